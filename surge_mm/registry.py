@@ -1,0 +1,14 @@
+"""Registries of the scope ``surge_mm``: children of MMEngine's root registries.
+
+``type='surge_mm.SurgeResNet'`` resolves from the scopes of mmdet, mmpretrain and mmengine alike, because
+``locations`` tells MMEngine which module to import when the scope is first asked for.
+"""
+
+from mmengine.registry import HOOKS as ROOT_HOOKS
+from mmengine.registry import MODELS as ROOT_MODELS
+from mmengine.registry import Registry
+
+MODELS = Registry(
+    'model', parent=ROOT_MODELS, scope='surge_mm', locations=['surge_mm.layers', 'surge_mm.models']
+)
+HOOKS = Registry('hook', parent=ROOT_HOOKS, scope='surge_mm', locations=['surge_mm.hooks'])
