@@ -1,0 +1,59 @@
+# make demo   trains and evaluates a binary detector on real digits and draws the results
+# make test   checks style and types and runs the tests
+#
+# Each makes the environment .venv first, when it is missing or the requirements have changed.
+# PYTHON=/path/to/python picks the Python (3.10, 3.11 or 3.12) that a new .venv is made with.
+
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+UNFINISHED := $(VENV)/.unfinished
+PYTHONS := $(if $(wildcard $(BIN)/python),$(BIN)/python,$(or $(PYTHON),python3.12 python3.11 python3.10 python3))
+
+.PHONY: demo test lint format clean
+
+demo: $(INSTALLED)
+	$(BIN)/python tools/demo.py
+
+# Two workers of one thread each are the fastest on two cores.
+test: lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy surge_mm
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+
+# An environment whose making was interrupted is made anew; one that only lacks an update is kept.
+$(INSTALLED): $(wildcard requirements/*.txt) setup.py
+	@rm -f $@; \
+	if [ -e $(UNFINISHED) ]; then rm -rf $(VENV); fi; \
+	for python in $(PYTHONS); do \
+	    $$python -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' 2>/dev/null || continue; \
+	    fits=$$python; \
+	    $$python -c 'import ensurepip, venv' 2>/dev/null && break; \
+	done; \
+	if [ -z "$$fits" ]; then \
+	    echo "surge_mm needs Python 3.10, 3.11 or 3.12, and none of these is one: $(PYTHONS)." \
+	        "Install one, or name it: make PYTHON=/path/to/python3.12" >&2; exit 1; \
+	fi; \
+	if ! $$fits -c 'import ensurepip, venv' 2>/dev/null; then \
+	    echo "$$fits cannot make environments: install its venv package (Debian, Ubuntu:" \
+	        "apt install python3-venv), or name another Python: make PYTHON=/path/to/python3.12" >&2; exit 1; \
+	fi; \
+	if [ ! -e $(BIN)/python ]; then \
+	    echo "Making $(VENV) with $$fits: some minutes and about 6 GB, once."; \
+	    mkdir -p $(VENV) && touch $(UNFINISHED) && $$fits -m venv $(VENV) || exit 1; \
+	fi; \
+	$(BIN)/python -m pip install --disable-pip-version-check -c requirements/constraints.txt \
+	    -r requirements/runtime.txt -r requirements/lite.txt -r requirements/tests.txt && \
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e . && \
+	rm -f $(UNFINISHED) && touch $@

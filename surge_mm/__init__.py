@@ -1,0 +1,23 @@
+"""Binary neural networks trained by SURGE, for OpenMMLab.
+
+A plugin for MMDetection and MMPretrain that implements "SURGE: Surrogate Gradient Adaptation in
+Binary Neural Networks" (ICML 2026, arXiv 2605.10989, https://arxiv.org/abs/2605.10989): layers whose
+weights and activations are signs, trained through a full-precision auxiliary branch that exists in
+the backward pass only.
+"""
+
+# ruff: noqa: E402  the stack is checked before anything that needs it is imported
+
+from surge_mm._stack import check_stack
+from surge_mm.version import __version__
+
+check_stack()
+
+from surge_mm.compat import allow_mmengine_checkpoints, install_mmcv_ops
+from surge_mm.hub import register_configs
+
+install_mmcv_ops()
+allow_mmengine_checkpoints()
+register_configs()
+
+__all__ = ['__version__']
