@@ -1,0 +1,110 @@
+"""Non-maximum suppression on axis-aligned boxes, as ``mmcv._ext`` serves it.
+
+All three operators rest on one number, the overlap of two boxes (x1, y1, x2, y2)::
+
+    w = max(0, min(x2, x2') - max(x1, x1') + offset)        (h likewise)
+    IoU = w h / (area + area' - w h),    area = (x2 - x1 + offset)(y2 - y1 + offset)
+
+``offset = 1`` is the convention of MMDetection before 2.0, where a box includes its last pixel.
+Boxes are visited from the best score down. The operators differ in what happens to a box that
+overlaps one already kept: ``nms`` drops it, ``nms_match`` notes to which it belongs, ``softnms``
+lowers its score.
+"""
+
+import torch
+import torchvision
+from torch import Tensor
+
+
+def _overlaps(box: Tensor, others: Tensor, offset: int) -> Tensor:
+    """IoU of one box with others: (4,), (N, 4) -> (N,)."""
+    x1, y1, x2, y2 = others.unbind(1)
+    area = (box[2] - box[0] + offset) * (box[3] - box[1] + offset)
+    areas = (x2 - x1 + offset) * (y2 - y1 + offset)
+    w = (torch.minimum(box[2], x2) - torch.maximum(box[0], x1) + offset).clamp(min=0)
+    h = (torch.minimum(box[3], y2) - torch.maximum(box[1], y1) + offset).clamp(min=0)
+    inter = w * h
+    return inter / (area + areas - inter)
+
+
+def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
+    """Indices of the boxes that no better kept box overlaps by more than the threshold.
+
+    Shapes: boxes (N, 4), scores (N,) -> (K,) int64, best score first.
+    """
+    if offset == 0:
+        return torchvision.ops.nms(boxes, scores, iou_threshold)
+    order = scores.argsort(descending=True, stable=True)
+    boxes = boxes[order]
+    kept = torch.ones_like(order, dtype=torch.bool)
+    for i in range(len(order)):
+        if kept[i]:
+            kept[i + 1 :] &= ~(_overlaps(boxes[i], boxes[i + 1 :], offset) > iou_threshold)
+    return order[kept]
+
+
+def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
+    """Groups of detections: each kept one, then those it suppressed, best score first.
+
+    Unlike in ``nms``, an overlap equal to the threshold suppresses.
+
+    Shapes: dets (N, 5), the last column being the score.
+    """
+    order = dets[:, 4].argsort(descending=True, stable=True)
+    boxes = dets[order, :4]
+    free = torch.ones_like(order, dtype=torch.bool)
+    groups = []
+    for i in range(len(order)):
+        if free[i]:
+            matched = free[i + 1 :] & (_overlaps(boxes[i], boxes[i + 1 :], 0) >= iou_threshold)
+            free[i + 1 :] &= ~matched
+            groups.append([int(order[i]), *order[i + 1 :][matched].tolist()])
+    return groups
+
+
+def softnms(
+    boxes: Tensor,
+    scores: Tensor,
+    dets: Tensor,
+    iou_threshold: float,
+    sigma: float,
+    min_score: float,
+    method: int,
+    offset: int,
+) -> Tensor:
+    """Soft-NMS: the box with the best score is taken, and the scores of the others decay.
+
+    The factor of a box that overlaps the taken one by IoU is, by ``method``::
+
+        0 naive     0 if IoU >= iou_threshold else 1
+        1 linear    1 - IoU if IoU >= iou_threshold else 1
+        2 gaussian  exp(-IoU^2 / sigma)
+
+    and a box whose score falls below ``min_score`` is dropped. Of equal scores the earlier box goes
+    first.
+
+    Shapes: boxes (N, 4), scores (N,) -> (K,) int64; ``dets[:K]`` (K, 5) is filled with the boxes
+    taken and their scores at that time.
+
+    Source: N. Bodla et al., "Soft-NMS: improving object detection with one line of code", 2017.
+    """
+    left = torch.arange(len(scores), device=scores.device)
+    taken: list[int] = []
+    while len(left):
+        best = int(scores.argmax())
+        box = boxes[best]
+        dets[len(taken), :4] = box
+        dets[len(taken), 4] = scores[best]
+        taken.append(int(left[best]))
+
+        iou = _overlaps(box, boxes, offset)
+        if method == 2:
+            factor = torch.exp(-(iou * iou) / sigma)
+        else:
+            decayed = 1 - iou if method == 1 else torch.zeros_like(iou)
+            factor = torch.where(iou >= iou_threshold, decayed, torch.ones_like(iou))
+        scores = scores * factor
+        stays = ~(scores < min_score)
+        stays[best] = False
+        left, boxes, scores = left[stays], boxes[stays], scores[stays]
+    return torch.tensor(taken, dtype=torch.long, device=dets.device)
