@@ -1,0 +1,32 @@
+"""Activation functions made for binary networks."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from surge_mm.registry import MODELS
+
+
+@MODELS.register_module()
+class RPReLU(nn.Module):
+    """PReLU with learned shifts per channel: ``RPReLU(x) = PReLU(x + a) + c``.
+
+    Args:
+        num_channels (int): C, the size of axis 1.
+        init (float): The first slope of the negative side. Defaults to 0.25.
+
+    Shape: ``(N, C, ...) -> (N, C, ...)``.
+
+    Source: Liu et al., ReActNet, arXiv 2003.03488.
+    """
+
+    def __init__(self, num_channels: int, init: float = 0.25) -> None:
+        super().__init__()
+        self.a = nn.Parameter(torch.zeros(num_channels))
+        self.prelu = nn.PReLU(num_channels, init)
+        self.c = nn.Parameter(torch.zeros(num_channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        shape = (1, -1) + (1,) * (x.dim() - 2)
+        return self.prelu(x + self.a.view(shape)) + self.c.view(shape)

@@ -1,0 +1,219 @@
+"""What the convolution and the linear layer share: binarisers, auxiliary weights and their scale policy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from surge_mm.ops import (
+    STATISTICS,
+    ActivationBinarizer,
+    AdaptiveScale,
+    DualPath,
+    DualPathSpec,
+    FixedScale,
+    WeightBinarizer,
+)
+from surge_mm.ops.dual_path import BilinearMap
+
+DEFAULT_ACTIVATION = {'type': 'ApproxSign'}
+DEFAULT_WEIGHT = {'type': 'ScaledSign'}
+DEFAULT_COMPENSATOR = {'eta': 0.1}
+
+
+def parse_compensator(compensator: dict[str, Any]) -> tuple[FixedScale | AdaptiveScale, str]:
+    """Read ``compensator=dict(scale=...)`` or ``dict(eta=..., preserve_norm=False)``, both with ``init='copy'``.
+
+    Returns:
+        tuple: the scale policy, and how the auxiliary weights start.
+
+    Raises:
+        ValueError: a key that does not exist, both or neither of ``scale`` and ``eta``, a value out of range.
+    """
+    said = f'compensator={compensator!r}'
+    if not isinstance(compensator, dict):
+        raise ValueError(
+            f'{said} must be a dict such as dict(eta=0.1), or None for a plain binary layer'
+        )
+    unknown = set(compensator) - {'scale', 'eta', 'preserve_norm', 'init'}
+    if unknown:
+        raise ValueError(
+            f'{said}: unknown {", ".join(sorted(map(repr, unknown)))}; it takes scale or eta, preserve_norm and init'
+        )
+    if ('scale' in compensator) == ('eta' in compensator):
+        raise ValueError(
+            f'{said} needs one of scale (a fixed lambda) and eta (the Adaptive Gradient Scaler), not both or neither'
+        )
+    init = compensator.get('init', 'copy')
+    if init not in ('copy', 'kaiming'):
+        raise ValueError(
+            f"{said}: init={init!r} must be 'copy' (of weight) or 'kaiming' (a draw of its own)"
+        )
+    if 'scale' in compensator:
+        if 'preserve_norm' in compensator:
+            raise ValueError(
+                f'{said}: preserve_norm belongs to eta; drop it, or use eta instead of scale'
+            )
+        return FixedScale(_not_negative('scale', compensator['scale'])), init
+    return adaptive_scale(compensator['eta'], compensator.get('preserve_norm', False)), init
+
+
+def adaptive_scale(eta: float, preserve_norm: bool = False, group: Any = None) -> AdaptiveScale:
+    """An :class:`AdaptiveScale` of checked values.
+
+    Raises:
+        ValueError: eta is no finite number of at least 0, or preserve_norm is no bool.
+    """
+    if not isinstance(preserve_norm, bool):
+        raise ValueError(f'preserve_norm={preserve_norm!r} must be True or False')
+    return AdaptiveScale(_not_negative('eta', eta), preserve_norm, group)
+
+
+def _not_negative(name: str, value: Any) -> float:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float))
+        or not 0 <= value < float('inf')
+    ):
+        raise ValueError(f'{name}={value!r} must be a finite number of at least 0')
+    return float(value)
+
+
+class CompensatedLayer(nn.Module):
+    """Mixin that stands before ``nn.Conv2d`` or ``nn.Linear`` and brings what SURGE adds to them.
+
+    ``weight`` holds the latent weights W_b, ``aux_weight`` (of the same shape; absent without a compensator) the
+    auxiliary weights W_a. A copy start of ``aux_weight`` is taken when training begins, so that it sees what
+    ``init_weights`` and checkpoints did to ``weight``; it is not taken if a state dict brought ``aux_weight``.
+
+    Attributes:
+        scale (FixedScale | AdaptiveScale | None): The policy for lambda.
+        ags_warmup (Tensor): A 0-dimensional factor of eta.
+        ags_statistics (Tensor): What the last backward pass under AGS wrote; its entries are
+        ``surge_mm.ops.STATISTICS``. observe (bool): Whether backward passes also write the statistics that cost a
+        pass over the gradients.
+    """
+
+    weight: Tensor
+    bias: Any  # Parameter or None; the host classes type it differently
+    aux_weight: nn.Parameter | None
+    ags_warmup: Tensor | None
+    ags_statistics: Tensor | None
+
+    def _init_dual_path(
+        self,
+        activation: dict[str, Any] | None,
+        weight: dict[str, Any] | None,
+        compensator: dict[str, Any] | None,
+    ) -> None:
+        self.activation: ActivationBinarizer = ActivationBinarizer.build(
+            activation or DEFAULT_ACTIVATION
+        )
+        self.weight_binarizer: WeightBinarizer = WeightBinarizer.build(weight or DEFAULT_WEIGHT)
+        self.observe = False
+        self.scale: FixedScale | AdaptiveScale | None = None
+        self._copy_pending = False
+        self.register_parameter('aux_weight', None)
+        if compensator is None:
+            self.register_buffer('ags_warmup', None, persistent=False)
+            self.register_buffer('ags_statistics', None, persistent=False)
+            return
+        self.scale, self._aux_init = parse_compensator(compensator)
+        self.aux_weight = nn.Parameter(self.weight.detach().clone())
+        options: dict[str, Any] = {'device': self.weight.device, 'dtype': torch.float32}
+        self.register_buffer('ags_warmup', torch.ones((), **options), persistent=False)
+        self.register_buffer(
+            'ags_statistics', torch.zeros(len(STATISTICS), **options), persistent=False
+        )
+        self._start_aux()
+
+    def _start_aux(self) -> None:
+        """Begin the auxiliary weights afresh, as ``init`` says."""
+        assert self.aux_weight is not None
+        if self._aux_init == 'copy':
+            self._copy_pending = True
+            return
+        # The draw leaves the global generator as it was: the same seed gives the same network with and without
+        # branches.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(torch.randint(2**62, ())))
+            fresh = torch.empty(self.aux_weight.shape)
+            nn.init.kaiming_uniform_(fresh, a=5**0.5)
+        with torch.no_grad():
+            self.aux_weight.copy_(fresh)
+
+    def _copy_start(self) -> None:
+        if self._copy_pending and self.aux_weight is not None:
+            with torch.no_grad():
+                self.aux_weight.copy_(self.weight)
+
+    def _dual_path(self, map: BilinearMap, x: Tensor, pad_value: float = 0.0) -> Tensor:
+        if self._copy_pending and torch.is_grad_enabled():
+            self._copy_start()
+            self._copy_pending = False
+        compute_dtype = None
+        device_type = x.device.type
+        if torch.is_autocast_enabled(device_type) and x.dtype != torch.float64:
+            compute_dtype = torch.get_autocast_dtype(device_type)
+        spec = DualPathSpec(
+            map,
+            self.activation,
+            self.weight_binarizer,
+            self.scale,
+            pad_value,
+            compute_dtype,
+            self.observe,
+        )
+        tensors = (self.weight, self.bias, self.aux_weight, self.ags_warmup, self.ags_statistics)
+        with torch.autocast(device_type, enabled=False):
+            return DualPath.apply(x, *tensors, spec)
+
+    def _save_to_state_dict(
+        self, destination: dict[str, Any], prefix: str, keep_vars: bool
+    ) -> None:
+        self._copy_start()
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        """With or without ``aux_weight`` in ``state_dict``, it fits: branches start afresh, or are left out."""
+        key = prefix + 'aux_weight'
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+        if self.aux_weight is None:
+            if key in unexpected_keys:
+                unexpected_keys.remove(key)
+        elif key in state_dict:
+            self._copy_pending = False
+        else:
+            if key in missing_keys:
+                missing_keys.remove(key)
+            if prefix + 'weight' in state_dict:
+                self._start_aux()
+
+    def extra_repr(self) -> str:
+        parts = [
+            f'activation={self.activation}',
+            f'weight={self.weight_binarizer}',
+            f'scale={self.scale}',
+        ]
+        return ', '.join([super().extra_repr(), *parts])
+
+
+def compensated_layers(model: nn.Module) -> Iterator[tuple[str, CompensatedLayer]]:
+    """The layers of ``model`` that have auxiliary weights, with their dotted names, each once."""
+    for name, module in model.named_modules():
+        if isinstance(module, CompensatedLayer) and module.aux_weight is not None:
+            yield name, module

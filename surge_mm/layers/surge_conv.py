@@ -1,0 +1,76 @@
+"""The binary convolution with SURGE's gradient."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from surge_mm.ops import Convolution
+from surge_mm.registry import MODELS
+
+from .compensated import DEFAULT_COMPENSATOR, CompensatedLayer
+
+
+@MODELS.register_module()
+class SurgeConv2d(CompensatedLayer, nn.Conv2d):
+    """1-bit convolution ``Q_W(W_b) * Q_x(x) + bias``, trained by SURGE (arXiv 2605.10989).
+
+    Build it by name in either host: ``conv_cfg=dict(type='surge_mm.SurgeConv2d', ...)``.
+
+    Args:
+        *args, **kwargs: Those of :class:`torch.nn.Conv2d`.
+        activation (dict, optional): Q_x and its surrogate derivative. Defaults to ``dict(type='ApproxSign')``.
+        weight (dict, optional): Q_W and its gradient. Defaults to ``dict(type='ScaledSign')``.
+        compensator (dict, optional): ``dict(eta=...)`` for AGS (with ``preserve_norm=True`` for its norm-preserving
+            form), ``dict(scale=...)`` for a fixed lambda, None for the plain binary layer (STE). Either may say
+            ``init='copy'`` or ``'kaiming'``: how ``aux_weight`` starts. Defaults to ``dict(eta=0.1)``.
+        pad_value (int): What stands round the binary input: 0, 1 or -1. Defaults to 0. The branch's real input has
+            zeros
+            there in any case.
+
+    Shape: ``(N, C_in, H, W) -> (N, C_out, H', W')``, as :class:`torch.nn.Conv2d`.
+
+    Raises:
+        ValueError: an unknown binariser, a compensator that contradicts itself, a negative scale or eta, another
+            ``pad_value``.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        activation: dict[str, Any] | None = None,
+        weight: dict[str, Any] | None = None,
+        compensator: dict[str, Any] | None = DEFAULT_COMPENSATOR,
+        pad_value: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        if pad_value not in (-1, 0, 1):
+            raise ValueError(f'pad_value={pad_value!r} must be 0, 1 or -1')
+        if pad_value != 0 and self.padding_mode != 'zeros':
+            raise ValueError(
+                f"pad_value={pad_value} and padding_mode='{self.padding_mode}' both say what stands round the input; "
+                'drop one'
+            )
+        self.pad_value = pad_value
+        self._init_dual_path(activation, weight, compensator)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dim() == 3:
+            return self.forward(x.unsqueeze(0)).squeeze(0)
+        left, right, top, bottom = self._reversed_padding_repeated_twice
+        if self.padding_mode != 'zeros':
+            x = F.pad(x, (left, right, top, bottom), mode=self.padding_mode)
+            left = right = top = bottom = 0
+        convolution = Convolution(
+            cast('tuple[int, int]', self.stride),
+            (left, right, top, bottom),
+            cast('tuple[int, int]', self.dilation),
+            self.groups,
+        )
+        return self._dual_path(convolution, x, self.pad_value)
+
+    def extra_repr(self) -> str:
+        return f'{super().extra_repr()}, pad_value={self.pad_value}'

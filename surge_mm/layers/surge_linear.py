@@ -1,0 +1,43 @@
+"""The binary linear layer with SURGE's gradient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from surge_mm.ops import LinearMap
+from surge_mm.registry import MODELS
+
+from .compensated import DEFAULT_COMPENSATOR, CompensatedLayer
+
+
+@MODELS.register_module()
+class SurgeLinear(CompensatedLayer, nn.Linear):
+    """1-bit linear layer ``Q_x(x) Q_W(W_b)^T + bias``, trained by SURGE (arXiv 2605.10989).
+
+    Args:
+        *args, **kwargs: Those of :class:`torch.nn.Linear`.
+        activation, weight, compensator: As for :class:`surge_mm.SurgeConv2d`.
+
+    Shape: ``(..., C_in) -> (..., C_out)``.
+
+    Raises:
+        ValueError: as :class:`surge_mm.SurgeConv2d`.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        activation: dict[str, Any] | None = None,
+        weight: dict[str, Any] | None = None,
+        compensator: dict[str, Any] | None = DEFAULT_COMPENSATOR,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self._init_dual_path(activation, weight, compensator)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dim() == 1:
+            return self.forward(x.unsqueeze(0)).squeeze(0)
+        return self._dual_path(LinearMap(), x)

@@ -1,0 +1,18 @@
+"""Settings of the whole suite."""
+
+import sys
+from pathlib import Path
+
+import hypothesis
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))  # tests/formula.py
+torch.set_num_threads(1)
+hypothesis.settings.register_profile('surge_mm', deadline=None, derandomize=True, max_examples=25)
+hypothesis.settings.load_profile('surge_mm')
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)

@@ -1,0 +1,198 @@
+"""How the layers live in a training loop: state dicts, autocast, checkpointing, accumulation, compilation."""
+
+import copy
+
+import pytest
+import torch
+from mmengine.runner.checkpoint import load_state_dict
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from surge_mm.layers import SurgeConv2d, SurgeLinear, compensated_layers
+
+
+def network(compensator, seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        SurgeConv2d(3, 8, 3, padding=1, bias=False, compensator=compensator),
+        nn.BatchNorm2d(8),
+        nn.PReLU(8),
+        SurgeConv2d(8, 8, 3, padding=1, stride=2, compensator=compensator),
+        nn.Flatten(),
+        SurgeLinear(8 * 16, 5, compensator=compensator),
+    )
+
+
+def loss_of(model, x):
+    return model(x).square().mean()
+
+
+def gradients(model):
+    return {name: p.grad.clone() for name, p in model.named_parameters()}
+
+
+@pytest.fixture
+def x():
+    return torch.randn(4, 3, 8, 8)
+
+
+def test_copy_start_sees_a_later_initialisation_of_the_weights(x):
+    model = network({'eta': 0.1})
+    for module in model:
+        if isinstance(module, (SurgeConv2d, SurgeLinear)):
+            nn.init.normal_(module.weight)
+    model(x)
+    for _, layer in compensated_layers(model):
+        assert torch.equal(layer.aux_weight, layer.weight)
+
+
+def test_copy_start_is_taken_once(x):
+    model = network({'eta': 0.1})
+    model(x)
+    with torch.no_grad():
+        model[0].weight.add_(1)
+    model(x)
+    assert not torch.equal(model[0].aux_weight, model[0].weight)
+
+
+def test_a_model_saved_before_training_holds_the_copy():
+    model = network({'eta': 0.1})
+    nn.init.normal_(model[0].weight)
+    state = model.state_dict()
+    assert torch.equal(state['0.aux_weight'], state['0.weight'])
+
+
+def test_auxiliary_weights_of_a_state_dict_are_kept(x):
+    trained = network({'eta': 0.1})
+    trained(x)
+    with torch.no_grad():
+        trained[0].aux_weight.add_(1)
+    fresh = network({'eta': 0.1}, seed=1)
+    fresh.load_state_dict(trained.state_dict())
+    fresh(x)
+    assert torch.equal(fresh[0].aux_weight, trained[0].aux_weight)
+
+
+def test_state_dict_without_branches_starts_them_afresh(x):
+    plain, compensated = network(None), network({'eta': 0.1}, seed=1)
+    compensated(x)  # its copy start has been taken already
+    result = compensated.load_state_dict(plain.state_dict())
+    assert not result.missing_keys
+    assert torch.equal(plain.eval()(x), compensated.eval()(x))
+    assert torch.equal(compensated[0].aux_weight, plain[0].weight)
+
+
+def test_state_dict_with_branches_loads_into_a_plain_model(x):
+    plain, compensated = network(None), network({'eta': 0.1}, seed=1)
+    result = plain.load_state_dict(compensated.state_dict())
+    assert not result.unexpected_keys
+    assert torch.equal(plain.eval()(x), compensated.eval()(x))
+
+
+@pytest.mark.parametrize('source, target', [(None, {'eta': 0.1}), ({'eta': 0.1}, None)])
+def test_mmengine_loads_either_into_the_other_without_a_warning(source, target, capsys):
+    load_state_dict(network(target), network(source).state_dict(), strict=True)
+    assert 'aux_weight' not in capsys.readouterr().out
+
+
+def test_statistics_are_not_in_the_state_dict():
+    assert not [key for key in network({'eta': 0.1}).state_dict() if 'ags' in key]
+
+
+@pytest.mark.parametrize('compensator', [{'eta': 0.1}, {'eta': 0.5, 'preserve_norm': True}])
+def test_every_parameter_gets_a_gradient(x, compensator):
+    model = network(compensator)
+    loss_of(model, x).backward()
+    for name, grad in gradients(model).items():
+        assert grad.isfinite().all() and grad.norm() > 0, name
+
+
+def test_zero_scale_still_gives_auxiliary_weights_a_gradient(x):
+    model = network({'scale': 0.0})
+    loss_of(model, x).backward()
+    assert torch.equal(model[0].aux_weight.grad, torch.zeros_like(model[0].aux_weight))
+
+
+def test_bf16_autocast_comes_close_to_float32(x):
+    model = network({'eta': 0.1})
+    loss_of(model, x).backward()
+    expected = gradients(model)
+    model.zero_grad()
+    with torch.autocast('cpu', torch.bfloat16):
+        loss = loss_of(model, x)
+    loss.backward()
+    assert model[0].weight.grad.dtype == torch.float32
+    for name, grad in gradients(model).items():
+        error = (grad - expected[name]).norm() / expected[name].norm()
+        assert error < 0.25, name  # signs of activations near 0 flip
+    for _, layer in compensated_layers(model):
+        assert layer.ags_statistics[0] > 0
+
+
+def test_autocast_computes_a_layer_in_bf16_and_keeps_gradients_in_float32(x):
+    conv = SurgeConv2d(3, 8, 3)
+    x.requires_grad_()
+    with torch.autocast('cpu', torch.bfloat16):
+        out = conv(x)
+    out.float().square().mean().backward()
+    assert out.dtype == torch.bfloat16
+    assert x.grad.dtype == torch.float32
+    got = x.grad.clone()
+    x.grad = None
+    conv(x).square().mean().backward()
+    torch.testing.assert_close(got, x.grad, rtol=0.1, atol=1e-4)
+
+
+@pytest.mark.parametrize('use_reentrant', [True, False])
+def test_activation_checkpointing_changes_no_gradient(x, use_reentrant):
+    model = network({'eta': 0.1})
+    x.requires_grad_()
+    loss_of(model, x).backward()
+    expected = gradients(model)
+    model.zero_grad()
+    checkpoint(model, x, use_reentrant=use_reentrant).square().mean().backward()
+    for name, grad in gradients(model).items():
+        torch.testing.assert_close(grad, expected[name])
+
+
+def test_accumulated_gradients_are_the_sum_of_those_of_the_parts(x):
+    model = network({'eta': 0.1}).eval()
+    parts = []
+    for part in x.split(2):
+        model.zero_grad()
+        loss_of(model, part).backward()
+        parts.append(gradients(model))
+    model.zero_grad()
+    for part in x.split(2):
+        loss_of(model, part).backward()
+    for name, grad in gradients(model).items():
+        torch.testing.assert_close(grad, parts[0][name] + parts[1][name])
+
+
+@pytest.mark.parametrize(
+    'compensator',
+    [None, {'scale': 0.1}, {'eta': 0.1}, {'eta': 0.5, 'preserve_norm': True}],
+    ids=['ste', 'fixed', 'ags', 'preserve_norm'],
+)
+def test_compiled_model_has_the_gradients_of_the_eager_one(x, compensator):
+    model = network(compensator)
+    compiled_model = copy.deepcopy(model)
+    compiled = torch.compile(compiled_model, backend='aot_eager')
+    for _ in range(2):  # the first step takes the copy start
+        for m in (model, compiled_model):
+            m.zero_grad()
+        loss_of(model, x).backward()
+        loss_of(compiled, x).backward()
+        for name, grad in gradients(compiled_model).items():
+            torch.testing.assert_close(grad, gradients(model)[name], rtol=1e-4, atol=1e-6)
+    for (_, a), (_, b) in zip(
+        compensated_layers(model), compensated_layers(compiled_model), strict=True
+    ):
+        torch.testing.assert_close(a.ags_statistics, b.ags_statistics)
+
+
+def test_a_deep_copy_trains_apart(x):
+    model = network({'eta': 0.1})
+    twin = copy.deepcopy(model)
+    loss_of(model, x).backward()
+    assert twin[0].ags_statistics.abs().sum() == 0
