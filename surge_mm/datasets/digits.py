@@ -1,0 +1,208 @@
+"""The demo set: detection of handwritten digits, made from scikit-learn's 1,797 real scans.
+
+Every image shows 3 to 7 scans in light ink, each 20 to 52 pixels large, on a darker ground.
+The folder can be read as COCO and as VOC; both layouts share the image files::
+
+    FOLDER/
+      digits.json                        the settings that it was made with
+      annotations/{train,val}.json       COCO; images under VOC2007/JPEGImages/
+      VOC2007/JPEGImages/000001.jpg
+      VOC2007/Annotations/000001.xml
+      VOC2007/ImageSets/Main/{train,val}.txt
+
+Run it as ``python -m surge_mm.datasets.digits FOLDER``.
+"""
+
+import argparse
+import json
+import os
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from surge_mm.datasets.drawing import DIGIT_PIXELS, Digit, draw_image
+
+CLASSES = tuple('0123456789')
+SMALLEST_IMAGE = 96
+SETTINGS_FILE = 'digits.json'
+# The share of scans, taken at random, that only the val images show.
+VAL_SHARE = 0.2
+
+
+def make_digits(
+    folder: str | os.PathLike, train: int = 1000, val: int = 200, size: int = 128, seed: int = 0
+) -> Path:
+    """Makes the set of handwritten digits, or finds it already made.
+
+    The same settings give the same files, byte for byte; train and val show different scans. The
+    set is written beside ``folder`` and renamed at the end: an interrupted making leaves nothing.
+
+    Args:
+        folder (str or Path): Where the set goes. A set of the same settings there is kept as it is.
+        train (int): Number of train images. Defaults to 1000.
+        val (int): Number of val images. Defaults to 200.
+        size (int): Width and height of the images in pixels, at least 96. Defaults to 128.
+        seed (int): Seed of everything random. Defaults to 0.
+
+    Returns:
+        Path: The folder.
+
+    Raises:
+        ValueError: If a number is out of range.
+        FileExistsError: If the folder holds anything but this very set.
+        ModuleNotFoundError: If scikit-learn is not installed.
+    """
+    for name, value, least in (('train', train, 1), ('val', val, 1), ('seed', seed, 0)):
+        if value < least:
+            raise ValueError(f'{name}={value}: it must be {least} or more')
+    if size < SMALLEST_IMAGE:
+        raise ValueError(
+            f'size={size}: digits of up to {DIGIT_PIXELS[1]} pixels need images of at least '
+            f'{SMALLEST_IMAGE} pixels'
+        )
+    folder = Path(folder)
+    settings = {'version': 1, 'train': train, 'val': val, 'size': size, 'seed': seed}
+    if _is_made(folder, settings):
+        return folder
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = folder.absolute().with_name(f'.{folder.name}.{os.getpid()}.partial')
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        _write_set(partial, settings)
+        try:
+            partial.rename(folder)
+        except OSError:  # another process may have made it in the meantime
+            if not _is_made(folder, settings):
+                raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+def split_scans(seed: int) -> dict[str, np.ndarray]:
+    """Shares the indices of scikit-learn's scans out to ``'train'`` and ``'val'``."""
+    order = np.random.default_rng(seed).permutation(len(_load_scans()[1]))
+    cut = round(len(order) * VAL_SHARE)
+    return {'train': order[cut:], 'val': order[:cut]}
+
+
+def _load_scans() -> tuple[np.ndarray, np.ndarray]:
+    """Loads scikit-learn's scans, (1797, 8, 8) in [0, 1], and their digits, (1797,)."""
+    try:
+        from sklearn.datasets import load_digits
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            'the demo set is made from the scans that scikit-learn brings along, and scikit-learn '
+            'is not installed: pip install scikit-learn'
+        ) from error
+    bunch = load_digits()
+    return bunch.images / 16, bunch.target
+
+
+def _is_made(folder: Path, settings: dict[str, int]) -> bool:
+    """Whether the set is there already; raises if something else is."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return False
+    way_out = 'nothing was written; choose another folder, or delete this one'
+    try:
+        found = json.loads((folder / SETTINGS_FILE).read_text())
+    except (OSError, ValueError):
+        raise FileExistsError(
+            f'{folder} holds something other than the digits (there is no readable '
+            f'{SETTINGS_FILE} in it): {way_out}'
+        ) from None
+    if found != settings:
+        raise FileExistsError(
+            f'{folder} holds digits of other settings, {found}, not {settings}: {way_out}'
+        )
+    return True
+
+
+def _write_set(folder: Path, settings: dict[str, int]) -> None:
+    voc = folder / 'VOC2007'
+    for part in ('JPEGImages', 'Annotations', 'ImageSets/Main'):
+        (voc / part).mkdir(parents=True)
+    (folder / 'annotations').mkdir()
+    scans, labels = _load_scans()
+    image_id = 0
+    with Progress(
+        TextColumn('digits'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    ) as progress:
+        task = progress.add_task('', total=settings['train'] + settings['val'])
+        for stream, (split, indices) in enumerate(split_scans(settings['seed']).items()):
+            content: list[tuple[int, list[Digit]]] = []
+            for number in range(settings[split]):
+                rng = np.random.default_rng([settings['seed'], stream, number])
+                image, digits = draw_image(scans[indices], labels[indices], settings['size'], rng)
+                image_id += 1
+                jpeg = cv2.imencode('.jpg', image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
+                (voc / f'JPEGImages/{image_id:06d}.jpg').write_bytes(jpeg.tobytes())
+                (voc / f'Annotations/{image_id:06d}.xml').write_text(
+                    _voc_xml(image_id, digits, settings['size'])
+                )
+                content.append((image_id, digits))
+                progress.advance(task)
+            names = ''.join(f'{name:06d}\n' for name, _ in content)
+            (voc / f'ImageSets/Main/{split}.txt').write_text(names)
+            (folder / f'annotations/{split}.json').write_text(_coco_json(content, settings['size']))
+    (folder / SETTINGS_FILE).write_text(json.dumps(settings) + '\n')
+
+
+def _coco_json(content: list[tuple[int, list[Digit]]], size: int) -> str:
+    annotations = [
+        {
+            'image_id': image_id,
+            'category_id': digit.label + 1,
+            'bbox': [digit.x1, digit.y1, digit.x2 - digit.x1, digit.y2 - digit.y1],
+            'area': (digit.x2 - digit.x1) * (digit.y2 - digit.y1),
+            'iscrowd': 0,
+        }
+        for image_id, digits in content
+        for digit in digits
+    ]
+    return json.dumps(
+        {
+            'images': [
+                {'id': image_id, 'file_name': f'{image_id:06d}.jpg', 'width': size, 'height': size}
+                for image_id, _ in content
+            ],
+            'annotations': [{'id': n, **a} for n, a in enumerate(annotations, start=1)],
+            'categories': [{'id': n, 'name': c} for n, c in enumerate(CLASSES, start=1)],
+        }
+    )
+
+
+def _voc_xml(image_id: int, digits: list[Digit], size: int) -> str:
+    """One annotation in VOC's form; MMDetection takes 1 off all four coordinates on reading."""
+    objects = ''.join(
+        f'<object><name>{CLASSES[d.label]}</name><difficult>0</difficult><bndbox>'
+        f'<xmin>{d.x1 + 1}</xmin><ymin>{d.y1 + 1}</ymin>'
+        f'<xmax>{d.x2 + 1}</xmax><ymax>{d.y2 + 1}</ymax></bndbox></object>\n'
+        for d in digits
+    )
+    return (
+        f'<annotation>\n<filename>{image_id:06d}.jpg</filename>\n'
+        f'<size><width>{size}</width><height>{size}</height><depth>3</depth></size>\n'
+        f'{objects}</annotation>\n'
+    )
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description='Make the demo set of handwritten digits.')
+    parser.add_argument('folder', help='where the set goes')
+    parser.add_argument('--train', type=int, default=1000, help='number of train images')
+    parser.add_argument('--val', type=int, default=200, help='number of val images')
+    parser.add_argument('--size', type=int, default=128, help='width and height in pixels')
+    parser.add_argument('--seed', type=int, default=0)
+    try:
+        print(f'digits in {make_digits(**vars(parser.parse_args(argv)))}')
+    except (ValueError, FileExistsError, ModuleNotFoundError) as error:
+        parser.exit(1, f'{error}\n')
+
+
+if __name__ == '__main__':
+    main()
