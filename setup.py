@@ -1,4 +1,4 @@
-"""Packs surge_mm with its configs and tools, which lie in ``surge_mm/.mim`` as links to the live files."""
+"""Packs surge_mm with its configs and tools: ``surge_mm/.mim`` links to the live files."""
 
 import runpy
 import tempfile

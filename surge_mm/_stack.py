@@ -110,7 +110,10 @@ def _find_fault_of_one(module: str, dists: list[Distribution], path: Sequence[st
         )
     oldest = OLDEST.get(module)
     if oldest and not _accepts(f'>={oldest}', dists[0].version):
-        return f'surge_mm needs {module} {oldest} or later, not {dists[0].version}. Run: {INSTALL[module]}'
+        return (
+            f'surge_mm needs {module} {oldest} or later, not {dists[0].version}. '
+            f'Run: {INSTALL[module]}'
+        )
     return ''
 
 

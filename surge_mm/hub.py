@@ -1,7 +1,7 @@
 """Where MMEngine finds the configs of this package, in a checkout and in a wheel alike.
 
-``_base_ = 'surge_mm::demo/x.py'`` and ``mmengine.hub.get_config('surge_mm::demo/x.py')`` work as soon
-as ``surge_mm`` is imported. The folder ``surge_mm/.mim`` holds ``configs``, ``tools`` and
+``_base_ = 'surge_mm::demo/x.py'`` and ``mmengine.hub.get_config('surge_mm::demo/x.py')`` work as
+soon as ``surge_mm`` is imported. The folder ``surge_mm/.mim`` holds ``configs``, ``tools`` and
 ``model-index.yml``: links to the live files in a checkout, copies in a wheel.
 """
 
