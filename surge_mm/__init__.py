@@ -20,4 +20,15 @@ install_mmcv_ops()
 allow_mmengine_checkpoints()
 register_configs()
 
-__all__ = ['__version__']
+from surge_mm.hooks import AdaptiveGradientScalerHook
+from surge_mm.layers import RPReLU, SurgeConv2d, SurgeLinear
+from surge_mm.models import SurgeResNet
+
+__all__ = [
+    'AdaptiveGradientScalerHook',
+    'RPReLU',
+    'SurgeConv2d',
+    'SurgeLinear',
+    'SurgeResNet',
+    '__version__',
+]

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from surge_mm.registry import MODELS
 
+MODELS.register_module('Hardtanh', module=nn.Hardtanh)  # mmcv registers PReLU, but not this one
+
 
 @MODELS.register_module()
 class RPReLU(nn.Module):

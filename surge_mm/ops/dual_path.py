@@ -224,7 +224,7 @@ class DualPath(torch.autograd.Function):
         q_x, q_w = spec.activation(x).to(g.dtype), spec.weight(w_b).to(g.dtype)
         g_b, grad_w = spec.map.backward(g, q_x, q_w, spec.pad_value, mask)
         del q_x, q_w
-        derivative = None
+        derivative: Any = None
         if g_b is not None:
             derivative = spec.activation.derivative(x)
             g_b = g_b.to(x.dtype).mul_(derivative)

@@ -1,0 +1,154 @@
+"""The Adaptive Gradient Scaler (AGS) of SURGE (arXiv 2605.10989) as a policy for a whole model.
+
+The formula stands in :mod:`surge_mm.ops.dual_path`, where each layer computes its lambda in its own backward pass. This
+hook says which eta the layers use, and reports what they did.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+import torch
+from mmengine.dist import get_world_size
+from mmengine.hooks import Hook, LoggerHook
+from mmengine.runner import Runner
+from torch import Tensor
+
+from surge_mm.layers import CompensatedLayer, compensated_layers
+from surge_mm.layers.compensated import adaptive_scale
+from surge_mm.ops import STATISTICS
+from surge_mm.registry import HOOKS
+
+Batch = Any
+
+
+@HOOKS.register_module()
+class AdaptiveGradientScalerHook(Hook):
+    """Switches AGS on for every compensated layer of the model; wins over the layers' own ``compensator``.
+
+    At the logger's interval it writes to the message hub, and so to the log, the JSON file and every visualiser:
+
+    - ``train/ags_lambda_mean``, ``_min``, ``_max``: lambda over the layers;
+    - ``train/ags_cos_mean``: cos(g_b, g_a), the mean over the layers;
+    - ``train/ags_clipped_share``: the share of activations whose surrogate derivative is 0, the mean over the layers;
+    - ``train/ags_nonfinite_steps``: since the start of this process, the steps in which a layer left its branch out
+      because a norm was not finite.
+
+    Args:
+        eta (float): The strength of the correction, ``||lambda g_a|| / ||g_b||``. Defaults to 0.1.
+        preserve_norm (bool): Correct the direction of the gradient, keep its length. Defaults to False.
+        warmup_iters (int): Iterations over which eta grows linearly from 0. Defaults to 0.
+        custom_keys (dict, optional): Overrides by name, as in ``paramwise_cfg``: ``{'backbone.layer4':
+            dict(eta=0.05)}``
+            sets ``eta`` or ``preserve_norm`` for layers whose dotted name contains the key; the longest key wins.
+        sync (bool): Sum the squared norms over all ranks, so that lambda is that of the global batch. Each layer must
+            then take part in the backward pass of every rank. Defaults to False: lambda is each rank's own.
+
+    Raises:
+        ValueError: a value out of range; at the start of training: a model without compensators, a key in
+            ``custom_keys`` that no layer's name contains.
+    """
+
+    priority = 'NORMAL'
+
+    def __init__(
+        self,
+        eta: float = 0.1,
+        preserve_norm: bool = False,
+        warmup_iters: int = 0,
+        custom_keys: dict[str, dict[str, Any]] | None = None,
+        sync: bool = False,
+    ) -> None:
+        if isinstance(warmup_iters, bool) or not isinstance(warmup_iters, int) or warmup_iters < 0:
+            raise ValueError(f'warmup_iters={warmup_iters!r} must be a whole number of at least 0')
+        self.settings: dict[str, Any] = {'eta': eta, 'preserve_norm': preserve_norm}
+        adaptive_scale(**self.settings)
+        self.custom_keys = custom_keys or {}
+        for key, override in self.custom_keys.items():
+            unknown = set(override) - set(self.settings)
+            if unknown:
+                raise ValueError(
+                    f'custom_keys[{key!r}]={override!r}: unknown {sorted(unknown)}; it takes eta and preserve_norm'
+                )
+            adaptive_scale(**{**self.settings, **override})
+        self.warmup_iters = warmup_iters
+        self.sync = sync
+        self._layers: list[CompensatedLayer] = []
+        self._interval = 1
+        self._steps: Tensor | None = None
+        self._seen: Tensor | None = None
+
+    def before_train(self, runner: Runner) -> None:
+        named = dict(compensated_layers(runner.model))
+        if not named:
+            raise ValueError(
+                'AdaptiveGradientScalerHook: the model has no compensated layer, so there is nothing to '
+                'scale. Give its binary layers compensator=dict(eta=...), for instance '
+                "conv_cfg=dict(type='surge_mm.SurgeConv2d'), or remove the hook for a plain binary or "
+                'full-precision model'
+            )
+        self._check_keys(list(named))
+        group = torch.distributed.new_group() if self.sync and get_world_size() > 1 else None
+        for name, layer in named.items():
+            keys = [key for key in self.custom_keys if key in name]
+            override = self.custom_keys[max(keys, key=len)] if keys else {}
+            layer.scale = adaptive_scale(**{**self.settings, **override}, group=group)
+        self._layers = list(named.values())
+        loggers = [hook for hook in runner.hooks if isinstance(hook, LoggerHook)]
+        self._interval = loggers[0].interval if loggers else 10
+        self._steps = self._seen = None
+
+    def _check_keys(self, names: list[str]) -> None:
+        for key in self.custom_keys:
+            if not any(key in name for name in names):
+                near = difflib.get_close_matches(key, names, n=3, cutoff=0.3) or names[:3]
+                raise ValueError(
+                    f'custom_keys: no compensated layer has {key!r} in its name; near ones: {", ".join(near)}'
+                )
+
+    def _reports(self, runner: Runner, batch_idx: int) -> bool:
+        """Whether the logger will print after this iteration."""
+        last = runner.iter + 1 == runner.max_iters
+        end_of_epoch = self.end_of_epoch(runner.train_dataloader, batch_idx)
+        return (
+            self.every_n_inner_iters(batch_idx, self._interval)
+            or self.every_n_train_iters(runner, self._interval)
+            or end_of_epoch
+            or last
+        )
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Batch = None) -> None:
+        observe = self._reports(runner, batch_idx)
+        for layer in self._layers:
+            layer.observe = observe
+            if self.warmup_iters and layer.ags_warmup is not None:
+                layer.ags_warmup.fill_(min(1.0, (runner.iter + 1) / self.warmup_iters))
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Batch = None, outputs: Any = None
+    ) -> None:
+        # Everything stays on the device until the logger prints.
+        values = torch.stack(
+            [layer.ags_statistics for layer in self._layers if layer.ags_statistics is not None]
+        ).float()
+        columns = dict(zip(STATISTICS, values.unbind(1), strict=True))
+        lam, total = columns['lam'], columns['non_finite'].sum()
+        happened = (total > (0 if self._seen is None else self._seen)).float()
+        self._steps = happened if self._steps is None else self._steps + happened
+        self._seen = total
+        if not self._reports(runner, batch_idx):
+            return
+        report = torch.stack(
+            (
+                lam.mean(),
+                lam.min(),
+                lam.max(),
+                columns['cos'].mean(),
+                columns['clipped'].mean(),
+                self._steps,
+            )
+        )
+        names = ('lambda_mean', 'lambda_min', 'lambda_max', 'cos_mean', 'clipped_share')
+        for name, value in zip((*names, 'nonfinite_steps'), report.tolist(), strict=True):
+            runner.message_hub.update_scalar(f'train/ags_{name}', value)

@@ -1,0 +1,315 @@
+"""ResNet with a shortcut round every binary convolution (Bi-Real Net, arXiv 1808.00278)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+import torch.utils.checkpoint as checkpoint
+from mmcv.cnn import build_conv_layer, build_norm_layer
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from surge_mm.registry import MODELS
+
+Cfg = dict[str, Any]
+
+
+def build_activation(act_cfg: Cfg, channels: int) -> nn.Module:
+    """Build an activation, telling those with parameters per channel how many channels there are."""
+    cfg = dict(act_cfg)
+    name = cfg['type'].removeprefix('surge_mm.')
+    if name in MODELS.module_dict:
+        cfg['type'] = f'surge_mm.{name}'
+    if name == 'PReLU':
+        cfg.setdefault('num_parameters', channels)
+    elif name == 'RPReLU':
+        cfg.setdefault('num_channels', channels)
+    return MODELS.build(cfg)
+
+
+class Shortcut(nn.Sequential):
+    """Identity where the shape stays; else 2x2 average pool (for stride 2), full-precision 1x1 convolution and norm.
+
+    The children are ``0`` (convolution) and ``1`` (norm), as in public ResNet checkpoints; the pool has no key.
+    """
+
+    def __init__(self, in_channels: int, channels: int, stride: int, norm_cfg: Cfg) -> None:
+        layers: list[nn.Module] = []
+        if stride != 1 or in_channels != channels:
+            layers = [
+                nn.Conv2d(in_channels, channels, 1, bias=False),
+                build_norm_layer(norm_cfg, channels)[1],
+            ]
+        super().__init__(*layers)
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.stride != 1:
+            x = F.avg_pool2d(x, self.stride, ceil_mode=True, count_include_pad=False)
+        return super().forward(x)
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions, each with its own shortcut: ``x -> conv -> norm -> + shortcut -> activation``."""
+
+    expansion = 1
+    convolutions = ('conv1', 'conv2')
+
+    def __init__(
+        self,
+        in_channels: int,
+        width: int,
+        stride: int,
+        dilation: int,
+        conv_cfg: Cfg | None,
+        norm_cfg: Cfg,
+        act_cfg: Cfg,
+    ) -> None:
+        super().__init__()
+        options: Cfg = {'padding': dilation, 'dilation': dilation, 'bias': False}
+        self.conv1 = build_conv_layer(conv_cfg, in_channels, width, 3, stride=stride, **options)
+        self.bn1 = build_norm_layer(norm_cfg, width)[1]
+        self.act1 = build_activation(act_cfg, width)
+        self.conv2 = build_conv_layer(conv_cfg, width, width, 3, **options)
+        self.bn2 = build_norm_layer(norm_cfg, width)[1]
+        self.act2 = build_activation(act_cfg, width)
+        self.downsample = Shortcut(in_channels, width, stride, norm_cfg)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.act1(self.bn1(self.conv1(x)) + self.downsample(x))
+        return self.act2(self.bn2(self.conv2(x)) + x)
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3 of ``conv_cfg`` with its own shortcut, 1x1; a shortcut round all. The 1x1 are real."""
+
+    expansion = 4
+    convolutions = ('conv1', 'conv2', 'conv3')
+
+    def __init__(
+        self,
+        in_channels: int,
+        width: int,
+        stride: int,
+        dilation: int,
+        conv_cfg: Cfg | None,
+        norm_cfg: Cfg,
+        act_cfg: Cfg,
+    ) -> None:
+        super().__init__()
+        channels = width * self.expansion
+        options: Cfg = {'padding': dilation, 'dilation': dilation, 'bias': False}
+        self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False)
+        self.bn1 = build_norm_layer(norm_cfg, width)[1]
+        self.act1 = build_activation(act_cfg, width)
+        self.conv2 = build_conv_layer(conv_cfg, width, width, 3, stride=stride, **options)
+        self.bn2 = build_norm_layer(norm_cfg, width)[1]
+        self.act2 = build_activation(act_cfg, width)
+        self.conv3 = nn.Conv2d(width, channels, 1, bias=False)
+        self.bn3 = build_norm_layer(norm_cfg, channels)[1]
+        self.act3 = build_activation(act_cfg, channels)
+        self.downsample = Shortcut(in_channels, channels, stride, norm_cfg)
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.act1(self.bn1(self.conv1(x)))
+        around = out
+        if self.stride != 1:
+            around = F.avg_pool2d(out, self.stride, ceil_mode=True, count_include_pad=False)
+        out = self.act2(self.bn2(self.conv2(out)) + around)
+        return self.act3(self.bn3(self.conv3(out)) + self.downsample(x))
+
+
+@MODELS.register_module()
+class SurgeResNet(BaseModule):
+    """ResNet-18, -34 or -50 with binary 3x3 convolutions, for MMDetection and MMPretrain alike.
+
+    The stem, the shortcuts and (at depth 50) the 1x1 convolutions stay full precision. The keys are those of public
+    ResNet checkpoints, which therefore initialise it: the weights become latent weights. With ``conv_cfg=None`` it is
+    the full-precision network of the same structure.
+
+    Args:
+        depth (int): 18, 34 or 50.
+        in_channels (int): Channels of the image. Defaults to 3.
+        base_channels (int): The width of the first stage; it doubles from stage to stage. Defaults to 64.
+        num_stages (int): 1 to 4. Defaults to 4.
+        strides (Sequence[int]): Stride of the first block of each stage. Defaults to (1, 2, 2, 2).
+        dilations (Sequence[int]): Dilation of each stage. Defaults to (1, 1, 1, 1).
+        out_indices (Sequence[int]): The stages whose output is returned. Defaults to (0, 1, 2, 3).
+        stem (str): ``'resnet'`` (7x7 of stride 2, then 3x3 max pool of stride 2) or ``'light'`` (two 3x3 of stride 2,
+            for small images). Both end at stride 4. Defaults to ``'resnet'``.
+        style (str): ``'pytorch'``, the only one: stride stands in the 3x3 convolution.
+        frozen_stages (int): Not trained: -1 nothing, 0 the stem, k the stem and the first k stages. Defaults to -1.
+        conv_cfg (dict, optional): The 3x3 convolutions. Defaults to ``dict(type='surge_mm.SurgeConv2d')``.
+        norm_cfg (dict): Normalisation. Defaults to ``dict(type='BN')``.
+        act_cfg (dict): Activation: Hardtanh, PReLU, ``surge_mm.RPReLU``, ... Defaults to ``dict(type='PReLU')``.
+        norm_eval (bool): Keep batch norm in evaluation mode while training. Defaults to False.
+        with_cp (bool): Recompute each block in the backward pass to save memory. Defaults to False.
+        init_cfg (dict, optional): MMEngine's weight initialisation. Defaults to Kaiming for convolutions.
+
+    Shape: ``(N, in_channels, H, W)`` to a tuple of ``(N, C_i, H_i, W_i)``, one for each of ``out_indices``.
+
+    Raises:
+        ValueError: an argument out of range; while loading, a checkpoint of another depth or width.
+    """
+
+    arch: dict[int, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, ...]]] = {
+        18: (BasicBlock, (2, 2, 2, 2)),
+        34: (BasicBlock, (3, 4, 6, 3)),
+        50: (Bottleneck, (3, 4, 6, 3)),
+    }
+
+    def __init__(
+        self,
+        depth: int,
+        in_channels: int = 3,
+        base_channels: int = 64,
+        num_stages: int = 4,
+        strides: Sequence[int] = (1, 2, 2, 2),
+        dilations: Sequence[int] = (1, 1, 1, 1),
+        out_indices: Sequence[int] = (0, 1, 2, 3),
+        stem: str = 'resnet',
+        style: str = 'pytorch',
+        frozen_stages: int = -1,
+        conv_cfg: Cfg | None = {'type': 'surge_mm.SurgeConv2d'},  # noqa: B006
+        norm_cfg: Cfg = {'type': 'BN', 'requires_grad': True},  # noqa: B006
+        act_cfg: Cfg = {'type': 'PReLU'},  # noqa: B006
+        norm_eval: bool = False,
+        with_cp: bool = False,
+        init_cfg: Cfg | list[Cfg] | None = None,
+    ) -> None:
+        if depth not in self.arch:
+            raise ValueError(f'depth={depth!r} must be one of {", ".join(map(str, self.arch))}')
+        if not 1 <= num_stages <= 4 or min(len(strides), len(dilations)) < num_stages:
+            raise ValueError(
+                f'num_stages={num_stages!r} must be 1 to 4, with as many strides and dilations'
+            )
+        if not out_indices or not all(0 <= i < num_stages for i in out_indices):
+            raise ValueError(
+                f'out_indices={out_indices!r} must lie in 0 to {num_stages - 1} for num_stages={num_stages}'
+            )
+        if not -1 <= frozen_stages <= num_stages:
+            raise ValueError(f'frozen_stages={frozen_stages!r} must lie in -1 to {num_stages}')
+        if stem not in ('resnet', 'light'):
+            raise ValueError(f"stem={stem!r} must be 'resnet' or 'light'")
+        if style != 'pytorch':
+            raise ValueError(
+                f"style={style!r} must be 'pytorch': stride stands in the 3x3 convolution"
+            )
+        if init_cfg is None:
+            init_cfg = [
+                {'type': 'Kaiming', 'layer': 'Conv2d'},
+                {'type': 'Constant', 'val': 1, 'layer': ['_BatchNorm', 'GroupNorm']},
+            ]
+        super().__init__(init_cfg)
+        self.depth = depth
+        self.out_indices = tuple(out_indices)
+        self.frozen_stages = frozen_stages
+        self.norm_eval = norm_eval
+        self.with_cp = with_cp
+        self._make_stem(stem, in_channels, base_channels, norm_cfg, act_cfg)
+
+        block, counts = self.arch[depth]
+        channels = base_channels
+        self.stages: list[str] = []
+        for i in range(num_stages):
+            width = base_channels * 2**i
+            blocks = []
+            for j in range(counts[i]):
+                stride = strides[i] if j == 0 else 1
+                blocks.append(
+                    block(channels, width, stride, dilations[i], conv_cfg, norm_cfg, act_cfg)
+                )
+                channels = width * block.expansion
+            self.add_module(f'layer{i + 1}', nn.Sequential(*blocks))
+            self.stages.append(f'layer{i + 1}')
+        self._freeze()
+
+    def _make_stem(
+        self, stem: str, in_channels: int, channels: int, norm_cfg: Cfg, act_cfg: Cfg
+    ) -> None:
+        if stem == 'resnet':
+            self.conv1: nn.Module = nn.Conv2d(
+                in_channels, channels, 7, stride=2, padding=3, bias=False
+            )
+            self.maxpool: nn.Module = nn.MaxPool2d(3, stride=2, padding=1)
+        else:
+            half = channels // 2
+            self.conv1 = nn.Sequential(
+                nn.Conv2d(in_channels, half, 3, stride=2, padding=1, bias=False),
+                build_norm_layer(norm_cfg, half)[1],
+                build_activation(act_cfg, half),
+                nn.Conv2d(half, channels, 3, stride=2, padding=1, bias=False),
+            )
+            self.maxpool = nn.Identity()
+        self.bn1 = build_norm_layer(norm_cfg, channels)[1]
+        self.act1 = build_activation(act_cfg, channels)
+
+    def _freeze(self) -> None:
+        frozen: list[nn.Module] = []
+        if self.frozen_stages >= 0:
+            frozen = [self.conv1, self.bn1, self.act1]
+        frozen += [getattr(self, name) for name in self.stages[: max(self.frozen_stages, 0)]]
+        for module in frozen:
+            module.eval()
+            module.requires_grad_(False)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        x = self.maxpool(self.act1(self.bn1(self.conv1(x))))
+        outputs = []
+        for i, name in enumerate(self.stages):
+            for block in getattr(self, name):
+                if self.with_cp and torch.is_grad_enabled():
+                    x = checkpoint.checkpoint(block, x, use_reentrant=False)
+                else:
+                    x = block(x)
+            if i in self.out_indices:
+                outputs.append(x)
+        return tuple(outputs)
+
+    def train(self, mode: bool = True) -> SurgeResNet:
+        super().train(mode)
+        self._freeze()
+        if mode and self.norm_eval:
+            for module in self.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        """Refuse a checkpoint of another depth or width, which MMEngine would load in parts, with warnings."""
+        mine = {name: p for name, p in self.named_parameters() if '.conv' in name}
+        theirs = {
+            key.removeprefix(prefix): value
+            for key, value in state_dict.items()
+            if key.startswith(f'{prefix}layer') and '.conv' in key and key.endswith('.weight')
+        }
+        for name, value in theirs.items():
+            if name.endswith('aux_weight') or name.split('.')[0] not in self.stages:
+                continue
+            if name not in mine or mine[name].shape != value.shape:
+                counts = [
+                    len({key.split('.')[1] for key in theirs if key.startswith(f'{stage}.')})
+                    for stage in self.stages
+                ]
+                shape = tuple(mine[name].shape) if name in mine else 'no such layer'
+                raise ValueError(
+                    f'the checkpoint does not fit SurgeResNet(depth={self.depth}): {prefix}{name} is '
+                    f'{tuple(value.shape)} there and {shape} here; its stages hold {counts} blocks, here '
+                    f'{list(self.arch[self.depth][1][: len(self.stages)])}. Set depth and base_channels to those of '
+                    'the checkpoint, or take another checkpoint'
+                )
+        missing = [name for name in mine if not name.endswith('aux_weight') and name not in theirs]
+        missing = [name for name in missing if name.split('.')[0] in self.stages]
+        if theirs and missing:
+            raise ValueError(
+                f'the checkpoint does not fit SurgeResNet(depth={self.depth}): it lacks {prefix}{missing[0]} and '
+                f'{len(missing) - 1} more. Set depth to that of the checkpoint, or take another checkpoint'
+            )
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

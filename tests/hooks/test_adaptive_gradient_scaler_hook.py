@@ -1,0 +1,153 @@
+import json
+
+import pytest
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
+from torch import nn
+from torch.utils.data import Dataset
+
+from surge_mm import AdaptiveGradientScalerHook, SurgeConv2d, SurgeLinear
+from surge_mm.ops import AdaptiveScale
+
+
+class Pictures(Dataset):
+    def __len__(self):
+        return 24
+
+    def __getitem__(self, index):
+        generator = torch.Generator().manual_seed(index)
+        return torch.randn(3, 8, 8, generator=generator), index % 3
+
+
+class Classifier(BaseModel):
+    def __init__(self, compensator=None):
+        super().__init__()
+        self.stem = SurgeConv2d(3, 8, 3, padding=1, compensator=compensator)
+        self.norm = nn.BatchNorm2d(8)
+        self.head = SurgeLinear(8, 3, compensator=compensator)
+
+    def forward(self, images, labels, mode='loss'):
+        x = self.norm(self.stem(images)).mean((2, 3))
+        return {'loss': F.cross_entropy(self.head(x), labels)}
+
+
+def runner(tmp_path, hook, model=None, interval=2, epochs=2):
+    torch.manual_seed(0)
+    return Runner(
+        model=model or Classifier({'scale': 0.7}),
+        work_dir=str(tmp_path),
+        train_dataloader={
+            'dataset': Pictures(),
+            'batch_size': 4,
+            'collate_fn': {'type': 'default_collate'},
+            'sampler': {'type': 'DefaultSampler', 'shuffle': False},
+        },
+        train_cfg={'by_epoch': True, 'max_epochs': epochs},
+        optim_wrapper={'optimizer': {'type': 'SGD', 'lr': 0.01}},
+        default_hooks={'logger': {'type': 'LoggerHook', 'interval': interval}},
+        custom_hooks=[hook],
+        default_scope='mmengine',
+        experiment_name=tmp_path.name,
+    )
+
+
+def scalars(tmp_path):
+    (path,) = tmp_path.glob('*/vis_data/scalars.json')
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_it_wins_over_the_layers_own_scale(tmp_path):
+    run = runner(tmp_path, {'type': 'surge_mm.AdaptiveGradientScalerHook', 'eta': 0.25})
+    run.train()
+    assert run.model.stem.scale == AdaptiveScale(0.25)
+    assert run.model.head.scale == AdaptiveScale(0.25)
+
+
+def test_logs_lambda_cosine_and_clipped_share_at_the_loggers_interval(tmp_path):
+    runner(tmp_path, AdaptiveGradientScalerHook(eta=0.25)).train()
+    lines = scalars(tmp_path)
+    assert [line['step'] for line in lines] == [2, 4, 6, 8, 10, 12]
+    for line in lines:
+        assert 0 < line['ags_lambda_min'] <= line['ags_lambda_mean'] <= line['ags_lambda_max']
+        assert -1 <= line['ags_cos_mean'] <= 1 and line['ags_cos_mean'] != 0
+        assert 0 < line['ags_clipped_share'] < 1
+        assert line['ags_nonfinite_steps'] == 0
+
+
+def test_logged_lambda_is_eta_times_the_ratio_of_norms(tmp_path):
+    run = runner(tmp_path, AdaptiveGradientScalerHook(eta=0.25), interval=1)
+    run.train()
+    layers = (run.model.stem, run.model.head)
+    lams = [(0.25 * s[1] / s[2]).item() for s in (layer.ags_statistics for layer in layers)]
+    assert scalars(tmp_path)[-1]['ags_lambda_mean'] == pytest.approx(sum(lams) / 2, rel=1e-5)
+
+
+def test_warmup_grows_eta_linearly(tmp_path):
+    hook = AdaptiveGradientScalerHook(eta=0.2, warmup_iters=8)
+    run = runner(tmp_path, hook, epochs=1)
+    factors = []
+    forward = run.model.stem.forward
+
+    def spy(x):
+        factors.append(run.model.stem.ags_warmup.item())
+        return forward(x)
+
+    run.model.stem.forward = spy
+    run.train()
+    assert factors == pytest.approx([n / 8 for n in range(1, 7)])
+
+
+def test_override_by_name_and_longest_key_wins(tmp_path):
+    keys = {'e': {'eta': 0.01}, 'head': {'eta': 0.5, 'preserve_norm': True}}
+    run = runner(tmp_path, AdaptiveGradientScalerHook(eta=0.25, custom_keys=keys), epochs=1)
+    run.train()
+    assert run.model.stem.scale == AdaptiveScale(0.01)
+    assert run.model.head.scale == AdaptiveScale(0.5, preserve_norm=True)
+
+
+def test_steps_that_are_not_finite_are_counted(tmp_path):
+    model = Classifier({'eta': 0.1})
+    run = runner(tmp_path, AdaptiveGradientScalerHook(eta=0.25), model, interval=1, epochs=1)
+    forward = run.model.head.forward
+    calls = []
+
+    def spoil_two_steps(x):
+        calls.append(0)
+        with torch.no_grad():
+            run.model.head.aux_weight.fill_(float('inf') if len(calls) in (2, 4) else 0.1)
+        return forward(x)
+
+    run.model.head.forward = spoil_two_steps
+    run.train()
+    counts = [line['ags_nonfinite_steps'] for line in scalars(tmp_path)]
+    assert counts == [0, 1, 1, 2, 2, 2]
+    assert all(p.isfinite().all() for p in run.model.parameters())
+
+
+def test_a_model_without_compensators_is_refused_before_training(tmp_path):
+    run = runner(tmp_path, AdaptiveGradientScalerHook(), Classifier(None))
+    with pytest.raises(ValueError, match='no compensated layer'):
+        run.train()
+
+
+def test_a_key_that_matches_nothing_lists_near_names(tmp_path):
+    hook = AdaptiveGradientScalerHook(custom_keys={'heed': {'eta': 0.1}})
+    with pytest.raises(ValueError, match="'heed' in its name; near ones: head"):
+        runner(tmp_path, hook).train()
+
+
+@pytest.mark.parametrize(
+    'kwargs, message',
+    [
+        ({'eta': -0.1}, 'eta=-0.1'),
+        ({'eta': '0.1'}, "eta='0.1'"),
+        ({'warmup_iters': -1}, 'warmup_iters=-1'),
+        ({'custom_keys': {'stem': {'scale': 0.1}}}, "unknown \\['scale'\\]"),
+        ({'custom_keys': {'stem': {'eta': -1}}}, 'eta=-1'),
+    ],
+)
+def test_bad_arguments_are_named(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        AdaptiveGradientScalerHook(**kwargs)

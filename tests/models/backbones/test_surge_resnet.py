@@ -1,0 +1,147 @@
+import pytest
+import torch
+import torchvision
+from mmengine.registry import DefaultScope
+from mmengine.runner.checkpoint import load_state_dict
+from torch import nn
+
+from surge_mm import SurgeConv2d, SurgeResNet
+
+SMALL = {'base_channels': 8, 'stem': 'light'}
+
+
+@pytest.mark.parametrize('depth, expansion', [(18, 1), (34, 1), (50, 4)])
+def test_outputs_have_the_strides_and_channels_of_a_resnet(depth, expansion):
+    outputs = SurgeResNet(depth, base_channels=8)(torch.randn(1, 3, 65, 96))
+    assert [tuple(out.shape) for out in outputs] == [
+        (1, 8 * expansion, 17, 24),
+        (1, 16 * expansion, 9, 12),
+        (1, 32 * expansion, 5, 6),
+        (1, 64 * expansion, 3, 3),
+    ]
+
+
+@pytest.mark.parametrize('depth, binary', [(18, 16), (34, 32), (50, 16)])
+def test_every_3x3_is_binary_and_stem_shortcuts_and_1x1_are_not(depth, binary):
+    model = SurgeResNet(depth, base_channels=8)
+    convs = {name: m for name, m in model.named_modules() if isinstance(m, nn.Conv2d)}
+    assert sum(isinstance(m, SurgeConv2d) for m in convs.values()) == binary
+    for name, conv in convs.items():
+        real = name == 'conv1' or conv.kernel_size == (1, 1)
+        assert isinstance(conv, SurgeConv2d) != real, name
+
+
+@pytest.mark.parametrize('scope, name', [('mmdet', 'mmdet'), ('mmpretrain', 'mmpretrain')])
+def test_builds_by_dotted_name_in_both_hosts(scope, name):
+    registry = __import__(f'{name}.registry', fromlist=['MODELS']).MODELS
+    with DefaultScope.overwrite_default_scope(scope):
+        assert isinstance(
+            registry.build({'type': 'surge_mm.SurgeResNet', 'depth': 18}), SurgeResNet
+        )
+
+
+@pytest.mark.parametrize('depth', [18, 34, 50])
+@pytest.mark.parametrize('conv_cfg', [{'type': 'surge_mm.SurgeConv2d'}, None])
+def test_public_checkpoint_initialises_it(depth, conv_cfg):
+    public = getattr(torchvision.models, f'resnet{depth}')().state_dict()
+    model = SurgeResNet(depth, conv_cfg=conv_cfg, act_cfg={'type': 'Hardtanh'})
+    result = model.load_state_dict(public, strict=False)
+    assert not result.missing_keys
+    assert result.unexpected_keys == ['fc.weight', 'fc.bias']
+    assert torch.equal(model.layer3[1].conv2.weight, public['layer3.1.conv2.weight'])
+    assert torch.equal(model.layer2[0].downsample[0].weight, public['layer2.0.downsample.0.weight'])
+
+
+@pytest.mark.parametrize('depth, other', [(18, 34), (34, 18), (50, 34), (34, 50)])
+def test_checkpoint_of_another_depth_is_refused_in_words(depth, other):
+    checkpoint = SurgeResNet(other, base_channels=8).state_dict()
+    state = {f'backbone.{key}': value for key, value in checkpoint.items()}
+    detector = nn.Module()
+    detector.backbone = SurgeResNet(depth, base_channels=8)
+    before = detector.backbone.layer1[0].conv1.weight.clone()
+    with pytest.raises(ValueError, match=rf'does not fit SurgeResNet\(depth={depth}\)'):
+        load_state_dict(detector, state, strict=False)
+    assert torch.equal(detector.backbone.layer1[0].conv1.weight, before)
+
+
+def test_checkpoint_of_another_width_is_refused_in_words():
+    checkpoint = SurgeResNet(18, base_channels=16).state_dict()
+    with pytest.raises(ValueError, match='base_channels'):
+        SurgeResNet(18, base_channels=8).load_state_dict(checkpoint, strict=False)
+
+
+def test_checkpoint_of_a_head_alone_passes():
+    SurgeResNet(18, **SMALL).load_state_dict({'fc.weight': torch.zeros(3)}, strict=False)
+
+
+@pytest.mark.parametrize(
+    'act_cfg', [{'type': 'Hardtanh'}, {'type': 'PReLU'}, {'type': 'surge_mm.RPReLU'}]
+)
+@pytest.mark.parametrize('depth', [18, 50])
+def test_every_parameter_gets_a_gradient(depth, act_cfg):
+    model = SurgeResNet(depth, act_cfg=act_cfg, **SMALL)
+    sum(out.square().mean() for out in model(torch.randn(2, 3, 64, 64))).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+
+
+def test_checkpointed_blocks_have_the_same_gradients():
+    x = torch.randn(2, 3, 64, 64)
+    gradients = []
+    for with_cp in (False, True):
+        torch.manual_seed(0)
+        model = SurgeResNet(18, with_cp=with_cp, **SMALL)
+        model(x)[-1].square().mean().backward()
+        gradients.append([p.grad for p in model.parameters()])
+    for first, second in zip(*gradients, strict=True):
+        torch.testing.assert_close(first, second)
+
+
+def test_forward_is_bit_identical_with_and_without_compensators():
+    outputs = []
+    for compensator in ({'eta': 0.1, 'init': 'kaiming'}, None):
+        torch.manual_seed(0)
+        cfg = {'type': 'surge_mm.SurgeConv2d', 'compensator': compensator}
+        model = SurgeResNet(18, conv_cfg=cfg, **SMALL)
+        outputs.append(model(torch.ones(2, 3, 64, 64).cumsum(-1)))
+    for first, second in zip(*outputs, strict=True):
+        assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize('frozen', [0, 1, 4])
+def test_frozen_stages_stay_frozen_in_training(frozen):
+    model = SurgeResNet(18, frozen_stages=frozen, **SMALL).train()
+    for stage in range(1, 5):
+        layer = getattr(model, f'layer{stage}')
+        assert all(p.requires_grad != (stage <= frozen) for p in layer.parameters())
+        assert all(m.training != (stage <= frozen) for m in layer.modules())
+    assert not any(p.requires_grad for p in model.bn1.parameters())
+
+
+def test_layers_behind_frozen_stages_get_gradients():
+    model = SurgeResNet(18, frozen_stages=1, **SMALL)
+    model(torch.randn(2, 3, 64, 64))[-1].square().mean().backward()
+    assert model.layer2[0].conv1.aux_weight.grad.norm() > 0
+
+
+def test_norm_eval_keeps_running_statistics():
+    model = SurgeResNet(18, norm_eval=True, **SMALL).train()
+    before = model.bn1.running_mean.clone()
+    model(torch.randn(2, 3, 64, 64))
+    assert torch.equal(model.bn1.running_mean, before)
+
+
+@pytest.mark.parametrize(
+    'kwargs, message',
+    [
+        ({'depth': 101}, 'depth=101'),
+        ({'out_indices': (4,)}, 'out_indices'),
+        ({'num_stages': 3}, 'out_indices'),
+        ({'frozen_stages': 5}, 'frozen_stages=5'),
+        ({'stem': 'cifar'}, "stem='cifar'"),
+        ({'style': 'caffe'}, "style='caffe'"),
+    ],
+)
+def test_bad_arguments_are_named(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        SurgeResNet(**{'depth': 18, **kwargs})
