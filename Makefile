@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 UNFINISHED := $(VENV)/.unfinished
-PYTHONS := $(if $(wildcard $(BIN)/python),$(BIN)/python,$(or $(PYTHON),python3.12 python3.11 python3.10 python3))
+PYTHONS := $(or $(PYTHON),python3.12 python3.11 python3.10 python3)
 
 .PHONY: demo test lint format clean
 
@@ -36,18 +36,20 @@ clean:
 $(INSTALLED): $(wildcard requirements/*.txt) setup.py
 	@rm -f $@; \
 	if [ -e $(UNFINISHED) ]; then rm -rf $(VENV); fi; \
-	for python in $(PYTHONS); do \
+	pythons="$(PYTHONS)"; \
+	if [ -e $(BIN)/python ]; then pythons=$(BIN)/python; fi; \
+	for python in $$pythons; do \
 	    $$python -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' 2>/dev/null || continue; \
 	    fits=$$python; \
 	    $$python -c 'import ensurepip, venv' 2>/dev/null && break; \
 	done; \
 	if [ -z "$$fits" ]; then \
-	    echo "surge_mm needs Python 3.10, 3.11 or 3.12, and none of these is one: $(PYTHONS)." \
-	        "Install one, or name it: make PYTHON=/path/to/python3.12" >&2; exit 1; \
+	    echo "surge_mm needs Python 3.10, 3.11 or 3.12, and none of these is one: $$pythons." \
+	        "Install one, or name it: make clean; make demo PYTHON=/path/to/python3.12" >&2; exit 1; \
 	fi; \
 	if ! $$fits -c 'import ensurepip, venv' 2>/dev/null; then \
 	    echo "$$fits cannot make environments: install its venv package (Debian, Ubuntu:" \
-	        "apt install python3-venv), or name another Python: make PYTHON=/path/to/python3.12" >&2; exit 1; \
+	        "apt install python3-venv), or name another Python: make demo PYTHON=/path/to/python3.12" >&2; exit 1; \
 	fi; \
 	if [ ! -e $(BIN)/python ]; then \
 	    echo "Making $(VENV) with $$fits: some minutes and about 6 GB, once."; \
