@@ -38,6 +38,8 @@ def allow_mmengine_checkpoints() -> None:
         (_statistics_method, 'builtins.getattr'),
         (_Array, 'numpy.ndarray'),
         (_DType, 'numpy.dtype'),
+        _Array,  # also by their own names, lest a user's entry for NumPy's displace them
+        _DType,
     ]
     for package in ('numpy.core', 'numpy._core'):  # NumPy 1 and NumPy 2
         safe.append((_reconstruct, f'{package}.multiarray._reconstruct'))

@@ -25,7 +25,7 @@ _TINY = torch.finfo(torch.float32).tiny
 def _check_target(target: Tensor, classes: int, largest: int) -> None:
     if target.numel() and int(target.max()) > largest:
         raise ValueError(
-            f'target holds {int(target.max())}, but with {classes} classes it may be {largest} at most'
+            f'target holds {int(target.max())}, but with {classes} classes at most {largest} fits'
         )
 
 
