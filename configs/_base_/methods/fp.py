@@ -1,0 +1,2 @@
+# The full-precision network of the same structure.
+conv_cfg = None

@@ -1,0 +1,253 @@
+"""What the tools share: reading a config, refusing what cannot work before time is spent, and starting ranks.
+
+A refusal is a :class:`LaunchError` with one sentence that names the argument, its value and the way out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.model import is_model_wrapper
+from mmengine.registry import MODELS, RUNNERS, DefaultScope
+from mmengine.runner import Runner
+from mmengine.runner.checkpoint import CheckpointLoader
+from torch import nn
+
+from surge_mm.datasets.check import DatasetError, check_datasets
+
+HOSTS = ('mmdet', 'mmpretrain')
+
+
+class LaunchError(ValueError):
+    """What the user asked for cannot work; the message says why and what to do."""
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of every tool that builds a Runner."""
+    parser.add_argument(
+        '--work-dir', help='folder for logs and checkpoints; default ./work_dirs/NAME_OF_CONFIG'
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='settings that replace those of the config, e.g. model.backbone.init_cfg=None',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='who started the processes; dist_train.sh and slurm_train.sh set it',
+    )
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """Read ``args.config`` with the common arguments applied.
+
+    Raises:
+        LaunchError: the file is missing, unreadable or not for MMDetection or MMPretrain.
+    """
+    path = Path(args.config)
+    if not path.is_file():
+        raise LaunchError(
+            f'config {args.config!r}: there is no such file (looked from {Path.cwd()})'
+        )
+    try:
+        cfg = Config.fromfile(args.config)
+    except (OSError, KeyError, SyntaxError, TypeError, ImportError) as error:
+        raise LaunchError(f'config {args.config!r} cannot be read: {error}') from error
+    if args.cfg_options:
+        cfg.merge_from_dict(args.cfg_options)
+    cfg.launcher = args.launcher
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = str(Path('work_dirs') / path.stem)
+    _check_host(cfg, args.config)
+    return cfg
+
+
+def _check_host(cfg: Config, name: str) -> None:
+    scope = cfg.get('default_scope')
+    if scope not in HOSTS:
+        raise LaunchError(
+            f'config {name!r}: default_scope={scope!r}, but surge_mm works with {" and ".join(HOSTS)}; inherit from '
+            "one of their configs, e.g. _base_ = 'mmdet::_base_/default_runtime.py'"
+        )
+    model_type = cfg.get('model', {}).get('type')
+    if model_type is None:
+        raise LaunchError(f'config {name!r} has no model.type; it is not a config to train or test')
+    if not isinstance(model_type, str):
+        return
+    with (
+        DefaultScope.overwrite_default_scope(scope),
+        MODELS.switch_scope_and_registry(None) as registry,
+    ):
+        if _find(registry, model_type):
+            return
+        other = HOSTS[1 - HOSTS.index(scope)]
+        way_out = f'it belongs to {other}: set default_scope={other!r}'
+        if not _find(registry, f'{other}.{model_type}'):
+            way_out = (
+                'neither host has it: check its spelling, or import its module with custom_imports'
+            )
+    raise LaunchError(f'config {name!r}: {scope} has no model {model_type!r}; {way_out}')
+
+
+def _find(registry: Any, name: str) -> bool:
+    try:
+        return registry.get(name) is not None
+    except (KeyError, RuntimeError, ImportError):
+        return False
+
+
+def check_new_work_dir(cfg: Config) -> None:
+    """Refuse to train into a folder that holds another run's checkpoints.
+
+    Raises:
+        LaunchError: there are checkpoints in it.
+    """
+    found = sorted(Path(cfg.work_dir).glob('*.pth'))
+    if found:
+        raise LaunchError(
+            f'work dir {cfg.work_dir!r} holds a run already ({found[-1].name}), which would be overwritten: add '
+            '--resume to go on with it, or name another folder with --work-dir'
+        )
+
+
+def check_checkpoint(path: str | None, argument: str) -> None:
+    """Refuse a local checkpoint that is not there.
+
+    Raises:
+        LaunchError: there is no such file. (Names with ``://`` are left to MMEngine.)
+    """
+    if path is not None and '://' not in path and not Path(path).is_file():
+        raise LaunchError(f'{argument} {path!r}: there is no such file (looked from {Path.cwd()})')
+
+
+def check_fits(model: nn.Module, path: str) -> None:
+    """Refuse to evaluate a model of which the checkpoint fills only a part (MMEngine would warn and go on).
+
+    Raises:
+        LaunchError: the checkpoint cannot be read, lacks weights of the model or has others of that name.
+    """
+    try:
+        checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
+    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
+        raise LaunchError(f'checkpoint {path!r} cannot be read: {error}') from error
+    theirs = checkpoint.get('state_dict', checkpoint)
+    inner: nn.Module = model.module if is_model_wrapper(model) else model  # type: ignore[assignment]
+    mine = {
+        name: value
+        for name, value in inner.state_dict().items()
+        if not name.endswith(('aux_weight', 'num_batches_tracked'))
+    }
+    wrong = [
+        f'{name} is {tuple(theirs[name].shape) if name in theirs else "missing"} there and {tuple(value.shape)} here'
+        for name, value in mine.items()
+        if name not in theirs or theirs[name].shape != value.shape
+    ]
+    if wrong:
+        raise LaunchError(
+            f'checkpoint {path!r} does not fit the model of the config in {len(wrong)} of {len(mine)} weights, '
+            f'beginning with: {wrong[0]}. Take the config that it was trained with'
+        )
+
+
+def check_data(cfg: Config, splits: tuple[str, ...]) -> None:
+    """Look through the data that the config names; print what a user should know of it.
+
+    Raises:
+        DatasetError: something is missing or damaged.
+    """
+    for note in check_datasets(cfg, splits):
+        print(f'data: {note}', flush=True)
+
+
+def prepare_ranks(cfg: Config) -> None:
+    """Start the process group by gloo where there is no GPU, which MMEngine itself cannot do.
+
+    With a GPU, or for a single process, everything is left to MMEngine (nccl).
+
+    Raises:
+        LaunchError: the launcher's environment is missing.
+    """
+    if cfg.launcher == 'none' or torch.cuda.is_available():
+        return
+    if cfg.launcher == 'mpi':
+        raise LaunchError('--launcher mpi needs a GPU; without one use tools/dist_train.sh')
+    if cfg.launcher == 'slurm':
+        _read_slurm_environment()
+    missing = [
+        name
+        for name in ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT')
+        if name not in os.environ
+    ]
+    if missing:
+        raise LaunchError(
+            f'--launcher {cfg.launcher}: {", ".join(missing)} not set; start the tool through tools/dist_train.sh or '
+            'torchrun'
+        )
+    torch.distributed.init_process_group('gloo')
+    cfg.model_wrapper_cfg = {
+        'type': 'MMDistributedDataParallel',
+        'device_ids': None,
+        'broadcast_buffers': False,
+        'find_unused_parameters': cfg.get('find_unused_parameters', False),
+    }
+
+
+def _read_slurm_environment() -> None:
+    names = {'RANK': 'SLURM_PROCID', 'WORLD_SIZE': 'SLURM_NTASKS', 'LOCAL_RANK': 'SLURM_LOCALID'}
+    missing = [name for name in (*names.values(), 'SLURM_NODELIST') if name not in os.environ]
+    if missing:
+        raise LaunchError(
+            f'--launcher slurm: {", ".join(missing)} not set; start the tool through tools/slurm_train.sh'
+        )
+    for name, source in names.items():
+        os.environ[name] = os.environ[source]
+    os.environ.setdefault('MASTER_PORT', '29500')
+    if 'MASTER_ADDR' not in os.environ:
+        command = ['scontrol', 'show', 'hostnames', os.environ['SLURM_NODELIST']]
+        hosts = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        os.environ['MASTER_ADDR'] = hosts.split()[0]
+
+
+def build_runner(cfg: Config) -> Runner:
+    """The Runner of the config.
+
+    Raises:
+        LaunchError: a part of the config names what no registry has, or has values that its class refuses.
+    """
+    try:
+        return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    except (KeyError, TypeError, ValueError) as error:
+        raise LaunchError(f'config {cfg.filename!r}: {error}') from error
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a tool: refusals become one line on stderr and exit status 2, Ctrl-C says how to go on."""
+    try:
+        main()
+    except (LaunchError, DatasetError) as error:
+        sys.exit(f'error: {error}')
+    except KeyboardInterrupt:
+        print(
+            '\ninterrupted; the same command with --resume goes on from the last checkpoint',
+            file=sys.stderr,
+        )
+        sys.exit(130)
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Evaluates with several processes on this machine: nccl with a GPU each, gloo without GPUs.
+# Usage: tools/dist_test.sh CONFIG CHECKPOINT PROCESSES [arguments of test.py]
+# Several machines: set NNODES, NODE_RANK, MASTER_ADDR and PORT as for torchrun.
+set -euo pipefail
+if (($# < 3)) || ! [[ $3 =~ ^[1-9][0-9]*$ ]]; then
+  echo "usage: $0 CONFIG CHECKPOINT PROCESSES [arguments of test.py]" >&2
+  exit 2
+fi
+config=$1 checkpoint=$2 processes=$3
+shift 3
+exec "${PYTHON:-python}" -m torch.distributed.run --nnodes="${NNODES:-1}" --node_rank="${NODE_RANK:-0}" \
+  --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="${PORT:-29500}" --nproc_per_node="$processes" \
+  "$(dirname "${BASH_SOURCE[0]}")/test.py" "$config" "$checkpoint" --launcher pytorch "$@"

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Trains with several processes on this machine: nccl with a GPU each, gloo without GPUs.
+# Usage: tools/dist_train.sh CONFIG PROCESSES [arguments of train.py]
+# Several machines: set NNODES, NODE_RANK, MASTER_ADDR and PORT as for torchrun.
+set -euo pipefail
+if (($# < 2)) || ! [[ $2 =~ ^[1-9][0-9]*$ ]]; then
+  echo "usage: $0 CONFIG PROCESSES [arguments of train.py]" >&2
+  exit 2
+fi
+config=$1 processes=$2
+shift 2
+exec "${PYTHON:-python}" -m torch.distributed.run --nnodes="${NNODES:-1}" --node_rank="${NODE_RANK:-0}" \
+  --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="${PORT:-29500}" --nproc_per_node="$processes" \
+  "$(dirname "${BASH_SOURCE[0]}")/train.py" "$config" --launcher pytorch "$@"

@@ -1,0 +1,39 @@
+"""Evaluate a checkpoint with the test set and the metrics of its config file.
+
+python tools/test.py configs/demo/fcos_r18-light_10e_digits_surge.py work_dirs/demo/epoch_10.pth
+"""
+
+import argparse
+
+import surge_mm  # noqa: F401  prepares the stack before the hosts are imported
+from surge_mm.launch import (
+    add_common_arguments,
+    build_runner,
+    check_checkpoint,
+    check_data,
+    check_fits,
+    load_config,
+    prepare_ranks,
+    run,
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('config', help='path of a config file')
+    parser.add_argument('checkpoint', help='path or address of a checkpoint')
+    add_common_arguments(parser)
+    args = parser.parse_args()
+
+    cfg = load_config(args)
+    check_checkpoint(args.checkpoint, 'checkpoint')
+    cfg.load_from = args.checkpoint
+    check_data(cfg, ('test',))
+    prepare_ranks(cfg)
+    runner = build_runner(cfg)
+    check_fits(runner.model, args.checkpoint)
+    runner.test()
+
+
+if __name__ == '__main__':
+    run(main)

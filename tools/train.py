@@ -1,0 +1,59 @@
+"""Train a detector or classifier from a config file of MMDetection or MMPretrain.
+
+python tools/train.py configs/demo/fcos_r18-light_10e_digits_surge.py
+"""
+
+import argparse
+
+import torch
+
+import surge_mm  # noqa: F401  prepares the stack before the hosts are imported
+from surge_mm.launch import (
+    LaunchError,
+    add_common_arguments,
+    build_runner,
+    check_checkpoint,
+    check_data,
+    check_new_work_dir,
+    load_config,
+    prepare_ranks,
+    run,
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('config', help='path of a config file')
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CHECKPOINT',
+        help='go on from CHECKPOINT, or from the last one in the work dir',
+    )
+    parser.add_argument('--amp', action='store_true', help='train in mixed precision (needs a GPU)')
+    add_common_arguments(parser)
+    args = parser.parse_args()
+
+    if args.amp and not torch.cuda.is_available():
+        raise LaunchError(
+            '--amp: there is no GPU, and MMEngine trains in mixed precision on GPUs only; leave --amp out'
+        )
+    cfg = load_config(args)
+    if args.resume is None:
+        check_new_work_dir(cfg)
+    elif args.resume != 'auto':
+        check_checkpoint(args.resume, '--resume')
+        cfg.load_from = args.resume
+    check_checkpoint(cfg.get('load_from'), 'load_from')
+    cfg.resume = args.resume is not None
+    if args.amp:
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    check_data(cfg, ('train', 'val'))
+    prepare_ranks(cfg)
+    build_runner(cfg).train()
+
+
+if __name__ == '__main__':
+    run(main)
