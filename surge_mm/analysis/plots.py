@@ -1,0 +1,293 @@
+"""Pictures of a run: predictions beside ground truth, and the curves of training.
+
+Each function draws on a figure of its own and saves one PNG; neither touches pyplot nor a global setting.
+"""
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
+
+# From Okabe and Ito's palette, which colour-blind readers can tell apart.
+BLUE, ORANGE, GREEN = '#0072B2', '#E69F00', '#009E73'
+VERMILION, PURPLE, SKY = '#D55E00', '#CC79A7', '#56B4E9'
+# Key in the log: label, colour, factor.
+METRICS = {
+    'coco/bbox_mAP': ('mAP', BLUE, 1.0),
+    'coco/bbox_mAP_50': ('AP50', ORANGE, 1.0),
+    'pascal_voc/mAP': ('VOC mAP', PURPLE, 1.0),
+    'accuracy/top1': ('top-1 accuracy', GREEN, 0.01),
+}
+MATCH_IOU = 0.5
+PANEL_INCHES = 2.2
+DPI = 150
+
+
+class Boxes(NamedTuple):
+    """The objects of one image.
+
+    Attributes:
+        boxes (np.ndarray): (N, 4), x1, y1, x2, y2 in pixels.
+        labels (np.ndarray): (N,), indices into the class names.
+        scores (np.ndarray, optional): (N,), in [0, 1]. None for ground truth.
+    """
+
+    boxes: np.ndarray
+    labels: np.ndarray
+    scores: np.ndarray | None = None
+
+
+def draw_detections(
+    images: Sequence[np.ndarray],
+    ground_truth: Sequence[Boxes],
+    predictions: Sequence[Boxes],
+    class_names: Sequence[str],
+    out: str | os.PathLike,
+    score_threshold: float = 0.3,
+    pairs_per_row: int = 2,
+) -> Path:
+    """Draws pairs of pictures, ground truth on the left and predictions on the right, into one PNG.
+
+    A prediction is drawn in a solid line if an object of its class is there (IoU of 0.5 or more, each
+    object found once), in a dashed line of another colour if not.
+
+    Args:
+        images (Sequence[np.ndarray]): Images, (H, W, 3) uint8 in RGB.
+        ground_truth (Sequence[Boxes]): The objects of each image.
+        predictions (Sequence[Boxes]): The predictions for each image, with scores.
+        class_names (Sequence[str]): Names of the classes.
+        out (str or Path): The PNG file. Its folder is made if need be.
+        score_threshold (float): Predictions of a lower score are not drawn. Defaults to 0.3.
+        pairs_per_row (int): Pairs side by side. Defaults to 2.
+
+    Returns:
+        Path: ``out``.
+
+    Raises:
+        ValueError: If there is no image or the three sequences differ in length.
+    """
+    if not images or not len(images) == len(ground_truth) == len(predictions):
+        raise ValueError(
+            f'{len(images)} images, {len(ground_truth)} ground_truth and {len(predictions)} '
+            'predictions: there must be as many of each, and at least one'
+        )
+    columns = 2 * min(pairs_per_row, len(images))
+    rows = math.ceil(2 * len(images) / columns)
+    aspect = max(image.shape[0] / image.shape[1] for image in images)
+    figure = Figure(
+        figsize=(columns * PANEL_INCHES, rows * PANEL_INCHES * aspect + 0.6),
+        layout='constrained',
+    )
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for ax in axes:
+        ax.set_axis_off()
+    for number, (image, truth, predicted) in enumerate(
+        zip(images, ground_truth, predictions, strict=True)
+    ):
+        left, right = axes[2 * number : 2 * number + 2]
+        for ax in (left, right):
+            ax.imshow(image)
+        if 2 * number < columns:
+            left.set_title('ground truth', fontsize=10)
+            right.set_title('predicted', fontsize=10)
+        for box, label in zip(truth.boxes, truth.labels, strict=True):
+            _draw_box(left, box, class_names[label], GREEN, '-')
+        if predicted.scores is None:
+            raise ValueError(f'predictions[{number}] have no scores')
+        hits = match(predicted, truth)
+        for index in np.flatnonzero(predicted.scores >= score_threshold):
+            text = f'{class_names[predicted.labels[index]]} {predicted.scores[index]:.2f}'
+            colour, line = (BLUE, '-') if hits[index] else (VERMILION, '--')
+            _draw_box(right, predicted.boxes[index], text, colour, line)
+    figure.legend(
+        handles=[
+            Rectangle((0, 0), 1, 1, fill=False, linewidth=1.5, edgecolor=c, linestyle=s, label=t)
+            for c, s, t in (
+                (GREEN, '-', 'object'),
+                (BLUE, '-', f'right (class, IoU ≥ {MATCH_IOU})'),
+                (VERMILION, '--', 'wrong'),
+            )
+        ],
+        loc='outside lower center',
+        ncols=3,
+        fontsize=9,
+        frameon=False,
+    )
+    return _save(figure, out)
+
+
+def match(predicted: Boxes, truth: Boxes) -> np.ndarray:
+    """Which predictions hit an object of their class that no prediction of higher score hit: (N,) bool."""
+    hits = np.zeros(len(predicted.boxes), dtype=bool)
+    free = np.ones(len(truth.boxes), dtype=bool)
+    if predicted.scores is None or not len(free):
+        return hits
+    for index in np.argsort(-predicted.scores, kind='stable'):
+        box = predicted.boxes[index]
+        low = np.maximum(box[:2], truth.boxes[:, :2])
+        high = np.minimum(box[2:], truth.boxes[:, 2:])
+        shared = np.prod((high - low).clip(0), axis=1)
+        areas = np.prod(truth.boxes[:, 2:] - truth.boxes[:, :2], axis=1)
+        iou = shared / (np.prod(box[2:] - box[:2]) + areas - shared).clip(1e-9)
+        iou[~free | (truth.labels != predicted.labels[index])] = 0
+        best = iou.argmax()
+        hits[index] = iou[best] >= MATCH_IOU
+        free[best] &= not hits[index]
+    return hits
+
+
+def plot_training(
+    log: str | os.PathLike | Sequence[str | os.PathLike], out: str | os.PathLike
+) -> Path:
+    """Draws the curves of a training into one PNG: loss, mAP, and what AGS did.
+
+    Panels for which the log has no entries are left out.
+
+    Args:
+        log (str, Path or a sequence of these): MMEngine's ``<work_dir>/<time>/vis_data/scalars.json``;
+            of a resumed run all of them, the oldest first.
+        out (str or Path): The PNG file. Its folder is made if need be.
+
+    Returns:
+        Path: ``out``.
+
+    Raises:
+        ValueError: If a line is no JSON or the log has nothing to draw.
+    """
+    files = [log] if isinstance(log, str | os.PathLike) else list(log)
+    train, val = _read_log(files)
+    drawers = (_draw_loss, _draw_metrics, _draw_lambda, _draw_gradients)
+    needed = (
+        any('loss' in line for line in train),
+        any(key in line for line in val for key in METRICS),
+        any('ags_lambda_mean' in line for line in train),
+        any(key in line for line in train for key in ('ags_cos_mean', 'ags_clipped_share')),
+    )
+    if not any(needed):
+        raise ValueError(f'nothing to draw in {", ".join(map(str, files))}')
+    figure = Figure(figsize=(4 * sum(needed), 3.4), layout='constrained')
+    axes = figure.subplots(1, sum(needed), squeeze=False)[0]
+    drawing = [drawer for drawer, need in zip(drawers, needed, strict=True) if need]
+    for ax, drawer in zip(axes, drawing, strict=True):
+        drawer(ax, train, val)
+        ax.grid(alpha=0.3)
+        ax.spines[['top', 'right']].set_visible(False)
+        if len(ax.get_legend_handles_labels()[0]) > 1:
+            ax.legend(fontsize=9, frameon=False)
+    return _save(figure, out)
+
+
+Lines = list[dict[str, float]]
+
+
+def _read_log(files: Sequence[str | os.PathLike]) -> tuple[Lines, Lines]:
+    """The lines of training and of evaluation by step; a later file replaces the steps it repeats."""
+    train: dict[float, dict] = {}
+    val: dict[float, dict] = {}
+    for file in files:
+        lines = Path(file).read_text().splitlines()
+        for number, text in enumerate(lines, start=1):
+            try:
+                line = json.loads(text)
+            except ValueError as error:
+                if number == len(lines):  # a killed run may leave half a line
+                    continue
+                raise ValueError(f'{file}, line {number} is no JSON: {error}') from None
+            kind = train if 'loss' in line else val
+            kind[line.get('step', 0)] = line
+    return [train[step] for step in sorted(train)], [val[step] for step in sorted(val)]
+
+
+def _curve(lines: Lines, key: str) -> tuple[list[float], list[float]]:
+    points = [(line['step'], line[key]) for line in lines if key in line]
+    return [step for step, _ in points], [value for _, value in points]
+
+
+def _draw_loss(ax: Axes, train: Lines, val: Lines) -> None:
+    parts = sorted({key for line in train for key in line if 'loss' in key and key != 'loss'})
+    ax.plot(*_curve(train, 'loss'), color='black', linewidth=2, label='loss')
+    for key, colour in zip(parts, (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY), strict=False):
+        ax.plot(*_curve(train, key), color=colour, linewidth=1, label=key)
+    ax.set(title='Loss', xlabel='iteration')
+    ax.set_ylim(bottom=0)
+
+
+def _draw_metrics(ax: Axes, train: Lines, val: Lines) -> None:
+    for key, (label, colour, factor) in METRICS.items():
+        steps, values = _curve(val, key)
+        if steps:
+            scaled = [factor * value for value in values]
+            ax.plot(steps, scaled, color=colour, marker='o', markersize=3, label=label)
+            end, last = (steps[-1], scaled[-1]), f'{scaled[-1]:.3f} '
+            ax.text(*end, last, ha='right', va='bottom', fontsize=9, color=colour)
+            title = label
+    several = len(ax.lines) > 1
+    by_epoch = max(line['step'] for line in val) <= max(
+        (li.get('epoch', 0) for li in train), default=0
+    )
+    ax.set(title='Validation' if several else title, xlabel='epoch' if by_epoch else 'iteration')
+    ax.set_ylim(0, 1.05)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _draw_lambda(ax: Axes, train: Lines, val: Lines) -> None:
+    steps, low = _curve(train, 'ags_lambda_min')
+    high_steps, high = _curve(train, 'ags_lambda_max')
+    if steps and steps == high_steps:
+        ax.fill_between(
+            steps, low, high, color=SKY, alpha=0.4, linewidth=0, label='min to max over layers'
+        )
+    ax.plot(*_curve(train, 'ags_lambda_mean'), color=BLUE, linewidth=2, label='mean')
+    ax.set(title='AGS: scale λ of the branch', xlabel='iteration')
+    ax.set_ylim(bottom=0)
+
+
+def _draw_gradients(ax: Axes, train: Lines, val: Lines) -> None:
+    for key, label, colour in (
+        ('ags_cos_mean', 'cos(g_b, g_a)', PURPLE),
+        ('ags_clipped_share', 'share of clipped activations', ORANGE),
+    ):
+        steps, values = _curve(train, key)
+        if steps:
+            ax.plot(steps, values, color=colour, linewidth=2, label=label)
+    ax.set(title='Gradients', xlabel='iteration')
+    ax.axhline(0, color='grey', linewidth=0.8)
+
+
+def _draw_box(ax: Axes, box: np.ndarray, text: str, colour: str, line: str) -> None:
+    x1, y1, x2, y2 = (float(value) for value in box)
+    style: dict[str, Any] = {
+        'fill': False,
+        'edgecolor': colour,
+        'linewidth': 1.3,
+        'linestyle': line,
+    }
+    ax.add_patch(Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, **style))
+    at_the_top = y1 < 0.08 * (ax.get_ylim()[0] + 0.5)
+    ax.text(
+        x1,
+        y1,
+        text,
+        fontsize=6.5,
+        color='white',
+        va='top' if at_the_top else 'bottom',
+        bbox={'facecolor': colour, 'edgecolor': 'none', 'pad': 0.8},
+        clip_on=True,
+    )
+
+
+def _save(figure: Figure, out: str | os.PathLike) -> Path:
+    out = Path(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    FigureCanvasAgg(figure)
+    figure.savefig(out, format='png', dpi=DPI)
+    return out
