@@ -282,11 +282,14 @@ def _adaptive(
 
 
 def _norm(x: Tensor, group: Any) -> Tensor:
-    """``||x||_2`` over all elements (and ranks), accumulated in float32 or wider; 0-dimensional."""
+    """``||x||_2`` over all elements, accumulated in float32 or wider; 0-dimensional.
+
+    With a process group: of the gradient for the joined batch, whose loss is the mean of the ranks' losses.
+    """
     wide = torch.promote_types(x.dtype, torch.float32)
     local = torch.linalg.vector_norm(x, dtype=wide)
     if group is None:
         return local
     squared = local.double().square()
     torch.distributed.all_reduce(squared, group=group)
-    return squared.sqrt().to(wide)
+    return (squared.sqrt() / torch.distributed.get_world_size(group)).to(wide)
