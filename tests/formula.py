@@ -27,7 +27,7 @@ def binary_weight(w, name):
 
 
 def dual_path(f, x, w_b, w_a, lam, activation, weight, f_binary=None):
-    """``f_b - down(lam f_a) + lam f_a`` with a product ``f(x, w)``; ``f_binary`` where the binary one pads otherwise."""
+    """``f_b - down(lam f_a) + lam f_a`` of a product ``f(x, w)``; ``f_binary`` where that one pads otherwise."""
     out = (f_binary or f)(surrogate_sign(x, activation), binary_weight(w_b, weight))
     if w_a is None:
         return out

@@ -102,4 +102,7 @@ def test_without_sync_lambda_is_each_ranks_own_and_parameters_stay_equal(tmp_pat
     )
     single, first, second = (torch.load(tmp_path / f'{name}.pth') for name in ('1_0', '2_0', '2_1'))
     assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
-    assert any(not torch.allclose(one, alone, rtol=0, atol=1e-10) for one, alone in zip(first, single, strict=True))
+    assert any(
+        not torch.allclose(one, alone, rtol=0, atol=1e-10)
+        for one, alone in zip(first, single, strict=True)
+    )
