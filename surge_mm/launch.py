@@ -171,8 +171,10 @@ def check_data(cfg: Config, splits: tuple[str, ...]) -> None:
     Raises:
         DatasetError: something is missing or damaged.
     """
-    for note in check_datasets(cfg, splits):
-        print(f'data: {note}', flush=True)
+    notes = check_datasets(cfg, splits)
+    if os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0')) == '0':
+        for note in notes:
+            print(f'data: {note}', flush=True)
 
 
 def prepare_ranks(cfg: Config) -> None:

@@ -119,7 +119,7 @@ def _clouds(size: int, rng: np.random.Generator) -> np.ndarray:
     texture = np.zeros((size, size), dtype=np.float32)
     for cells in (3, 6, 12, 24):
         noise = rng.normal(size=(cells, cells)).astype(np.float32) / cells
-        texture += cv2.resize(noise, (size, size), interpolation=cv2.INTER_CUBIC)
+        texture = texture + cv2.resize(noise, (size, size), interpolation=cv2.INTER_CUBIC)
     return texture
 
 

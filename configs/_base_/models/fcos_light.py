@@ -34,6 +34,16 @@ model = dict(
         norm_on_bbox=True,
         centerness_on_reg=True,
         conv_bias=False,
+        # distances are ReLU(conv_reg) * stride: with a bias of 0, some seeds begin with dead ReLUs and stay so
+        init_cfg=dict(
+            type='Normal',
+            layer='Conv2d',
+            std=0.01,
+            override=[
+                dict(type='Normal', name='conv_cls', std=0.01, bias_prob=0.01),
+                dict(type='Normal', name='conv_reg', std=0.01, bias=1.0),
+            ],
+        ),
         # batch norm shared between levels trains badly here: its statistics differ from level to level
         norm_cfg=dict(type='GN', num_groups=16),
         loss_cls=dict(type='FocalLoss', use_sigmoid=True, gamma=2.0, alpha=0.5),

@@ -1,0 +1,38 @@
+"""What the README tells a user to type works."""
+
+import re
+from pathlib import Path
+
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+from surge_mm.layers import compensated_layers
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / 'README.md').read_text()
+
+
+def test_config_of_the_readme_binarises_a_detector(tmp_path):
+    (block,) = re.findall(r'```python\n(.*?)```', TEXT, re.DOTALL)
+    (tmp_path / 'my_config.py').write_text(block)
+    cfg = Config.fromfile(tmp_path / 'my_config.py')
+    init_default_scope(cfg.default_scope)
+    model = MODELS.build(cfg.model)
+    assert len(list(compensated_layers(model.backbone))) == 16
+
+
+def test_files_and_targets_that_the_readme_names_exist():
+    named = re.findall(r'\]\((?!http)([^)#]+)\)', TEXT) + re.findall(r'\b(tools/\w+\.\w+)', TEXT)
+    assert named
+    assert not [name for name in named if not (ROOT / name).exists()]
+    targets = re.findall(r'^    make (\w+)', TEXT, re.MULTILINE)
+    makefile = (ROOT / 'Makefile').read_text()
+    assert targets == ['demo', 'test']
+    assert all(re.search(rf'^{target}:', makefile, re.MULTILINE) for target in targets)
+
+
+def test_layout_that_the_readme_draws_is_that_of_the_checkout():
+    drawn = re.findall(r'^    (surge_mm/\w+|configs|tools|tests)/ ', TEXT, re.MULTILINE)
+    packages = {f'surge_mm/{path.parent.name}' for path in ROOT.glob('surge_mm/*/__init__.py')}
+    assert set(drawn) == packages | {'configs', 'tools', 'tests'}
