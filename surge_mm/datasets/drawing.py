@@ -116,10 +116,10 @@ def _ground(size: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _clouds(size: int, rng: np.random.Generator) -> np.ndarray:
-    texture = np.zeros((size, size), dtype=np.float32)
+    texture: np.ndarray = np.zeros((size, size), dtype=np.float32)
     for cells in (3, 6, 12, 24):
         noise = rng.normal(size=(cells, cells)).astype(np.float32) / cells
-        texture = texture + cv2.resize(noise, (size, size), interpolation=cv2.INTER_CUBIC)
+        texture += cv2.resize(noise, (size, size), interpolation=cv2.INTER_CUBIC)
     return texture
 
 
