@@ -39,9 +39,9 @@ class AdaptiveGradientScalerHook(Hook):
         eta (float): The strength of the correction, ``||lambda g_a|| / ||g_b||``. Defaults to 0.1.
         preserve_norm (bool): Correct the direction of the gradient, keep its length. Defaults to False.
         warmup_iters (int): Iterations over which eta grows linearly from 0. Defaults to 0.
-        custom_keys (dict, optional): Overrides by name, as in ``paramwise_cfg``: ``{'backbone.layer4':
-            dict(eta=0.05)}``
-            sets ``eta`` or ``preserve_norm`` for layers whose dotted name contains the key; the longest key wins.
+        custom_keys (dict, optional): Overrides by name, as in ``paramwise_cfg``:
+            ``{'backbone.layer4': dict(eta=0.05)}`` sets ``eta`` or ``preserve_norm`` for layers whose dotted name
+            contains the key; the longest key wins.
         sync (bool): Sum the squared norms over all ranks, so that lambda is that of the global batch. Each layer must
             then take part in the backward pass of every rank. Defaults to False: lambda is each rank's own.
 

@@ -92,9 +92,9 @@ class CompensatedLayer(nn.Module):
     Attributes:
         scale (FixedScale | AdaptiveScale | None): The policy for lambda.
         ags_warmup (Tensor): A 0-dimensional factor of eta.
-        ags_statistics (Tensor): What the last backward pass under AGS wrote; its entries are
-        ``surge_mm.ops.STATISTICS``. observe (bool): Whether backward passes also write the statistics that cost a
-        pass over the gradients.
+        ags_statistics (Tensor): What the last backward pass under AGS wrote, in the order of
+            ``surge_mm.ops.STATISTICS``.
+        observe (bool): Whether backward passes also write the statistics that cost a pass over the gradients.
     """
 
     weight: Tensor

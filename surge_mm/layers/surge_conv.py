@@ -27,8 +27,7 @@ class SurgeConv2d(CompensatedLayer, nn.Conv2d):
             form), ``dict(scale=...)`` for a fixed lambda, None for the plain binary layer (STE). Either may say
             ``init='copy'`` or ``'kaiming'``: how ``aux_weight`` starts. Defaults to ``dict(eta=0.1)``.
         pad_value (int): What stands round the binary input: 0, 1 or -1. Defaults to 0. The branch's real input has
-            zeros
-            there in any case.
+            zeros there in any case.
 
     Shape: ``(N, C_in, H, W) -> (N, C_out, H', W')``, as :class:`torch.nn.Conv2d`.
 
