@@ -4,10 +4,8 @@ import importlib.util
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -74,23 +72,30 @@ def scalars(work_dir):
 
 
 def test_interrupted_run_resumes_and_is_evaluated(folder):
+    """Ctrl-C is pressed once, in the middle of the second of two epochs of six iterations."""
     work_dir = folder / 'interrupted'
-    words = command('train.py', 'mine.py', '--work-dir', work_dir)
-    environment = {**ENVIRONMENT, 'PYTHONPATH': str(ROOT)}
-    process = subprocess.Popen(
-        words, cwd=folder, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+    (folder / 'ctrl_c.py').write_text(
+        'import os, pathlib, signal\n'
+        'from mmengine.hooks import Hook\n'
+        'from mmengine.registry import HOOKS\n'
+        '@HOOKS.register_module()\n'
+        'class CtrlC(Hook):\n'
+        '    def before_train_iter(self, runner, batch_idx, data_batch=None):\n'
+        "        pressed = pathlib.Path(runner.work_dir) / 'pressed'\n"
+        '        if runner.iter == 8 and not pressed.exists():\n'
+        '            pressed.touch()\n'
+        '            os.kill(os.getpid(), signal.SIGINT)\n'
     )
-    deadline = time.time() + 200
-    while time.time() < deadline and process.poll() is None:  # until epoch 2 has begun
-        if (work_dir / 'epoch_1.pth').exists() and any(
-            line.get('step', 0) >= 7 for log in scalars(work_dir) for line in log
-        ):
-            break
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    stderr = process.communicate(timeout=60)[1].decode()
-    assert process.returncode == 130, stderr
-    assert '--resume goes on' in stderr
+    (folder / 'interrupted.py').write_text(
+        "_base_ = 'mine.py'\n"
+        "custom_imports = dict(imports=['surge_mm', 'ctrl_c'])\n"
+        "custom_hooks = [dict(type='surge_mm.AdaptiveGradientScalerHook'), dict(type='CtrlC')]\n"
+    )
+    words = command('train.py', 'interrupted.py', '--work-dir', work_dir)
+    interrupted = run(folder, *words)
+    assert interrupted.returncode == 130, interrupted.stderr
+    assert '--resume goes on' in interrupted.stderr
+    assert (work_dir / 'epoch_1.pth').exists()
     assert not (work_dir / 'epoch_2.pth').exists()
 
     refused = run(folder, *words)
