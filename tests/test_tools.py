@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -61,6 +62,8 @@ def run(folder, *words, timeout=240):
         capture_output=True,
         text=True,
         timeout=timeout,
+        # a shell that runs the tests in the background hands down a deaf ear to Ctrl-C
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
