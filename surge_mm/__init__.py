@@ -20,12 +20,13 @@ install_mmcv_ops()
 allow_mmengine_checkpoints()
 register_configs()
 
-from surge_mm.hooks import AdaptiveGradientScalerHook
+from surge_mm.hooks import AdaptiveGradientScalerHook, BinarizerScheduleHook
 from surge_mm.layers import RPReLU, SurgeConv2d, SurgeLinear
 from surge_mm.models import SurgeResNet
 
 __all__ = [
     'AdaptiveGradientScalerHook',
+    'BinarizerScheduleHook',
     'RPReLU',
     'SurgeConv2d',
     'SurgeLinear',

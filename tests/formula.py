@@ -1,29 +1,85 @@
-"""The paper's formulas written the naive way, for autograd to differentiate: what the package is checked against."""
+"""The papers' formulas written the naive way, for autograd to differentiate: what the package is checked against.
+
+A surrogate is given by its primitive, a function whose derivative it is; a value by ``value + p - p.detach()``.
+"""
+
+import math
 
 import torch
 
-
-def surrogate_sign(x, surrogate):
-    """sign(x) in value, with the derivative of a smooth ``primitive`` of the surrogate."""
-    if surrogate == 'STESign':
-        primitive = x.clamp(-1, 1)
-    else:
-        assert surrogate == 'ApproxSign'
-        inside = x.clamp(-1, 1)
-        primitive = 2 * inside - inside * inside.abs()
-    value = torch.where(x >= 0, 1.0, -1.0).to(x.dtype)
-    return value + primitive - primitive.detach()
+SCHEDULED = ('EDE', 'ReSTE', 'Libra', 'ReCU', 'AdaBin')
 
 
-def binary_weight(w, name):
-    value = torch.where(w >= 0, 1.0, -1.0).to(w.dtype)
+def hard_sign(x):
+    return torch.where(x >= 0, 1.0, -1.0).to(x.dtype)
+
+
+def with_gradient_of(value, primitive):
+    return value.detach() + primitive - primitive.detach()
+
+
+def ede_primitive(x, progress):
+    """``k tanh(t x)``, log10 t from -2 to 1."""
+    t = 10 ** (-2 + 3 * progress)
+    return max(1 / t, 1) * torch.tanh(t * x)
+
+
+def reste_primitive(x, progress, t=1.5, m=0.1):
+    """``sign(x) |x|^(1/o)``, a chord through 0 below m, constant beyond t."""
+    o = 1 + 2 * progress
+    distance = x.abs()
+    chord = distance * m ** (1 / o) / m
+    power = distance.clamp(min=m, max=t) ** (1 / o)
+    return hard_sign(x).detach() * torch.where(distance <= m, chord, power)
+
+
+def surrogate_sign(x, surrogate, progress=None):
+    """sign(x) in value, with the surrogate as its derivative."""
+    inside = x.clamp(-1, 1)
+    primitives = {
+        'STESign': lambda: inside,
+        'ApproxSign': lambda: 2 * inside - inside * inside.abs(),
+        'RSign': lambda: 2 * inside - inside * inside.abs(),
+        'EDE': lambda: ede_primitive(x, progress),
+        'ReSTE': lambda: reste_primitive(x, progress),
+    }
+    return with_gradient_of(hard_sign(x), primitives[surrogate]())
+
+
+def binary_weight(w, name, progress=None):
+    """Q_W(w) without a learned gain, filter after filter."""
+    return torch.stack([_binary_filter(w, f, name, progress) for f in w])
+
+
+def _binary_filter(w, f, name, progress):
+    alpha = f.detach().abs().mean()
     if name == 'Sign':
-        primitive = w.clamp(-1, 1)
-    else:
-        assert name == 'ScaledSign'
-        value = value * w.detach().abs().flatten(1).mean(1).view(-1, *[1] * (w.dim() - 1))
-        primitive = w
-    return value + primitive - primitive.detach()
+        return with_gradient_of(hard_sign(f), f.clamp(-1, 1))
+    if name == 'ScaledSign':
+        return with_gradient_of(alpha * hard_sign(f), f)
+    if name == 'XNOR':
+        return with_gradient_of(alpha * hard_sign(f), f / f.numel() + alpha * f.clamp(-1, 1))
+    if name == 'ReAct':
+        return with_gradient_of(alpha * hard_sign(f), f.clamp(-1, 1))
+    if name == 'Libra':
+        z = (f - f.mean()) / f.std()
+        s = 2 ** torch.round(torch.log2(z.detach().abs().mean()))
+        return s * with_gradient_of(hard_sign(z), ede_primitive(z, progress))
+    if name == 'ReCU':
+        tau = 0.85 + 0.14 * (math.e**progress - 1) / (math.e - 1)
+        everything = torch.stack([_recu_z(other) for other in w.detach()])
+        q = -everything.abs().mean() * math.log(2 - 2 * tau)
+        clamped = _recu_z(f).clamp(-q, q)
+        return with_gradient_of(hard_sign(clamped), clamped)
+    assert name == 'AdaBin'
+    mean, alpha = f.mean(), f.std(correction=0)
+    z = (f - mean) / alpha
+    return alpha * with_gradient_of(hard_sign(z), ede_primitive(z, progress)) + mean
+
+
+def _recu_z(f):
+    centred = f - f.mean()
+    return centred / ((centred.var() + 1e-5).sqrt() / (2 * math.sqrt(2)))
 
 
 def dual_path(f, x, w_b, w_a, lam, activation, weight, f_binary=None):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from surge_mm.layers import CompensatedLayer
+from surge_mm.layers import BinaryLayer
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def size_in_bits(model: nn.Module) -> Size:
     binary_weights, scales = 0, 0
     auxiliary = set()
     for module in model.modules():
-        if isinstance(module, CompensatedLayer):
+        if isinstance(module, BinaryLayer):
             binary_weights += module.weight.numel()
             scales += module.weight.shape[0]
             auxiliary.add(id(module.aux_weight))

@@ -1,5 +1,6 @@
 """Training policies as MMEngine hooks."""
 
 from .adaptive_gradient_scaler_hook import AdaptiveGradientScalerHook
+from .binarizer_schedule_hook import BinarizerScheduleHook
 
-__all__ = ['AdaptiveGradientScalerHook']
+__all__ = ['AdaptiveGradientScalerHook', 'BinarizerScheduleHook']

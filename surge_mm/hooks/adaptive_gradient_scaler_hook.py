@@ -15,8 +15,8 @@ from mmengine.hooks import Hook, LoggerHook
 from mmengine.runner import Runner
 from torch import Tensor
 
-from surge_mm.layers import CompensatedLayer, compensated_layers
-from surge_mm.layers.compensated import adaptive_scale
+from surge_mm.layers import BinaryLayer, compensated_layers
+from surge_mm.layers.binary_layer import adaptive_scale
 from surge_mm.ops import STATISTICS
 from surge_mm.registry import HOOKS
 
@@ -74,7 +74,7 @@ class AdaptiveGradientScalerHook(Hook):
             adaptive_scale(**{**self.settings, **override})
         self.warmup_iters = warmup_iters
         self.sync = sync
-        self._layers: list[CompensatedLayer] = []
+        self._layers: list[BinaryLayer] = []
         self._interval = 1
         self._steps: Tensor | None = None
         self._seen: Tensor | None = None

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from surge_mm.ops import Convolution
 from surge_mm.registry import MODELS
 
-from .compensated import DEFAULT_COMPENSATOR, CompensatedLayer
+from .binary_layer import DEFAULT_COMPENSATOR, BinaryLayer
 
 
 @MODELS.register_module()
-class SurgeConv2d(CompensatedLayer, nn.Conv2d):
+class SurgeConv2d(BinaryLayer, nn.Conv2d):
     """1-bit convolution ``Q_W(W_b) * Q_x(x) + bias``, trained by SURGE (arXiv 2605.10989).
 
     Build it by name in either host: ``conv_cfg=dict(type='surge_mm.SurgeConv2d', ...)``.
@@ -33,7 +33,7 @@ class SurgeConv2d(CompensatedLayer, nn.Conv2d):
 
     Raises:
         ValueError: an unknown binariser, a compensator that contradicts itself, a negative scale or eta, another
-            ``pad_value``.
+            ``pad_value``, filters too small for the weight binariser.
     """
 
     def __init__(
@@ -54,7 +54,8 @@ class SurgeConv2d(CompensatedLayer, nn.Conv2d):
                 'drop one'
             )
         self.pad_value = pad_value
-        self._init_dual_path(activation, weight, compensator)
+        shift_shape = (self.in_channels, 1, 1)
+        self._init_dual_path(activation, weight, compensator, shift_shape)
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() == 3:

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from surge_mm.ops import LinearMap
 from surge_mm.registry import MODELS
 
-from .compensated import DEFAULT_COMPENSATOR, CompensatedLayer
+from .binary_layer import DEFAULT_COMPENSATOR, BinaryLayer
 
 
 @MODELS.register_module()
-class SurgeLinear(CompensatedLayer, nn.Linear):
+class SurgeLinear(BinaryLayer, nn.Linear):
     """1-bit linear layer ``Q_x(x) Q_W(W_b)^T + bias``, trained by SURGE (arXiv 2605.10989).
 
     Args:
@@ -35,7 +35,7 @@ class SurgeLinear(CompensatedLayer, nn.Linear):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self._init_dual_path(activation, weight, compensator)
+        self._init_dual_path(activation, weight, compensator, (self.in_features,))
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() == 1:

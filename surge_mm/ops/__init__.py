@@ -1,6 +1,7 @@
 """The mathematics: tensors in, tensors out. Nothing here imports anything but torch."""
 
-from .activations import ActivationBinarizer, ApproxSign, STESign, sign
+from .activations import EDE, ActivationBinarizer, ApproxSign, ReSTE, RSign, STESign, sign
+from .binarizer import Binarizer, Scheduled
 from .dual_path import (
     STATISTICS,
     AdaptiveScale,
@@ -10,20 +11,30 @@ from .dual_path import (
     FixedScale,
     LinearMap,
 )
-from .weights import ScaledSign, Sign, WeightBinarizer
+from .weights import XNOR, AdaBin, Libra, ReAct, ReCU, ScaledSign, Sign, WeightBinarizer
 
 __all__ = [
+    'EDE',
     'STATISTICS',
+    'XNOR',
     'ActivationBinarizer',
+    'AdaBin',
     'AdaptiveScale',
     'ApproxSign',
+    'Binarizer',
     'Convolution',
     'DualPath',
     'DualPathSpec',
     'FixedScale',
+    'Libra',
     'LinearMap',
+    'RSign',
+    'ReAct',
+    'ReCU',
+    'ReSTE',
     'STESign',
     'ScaledSign',
+    'Scheduled',
     'Sign',
     'WeightBinarizer',
     'sign',

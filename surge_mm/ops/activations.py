@@ -15,11 +15,12 @@ To add one, write a class with a ``derivative``; its name is then known to confi
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from .binarizer import Binarizer
+from .binarizer import Binarizer, Scheduled
 
 
 def sign(x: Tensor) -> Tensor:
@@ -32,9 +33,15 @@ def sign(x: Tensor) -> Tensor:
 
 
 class ActivationBinarizer(Binarizer):
-    """Base of the activation binarisers."""
+    """Base of the activation binarisers.
+
+    Attributes:
+        learned_shift (bool): Whether the layer adds a learned shift per input channel, which starts at 0, before this
+            binariser: ``Q_x(x + b)``. The auxiliary branch sees x as it is.
+    """
 
     family = 'activation'
+    learned_shift: ClassVar[bool] = False
 
     def __call__(self, x: Tensor) -> Tensor:
         """Q_x(x), of the shape of ``x``."""
@@ -63,3 +70,81 @@ class ApproxSign(ActivationBinarizer):
 
     def derivative(self, x: Tensor) -> Tensor:
         return (2 - 2 * x.abs()).clamp_(min=0)
+
+
+class RSign(ApproxSign):
+    """Sign with a learned threshold per channel: ``Q_x(x) = sign(x + b)``, ``dQ_x/dx = max(0, 2 - 2 |x + b|)``.
+
+    Source: Liu et al., ReActNet, arXiv 2003.03488.
+    """
+
+    learned_shift = True
+
+
+def ede_temperature(progress: float, t_min: float, t_max: float) -> float:
+    """``t = t_min (t_max / t_min)^progress``: log-linear from ``t_min`` to ``t_max``."""
+    return t_min * (t_max / t_min) ** progress
+
+
+def ede_derivative(x: Tensor, t: float) -> Tensor:
+    """Error decay estimator: ``k t (1 - tanh^2(t x))`` with ``k = max(1 / t, 1)``, of the shape and dtype of ``x``."""
+    k = max(1 / t, 1.0)
+    return (1 - torch.tanh(t * x).square_()).mul_(k * t)
+
+
+def check_ede(t_min: float, t_max: float) -> None:
+    """Refuse temperatures that do not rise from above 0."""
+    if not 0 < t_min <= t_max:
+        raise ValueError(f't_min={t_min!r} and t_max={t_max!r} must satisfy 0 < t_min <= t_max')
+
+
+class EDE(Scheduled, ActivationBinarizer):
+    """Error decay estimator: ``dQ_x/dx = k t (1 - tanh^2(t x))``, ``k = max(1 / t, 1)``, t growing log-linearly.
+
+    Nearly straight through at first, nearly the derivative of sign at last.
+    Source: Qin et al., IR-Net, arXiv 1909.10788 (whose text begins at 1e-2, its code at 1e-3).
+
+    Args:
+        t_min (float): t at the first step. Defaults to 1e-2.
+        t_max (float): t at the last step. Defaults to 10.
+    """
+
+    def __init__(self, t_min: float = 1e-2, t_max: float = 10.0) -> None:
+        check_ede(t_min, t_max)
+        self.t_min, self.t_max = t_min, t_max
+
+    def derivative(self, x: Tensor) -> Tensor:
+        return ede_derivative(x, ede_temperature(self.progress, self.t_min, self.t_max))
+
+
+class ReSTE(Scheduled, ActivationBinarizer):
+    """Rectified straight-through estimator: the derivative of ``sign(x) |x|^(1/o)``, o growing linearly.
+
+    ``dQ_x/dx = (1/o) |x|^((1-o)/o)``; 0 for ``|x| > t``; for ``|x| <= m``, where the power has no bound, the slope of
+    the chord, ``m^(1/o) / m``. With o = 1 it is the straight-through estimator, clipped at t.
+    Source: Wu et al., Estimator Meets Equilibrium Perspective, arXiv 2308.06689.
+
+    Args:
+        o_min (float): o at the first step. Defaults to 1.
+        o_max (float): o at the last step. Defaults to 3.
+        t (float): Where the derivative ends. Defaults to 1.5.
+        m (float): Below which the chord stands in. Defaults to 0.1.
+    """
+
+    def __init__(
+        self, o_min: float = 1.0, o_max: float = 3.0, t: float = 1.5, m: float = 0.1
+    ) -> None:
+        if not 1 <= o_min <= o_max:
+            raise ValueError(
+                f'o_min={o_min!r} and o_max={o_max!r} must satisfy 1 <= o_min <= o_max'
+            )
+        if not 0 < m < t:
+            raise ValueError(f'm={m!r} and t={t!r} must satisfy 0 < m < t')
+        self.o_min, self.o_max, self.t, self.m = o_min, o_max, t, m
+
+    def derivative(self, x: Tensor) -> Tensor:
+        o = self.o_min + (self.o_max - self.o_min) * self.progress
+        distance = x.abs()
+        power = distance.clamp(min=self.m).pow_((1 - o) / o).div_(o)
+        power = torch.where(distance <= self.m, self.m ** (1 / o) / self.m, power)
+        return power.mul_(distance <= self.t)

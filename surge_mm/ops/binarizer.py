@@ -1,4 +1,4 @@
-"""What activation and weight binarisers share: a name by which a config builds them."""
+"""What activation and weight binarisers share: a name by which a config builds them, and schedules."""
 
 from __future__ import annotations
 
@@ -39,8 +39,9 @@ class Binarizer:
         arguments = dict(cfg)
         name = str(arguments.pop('type')).removeprefix('surge_mm.')
         if name not in cls.known:
-            near = difflib.get_close_matches(name, cls.known, n=1, cutoff=0.4)
-            hint = f'; did you mean {near[0]!r}?' if near else ''
+            lower = {known.lower(): known for known in cls.known}
+            near = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.4)
+            hint = f'; did you mean {lower[near[0]]!r}?' if near else ''
             raise ValueError(
                 f'{cls.family}: unknown binariser {name!r}{hint} Known: {", ".join(sorted(cls.known))}'
             )
@@ -52,3 +53,38 @@ class Binarizer:
     def __repr__(self) -> str:
         arguments = ', '.join(f'{name}={value!r}' for name, value in vars(self).items())
         return f'{type(self).__name__}({arguments})'
+
+
+class Scheduled:
+    """Mixin of the binarisers whose surrogate gradient changes over training.
+
+    Their values do not change: a trained network computes the same whatever the progress. The hook
+    ``surge_mm.BinarizerScheduleHook`` sets the progress; in a training loop of one's own, :meth:`follow` does.
+    """
+
+    _progress: float | None = None
+
+    def follow(self, progress: float) -> None:
+        """Take the surrogate of a training run that is ``progress`` done: 0 at its first step, 1 at its last.
+
+        Raises:
+            ValueError: ``progress`` lies outside of 0 to 1.
+        """
+        if not 0 <= progress <= 1:
+            raise ValueError(f'progress={progress!r} must lie in 0 to 1')
+        self._progress = float(progress)
+
+    @property
+    def progress(self) -> float:
+        """How much of the training is done, 0 to 1.
+
+        Raises:
+            RuntimeError: nothing has set it.
+        """
+        if self._progress is None:
+            raise RuntimeError(
+                f'{type(self).__name__} changes over training, and nothing says how far the training is. Add '
+                "dict(type='surge_mm.BinarizerScheduleHook') to custom_hooks; in a loop of your own call "
+                'follow(progress), from 0 to 1, on the binariser'
+            )
+        return self._progress

@@ -185,9 +185,10 @@ class DualPathSpec:
 class DualPath(torch.autograd.Function):
     """One binary convolution or linear layer with DPGC and AGS; see the module for the formulas.
 
-    ``DualPath.apply(x, w_b, bias, w_a, warmup, statistics, spec)``: ``w_a`` is None for a plain binary layer,
-    ``warmup`` a 0-dimensional factor of eta, ``statistics`` a vector as :data:`STATISTICS` says, which each backward
-    pass under AGS writes. The latter two are for AGS alone.
+    ``DualPath.apply(x, w_b, bias, w_a, shift, gain, warmup, statistics, spec)``: ``w_a`` is None for a plain binary
+    layer, ``shift`` (``(C_in, 1, 1)`` or ``(C_in,)``) and ``gain`` (``(C_out, 1, ...)``) are what binarisers have
+    learned, or None: ``f_b = gain Q_W(W_b) * Q_x(x + shift)``. ``warmup`` is a 0-dimensional factor of eta,
+    ``statistics`` a vector as :data:`STATISTICS` says, which each backward pass under AGS writes; both for AGS alone.
     """
 
     @staticmethod
@@ -197,14 +198,17 @@ class DualPath(torch.autograd.Function):
         w_b: Tensor,
         bias: Tensor | None,
         w_a: Tensor | None,
+        shift: Tensor | None,
+        gain: Tensor | None,
         warmup: Tensor | None,
         statistics: Tensor | None,
         spec: DualPathSpec,
     ) -> Tensor:
-        ctx.save_for_backward(x, w_b, w_a)
+        ctx.save_for_backward(x, w_b, w_a, shift, gain)
         ctx.warmup, ctx.statistics, ctx.spec = warmup, statistics, spec
         ctx.bias_dtype = None if bias is None else bias.dtype
-        q_x, q_w = spec.activation(x), spec.weight(w_b)
+        q_x, q_w = spec.activation(_shifted(x, shift)), spec.weight(w_b)
+        q_w = q_w if gain is None else q_w * gain
         if spec.compute_dtype is not None:
             q_x, q_w = q_x.to(spec.compute_dtype), q_w.to(spec.compute_dtype)
             bias = None if bias is None else bias.to(spec.compute_dtype)
@@ -213,29 +217,41 @@ class DualPath(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        x, w_b, w_a = ctx.saved_tensors
+        x, w_b, w_a, shift, gain = ctx.saved_tensors
         spec: DualPathSpec = ctx.spec
-        need_x, need_w, need_bias, need_a = ctx.needs_input_grad[:4]
+        need_x, need_w, need_bias, need_a, need_shift, need_gain = ctx.needs_input_grad[:6]
         scale = spec.scale if need_x or need_a else None
         adaptive = bool(scale) and isinstance(scale, AdaptiveScale)
 
         # AGS needs both norms at the input, even where the input itself needs no gradient.
-        mask = (need_x or adaptive, need_w)
-        q_x, q_w = spec.activation(x).to(g.dtype), spec.weight(w_b).to(g.dtype)
-        g_b, grad_w = spec.map.backward(g, q_x, q_w, spec.pad_value, mask)
+        mask = (need_x or need_shift or adaptive, need_w or need_gain)
+        shifted, signs = _shifted(x, shift), spec.weight(w_b)
+        q_w = signs if gain is None else signs * gain
+        q_x = spec.activation(shifted).to(g.dtype)
+        g_b, grad_w = spec.map.backward(g, q_x, q_w.to(g.dtype), spec.pad_value, mask)
         del q_x, q_w
         derivative: Any = None
         if g_b is not None:
-            derivative = spec.activation.derivative(x)
+            derivative = spec.activation.derivative(shifted)
             g_b = g_b.to(x.dtype).mul_(derivative)
-        grad_b = None if grad_w is None else spec.weight.gradient(w_b, grad_w.to(w_b.dtype))
+        del shifted
+        grad_shift = grad_b = grad_gain = None
+        if g_b is not None and need_shift:
+            grad_shift = g_b.sum_to_size(shift.shape).to(shift.dtype)
+        if grad_w is not None:
+            grad_w = grad_w.to(w_b.dtype)
+            if need_gain:
+                grad_gain = (grad_w * signs).sum_to_size(gain.shape)
+            if need_w:
+                grad_b = spec.weight.gradient(w_b, grad_w if gain is None else grad_w * gain)
         grad_bias = spec.map.bias_gradient(g).to(ctx.bias_dtype) if need_bias else None
+        learned = (grad_shift, grad_gain, None, None, None)
 
         if not scale:
             grad_a = torch.zeros_like(w_a) if need_a else None
-            return g_b, grad_b, grad_bias, grad_a, None, None, None
+            return (g_b if need_x else None), grad_b, grad_bias, grad_a, *learned
 
-        mask = (mask[0], need_a)
+        mask = (need_x or adaptive, need_a)
         g_a, grad_a = spec.map.backward(g, x.to(g.dtype), w_a.to(g.dtype), 0.0, mask)
         grad_a = None if grad_a is None else grad_a.to(w_a.dtype)
         grad_x = None
@@ -248,7 +264,11 @@ class DualPath(torch.autograd.Function):
             grad_x, grad_a = _adaptive(
                 scale, ctx.warmup, ctx.statistics, g_b, g_a.to(x.dtype), grad_a, share
             )
-        return (grad_x if need_x else None), grad_b, grad_bias, grad_a, None, None, None
+        return (grad_x if need_x else None), grad_b, grad_bias, grad_a, *learned
+
+
+def _shifted(x: Tensor, shift: Tensor | None) -> Tensor:
+    return x if shift is None else x + shift.to(x.dtype)
 
 
 def _adaptive(

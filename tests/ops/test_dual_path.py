@@ -40,7 +40,7 @@ def backward(scale, x, w_b, w_a, g, warmup=1.0, observe=False, x_needs_grad=True
     w_a = None if w_a is None else w_a.clone().requires_grad_()
     statistics = torch.zeros(len(STATISTICS), dtype=torch.float64)
     spec = dataclasses.replace(SPEC, scale=scale, observe=observe)
-    out = DualPath.apply(x, w_b, None, w_a, torch.tensor(warmup), statistics, spec)
+    out = DualPath.apply(x, w_b, None, w_a, None, None, torch.tensor(warmup), statistics, spec)
     out.backward(g)
     grad_a = None if w_a is None else w_a.grad
     return x.grad, w_b.grad, grad_a, dict(zip(STATISTICS, statistics.tolist(), strict=True))
@@ -202,7 +202,9 @@ def test_second_derivatives_are_refused_in_words():
     x.requires_grad_()
     spec = dataclasses.replace(SPEC, activation=ApproxSign(), scale=FixedScale(0.1))
     (grad_x,) = torch.autograd.grad(
-        DualPath.apply(x, w_b, None, w_a, None, None, spec).square().sum(), x, create_graph=True
+        DualPath.apply(x, w_b, None, w_a, None, None, None, None, spec).square().sum(),
+        x,
+        create_graph=True,
     )
     with pytest.raises(RuntimeError, match='differentiate twice'):
         grad_x.sum().backward()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -82,12 +82,20 @@ def _not_negative(name: str, value: Any) -> float:
     return float(value)
 
 
-class CompensatedLayer(nn.Module):
+def _own_draw(draw: Callable[[], Tensor]) -> Tensor:
+    """A draw that leaves the global generator as it was, so that a seed gives all variants the same weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(torch.randint(2**62, ())))
+        return draw()
+
+
+class BinaryLayer(nn.Module):
     """Mixin that stands before ``nn.Conv2d`` or ``nn.Linear`` and brings what SURGE adds to them.
 
     ``weight`` holds the latent weights W_b, ``aux_weight`` (of the same shape; absent without a compensator) the
     auxiliary weights W_a. A copy start of ``aux_weight`` is taken when training begins, so that it sees what
     ``init_weights`` and checkpoints did to ``weight``; it is not taken if a state dict brought ``aux_weight``.
+    ``activation_shift`` and ``weight_gain`` are there for the binarisers that learn them.
 
     Attributes:
         scale (FixedScale | AdaptiveScale | None): The policy for lambda.
@@ -100,6 +108,8 @@ class CompensatedLayer(nn.Module):
     weight: Tensor
     bias: Any  # Parameter or None; the host classes type it differently
     aux_weight: nn.Parameter | None
+    activation_shift: nn.Parameter | None
+    weight_gain: nn.Parameter | None
     ags_warmup: Tensor | None
     ags_statistics: Tensor | None
 
@@ -108,11 +118,14 @@ class CompensatedLayer(nn.Module):
         activation: dict[str, Any] | None,
         weight: dict[str, Any] | None,
         compensator: dict[str, Any] | None,
+        shift_shape: tuple[int, ...],
     ) -> None:
         self.activation: ActivationBinarizer = ActivationBinarizer.build(
             activation or DEFAULT_ACTIVATION
         )
         self.weight_binarizer: WeightBinarizer = WeightBinarizer.build(weight or DEFAULT_WEIGHT)
+        self.weight_binarizer.check(self.weight.shape)
+        self._init_learned(shift_shape)
         self.observe = False
         self.scale: FixedScale | AdaptiveScale | None = None
         self._copy_pending = False
@@ -130,18 +143,26 @@ class CompensatedLayer(nn.Module):
         )
         self._start_aux()
 
+    def _init_learned(self, shift_shape: tuple[int, ...]) -> None:
+        """Make what the binarisers learn beside the weights."""
+        options: dict[str, Any] = {'device': self.weight.device, 'dtype': self.weight.dtype}
+        shift = gain = None
+        if self.activation.learned_shift:
+            shift = nn.Parameter(torch.zeros(shift_shape, **options))
+        if self.weight_binarizer.learned_gain:
+            shape = (len(self.weight),) + (1,) * (self.weight.dim() - 1)
+            gain = nn.Parameter(_own_draw(lambda: torch.rand(shape)).to(**options))
+        self.register_parameter('activation_shift', shift)
+        self.register_parameter('weight_gain', gain)
+
     def _start_aux(self) -> None:
         """Begin the auxiliary weights afresh, as ``init`` says."""
         assert self.aux_weight is not None
         if self._aux_init == 'copy':
             self._copy_pending = True
             return
-        # The draw leaves the global generator as it was: the same seed gives the same network with and without
-        # branches.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(torch.randint(2**62, ())))
-            fresh = torch.empty(self.aux_weight.shape)
-            nn.init.kaiming_uniform_(fresh, a=5**0.5)
+        shape = self.aux_weight.shape
+        fresh = _own_draw(lambda: nn.init.kaiming_uniform_(torch.empty(shape), a=5**0.5))
         with torch.no_grad():
             self.aux_weight.copy_(fresh)
 
@@ -167,9 +188,10 @@ class CompensatedLayer(nn.Module):
             compute_dtype,
             self.observe,
         )
-        tensors = (self.weight, self.bias, self.aux_weight, self.ags_warmup, self.ags_statistics)
+        learned = (self.activation_shift, self.weight_gain)
+        weights = (self.weight, self.bias, self.aux_weight)
         with torch.autocast(device_type, enabled=False):
-            return DualPath.apply(x, *tensors, spec)
+            return DualPath.apply(x, *weights, *learned, self.ags_warmup, self.ags_statistics, spec)
 
     def _save_to_state_dict(
         self, destination: dict[str, Any], prefix: str, keep_vars: bool
@@ -212,8 +234,8 @@ class CompensatedLayer(nn.Module):
         return ', '.join([super().extra_repr(), *parts])
 
 
-def compensated_layers(model: nn.Module) -> Iterator[tuple[str, CompensatedLayer]]:
+def compensated_layers(model: nn.Module) -> Iterator[tuple[str, BinaryLayer]]:
     """The layers of ``model`` that have auxiliary weights, with their dotted names, each once."""
     for name, module in model.named_modules():
-        if isinstance(module, CompensatedLayer) and module.aux_weight is not None:
+        if isinstance(module, BinaryLayer) and module.aux_weight is not None:
             yield name, module
