@@ -22,14 +22,16 @@ register_configs()
 
 from surge_mm.hooks import AdaptiveGradientScalerHook, BinarizerScheduleHook
 from surge_mm.layers import RPReLU, SurgeConv2d, SurgeLinear
-from surge_mm.models import SurgeResNet
+from surge_mm.models import ReActNetA, SurgeResNet, SurgeVGGSmall
 
 __all__ = [
     'AdaptiveGradientScalerHook',
     'BinarizerScheduleHook',
     'RPReLU',
+    'ReActNetA',
     'SurgeConv2d',
     'SurgeLinear',
     'SurgeResNet',
+    'SurgeVGGSmall',
     '__version__',
 ]

@@ -1,5 +1,5 @@
 """Networks whose structure suits binary layers."""
 
-from .backbones import SurgeResNet
+from .backbones import ReActNetA, SurgeResNet, SurgeVGGSmall
 
-__all__ = ['SurgeResNet']
+__all__ = ['ReActNetA', 'SurgeResNet', 'SurgeVGGSmall']

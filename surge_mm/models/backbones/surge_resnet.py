@@ -6,147 +6,45 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 import torch.utils.checkpoint as checkpoint
-from mmcv.cnn import build_conv_layer, build_norm_layer
+from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from surge_mm.registry import MODELS
 
-Cfg = dict[str, Any]
-
-
-def build_activation(act_cfg: Cfg, channels: int) -> nn.Module:
-    """Build an activation, telling those with parameters per channel how many channels there are."""
-    cfg = dict(act_cfg)
-    name = cfg['type'].removeprefix('surge_mm.')
-    if name in MODELS.module_dict:
-        cfg['type'] = f'surge_mm.{name}'
-    if name == 'PReLU':
-        cfg.setdefault('num_parameters', channels)
-    elif name == 'RPReLU':
-        cfg.setdefault('num_channels', channels)
-    return MODELS.build(cfg)
-
-
-class Shortcut(nn.Sequential):
-    """Identity where the shape stays; else 2x2 average pool (for stride 2), full-precision 1x1 convolution and norm.
-
-    The children are ``0`` (convolution) and ``1`` (norm), as in public ResNet checkpoints; the pool has no key.
-    """
-
-    def __init__(self, in_channels: int, channels: int, stride: int, norm_cfg: Cfg) -> None:
-        layers: list[nn.Module] = []
-        if stride != 1 or in_channels != channels:
-            layers = [
-                nn.Conv2d(in_channels, channels, 1, bias=False),
-                build_norm_layer(norm_cfg, channels)[1],
-            ]
-        super().__init__(*layers)
-        self.stride = stride
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.stride != 1:
-            x = F.avg_pool2d(x, self.stride, ceil_mode=True, count_include_pad=False)
-        return super().forward(x)
-
-
-class BasicBlock(nn.Module):
-    """Two 3x3 convolutions, each with its own shortcut: ``x -> conv -> norm -> + shortcut -> activation``."""
-
-    expansion = 1
-    convolutions = ('conv1', 'conv2')
-
-    def __init__(
-        self,
-        in_channels: int,
-        width: int,
-        stride: int,
-        dilation: int,
-        conv_cfg: Cfg | None,
-        norm_cfg: Cfg,
-        act_cfg: Cfg,
-    ) -> None:
-        super().__init__()
-        options: Cfg = {'padding': dilation, 'dilation': dilation, 'bias': False}
-        self.conv1 = build_conv_layer(conv_cfg, in_channels, width, 3, stride=stride, **options)
-        self.bn1 = build_norm_layer(norm_cfg, width)[1]
-        self.act1 = build_activation(act_cfg, width)
-        self.conv2 = build_conv_layer(conv_cfg, width, width, 3, **options)
-        self.bn2 = build_norm_layer(norm_cfg, width)[1]
-        self.act2 = build_activation(act_cfg, width)
-        self.downsample = Shortcut(in_channels, width, stride, norm_cfg)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.act1(self.bn1(self.conv1(x)) + self.downsample(x))
-        return self.act2(self.bn2(self.conv2(x)) + x)
-
-
-class Bottleneck(nn.Module):
-    """1x1, 3x3 of ``conv_cfg`` with its own shortcut, 1x1; a shortcut round all. The 1x1 are real."""
-
-    expansion = 4
-    convolutions = ('conv1', 'conv2', 'conv3')
-
-    def __init__(
-        self,
-        in_channels: int,
-        width: int,
-        stride: int,
-        dilation: int,
-        conv_cfg: Cfg | None,
-        norm_cfg: Cfg,
-        act_cfg: Cfg,
-    ) -> None:
-        super().__init__()
-        channels = width * self.expansion
-        options: Cfg = {'padding': dilation, 'dilation': dilation, 'bias': False}
-        self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False)
-        self.bn1 = build_norm_layer(norm_cfg, width)[1]
-        self.act1 = build_activation(act_cfg, width)
-        self.conv2 = build_conv_layer(conv_cfg, width, width, 3, stride=stride, **options)
-        self.bn2 = build_norm_layer(norm_cfg, width)[1]
-        self.act2 = build_activation(act_cfg, width)
-        self.conv3 = nn.Conv2d(width, channels, 1, bias=False)
-        self.bn3 = build_norm_layer(norm_cfg, channels)[1]
-        self.act3 = build_activation(act_cfg, channels)
-        self.downsample = Shortcut(in_channels, channels, stride, norm_cfg)
-        self.stride = stride
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = self.act1(self.bn1(self.conv1(x)))
-        around = out
-        if self.stride != 1:
-            around = F.avg_pool2d(out, self.stride, ceil_mode=True, count_include_pad=False)
-        out = self.act2(self.bn2(self.conv2(out)) + around)
-        return self.act3(self.bn3(self.conv3(out)) + self.downsample(x))
+from .blocks import BasicBlock, BlockStyle, Bottleneck, Cfg, build_activation
 
 
 @MODELS.register_module()
 class SurgeResNet(BaseModule):
-    """ResNet-18, -34 or -50 with binary 3x3 convolutions, for MMDetection and MMPretrain alike.
+    """ResNet-18, -20, -34 or -50 with binary 3x3 convolutions, for MMDetection and MMPretrain alike.
 
     The stem, the shortcuts and (at depth 50) the 1x1 convolutions stay full precision. The keys are those of public
     ResNet checkpoints, which therefore initialise it: the weights become latent weights. With ``conv_cfg=None`` it is
     the full-precision network of the same structure.
 
     Args:
-        depth (int): 18, 34 or 50.
+        depth (int): 18, 34 or 50; 20 for CIFAR, of three stages.
         in_channels (int): Channels of the image. Defaults to 3.
         base_channels (int): The width of the first stage; it doubles from stage to stage. Defaults to 64.
-        num_stages (int): 1 to 4. Defaults to 4.
+        num_stages (int): 1 to 4, for depth 20 to 3. Defaults to 4.
         strides (Sequence[int]): Stride of the first block of each stage. Defaults to (1, 2, 2, 2).
         dilations (Sequence[int]): Dilation of each stage. Defaults to (1, 1, 1, 1).
         out_indices (Sequence[int]): The stages whose output is returned. Defaults to (0, 1, 2, 3).
         stem (str): ``'resnet'`` (7x7 of stride 2, then 3x3 max pool of stride 2) or ``'light'`` (two 3x3 of stride 2,
-            for small images). Both end at stride 4. Defaults to ``'resnet'``.
+            for small images), which both end at stride 4, or ``'cifar'`` (one 3x3 of stride 1). Defaults to
+            ``'resnet'``.
         style (str): ``'pytorch'``, the only one: stride stands in the 3x3 convolution.
         frozen_stages (int): Not trained: -1 nothing, 0 the stem, k the stem and the first k stages. Defaults to -1.
         conv_cfg (dict, optional): The 3x3 convolutions. Defaults to ``dict(type='surge_mm.SurgeConv2d')``.
         norm_cfg (dict): Normalisation. Defaults to ``dict(type='BN')``.
         act_cfg (dict): Activation: Hardtanh, PReLU, ``surge_mm.RPReLU``, ... Defaults to ``dict(type='PReLU')``.
+        shortcut (str): Where the shape changes, a shortcut pools and then has a 1x1 convolution (``'conv'``) or adds
+            channels of zeros (``'pad'``). Defaults to ``'conv'``.
+        shortcut_around (str): ``'conv'``, a shortcut round every binary convolution, or ``'block'``, round two, as in
+            an ordinary ResNet. Depth 50 has both. Defaults to ``'conv'``.
         norm_eval (bool): Keep batch norm in evaluation mode while training. Defaults to False.
         with_cp (bool): Recompute each block in the backward pass to save memory. Defaults to False.
         init_cfg (dict, optional): MMEngine's weight initialisation. Defaults to Kaiming for convolutions.
@@ -159,6 +57,7 @@ class SurgeResNet(BaseModule):
 
     arch: dict[int, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, ...]]] = {
         18: (BasicBlock, (2, 2, 2, 2)),
+        20: (BasicBlock, (3, 3, 3)),
         34: (BasicBlock, (3, 4, 6, 3)),
         50: (Bottleneck, (3, 4, 6, 3)),
     }
@@ -178,15 +77,19 @@ class SurgeResNet(BaseModule):
         conv_cfg: Cfg | None = {'type': 'surge_mm.SurgeConv2d'},  # noqa: B006
         norm_cfg: Cfg = {'type': 'BN', 'requires_grad': True},  # noqa: B006
         act_cfg: Cfg = {'type': 'PReLU'},  # noqa: B006
+        shortcut: str = 'conv',
+        shortcut_around: str = 'conv',
         norm_eval: bool = False,
         with_cp: bool = False,
         init_cfg: Cfg | list[Cfg] | None = None,
     ) -> None:
         if depth not in self.arch:
             raise ValueError(f'depth={depth!r} must be one of {", ".join(map(str, self.arch))}')
-        if not 1 <= num_stages <= 4 or min(len(strides), len(dilations)) < num_stages:
+        block, counts = self.arch[depth]
+        if not 1 <= num_stages <= len(counts) or min(len(strides), len(dilations)) < num_stages:
             raise ValueError(
-                f'num_stages={num_stages!r} must be 1 to 4, with as many strides and dilations'
+                f'num_stages={num_stages!r} must be 1 to {len(counts)} for depth={depth}, with as many strides and '
+                'dilations'
             )
         if not out_indices or not all(0 <= i < num_stages for i in out_indices):
             raise ValueError(
@@ -194,12 +97,13 @@ class SurgeResNet(BaseModule):
             )
         if not -1 <= frozen_stages <= num_stages:
             raise ValueError(f'frozen_stages={frozen_stages!r} must lie in -1 to {num_stages}')
-        if stem not in ('resnet', 'light'):
-            raise ValueError(f"stem={stem!r} must be 'resnet' or 'light'")
+        if stem not in ('resnet', 'light', 'cifar'):
+            raise ValueError(f"stem={stem!r} must be 'resnet', 'light' or 'cifar'")
         if style != 'pytorch':
             raise ValueError(
                 f"style={style!r} must be 'pytorch': stride stands in the 3x3 convolution"
             )
+        blocks_style = BlockStyle(conv_cfg, norm_cfg, act_cfg, shortcut, shortcut_around)
         if init_cfg is None:
             init_cfg = [
                 {'type': 'Kaiming', 'layer': 'Conv2d'},
@@ -213,7 +117,6 @@ class SurgeResNet(BaseModule):
         self.with_cp = with_cp
         self._make_stem(stem, in_channels, base_channels, norm_cfg, act_cfg)
 
-        block, counts = self.arch[depth]
         channels = base_channels
         self.stages: list[str] = []
         for i in range(num_stages):
@@ -221,9 +124,7 @@ class SurgeResNet(BaseModule):
             blocks = []
             for j in range(counts[i]):
                 stride = strides[i] if j == 0 else 1
-                blocks.append(
-                    block(channels, width, stride, dilations[i], conv_cfg, norm_cfg, act_cfg)
-                )
+                blocks.append(block(channels, width, stride, dilations[i], blocks_style))
                 channels = width * block.expansion
             self.add_module(f'layer{i + 1}', nn.Sequential(*blocks))
             self.stages.append(f'layer{i + 1}')
@@ -237,6 +138,9 @@ class SurgeResNet(BaseModule):
                 in_channels, channels, 7, stride=2, padding=3, bias=False
             )
             self.maxpool: nn.Module = nn.MaxPool2d(3, stride=2, padding=1)
+        elif stem == 'cifar':
+            self.conv1 = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)
+            self.maxpool = nn.Identity()
         else:
             half = channels // 2
             self.conv1 = nn.Sequential(

@@ -1,5 +1,6 @@
 import pytest
 import torch
+import torch.nn.functional as F
 import torchvision
 from mmengine.registry import DefaultScope
 from mmengine.runner.checkpoint import load_state_dict
@@ -19,6 +20,46 @@ def test_outputs_have_the_strides_and_channels_of_a_resnet(depth, expansion):
         (1, 32 * expansion, 5, 6),
         (1, 64 * expansion, 3, 3),
     ]
+
+
+def resnet20(**options):
+    return SurgeResNet(
+        20,
+        base_channels=16,
+        num_stages=3,
+        out_indices=(2,),
+        stem='cifar',
+        shortcut='pad',
+        **options,
+    )
+
+
+def test_resnet_20_has_the_published_number_of_weights():
+    convolutions = [m for m in resnet20().modules() if isinstance(m, nn.Conv2d)]
+    # 0.27 M parameters (He et al., arXiv 1512.03385, table 6), 650 of them in the classifier
+    assert sum(m.weight.numel() for m in convolutions) == 267_696
+    assert sum(isinstance(m, SurgeConv2d) for m in convolutions) == 18
+    (out,) = resnet20()(torch.randn(2, 3, 32, 32))
+    assert out.shape == (2, 64, 8, 8)
+
+
+def test_padding_shortcut_adds_channels_of_zeros_on_both_sides():
+    shortcut = resnet20().layer2[0].downsample
+    x = torch.randn(2, 16, 8, 8)
+    out = shortcut(x)
+    assert not list(shortcut.parameters())
+    assert torch.equal(out[:, 8:24], F.avg_pool2d(x, 2))
+    assert torch.equal(out[:, :8], torch.zeros(2, 8, 4, 4))
+    assert torch.equal(out[:, 24:], torch.zeros(2, 8, 4, 4))
+
+
+def test_a_shortcut_round_the_block_is_that_of_an_ordinary_resnet():
+    act_cfg = {'type': 'ReLU'}
+    model = resnet20(shortcut_around='block', conv_cfg=None, act_cfg=act_cfg).eval()
+    block, x = model.layer1[1], torch.randn(2, 16, 8, 8)
+    inner = torch.relu(block.bn1(block.conv1(x)))
+    expected = torch.relu(block.bn2(block.conv2(inner)) + x)
+    torch.testing.assert_close(block(x), expected)
 
 
 @pytest.mark.parametrize('depth, binary', [(18, 16), (34, 32), (50, 16)])
@@ -138,8 +179,11 @@ def test_norm_eval_keeps_running_statistics():
         ({'out_indices': (4,)}, 'out_indices'),
         ({'num_stages': 3}, 'out_indices'),
         ({'frozen_stages': 5}, 'frozen_stages=5'),
-        ({'stem': 'cifar'}, "stem='cifar'"),
+        ({'stem': 'vgg'}, "stem='vgg'"),
         ({'style': 'caffe'}, "style='caffe'"),
+        ({'shortcut': 'none'}, "shortcut='none'"),
+        ({'shortcut_around': 'stage'}, "shortcut_around='stage'"),
+        ({'depth': 20}, 'num_stages=4 must be 1 to 3 for depth=20'),
     ],
 )
 def test_bad_arguments_are_named(kwargs, message):

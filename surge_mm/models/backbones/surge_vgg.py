@@ -1,0 +1,60 @@
+"""VGG-Small, the plain network of CIFAR-10 comparisons."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmcv.cnn import build_conv_layer, build_norm_layer
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from surge_mm.registry import MODELS
+
+from .blocks import Cfg, build_activation
+
+
+@MODELS.register_module()
+class SurgeVGGSmall(BaseModule):
+    """Six 3x3 convolutions of 128, 128, 256, 256, 512, 512 channels; the first is real, the others binary.
+
+    ``conv -> norm -> activation``, with a 2x2 max pool after every second convolution, before its norm. There are no
+    shortcuts. The features are flattened, for a linear classifier upon all of them.
+    Source: Zhang et al., LQ-Nets, arXiv 1807.10029, in the form in which IR-Net and ReCU compare.
+
+    Args:
+        in_channels (int): Channels of the image. Defaults to 3.
+        base_channels (int): Channels of the first two convolutions. Defaults to 128.
+        conv_cfg (dict, optional): The binary convolutions; None for the full-precision network of the same structure.
+            Defaults to ``dict(type='surge_mm.SurgeConv2d')``.
+        norm_cfg (dict): Normalisation. Defaults to ``dict(type='BN')``.
+        act_cfg (dict): Activation. Defaults to ``dict(type='Hardtanh')``.
+        init_cfg (dict, optional): MMEngine's weight initialisation. Defaults to Kaiming for convolutions.
+
+    Shape: ``(N, in_channels, H, W)`` to a tuple of one ``(N, 4 base_channels (H / 8) (W / 8))``: 8192 for CIFAR.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        base_channels: int = 128,
+        conv_cfg: Cfg | None = {'type': 'surge_mm.SurgeConv2d'},  # noqa: B006
+        norm_cfg: Cfg = {'type': 'BN'},  # noqa: B006
+        act_cfg: Cfg = {'type': 'Hardtanh'},  # noqa: B006
+        init_cfg: Any = None,
+    ) -> None:
+        super().__init__(init_cfg or {'type': 'Kaiming', 'layer': 'Conv2d'})
+        layers: list[nn.Module] = []
+        channels = in_channels
+        for i in range(6):
+            width = base_channels * 2 ** (i // 2)
+            cfg = conv_cfg if i else None
+            layers.append(build_conv_layer(cfg, channels, width, 3, padding=1, bias=False))
+            if i % 2:
+                layers.append(nn.MaxPool2d(2))
+            layers.append(build_norm_layer(norm_cfg, width)[1])
+            layers.append(build_activation(act_cfg, width))
+            channels = width
+        self.features = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> tuple[Tensor]:
+        return (self.features(x).flatten(1),)
