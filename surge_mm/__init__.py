@@ -22,10 +22,11 @@ register_configs()
 
 from surge_mm.hooks import AdaptiveGradientScalerHook, BinarizerScheduleHook
 from surge_mm.layers import RPReLU, SurgeConv2d, SurgeLinear
-from surge_mm.models import ReActNetA, SurgeResNet, SurgeVGGSmall
+from surge_mm.models import BatchAugmentPreprocessor, ReActNetA, SurgeResNet, SurgeVGGSmall
 
 __all__ = [
     'AdaptiveGradientScalerHook',
+    'BatchAugmentPreprocessor',
     'BinarizerScheduleHook',
     'RPReLU',
     'ReActNetA',

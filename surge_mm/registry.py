@@ -4,11 +4,19 @@
 ``locations`` tells MMEngine which module to import when the scope is first asked for.
 """
 
+from mmengine.registry import DATASETS as ROOT_DATASETS
+from mmengine.registry import FUNCTIONS as ROOT_FUNCTIONS
 from mmengine.registry import HOOKS as ROOT_HOOKS
 from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import Registry
 
 MODELS = Registry(
     'model', parent=ROOT_MODELS, scope='surge_mm', locations=['surge_mm.layers', 'surge_mm.models']
+)
+DATASETS = Registry(
+    'dataset', parent=ROOT_DATASETS, scope='surge_mm', locations=['surge_mm.datasets.cifar']
+)
+FUNCTIONS = Registry(
+    'function', parent=ROOT_FUNCTIONS, scope='surge_mm', locations=['surge_mm.datasets.cifar']
 )
 HOOKS = Registry('hook', parent=ROOT_HOOKS, scope='surge_mm', locations=['surge_mm.hooks'])

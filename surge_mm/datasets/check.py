@@ -22,7 +22,7 @@ from surge_mm.datasets.annotations import (
     read_voc,
     some,
 )
-from surge_mm.datasets.files import check_each, image_defect
+from surge_mm.datasets.files import check_each, image_defect, md5_defects
 
 __all__ = ['DatasetError', 'check_datasets']
 
@@ -196,9 +196,13 @@ def _check_other(key: str, dataset: BaseDataset, root_key: str) -> None:
         if dataset.download:
             return
         listed = dataset.train_list if dataset.split == 'train' else dataset.test_list
-        for name, _ in listed:
-            path = os.path.join(dataset.data_prefix['root'], dataset.base_folder, name)
-            _must_exist(f'{key}.data_prefix', path, root_key)
+        folder = os.path.join(dataset.data_prefix['root'], dataset.base_folder)
+        defects = md5_defects(folder, listed)
+        if defects:
+            raise DatasetError(
+                '\n'.join(f'{key}: {defect}' for defect in defects)
+                + f'\n  way out: unpack {dataset.url} into {root_key}'
+            )
     elif isinstance(getattr(dataset, 'img_prefix', None), str):  # MMPretrain's folders of images
         _must_exist(f'{key}.data_prefix', dataset.img_prefix or '.', root_key)
 

@@ -1,5 +1,6 @@
-"""Cheap checks of many files: whether an image is there, whole, and an image at all."""
+"""Checks of files: whether an image is there, whole, and an image at all; whether a download is the official one."""
 
+import hashlib
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -72,3 +73,18 @@ def image_defect(path: str) -> str | None:
             return 'is truncated'
         return f'is not a whole image ({type(error).__name__})'
     return None
+
+
+def md5_defects(folder: str, expected: Sequence[tuple[str, str]]) -> list[str]:
+    """Says which files of ``folder`` are missing or have another MD5 than ``(name, md5)`` asks for."""
+    defects = []
+    for name, md5 in expected:
+        path = os.path.join(folder, name)
+        if not os.path.isfile(path):
+            defects.append(f'{path} is missing (expected MD5 {md5})')
+            continue
+        with open(path, 'rb') as file:
+            found = hashlib.md5(file.read()).hexdigest()
+        if found != md5:
+            defects.append(f'{path} is damaged: its MD5 is {found}, expected {md5}')
+    return defects

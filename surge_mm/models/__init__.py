@@ -1,5 +1,6 @@
 """Networks whose structure suits binary layers."""
 
 from .backbones import ReActNetA, SurgeResNet, SurgeVGGSmall
+from .data_preprocessors import BatchAugmentPreprocessor
 
-__all__ = ['ReActNetA', 'SurgeResNet', 'SurgeVGGSmall']
+__all__ = ['BatchAugmentPreprocessor', 'ReActNetA', 'SurgeResNet', 'SurgeVGGSmall']

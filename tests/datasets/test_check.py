@@ -1,3 +1,4 @@
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -405,7 +406,7 @@ def test_mmpretrain_datasets_are_checked_for_existence(folder):
     )
 
 
-def test_cifar_is_checked_unless_the_host_may_download_it(folder):
+def test_cifar_is_checked_unless_the_host_may_download_it(folder, monkeypatch):
     asked = {'type': 'CIFAR10', 'data_root': 'cifar', 'split': 'train'}
     assert check_datasets(classification(**asked))
     assert 'cifar' in message_of(classification(**asked, download=False))
@@ -414,4 +415,8 @@ def test_cifar_is_checked_unless_the_host_may_download_it(folder):
     assert 'data_batch_1' in message_of(classification(**asked, download=False))
     for number in range(1, 6):
         (batches / f'data_batch_{number}').touch()
+    assert 'is damaged' in message_of(classification(**asked, download=False))
+    empty = hashlib.md5(b'').hexdigest()
+    listed = [[f'data_batch_{number}', empty] for number in range(1, 6)]
+    monkeypatch.setattr('mmpretrain.datasets.CIFAR10.train_list', listed)
     assert check_datasets(classification(**asked, download=False))

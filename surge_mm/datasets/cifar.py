@@ -1,0 +1,108 @@
+"""CIFAR-10 as one tensor on the training device: batches at the cost of one indexing."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmpretrain.datasets import CIFAR10
+from mmpretrain.structures import DataSample
+
+from surge_mm.datasets.annotations import DatasetError
+from surge_mm.datasets.files import md5_defects
+from surge_mm.registry import DATASETS, FUNCTIONS
+
+
+@FUNCTIONS.register_module()
+def whole_batch(batch: dict[str, Any]) -> dict[str, Any]:
+    """``collate_fn`` of a dataset that gives whole batches: there is nothing left to do."""
+    return batch
+
+
+@DATASETS.register_module()
+class CIFAR10Tensor(CIFAR10):
+    """The official CIFAR-10 ("python version") as one uint8 tensor, which the data loader takes batches from.
+
+    A data loader for it says ``num_workers=0`` and ``collate_fn=dict(type='surge_mm.whole_batch')``; the model says
+    ``data_preprocessor=dict(type='surge_mm.BatchAugmentPreprocessor', ...)``.
+
+    Args:
+        data_root (str): The folder that holds ``cifar-10-batches-py``. Nothing is downloaded.
+        split (str): ``'train'`` (50,000 images) or ``'test'`` (10,000).
+        device (str): Where the images lie: ``'auto'`` is the current GPU, without one the CPU. Defaults to 'auto'.
+        size (int): Edge of the images; below 32 they are averaged over blocks of pixels. Defaults to 32.
+        indices (int, optional): Only so many images, the first of the files, as of other MMEngine datasets.
+        **kwargs: Those of MMPretrain's CIFAR10, except a pipeline.
+
+    Raises:
+        DatasetError: a file is missing, or its MD5 is not the official one.
+        ValueError: a ``size`` that does not divide 32; a pipeline.
+    """
+
+    def __init__(
+        self,
+        data_root: str,
+        split: str = 'train',
+        device: str = 'auto',
+        size: int = 32,
+        indices: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if kwargs.get('pipeline'):
+            raise ValueError(
+                f'pipeline={kwargs["pipeline"]!r}: CIFAR10Tensor has none; images are augmented in batches by '
+                "data_preprocessor=dict(type='surge_mm.BatchAugmentPreprocessor')"
+            )
+        if size not in (8, 16, 32):
+            raise ValueError(f'size={size!r} must be 8, 16 or 32')
+        self._fully_initialized = False
+        self.device, self.size, self.limit = device, size, indices
+        super().__init__(data_root=data_root, split=split, download=False, **kwargs)
+
+    def full_init(self) -> None:
+        """Load the images, once."""
+        if self._fully_initialized:
+            return
+        folder = Path(self.data_prefix['root']) / self.base_folder
+        files = self.train_list if self.split == 'train' else self.test_list
+        defects = md5_defects(str(folder), files)
+        if defects:
+            raise DatasetError(
+                '\n'.join(defects) + f'\nUnpack {self.url} into data_root={self.data_root!r}'
+            )
+        # safe to unpickle: their checksums are the official ones
+        entries = [
+            pickle.loads((folder / name).read_bytes(), encoding='latin1') for name, _ in files
+        ]
+        pixels = np.concatenate([entry['data'] for entry in entries]).reshape(-1, 3, 32, 32)
+        images = torch.from_numpy(pixels)[: self.limit]
+        labels = torch.tensor([label for entry in entries for label in entry['labels']])
+        if self.size != 32:
+            blocks = images.unflatten(3, (self.size, -1)).unflatten(2, (self.size, -1)).float()
+            images = blocks.mean((3, 5)).round().byte()
+        device = self.device
+        if device == 'auto':
+            device = 'cuda' if torch.cuda.is_available() else 'cpu'
+        self.images = images.to(device)
+        self.labels = labels[: self.limit].to(device)
+        self.samples = [DataSample().set_gt_label(label) for label in self.labels.unsqueeze(1)]
+        self._fully_initialized = True
+
+    def __len__(self) -> int:
+        self.full_init()
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {'inputs': self.images[index], 'data_samples': self.samples[index]}
+
+    def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
+        """A whole batch: ``inputs`` of ``(N, 3, size, size)`` in uint8, and a list of ``data_samples``."""
+        chosen = torch.tensor(indices, device=self.images.device)
+        return {
+            'inputs': self.images[chosen],
+            'data_samples': [self.samples[index] for index in indices],
+        }

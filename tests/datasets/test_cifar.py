@@ -1,0 +1,121 @@
+"""CIFAR10Tensor on files of the official layout with random pixels, whose checksums stand in for the official ones."""
+
+import hashlib
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+from mmpretrain.registry import DATASETS
+
+from surge_mm.datasets.annotations import DatasetError
+from surge_mm.datasets.check import check_datasets
+from surge_mm.datasets.cifar import CIFAR10Tensor
+
+PER_FILE = 20
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    folder = tmp_path / 'cifar' / 'cifar-10-batches-py'
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+
+    def write(name):
+        entry = {
+            'data': rng.integers(0, 256, (PER_FILE, 3072), dtype=np.uint8),
+            'labels': rng.integers(0, 10, PER_FILE).tolist(),
+        }
+        content = pickle.dumps(entry, protocol=2)
+        (folder / name).write_bytes(content)
+        return [name, hashlib.md5(content).hexdigest()]
+
+    monkeypatch.setattr(
+        CIFAR10Tensor, 'train_list', [write(f'data_batch_{i}') for i in range(1, 6)]
+    )
+    monkeypatch.setattr(CIFAR10Tensor, 'test_list', [write('test_batch')])
+    return folder.parent
+
+
+def entries(root, names):
+    return [
+        pickle.loads((root / 'cifar-10-batches-py' / name).read_bytes(), encoding='latin1')
+        for name in names
+    ]
+
+
+def test_a_batch_holds_the_images_and_labels_of_its_indices(root):
+    dataset = CIFAR10Tensor(str(root), device='cpu')
+    assert len(dataset) == 5 * PER_FILE
+    batch = dataset.__getitems__([3, 25, 99])
+    first, second, *_, last = entries(root, [f'data_batch_{i}' for i in range(1, 6)])
+    for got, (entry, row) in zip(
+        batch['inputs'], [(first, 3), (second, 5), (last, 19)], strict=True
+    ):
+        assert got.dtype == torch.uint8
+        assert got.flatten().tolist() == entry['data'][row].tolist()
+    labels = [sample.gt_label.item() for sample in batch['data_samples']]
+    assert labels == [first['labels'][3], second['labels'][5], last['labels'][19]]
+
+
+def test_the_test_split_and_a_part_of_it(root):
+    assert len(CIFAR10Tensor(str(root), split='test', device='cpu')) == PER_FILE
+    part = CIFAR10Tensor(str(root), split='test', device='cpu', indices=7)
+    assert len(part) == len(part.samples) == 7
+
+
+def test_small_images_are_means_over_blocks(root):
+    full = CIFAR10Tensor(str(root), split='test', device='cpu').images.double()
+    small = CIFAR10Tensor(str(root), split='test', device='cpu', size=16).images
+    assert small.shape == (PER_FILE, 3, 16, 16)
+    expected = (
+        full[..., ::2, ::2] + full[..., 1::2, ::2] + full[..., ::2, 1::2] + full[..., 1::2, 1::2]
+    ) / 4
+    assert (small.double() - expected).abs().max() <= 0.5
+
+
+def test_mmengine_loads_whole_batches(root):
+    loader = Runner.build_dataloader(
+        {
+            'batch_size': 32,
+            'num_workers': 0,
+            'dataset': {'type': 'surge_mm.CIFAR10Tensor', 'data_root': str(root), 'device': 'cpu'},
+            'sampler': {'type': 'DefaultSampler', 'shuffle': True},
+            'collate_fn': {'type': 'surge_mm.whole_batch'},
+        },
+        seed=0,
+    )
+    batches = list(loader)
+    assert [len(batch['inputs']) for batch in batches] == [32, 32, 32, 4]
+    seen = torch.cat([batch['inputs'] for batch in batches]).flatten(1).sum(1)
+    assert sorted(seen.tolist()) == sorted(loader.dataset.images.flatten(1).sum(1).tolist())
+
+
+def test_missing_and_damaged_files_are_named_with_their_checksums(root):
+    folder = root / 'cifar-10-batches-py'
+    (folder / 'data_batch_2').unlink()
+    (folder / 'data_batch_5').write_bytes(b'half a file')
+    dataset = {'type': 'surge_mm.CIFAR10Tensor', 'data_root': str(root)}
+    checks = dict((name, md5) for name, md5 in CIFAR10Tensor.train_list)
+    with pytest.raises(DatasetError) as of_the_dataset:
+        len(DATASETS.build(dataset))
+    config = Config({'default_scope': 'mmpretrain', 'train_dataloader': {'dataset': dataset}})
+    with pytest.raises(DatasetError) as of_the_check:
+        check_datasets(config)
+    for error in (of_the_dataset, of_the_check):
+        message = str(error.value)
+        assert f'data_batch_2 is missing (expected MD5 {checks["data_batch_2"]})' in message
+        assert 'data_batch_5 is damaged: its MD5 is ' in message
+        assert f'expected {checks["data_batch_5"]}' in message
+        assert 'cifar-10-python.tar.gz' in message
+        assert 'data_batch_1' not in message
+
+
+@pytest.mark.parametrize(
+    'options, message', [({'size': 24}, 'size=24'), ({'pipeline': [1]}, 'BatchAugmentPreprocessor')]
+)
+def test_bad_arguments_are_named(root, options, message):
+    with pytest.raises(ValueError, match=message):
+        CIFAR10Tensor(str(root), **options)
