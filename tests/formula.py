@@ -53,6 +53,8 @@ def binary_weight(w, name, progress=None):
 
 def _binary_filter(w, f, name, progress):
     alpha = f.detach().abs().mean()
+    if name == 'Real':
+        return f
     if name == 'Sign':
         return with_gradient_of(hard_sign(f), f.clamp(-1, 1))
     if name == 'ScaledSign':

@@ -3,7 +3,6 @@
 Each function draws on a figure of its own and saves one PNG; neither touches pyplot nor a global setting.
 """
 
-import json
 import math
 import os
 from collections.abc import Sequence
@@ -16,6 +15,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
+
+from surge_mm.analysis.log import Lines, curve, read_log
 
 # From Okabe and Ito's palette, which colour-blind readers can tell apart.
 BLUE, ORANGE, GREEN = '#0072B2', '#E69F00', '#009E73'
@@ -122,7 +123,7 @@ def draw_detections(
         fontsize=9,
         frameon=False,
     )
-    return _save(figure, out)
+    return save(figure, out)
 
 
 def match(predicted: Boxes, truth: Boxes) -> np.ndarray:
@@ -164,7 +165,7 @@ def plot_training(
         ValueError: If a line is no JSON or the log has nothing to draw.
     """
     files = [log] if isinstance(log, str | os.PathLike) else list(log)
-    train, val = _read_log(files)
+    train, val = read_log(files)
     drawers = (_draw_loss, _draw_metrics, _draw_lambda, _draw_gradients)
     needed = (
         any('loss' in line for line in train),
@@ -183,47 +184,21 @@ def plot_training(
         ax.spines[['top', 'right']].set_visible(False)
         if len(ax.get_legend_handles_labels()[0]) > 1:
             ax.legend(fontsize=9, frameon=False)
-    return _save(figure, out)
-
-
-Lines = list[dict[str, float]]
-
-
-def _read_log(files: Sequence[str | os.PathLike]) -> tuple[Lines, Lines]:
-    """The lines of training and of evaluation by step; a later file replaces the steps it repeats."""
-    train: dict[float, dict] = {}
-    val: dict[float, dict] = {}
-    for file in files:
-        lines = Path(file).read_text().splitlines()
-        for number, text in enumerate(lines, start=1):
-            try:
-                line = json.loads(text)
-            except ValueError as error:
-                if number == len(lines):  # a killed run may leave half a line
-                    continue
-                raise ValueError(f'{file}, line {number} is no JSON: {error}') from None
-            kind = train if 'loss' in line else val
-            kind[line.get('step', 0)] = line
-    return [train[step] for step in sorted(train)], [val[step] for step in sorted(val)]
-
-
-def _curve(lines: Lines, key: str) -> tuple[list[float], list[float]]:
-    points = [(line['step'], line[key]) for line in lines if key in line]
-    return [step for step, _ in points], [value for _, value in points]
+    return save(figure, out)
 
 
 def _draw_loss(ax: Axes, train: Lines, val: Lines) -> None:
     parts = sorted({key for line in train for key in line if 'loss' in key and key != 'loss'})
-    ax.plot(*_curve(train, 'loss'), color='black', linewidth=2, label='loss')
+    ax.plot(*curve(train, 'loss'), color='black', linewidth=2, label='loss')
     for key, colour in zip(parts, (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY), strict=False):
-        ax.plot(*_curve(train, key), color=colour, linewidth=1, label=key)
+        ax.plot(*curve(train, key), color=colour, linewidth=1, label=key)
     ax.set(title='Loss', xlabel='iteration')
     ax.set_ylim(bottom=0)
 
 
 def _draw_metrics(ax: Axes, train: Lines, val: Lines) -> None:
     for key, (label, colour, factor) in METRICS.items():
-        steps, values = _curve(val, key)
+        steps, values = curve(val, key)
         if steps:
             scaled = [factor * value for value in values]
             ax.plot(steps, scaled, color=colour, marker='o', markersize=3, label=label)
@@ -240,13 +215,13 @@ def _draw_metrics(ax: Axes, train: Lines, val: Lines) -> None:
 
 
 def _draw_lambda(ax: Axes, train: Lines, val: Lines) -> None:
-    steps, low = _curve(train, 'ags_lambda_min')
-    high_steps, high = _curve(train, 'ags_lambda_max')
+    steps, low = curve(train, 'ags_lambda_min')
+    high_steps, high = curve(train, 'ags_lambda_max')
     if steps and steps == high_steps:
         ax.fill_between(
             steps, low, high, color=SKY, alpha=0.4, linewidth=0, label='min to max over layers'
         )
-    ax.plot(*_curve(train, 'ags_lambda_mean'), color=BLUE, linewidth=2, label='mean')
+    ax.plot(*curve(train, 'ags_lambda_mean'), color=BLUE, linewidth=2, label='mean')
     ax.set(title='AGS: scale λ of the branch', xlabel='iteration')
     ax.set_ylim(bottom=0)
 
@@ -256,7 +231,7 @@ def _draw_gradients(ax: Axes, train: Lines, val: Lines) -> None:
         ('ags_cos_mean', 'cos(g_b, g_a)', PURPLE),
         ('ags_clipped_share', 'share of clipped activations', ORANGE),
     ):
-        steps, values = _curve(train, key)
+        steps, values = curve(train, key)
         if steps:
             ax.plot(steps, values, color=colour, linewidth=2, label=label)
     ax.set(title='Gradients', xlabel='iteration')
@@ -285,7 +260,7 @@ def _draw_box(ax: Axes, box: np.ndarray, text: str, colour: str, line: str) -> N
     )
 
 
-def _save(figure: Figure, out: str | os.PathLike) -> Path:
+def save(figure: Figure, out: str | os.PathLike) -> Path:
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure)

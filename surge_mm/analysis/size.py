@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from surge_mm.layers import BinaryLayer
+from surge_mm.ops import Real
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,7 @@ class Size:
 
     Attributes:
         binary: The signs of binary weights, one bit each.
-        real: All else, 32 bits a number: real weights, biases, norms and a scale per binary filter.
+        real: All else, 32 bits a number: real weights, biases, norms, and what a binary filter needs beside signs.
         float: The same network with every weight in 32 bits.
     """
 
@@ -34,9 +35,11 @@ def size_in_bits(model: nn.Module) -> Size:
     auxiliary = set()
     for module in model.modules():
         if isinstance(module, BinaryLayer):
-            binary_weights += module.weight.numel()
-            scales += module.weight.shape[0]
             auxiliary.add(id(module.aux_weight))
+            if isinstance(module.weight_binarizer, Real):
+                continue
+            binary_weights += module.weight.numel()
+            scales += module.weight_binarizer.numbers_per_filter * module.weight.shape[0]
     numbers = sum(p.numel() for p in model.parameters() if id(p) not in auxiliary)
     real = 32 * (numbers - binary_weights + scales)
     return Size(binary=binary_weights, real=real, float=32 * numbers)

@@ -2,5 +2,12 @@
 
 from .backbones import ReActNetA, SurgeResNet, SurgeVGGSmall
 from .data_preprocessors import BatchAugmentPreprocessor
+from .distilled_classifier import DistilledClassifier
 
-__all__ = ['BatchAugmentPreprocessor', 'ReActNetA', 'SurgeResNet', 'SurgeVGGSmall']
+__all__ = [
+    'BatchAugmentPreprocessor',
+    'DistilledClassifier',
+    'ReActNetA',
+    'SurgeResNet',
+    'SurgeVGGSmall',
+]

@@ -11,7 +11,7 @@ from .dual_path import (
     FixedScale,
     LinearMap,
 )
-from .weights import XNOR, AdaBin, Libra, ReAct, ReCU, ScaledSign, Sign, WeightBinarizer
+from .weights import XNOR, AdaBin, Libra, ReAct, Real, ReCU, ScaledSign, Sign, WeightBinarizer
 
 __all__ = [
     'EDE',
@@ -32,6 +32,7 @@ __all__ = [
     'ReAct',
     'ReCU',
     'ReSTE',
+    'Real',
     'STESign',
     'ScaledSign',
     'Scheduled',

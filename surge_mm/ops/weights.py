@@ -24,11 +24,14 @@ class WeightBinarizer(Binarizer):
 
     Attributes:
         learned_gain (bool): Whether the layer multiplies each filter by a learned number: ``gain Q_W(w)``.
+        numbers_per_filter (int): Real numbers beside the signs that a filter needs in a trained network, a learned gain
+            not counted.
         min_filter_size (int): How many weights a filter must have.
     """
 
     family = 'weight'
     learned_gain: ClassVar[bool] = False
+    numbers_per_filter: ClassVar[int] = 1
     min_filter_size: ClassVar[int] = 1
 
     def check(self, shape: tuple[int, ...]) -> None:
@@ -64,11 +67,23 @@ def magnitude(w: Tensor) -> Tensor:
     return mean_per_filter(w.abs())
 
 
+class Real(WeightBinarizer):
+    """``Q_W = w``: weights that are not binary yet, for the first of two training stages."""
+
+    def __call__(self, w: Tensor) -> Tensor:
+        return w
+
+    def gradient(self, w: Tensor, grad_q: Tensor) -> Tensor:
+        return grad_q
+
+
 class Sign(WeightBinarizer):
     """``Q_W = sign(w)``, ``dL/dw = dL/dQ_W 1{|w| <= 1}``.
 
     Source: Courbariaux et al., Binarized Neural Networks, arXiv 1602.02830.
     """
+
+    numbers_per_filter = 0
 
     def __call__(self, w: Tensor) -> Tensor:
         return sign(w)
@@ -173,6 +188,7 @@ class ReCU(Scheduled, WeightBinarizer):
     """
 
     learned_gain = True
+    numbers_per_filter = 0
     min_filter_size = 2
     EPS = 1e-5
 
@@ -211,6 +227,7 @@ class AdaBin(Scheduled, WeightBinarizer):
         t_max (float): t at the last step. Defaults to 10.
     """
 
+    numbers_per_filter = 2
     min_filter_size = 2
 
     def __init__(self, t_min: float = 1e-2, t_max: float = 10.0) -> None:

@@ -133,7 +133,7 @@ def test_the_training_picture_has_a_panel_for_what_the_log_holds(tmp_path, lines
 def curves_of(monkeypatch, log, out):
     """The lines of the first panel, as drawn."""
     figures = []
-    monkeypatch.setattr('surge_mm.analysis.plots._save', lambda figure, out: figures.append(figure))
+    monkeypatch.setattr('surge_mm.analysis.plots.save', lambda figure, out: figures.append(figure))
     plot_training(log, out)
     return {line.get_label(): line.get_xydata().tolist() for line in figures[0].axes[0].lines}
 

@@ -27,7 +27,7 @@ def test_value_and_gradient_equal_the_formula(name, shape, progress):
     )
 
 
-@pytest.mark.parametrize('name', sorted(WeightBinarizer.known))
+@pytest.mark.parametrize('name', sorted(set(WeightBinarizer.known) - {'Real'}))
 def test_a_filter_takes_two_values(name):
     q = built(name)(torch.randn(4, 3, 3, 3))
     assert all(len(filter.unique()) == 2 for filter in q)

@@ -1,0 +1,7 @@
+# ReActNet (arXiv 2003.03488): a learned threshold per channel; its RPReLU is act_cfg of the backbone.
+conv_cfg = dict(
+    type='surge_mm.SurgeConv2d',
+    activation=dict(type='RSign'),
+    weight=dict(type='ReAct'),
+    compensator=None,
+)

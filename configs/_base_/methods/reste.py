@@ -1,0 +1,10 @@
+# ReSTE (arXiv 2308.06689), on the activations; scaled signs of the weights.
+conv_cfg = dict(
+    type='surge_mm.SurgeConv2d',
+    activation=dict(type='ReSTE'),
+    weight=dict(type='ScaledSign'),
+    compensator=None,
+)
+custom_hooks = [
+    dict(type='surge_mm.BinarizerScheduleHook'),
+]
