@@ -4,17 +4,39 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmdet.registry import MODELS
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS, init_default_scope
+from mmpretrain.structures import DataSample
 
-from surge_mm import SurgeConv2d
-from surge_mm.layers import compensated_layers
-from surge_mm.ops import AdaptiveScale, FixedScale
+from surge_mm.layers import BinaryLayer
+from surge_mm.ops import AdaptiveScale, FixedScale, Scheduled
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 LEAVES = sorted(p for p in CONFIGS.rglob('*.py') if '_base_' not in p.parts)
-METHODS = ('surge', 'dpgc', 'ste', 'fp')
+AGS, SCHEDULE = 'surge_mm.AdaptiveGradientScalerHook', 'surge_mm.BinarizerScheduleHook'
+# method: activation, weight, scale of the branch, hooks
+METHODS = {
+    'surge': ('ApproxSign', 'ScaledSign', AdaptiveScale(0.1), [AGS]),
+    'surge-norm': ('ApproxSign', 'ScaledSign', AdaptiveScale(2.0, preserve_norm=True), [AGS]),
+    'dpgc': ('ApproxSign', 'ScaledSign', FixedScale(0.1), []),
+    'ste': ('ApproxSign', 'ScaledSign', None, []),
+    'fp': None,
+    'xnor': ('STESign', 'XNOR', None, []),
+    'bireal': ('ApproxSign', 'ReAct', None, []),
+    'reactnet': ('RSign', 'ReAct', None, []),
+    'irnet': ('EDE', 'Libra', None, [SCHEDULE]),
+    'reste': ('ReSTE', 'ScaledSign', None, [SCHEDULE]),
+    'recu': ('ApproxSign', 'ReCU', None, [SCHEDULE]),
+    'adabin': ('ApproxSign', 'AdaBin', None, [SCHEDULE]),
+    'surge-recu': ('ApproxSign', 'ReCU', AdaptiveScale(0.1), [SCHEDULE, AGS]),
+    'step1': ('RSign', 'Real', None, []),
+    'step2-reactnet': ('RSign', 'ReAct', None, []),
+    'step2-surge-reactnet': ('RSign', 'ReAct', AdaptiveScale(0.1), [AGS]),
+    'step2-recu-rsign': ('RSign', 'ReCU', None, [SCHEDULE]),
+}
+DETECTORS = ('demo', 'voc', 'coco')
+BINARY_LAYERS = {'vgg-small': 5, 'resnet20': 18, 'resnet34': 32, 'reactnet-a': 31}  # others: 16
 
 
 def ids(path):
@@ -24,51 +46,103 @@ def ids(path):
 def build(path):
     cfg = Config.fromfile(path)
     init_default_scope(cfg.default_scope)
-    return cfg, MODELS.build(cfg.model)
+    model = dict(cfg.model)
+    if cfg.get('data_preprocessor'):
+        model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    return cfg, MODELS.build(model)
 
 
 def method_of(path):
     return path.stem.rsplit('_', 1)[1]
 
 
-@pytest.mark.parametrize('path', LEAVES, ids=ids)
-def test_config_builds_the_method_that_its_name_says(path):
-    cfg, model = build(path)
-    binary = [m for m in model.modules() if isinstance(m, SurgeConv2d)]
-    scales = {type(layer.scale) for _, layer in compensated_layers(model)}
-    hooks = [hook['type'] for hook in cfg.get('custom_hooks') or []]
-    expected = {
-        'surge': (16, {AdaptiveScale}, ['surge_mm.AdaptiveGradientScalerHook']),
-        'dpgc': (16, {FixedScale}, []),
-        'ste': (16, set(), []),
-        'fp': (0, set(), []),
-    }[method_of(path)]
-    assert (len(binary), scales, hooks) == expected
-
-
-@pytest.mark.parametrize('path', [p for p in LEAVES if method_of(p) == 'surge'], ids=ids)
+@pytest.mark.parametrize(
+    'path', [p for p in LEAVES if method_of(p) in ('surge', 'step2-reactnet')], ids=ids
+)
 def test_methods_of_a_recipe_differ_in_one_line(path):
-    texts = {m: path.with_stem(path.stem.removesuffix('surge') + m).read_text() for m in METHODS}
-    assert len(texts['surge'].splitlines()) <= 25
-    for method, text in texts.items():
-        assert text.replace(f'methods/{method}.py', 'methods/surge.py') == texts['surge']
+    lines = path.read_text().splitlines()
+    recipe, method = path.stem.rsplit('_', 1)
+    siblings = [p for p in path.parent.glob(f'{recipe}_*.py') if method_of(p) != 'step1']
+    assert len(siblings) >= 3
+    for sibling in siblings:
+        others = sibling.read_text().splitlines()
+        differ = [pair for pair in zip(lines, others, strict=True) if pair[0] != pair[1]]
+        assert all('methods/' in line for pair in differ for line in pair)
+        assert len(differ) == (sibling != path)
 
 
-# COCO's networks are VOC's but for the number of classes.
-@pytest.mark.parametrize('path', [p for p in LEAVES if 'coco' not in p.parts], ids=ids)
-def test_one_step_gives_every_parameter_a_gradient(path):
+@pytest.mark.parametrize('folder', sorted({p.parent for p in LEAVES}), ids=lambda p: p.name)
+def test_a_classification_folder_has_every_method_of_every_network(folder):
+    if folder.name in DETECTORS:
+        assert {method_of(p) for p in folder.glob('*.py')} == {'surge', 'dpgc', 'ste', 'fp'}
+        return
+    one_stage = [name for name in METHODS if not name.startswith('step')]
+    recipes = {p.stem.rsplit('_', 1)[0] for p in folder.glob('*_ste.py')}
+    assert len(recipes) == 3
+    for recipe in recipes:
+        assert all((folder / f'{recipe}_{method}.py').is_file() for method in one_stage)
+
+
+@pytest.mark.parametrize('path', LEAVES, ids=ids)
+def test_config_builds_the_method_of_its_name_and_a_step_moves_every_parameter(path):
+    torch.manual_seed(0)
     cfg, model = build(path)
-    samples = [detection_sample(cfg) for _ in range(2)]
-    data = model.data_preprocessor(
-        {'inputs': [s[0] for s in samples], 'data_samples': [s[1] for s in samples]}, training=True
-    )
-    losses = model.loss(data['inputs'], data['data_samples'])
-    total, _ = model.parse_losses(losses)
+    check_method(path, cfg, model)
+    if 'coco' not in path.parts:  # COCO's networks are VOC's but for the number of classes
+        check_step(path, cfg, model)
+
+
+def check_method(path, cfg, model):
+    layers = [m for m in model.modules() if isinstance(m, BinaryLayer)]
+    found = {
+        (type(m.activation).__name__, type(m.weight_binarizer).__name__, m.scale) for m in layers
+    }
+    hooks = [hook['type'] for hook in cfg.get('custom_hooks') or []]
+    method = METHODS[method_of(path)]
+    if method is None:
+        assert not layers and not hooks
+        return
+    assert found == {method[:3]}
+    assert hooks == method[3]
+    network = path.stem.split('_')[0]
+    assert len(layers) == BINARY_LAYERS.get(network, 16)
+    for hook in cfg.get('custom_hooks') or []:
+        if hook['type'] == AGS:  # the hook says what the layers say
+            eta, preserve_norm = hook['eta'], hook.get('preserve_norm', False)
+            assert AdaptiveScale(eta, preserve_norm) == method[2]
+
+
+def check_step(path, cfg, model):
+    for layer in model.modules():
+        for binarizer in (
+            getattr(layer, name, None) for name in ('activation', 'weight_binarizer')
+        ):
+            if isinstance(binarizer, Scheduled):
+                binarizer.follow(0.5)
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    if path.parent.name in DETECTORS:
+        samples = [detection_sample(cfg) for _ in range(2)]
+        data = {'inputs': [s[0] for s in samples], 'data_samples': [s[1] for s in samples]}
+    else:
+        data = classification_batch(path)
+    data = model.data_preprocessor(data, training=True)
+    total, _ = model.parse_losses(model.loss(data['inputs'], data['data_samples']))
     total.backward()
     assert total.isfinite()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
+    before = [p.detach().clone() for p in model.parameters()]
+    wrapper.step()
+    moved = [not torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True)]
+    assert sum(moved) > 0.9 * len(moved)  # a few biases have a gradient of zero
+
+
+def classification_batch(path):
+    size = 64 if 'reactnet-a' in path.stem else 32
+    samples = [DataSample().set_gt_label(label) for label in range(4)]
+    inputs = torch.randint(0, 256, (4, 3, size, size), dtype=torch.uint8)
+    return {'inputs': inputs, 'data_samples': samples}
 
 
 def detection_sample(cfg):

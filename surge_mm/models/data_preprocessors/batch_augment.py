@@ -46,6 +46,8 @@ class BatchAugmentPreprocessor(BaseDataPreprocessor):
         std (Sequence[float]): Standard deviation of each channel, likewise.
         padding (int): See :func:`random_crop_flip`; in training only. Defaults to 4.
         flip_prob (float): Likewise. Defaults to 0.5.
+        batch_augments (None): MMPretrain's classifier passes it; there are none.
+        non_blocking (bool): Copy batches to the device without waiting. Defaults to False.
 
     Raises:
         ValueError: a padding below 0, a probability outside of 0 to 1, a standard deviation that is not above 0.
@@ -57,9 +59,15 @@ class BatchAugmentPreprocessor(BaseDataPreprocessor):
         std: Sequence[float],
         padding: int = 4,
         flip_prob: float = 0.5,
-        **kwargs: Any,
+        batch_augments: None = None,
+        non_blocking: bool = False,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(non_blocking)
+        if batch_augments is not None:
+            raise ValueError(
+                f'batch_augments={batch_augments!r}: BatchAugmentPreprocessor crops and flips only; for mixup and the '
+                "like take MMPretrain's ClsDataPreprocessor and CIFAR10"
+            )
         if len(mean) != len(std) or min(std) <= 0:
             raise ValueError(f'std={std!r} must be above 0, and of the length of mean={mean!r}')
         if padding < 0:

@@ -88,6 +88,7 @@ def test_evaluation_only_normalises():
     'options, message',
     [
         ({'padding': -1}, 'padding=-1'),
+        ({'batch_augments': {'augments': 'Mixup'}}, 'ClsDataPreprocessor'),
         ({'flip_prob': 1.5}, 'flip_prob=1.5'),
         ({'std': [1, 0, 1]}, r'std=\[1, 0, 1\]'),
         ({'std': [1, 1]}, 'length of mean'),

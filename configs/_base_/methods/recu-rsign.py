@@ -1,0 +1,10 @@
+# ReCU's weights with ReActNet's learned thresholds.
+conv_cfg = dict(
+    type='surge_mm.SurgeConv2d',
+    activation=dict(type='RSign'),
+    weight=dict(type='ReCU'),
+    compensator=None,
+)
+custom_hooks = [
+    dict(type='surge_mm.BinarizerScheduleHook'),
+]
