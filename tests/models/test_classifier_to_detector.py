@@ -3,10 +3,19 @@
 import pytest
 import torch
 from mmdet.registry import MODELS as DETECTORS
+from mmengine.registry import DefaultScope
 from mmengine.runner.checkpoint import save_checkpoint
 from mmpretrain.registry import MODELS as CLASSIFIERS
 
 from surge_mm.layers import compensated_layers
+
+
+@pytest.fixture(autouse=True)
+def scope():
+    """That of a classification config; other tests may have left their own."""
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        yield
+
 
 BACKBONE = {
     'type': 'surge_mm.SurgeResNet',

@@ -2,9 +2,17 @@ import copy
 
 import pytest
 import torch
+from mmengine.registry import DefaultScope
 from mmengine.runner.checkpoint import get_state_dict
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
+
+
+@pytest.fixture(autouse=True)
+def scope():
+    """That of a classification config; other tests may have left their own."""
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        yield
 
 
 def classifier(**options):
