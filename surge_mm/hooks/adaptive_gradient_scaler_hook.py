@@ -17,7 +17,7 @@ from torch import Tensor
 
 from surge_mm.layers import BinaryLayer, compensated_layers
 from surge_mm.layers.binary_layer import adaptive_scale
-from surge_mm.ops import STATISTICS
+from surge_mm.ops import STATISTICS, set_sync_group
 from surge_mm.registry import HOOKS
 
 Batch = Any
@@ -63,9 +63,17 @@ class AdaptiveGradientScalerHook(Hook):
         if isinstance(warmup_iters, bool) or not isinstance(warmup_iters, int) or warmup_iters < 0:
             raise ValueError(f'warmup_iters={warmup_iters!r} must be a whole number of at least 0')
         self.settings: dict[str, Any] = {'eta': eta, 'preserve_norm': preserve_norm}
-        adaptive_scale(**self.settings)
+        adaptive_scale(**self.settings, sync=sync)
         self.custom_keys = custom_keys or {}
+        if not isinstance(self.custom_keys, dict):
+            raise ValueError(
+                f"custom_keys={custom_keys!r} must be a dict, such as {{'layer4': dict(eta=0.05)}}"
+            )
         for key, override in self.custom_keys.items():
+            if not isinstance(override, dict):
+                raise ValueError(
+                    f'custom_keys[{key!r}]={override!r} must be a dict, such as dict(eta=0.05)'
+                )
             unknown = set(override) - set(self.settings)
             if unknown:
                 raise ValueError(
@@ -89,11 +97,13 @@ class AdaptiveGradientScalerHook(Hook):
                 'full-precision model'
             )
         self._check_keys(list(named))
-        group = torch.distributed.new_group() if self.sync and get_world_size() > 1 else None
+        sync = self.sync and get_world_size() > 1
+        if sync:
+            set_sync_group(torch.distributed.new_group())
         for name, layer in named.items():
             keys = [key for key in self.custom_keys if key in name]
             override = self.custom_keys[max(keys, key=len)] if keys else {}
-            layer.scale = adaptive_scale(**{**self.settings, **override}, group=group)
+            layer.scale = adaptive_scale(**{**self.settings, **override}, sync=sync)
         self._layers = list(named.values())
         loggers = [hook for hook in runner.hooks if isinstance(hook, LoggerHook)]
         self._interval = loggers[0].interval if loggers else 10
@@ -128,11 +138,15 @@ class AdaptiveGradientScalerHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Batch = None, outputs: Any = None
     ) -> None:
-        # Everything stays on the device until the logger prints.
-        values = torch.stack(
-            [layer.ags_statistics for layer in self._layers if layer.ags_statistics is not None]
-        ).float()
-        columns = dict(zip(STATISTICS, values.unbind(1), strict=True))
+        # Everything stays on the device until the logger prints. Layers that compute no lambda say nothing.
+        values = [
+            layer.ags_statistics
+            for layer in self._layers
+            if layer.ags_statistics is not None and layer.scale and _learns(layer)
+        ]
+        if not values:
+            return
+        columns = dict(zip(STATISTICS, torch.stack(values).float().unbind(1), strict=True))
         lam, total = columns['lam'], columns['non_finite'].sum()
         happened = (total > (0 if self._seen is None else self._seen)).float()
         self._steps = happened if self._steps is None else self._steps + happened
@@ -152,3 +166,7 @@ class AdaptiveGradientScalerHook(Hook):
         names = ('lambda_mean', 'lambda_min', 'lambda_max', 'cos_mean', 'clipped_share')
         for name, value in zip((*names, 'nonfinite_steps'), report.tolist(), strict=True):
             runner.message_hub.update_scalar(f'train/ags_{name}', value)
+
+
+def _learns(layer: BinaryLayer) -> bool:
+    return layer.aux_weight is not None and layer.aux_weight.requires_grad

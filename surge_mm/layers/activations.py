@@ -17,13 +17,14 @@ class RPReLU(nn.Module):
     Args:
         num_channels (int): C, the size of axis 1.
         init (float): The first slope of the negative side. Defaults to 0.25.
+        inplace (bool): ConvModule passes it; the input is never changed.
 
     Shape: ``(N, C, ...) -> (N, C, ...)``.
 
     Source: Liu et al., ReActNet, arXiv 2003.03488.
     """
 
-    def __init__(self, num_channels: int, init: float = 0.25) -> None:
+    def __init__(self, num_channels: int, init: float = 0.25, inplace: bool = False) -> None:
         super().__init__()
         self.a = nn.Parameter(torch.zeros(num_channels))
         self.prelu = nn.PReLU(num_channels, init)

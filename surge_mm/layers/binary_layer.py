@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -61,15 +62,16 @@ def parse_compensator(compensator: dict[str, Any]) -> tuple[FixedScale | Adaptiv
     return adaptive_scale(compensator['eta'], compensator.get('preserve_norm', False)), init
 
 
-def adaptive_scale(eta: float, preserve_norm: bool = False, group: Any = None) -> AdaptiveScale:
+def adaptive_scale(eta: float, preserve_norm: bool = False, sync: bool = False) -> AdaptiveScale:
     """An :class:`AdaptiveScale` of checked values.
 
     Raises:
-        ValueError: eta is no finite number of at least 0, or preserve_norm is no bool.
+        ValueError: eta is no finite number of at least 0, or preserve_norm or sync is no bool.
     """
-    if not isinstance(preserve_norm, bool):
-        raise ValueError(f'preserve_norm={preserve_norm!r} must be True or False')
-    return AdaptiveScale(_not_negative('eta', eta), preserve_norm, group)
+    for name, value in (('preserve_norm', preserve_norm), ('sync', sync)):
+        if not isinstance(value, bool):
+            raise ValueError(f'{name}={value!r} must be True or False')
+    return AdaptiveScale(_not_negative('eta', eta), preserve_norm, sync)
 
 
 def _not_negative(name: str, value: Any) -> float:
@@ -80,13 +82,6 @@ def _not_negative(name: str, value: Any) -> float:
     ):
         raise ValueError(f'{name}={value!r} must be a finite number of at least 0')
     return float(value)
-
-
-def _own_draw(draw: Callable[[], Tensor]) -> Tensor:
-    """A draw that leaves the global generator as it was, so that a seed gives all variants the same weights."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(torch.randint(2**62, ())))
-        return draw()
 
 
 class BinaryLayer(nn.Module):
@@ -121,9 +116,11 @@ class BinaryLayer(nn.Module):
         shift_shape: tuple[int, ...],
     ) -> None:
         self.activation: ActivationBinarizer = ActivationBinarizer.build(
-            activation or DEFAULT_ACTIVATION
+            DEFAULT_ACTIVATION if activation is None else activation
         )
-        self.weight_binarizer: WeightBinarizer = WeightBinarizer.build(weight or DEFAULT_WEIGHT)
+        self.weight_binarizer: WeightBinarizer = WeightBinarizer.build(
+            DEFAULT_WEIGHT if weight is None else weight
+        )
         self.weight_binarizer.check(self.weight.shape)
         self._init_learned(shift_shape)
         self.observe = False
@@ -135,7 +132,7 @@ class BinaryLayer(nn.Module):
             self.register_buffer('ags_statistics', None, persistent=False)
             return
         self.scale, self._aux_init = parse_compensator(compensator)
-        self.aux_weight = nn.Parameter(self.weight.detach().clone())
+        self.aux_weight = nn.Parameter(torch.zeros_like(self.weight))
         options: dict[str, Any] = {'device': self.weight.device, 'dtype': torch.float32}
         self.register_buffer('ags_warmup', torch.ones((), **options), persistent=False)
         self.register_buffer(
@@ -151,25 +148,35 @@ class BinaryLayer(nn.Module):
             shift = nn.Parameter(torch.zeros(shift_shape, **options))
         if self.weight_binarizer.learned_gain:
             shape = (len(self.weight),) + (1,) * (self.weight.dim() - 1)
-            gain = nn.Parameter(_own_draw(lambda: torch.rand(shape)).to(**options))
+            gain = nn.Parameter(torch.rand(shape, generator=self._own_generator()).to(**options))
         self.register_parameter('activation_shift', shift)
         self.register_parameter('weight_gain', gain)
 
+    def _own_generator(self) -> torch.Generator:
+        """A generator that the weight seeds.
+
+        It leaves the global generators as they are, so that a seed gives all variants the same weights; layers differ,
+        and ranks with the same weights agree.
+        """
+        values = self.weight.detach().float().cpu().contiguous().numpy()
+        return torch.Generator().manual_seed(zlib.crc32(values.tobytes()))
+
     def _start_aux(self) -> None:
-        """Begin the auxiliary weights afresh, as ``init`` says."""
+        """Begin the auxiliary weights afresh, as ``init`` says. Until a copy is taken, they are 0."""
         assert self.aux_weight is not None
-        if self._aux_init == 'copy':
-            self._copy_pending = True
-            return
-        shape = self.aux_weight.shape
-        fresh = _own_draw(lambda: nn.init.kaiming_uniform_(torch.empty(shape), a=5**0.5))
         with torch.no_grad():
-            self.aux_weight.copy_(fresh)
+            if self._aux_init == 'copy':
+                self._copy_pending = True
+                self.aux_weight.zero_()
+            else:
+                fresh = torch.empty(self.aux_weight.shape)
+                nn.init.kaiming_uniform_(fresh, a=5**0.5, generator=self._own_generator())
+                self.aux_weight.copy_(fresh)
 
     def _copy_start(self) -> None:
-        if self._copy_pending and self.aux_weight is not None:
-            with torch.no_grad():
-                self.aux_weight.copy_(self.weight)
+        assert self.aux_weight is not None
+        with torch.no_grad():
+            self.aux_weight.copy_(self.weight)
 
     def _dual_path(self, map: BilinearMap, x: Tensor, pad_value: float = 0.0) -> Tensor:
         if self._copy_pending and torch.is_grad_enabled():
@@ -196,7 +203,10 @@ class BinaryLayer(nn.Module):
     def _save_to_state_dict(
         self, destination: dict[str, Any], prefix: str, keep_vars: bool
     ) -> None:
-        self._copy_start()
+        # Of a model before its training: the copy that it would take. Another model's average of such weights, as EMA
+        # keeps it, was never trained itself either, but has values by then.
+        if self._copy_pending and self.aux_weight is not None and not self.aux_weight.any():
+            self._copy_start()
         super()._save_to_state_dict(destination, prefix, keep_vars)
 
     def _load_from_state_dict(

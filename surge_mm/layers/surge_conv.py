@@ -46,7 +46,7 @@ class SurgeConv2d(BinaryLayer, nn.Conv2d):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        if pad_value not in (-1, 0, 1):
+        if isinstance(pad_value, bool) or pad_value not in (-1, 0, 1):
             raise ValueError(f'pad_value={pad_value!r} must be 0, 1 or -1')
         if pad_value != 0 and self.padding_mode != 'zeros':
             raise ValueError(
@@ -71,6 +71,12 @@ class SurgeConv2d(BinaryLayer, nn.Conv2d):
             self.groups,
         )
         return self._dual_path(convolution, x, self.pad_value)
+
+    def _conv_forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        raise RuntimeError(
+            'SurgeConv2d: something computes with the latent weight as if this were a real convolution. In ConvModule '
+            'set efficient_conv_bn_eval=False'
+        )
 
     def extra_repr(self) -> str:
         return f'{super().extra_repr()}, pad_value={self.pad_value}'

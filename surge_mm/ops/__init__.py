@@ -10,6 +10,7 @@ from .dual_path import (
     DualPathSpec,
     FixedScale,
     LinearMap,
+    set_sync_group,
 )
 from .weights import XNOR, AdaBin, Libra, ReAct, Real, ReCU, ScaledSign, Sign, WeightBinarizer
 
@@ -38,5 +39,6 @@ __all__ = [
     'Scheduled',
     'Sign',
     'WeightBinarizer',
+    'set_sync_group',
     'sign',
 ]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
+from abc import ABC
 from typing import Any, ClassVar, TypeVar
 
 B = TypeVar('B', bound='Binarizer')
 
 
-class Binarizer:
+class Binarizer(ABC):
     """Base of both families. A subclass is found by its class name as soon as it is defined.
 
     A direct subclass opens a family with a table of its own, so that an activation binariser is never built

@@ -24,7 +24,8 @@ pass and without a host synchronisation::
     lam = eta ||g_b|| / (||g_a|| + eps),        eps = 1e-8
 
 A norm that is not finite makes lam 0: the branch's terms are then left out by selection (0 times infinity is NaN) and
-the event is counted. A gradient g that is itself not finite stays visible in dL/dx and dL/dW_b.
+the event is counted; so it is where the gradient of W_a alone is not finite. A gradient g that is itself not finite
+stays visible in dL/dx and dL/dW_b.
 """
 
 from __future__ import annotations
@@ -142,18 +143,29 @@ class FixedScale:
         return self.scale != 0
 
 
+_sync_group: Any = (
+    None  # not in AdaptiveScale, for models are copied and pickled and groups cannot be
+)
+
+
+def set_sync_group(group: Any) -> None:
+    """Sum the norms of layers with ``sync`` in this process group; None is that of all ranks."""
+    global _sync_group
+    _sync_group = group
+
+
 @dataclass(frozen=True)
 class AdaptiveScale:
     """AGS: ``lam = eta ||g_b|| / (||g_a|| + eps)``; false where eta is 0.
 
     ``preserve_norm`` corrects the direction of the gradient and keeps its length, so that it does not grow from layer
-    to layer: ``dL/dx = (g_b + lam g_a) ||g_b|| / (||g_b + lam g_a|| + eps)``. With a process group the squared norms
-    are summed over its ranks, and lam is that of the joined batch.
+    to layer: ``dL/dx = (g_b + lam g_a) ||g_b|| / ||g_b + lam g_a||``. With ``sync`` the squared norms are summed over
+    all ranks, in the group that :func:`set_sync_group` was given, and lam is that of the joined batch.
     """
 
     eta: float
     preserve_norm: bool = False
-    group: Any = None
+    sync: bool = False
 
     def __bool__(self) -> bool:
         return self.eta != 0
@@ -281,35 +293,39 @@ def _adaptive(
     clipped: Tensor | None,
 ) -> tuple[Tensor, Tensor | None]:
     """AGS: dL/dx from both gradients at the input, and ``lam grad_a``; writes the statistics. ``g_a`` is used up."""
-    norm_b, norm_a = _norm(g_b, scale.group), _norm(g_a, scale.group)
+    norm_b, norm_a = _norm(g_b, scale.sync), _norm(g_a, scale.sync)
     lam = scale.eta * norm_b / (norm_a + EPS) * warmup
     finite = torch.isfinite(lam) & torch.isfinite(norm_a)
+    # x of infinity gives W_a an infinite gradient, of which both norms know nothing where the surrogate hides it
+    finite_a = finite if grad_a is None else finite & torch.isfinite(_norm(grad_a, sync=False))
     lam = torch.where(finite, lam, 0)
     statistics[:3] = torch.stack((lam, norm_b, norm_a))
-    statistics[5] += ~finite
+    statistics[5] += ~finite_a
     if clipped is not None:
         wide = norm_b.dtype
-        statistics[3] = F.cosine_similarity(g_b.flatten().to(wide), g_a.flatten().to(wide), dim=0)
-        statistics[4] = clipped
+        cos = F.cosine_similarity(g_b.flatten().to(wide), g_a.flatten().to(wide), dim=0)
+        statistics[3] = cos.nan_to_num(0, 0, 0)
+        statistics[4] = clipped.nan_to_num(0)  # of an empty batch
 
     use = lam > 0
     grad_x = torch.where(use, g_a.mul_(lam).add_(g_b), g_b)
     if scale.preserve_norm:
-        grad_x.mul_(torch.where(use, norm_b / (_norm(grad_x, scale.group) + EPS), 1))
+        norm = _norm(grad_x, scale.sync)
+        grad_x.mul_(torch.where(use & (norm > 0), norm_b / norm, 1))
     if grad_a is not None:
-        grad_a = torch.where(use, grad_a.mul_(lam), 0)
+        grad_a = torch.where(use & finite_a, grad_a.mul_(lam), 0)
     return grad_x, grad_a
 
 
-def _norm(x: Tensor, group: Any) -> Tensor:
+def _norm(x: Tensor, sync: bool) -> Tensor:
     """``||x||_2`` over all elements, accumulated in float32 or wider; 0-dimensional.
 
-    With a process group: of the gradient for the joined batch, whose loss is the mean of the ranks' losses.
+    With ``sync``: of the gradient for the joined batch, whose loss is the mean of the ranks' losses.
     """
     wide = torch.promote_types(x.dtype, torch.float32)
     local = torch.linalg.vector_norm(x, dtype=wide)
-    if group is None:
+    if not sync:
         return local
     squared = local.double().square()
-    torch.distributed.all_reduce(squared, group=group)
-    return (squared.sqrt() / torch.distributed.get_world_size(group)).to(wide)
+    torch.distributed.all_reduce(squared, group=_sync_group)
+    return (squared.sqrt() / torch.distributed.get_world_size(_sync_group)).to(wide)

@@ -76,6 +76,17 @@ def test_logs_lambda_cosine_and_clipped_share_at_the_loggers_interval(tmp_path):
         assert line['ags_nonfinite_steps'] == 0
 
 
+def test_layers_that_compute_no_lambda_are_not_reported(tmp_path):
+    model = Classifier({'eta': 0.1})
+    model.stem.requires_grad_(False)
+    hook = AdaptiveGradientScalerHook(eta=0.25)
+    run = runner(tmp_path, hook, model, interval=1)
+    run.train()
+    last = scalars(tmp_path)[-1]
+    lam = run.model.head.ags_statistics[0].item()
+    assert last['ags_lambda_min'] == last['ags_lambda_max'] == pytest.approx(lam)
+
+
 def test_logged_lambda_is_eta_times_the_ratio_of_norms(tmp_path):
     run = runner(tmp_path, AdaptiveGradientScalerHook(eta=0.25), interval=1)
     run.train()
@@ -86,7 +97,7 @@ def test_logged_lambda_is_eta_times_the_ratio_of_norms(tmp_path):
 
 def test_warmup_grows_eta_linearly(tmp_path):
     hook = AdaptiveGradientScalerHook(eta=0.2, warmup_iters=8)
-    run = runner(tmp_path, hook, epochs=1)
+    run = runner(tmp_path, hook)
     factors = []
     forward = run.model.stem.forward
 
@@ -96,7 +107,7 @@ def test_warmup_grows_eta_linearly(tmp_path):
 
     run.model.stem.forward = spy
     run.train()
-    assert factors == pytest.approx([n / 8 for n in range(1, 7)])
+    assert factors == pytest.approx([min(n / 8, 1) for n in range(1, 13)])
 
 
 def test_override_by_name_and_longest_key_wins(tmp_path):
@@ -144,6 +155,9 @@ def test_a_key_that_matches_nothing_lists_near_names(tmp_path):
         ({'eta': -0.1}, 'eta=-0.1'),
         ({'eta': '0.1'}, "eta='0.1'"),
         ({'warmup_iters': -1}, 'warmup_iters=-1'),
+        ({'sync': 'yes'}, "sync='yes'"),
+        ({'custom_keys': {'stem': 0.1}}, r"custom_keys\['stem'\]=0.1 must be a dict"),
+        ({'custom_keys': ['stem']}, r"custom_keys=\['stem'\] must be a dict"),
         ({'custom_keys': {'stem': {'scale': 0.1}}}, "unknown \\['scale'\\]"),
         ({'custom_keys': {'stem': {'eta': -1}}}, 'eta=-1'),
     ],

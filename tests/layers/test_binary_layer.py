@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from mmengine.model import ExponentialMovingAverage
 from mmengine.runner.checkpoint import load_state_dict
 from torch import nn
 from torch.utils.checkpoint import checkpoint
@@ -189,6 +190,48 @@ def test_compiled_model_has_the_gradients_of_the_eager_one(x, compensator):
         compensated_layers(model), compensated_layers(compiled_model), strict=True
     ):
         torch.testing.assert_close(a.ags_statistics, b.ags_statistics)
+
+
+def test_an_average_of_weights_keeps_its_own_auxiliary_weights(x):
+    """EMA copies the model before its first step, and the copy itself never trains."""
+    model = network({'eta': 0.1})
+    average = ExponentialMovingAverage(model, momentum=0.5)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    expected = None
+    for _ in range(3):
+        optimizer.zero_grad()
+        loss_of(model, x).backward()
+        optimizer.step()
+        average.update_parameters(model)
+        now = model[0].aux_weight.detach()
+        expected = now.clone() if expected is None else 0.5 * expected + 0.5 * now
+    saved = average.state_dict()['module.0.aux_weight']
+    torch.testing.assert_close(saved, expected)
+    assert not torch.equal(saved, average.module[0].weight)
+
+
+def test_layers_of_one_shape_draw_apart_and_the_same_whenever_their_weights_are(x):
+    torch.manual_seed(0)
+    options = {'compensator': {'eta': 0.1, 'init': 'kaiming'}}
+    twins = nn.Sequential(SurgeConv2d(8, 8, 3, **options), SurgeConv2d(8, 8, 3, **options))
+    weights = {f'{i}.weight': torch.randn(8, 8, 3, 3) for i in range(2)}
+    weights |= {f'{i}.bias': torch.zeros(8) for i in range(2)}
+    drawn = []
+    for seed in (1, 2):  # of ranks that differ
+        torch.manual_seed(seed)
+        twins.load_state_dict(weights)
+        drawn.append([layer.aux_weight.detach().clone() for layer in twins])
+    assert not torch.equal(drawn[0][0], drawn[0][1])
+    assert torch.equal(drawn[0][0], drawn[1][0])
+
+
+def test_a_copy_start_waits_for_training(x):
+    model = network({'eta': 0.1})
+    with torch.no_grad():
+        model(x)
+        model[0].weight.add_(1)
+    model(x)
+    assert torch.equal(model[0].aux_weight, model[0].weight)
 
 
 def test_a_deep_copy_trains_apart(x):

@@ -205,6 +205,8 @@ def test_builds_by_name_in_both_hosts():
         ({'compensator': {'eta': 0.1, 'preserve_norm': 'yes'}}, "preserve_norm='yes'"),
         ({'compensator': 0.1}, 'must be a dict'),
         ({'pad_value': 2}, 'pad_value=2 must be 0, 1 or -1'),
+        ({'pad_value': True}, 'pad_value=True must be'),
+        ({'activation': {}}, 'activation={} must be a dict with a type'),
         ({'pad_value': 1, 'padding_mode': 'reflect', 'padding': 1}, 'drop one'),
         ({'activation': {'type': 'Stesign'}}, "did you mean 'STESign'"),
     ],
@@ -212,3 +214,16 @@ def test_builds_by_name_in_both_hosts():
 def test_bad_arguments_are_named(kwargs, message):
     with pytest.raises(ValueError, match=message):
         SurgeConv2d(3, 4, 3, **kwargs)
+
+
+def test_a_host_that_would_compute_with_the_latent_weight_is_refused():
+    module = ConvModule(
+        2,
+        4,
+        3,
+        conv_cfg={'type': 'surge_mm.SurgeConv2d'},
+        norm_cfg={'type': 'BN'},
+        efficient_conv_bn_eval=True,
+    ).eval()
+    with pytest.raises(RuntimeError, match='efficient_conv_bn_eval=False'):
+        module(torch.randn(1, 2, 5, 5))

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from formula import dual_path, surrogate_and_branch_gradients
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from surge_mm.ops import (
     STATISTICS,
@@ -153,10 +154,68 @@ def test_output_gradient_that_is_not_finite_stays_visible(bad):
     assert statistics['non_finite'] == 1
 
 
+def test_an_infinite_activation_is_left_out_of_the_branch_as_the_surrogate_leaves_it_out():
+    x, w_b, w_a, g = tensors()
+    x[0, 0] = float('inf')  # STE's derivative is 0 there, and both norms are finite
+    plain = backward(None, x, w_b, None, g)
+    grad_x, grad_b, grad_a, statistics = backward(AdaptiveScale(0.1), x, w_b, w_a, g)
+    assert grad_x.isfinite().all()
+    assert torch.equal(grad_b, plain[1])
+    assert torch.equal(grad_a, torch.zeros_like(w_a))
+    assert statistics['non_finite'] == 1
+
+
+def test_steps_that_are_not_finite_add_up():
+    x, w_b, w_a, g = tensors()
+    w_a[0, 0] = float('nan')
+    statistics = torch.zeros(len(STATISTICS), dtype=torch.float64)
+    spec = dataclasses.replace(SPEC, scale=AdaptiveScale(0.1))
+    x.requires_grad_()
+    for _ in range(3):
+        DualPath.apply(x, w_b, None, w_a, None, None, torch.tensor(1.0), statistics, spec).backward(
+            g
+        )
+    assert statistics[STATISTICS.index('non_finite')] == 3
+
+
+class NoHostSync(TorchDispatchMode):
+    """Fails where a tensor's value is asked for, which on a GPU waits for it."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        assert func is not torch.ops.aten._local_scalar_dense.default, 'host synchronisation'
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    'scale', [FixedScale(0.1), AdaptiveScale(0.1), AdaptiveScale(2.0, preserve_norm=True)]
+)
+def test_backward_asks_for_no_value(scale):
+    x, w_b, w_a, g = (t.requires_grad_(i < 3) for i, t in enumerate(tensors()))
+    statistics = torch.zeros(len(STATISTICS), dtype=torch.float64)
+    spec = dataclasses.replace(SPEC, scale=scale, observe=True)
+    out = DualPath.apply(x, w_b, None, w_a, None, None, torch.tensor(1.0), statistics, spec)
+    with NoHostSync(), pytest.raises(AssertionError, match='host synchronisation'):
+        statistics.sum().item()  # what the mode is for
+    with torch.autograd.set_multithreading_enabled(False), NoHostSync():
+        out.backward(g)
+    assert x.grad.abs().sum() > 0
+
+
+@given(st.floats(-12, 0))
+def test_preserved_norm_holds_for_small_gradients(exponent):
+    x, w_b, w_a, g = tensors()
+    g = g * 10**exponent
+    g_b = backward(None, x, w_b, None, g)[0]
+    corrected = backward(AdaptiveScale(2.0, preserve_norm=True), x, w_b, w_a, g)[0]
+    assert corrected.norm().item() == pytest.approx(g_b.norm().item(), rel=1e-6)
+
+
 def test_fp16_norms_do_not_overflow():
     x, w_b, w_a, g = (t.half() for t in tensors())
-    g = g * 2000  # the squares of such gradients exceed fp16's 65504
-    _, _, grad_a, statistics = backward(AdaptiveScale(0.1), x, w_b, w_a, g)
+    x, g = x.repeat(300, 1), g.repeat(300, 1) * 1000  # norms that exceed fp16's 65504
+    w_a = w_a / 10
+    _, _, grad_a, statistics = backward(AdaptiveScale(0.1), x * 1e-3, w_b, w_a, g)
+    assert statistics['norm_b'] > 65504
     assert statistics['non_finite'] == 0
     assert 0 < statistics['lam'] < 1
     assert grad_a.isfinite().all()
@@ -191,7 +250,10 @@ def test_a_branch_with_zero_gradient_leaves_the_surrogate_gradient():
 def test_empty_batch_gives_zero_gradients():
     _, w_b, w_a, _ = tensors()
     none = torch.zeros(0, 6, dtype=torch.float64)
-    _, grad_b, grad_a, statistics = backward(AdaptiveScale(0.1), none, w_b, w_a, none[:, :5])
+    _, grad_b, grad_a, statistics = backward(
+        AdaptiveScale(0.1), none, w_b, w_a, none[:, :5], observe=True
+    )
+    assert statistics['cos'] == statistics['clipped'] == 0
     assert torch.equal(grad_b, torch.zeros_like(w_b))
     assert torch.equal(grad_a, torch.zeros_like(w_a))
     assert statistics['lam'] == 0

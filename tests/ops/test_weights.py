@@ -33,6 +33,12 @@ def test_a_filter_takes_two_values(name):
     assert all(len(filter.unique()) == 2 for filter in q)
 
 
+def test_a_binarizer_without_gradient_cannot_be_built():
+    with pytest.raises(TypeError, match='abstract'):
+        type('Half', (WeightBinarizer,), {'__call__': lambda self, w: w})()
+    del WeightBinarizer.known['Half']
+
+
 def test_recu_clamps_from_tau_0_85_to_0_99():
     binarizer = built('ReCU', 0)
     assert binarizer.tau == pytest.approx(0.85)

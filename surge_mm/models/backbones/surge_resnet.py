@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -188,14 +189,15 @@ class SurgeResNet(BaseModule):
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
         """Refuse a checkpoint of another depth or width, which MMEngine would load in parts, with warnings."""
-        mine = {name: p for name, p in self.named_parameters() if '.conv' in name}
+        latent = re.compile(r'layer\d+\.\d+\.conv\d\.weight')
+        mine = {name: p for name, p in self.named_parameters() if latent.fullmatch(name)}
         theirs = {
             key.removeprefix(prefix): value
             for key, value in state_dict.items()
-            if key.startswith(f'{prefix}layer') and '.conv' in key and key.endswith('.weight')
+            if key.startswith(prefix) and latent.fullmatch(key.removeprefix(prefix))
         }
         for name, value in theirs.items():
-            if name.endswith('aux_weight') or name.split('.')[0] not in self.stages:
+            if name.split('.')[0] not in self.stages:
                 continue
             if name not in mine or mine[name].shape != value.shape:
                 counts = [
@@ -209,11 +211,11 @@ class SurgeResNet(BaseModule):
                     f'{list(self.arch[self.depth][1][: len(self.stages)])}. Set depth and base_channels to those of '
                     'the checkpoint, or take another checkpoint'
                 )
-        missing = [name for name in mine if not name.endswith('aux_weight') and name not in theirs]
-        missing = [name for name in missing if name.split('.')[0] in self.stages]
+        missing = [name for name in mine if name not in theirs]
         if theirs and missing:
             raise ValueError(
                 f'the checkpoint does not fit SurgeResNet(depth={self.depth}): it lacks {prefix}{missing[0]} and '
-                f'{len(missing) - 1} more. Set depth to that of the checkpoint, or take another checkpoint'
+                f'{len(missing) - 1} more. Set depth and num_stages to those of the checkpoint, or take '
+                'another checkpoint'
             )
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

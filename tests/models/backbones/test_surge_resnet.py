@@ -34,6 +34,48 @@ def resnet20(**options):
     )
 
 
+def plain_shortcut(block, x):
+    if not len(block.downsample):
+        return x
+    if block.downsample.stride == 2:  # windows of two, at an odd edge of what is there
+        rows = [x[..., i : i + 2, :].mean(-2, keepdim=True) for i in range(0, x.shape[-2], 2)]
+        x = torch.cat(rows, -2)
+        columns = [x[..., i : i + 2].mean(-1, keepdim=True) for i in range(0, x.shape[-1], 2)]
+        x = torch.cat(columns, -1)
+    return block.downsample[1](block.downsample[0](x))
+
+
+@pytest.mark.parametrize('layer, block', [('layer1', 0), ('layer2', 0), ('layer2', 1)])
+def test_a_basic_block_has_a_shortcut_round_each_convolution_and_acts_after_the_sum(layer, block):
+    torch.manual_seed(0)
+    block = getattr(SurgeResNet(18, **SMALL), layer)[block].eval()
+    x = torch.randn(2, block.conv1.in_channels, 7, 9)
+    y = block.act1(block.bn1(block.conv1(x)) + plain_shortcut(block, x))
+    expected = block.act2(block.bn2(block.conv2(y)) + y)
+    torch.testing.assert_close(block(x), expected)
+
+
+def test_a_bottleneck_has_a_shortcut_round_its_binary_convolution_and_one_round_all():
+    torch.manual_seed(0)
+    block = SurgeResNet(50, **SMALL).layer2[0].eval()
+    x = torch.randn(2, block.conv1.in_channels, 8, 8)
+    y = block.act1(block.bn1(block.conv1(x)))
+    y = block.act2(block.bn2(block.conv2(y)) + F.avg_pool2d(y, 2))
+    expected = block.act3(block.bn3(block.conv3(y)) + plain_shortcut(block, x))
+    torch.testing.assert_close(block(x), expected)
+
+
+def test_weights_start_by_kaiming_and_norms_as_the_identity():
+    model = SurgeResNet(18)
+    model.init_weights()
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d) and module.weight.numel() > 10_000:
+            fan_out = module.weight[:, 0].numel()
+            assert module.weight.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.05)
+        if isinstance(module, nn.BatchNorm2d):
+            assert (module.weight == 1).all() and (module.bias == 0).all()
+
+
 def test_resnet_20_has_the_published_number_of_weights():
     convolutions = [m for m in resnet20().modules() if isinstance(m, nn.Conv2d)]
     # 0.27 M parameters (He et al., arXiv 1512.03385, table 6), 650 of them in the classifier
