@@ -34,8 +34,10 @@ clean:
 
 # An environment whose making was interrupted is made anew; one that only lacks an update is kept.
 $(INSTALLED): $(wildcard requirements/*.txt) setup.py
-	@rm -f $@; \
-	if [ -e $(UNFINISHED) ]; then rm -rf $(VENV); fi; \
+	@if [ -e $(UNFINISHED) ]; then rm -rf $(VENV); fi; \
+	if [ -e $(BIN)/python ] && [ ! -e $@ ]; then \
+	    echo "$(VENV) was not made by this Makefile, which would replace packages in it: move it away" >&2; exit 1; \
+	fi; \
 	pythons="$(PYTHONS)"; \
 	if [ -e $(BIN)/python ]; then pythons=$(BIN)/python; fi; \
 	for python in $$pythons; do \

@@ -6,6 +6,7 @@ A refusal is a :class:`LaunchError` with one sentence that names the argument, i
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import pickle
 import subprocess
@@ -122,8 +123,40 @@ def check_new_work_dir(cfg: Config) -> None:
     if found:
         raise LaunchError(
             f'work dir {cfg.work_dir!r} holds a run already ({found[-1].name}), which would be overwritten: add '
-            '--resume to go on with it, or name another folder with --work-dir'
+            '--resume to go on with it (--resume CHECKPOINT where it has no last_checkpoint), or name another folder '
+            'with --work-dir'
         )
+
+
+def choose_start(cfg: Config, resume: str | None) -> None:
+    """Say in ``cfg`` where the run begins: anew, or where a checkpoint of it was made.
+
+    Args:
+        cfg (Config): The config of a run; ``load_from`` and ``resume`` are changed.
+        resume (str, optional): None for a new run, a checkpoint, or ``'auto'`` for the last one of the work dir; where
+            there is none yet, the run is new.
+
+    Raises:
+        LaunchError: another run's checkpoints would be overwritten, or the checkpoint is not there.
+    """
+    cfg.resume = False
+    if resume is None:
+        check_new_work_dir(cfg)
+        return
+    folder = Path(cfg.work_dir)
+    if resume == 'auto':
+        pointer = folder / 'last_checkpoint'
+        if not pointer.is_file():
+            check_new_work_dir(cfg)
+            return
+        named = Path(pointer.read_text().strip())
+        resume = str(
+            named if named.is_file() else folder / named.name
+        )  # the folder may have been moved
+    elif Path(resume).resolve().parent != folder.resolve():
+        check_new_work_dir(cfg)
+    check_checkpoint(resume, '--resume')
+    cfg.load_from, cfg.resume = resume, True
 
 
 def check_checkpoint(path: str | None, argument: str) -> None:
@@ -238,17 +271,32 @@ def build_runner(cfg: Config) -> Runner:
         raise LaunchError(f'config {cfg.filename!r}: {error}') from error
 
 
-def run(main: Callable[[], None]) -> None:
-    """Run a tool: refusals become one line on stderr and exit status 2, Ctrl-C says how to go on."""
+def remember_settings(file: Path, settings: list[str]) -> None:
+    """Refuse to go on in a folder with other settings than those that it was begun with.
+
+    Raises:
+        LaunchError: ``file`` holds others.
+    """
+    if file.is_file() and (before := json.loads(file.read_text())) != settings:
+        raise LaunchError(
+            f'{str(file.parent)!r} was begun with the settings {before}, not {settings}. Take those again, or another '
+            '--work-dir'
+        )
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(settings) + '\n')
+
+
+def run(
+    main: Callable[[], None],
+    advice: str = 'the same command with --resume goes on from the last checkpoint',
+) -> None:
+    """Run a tool: refusals become one line on stderr and exit status 1, Ctrl-C gives ``advice`` and 130."""
     try:
         main()
     except (LaunchError, DatasetError) as error:
         sys.exit(f'error: {error}')
     except KeyboardInterrupt:
-        print(
-            '\ninterrupted; the same command with --resume goes on from the last checkpoint',
-            file=sys.stderr,
-        )
+        print(f'\ninterrupted; {advice}', file=sys.stderr)
         sys.exit(130)
     finally:
         if torch.distributed.is_initialized():

@@ -5,17 +5,20 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from mmdet.registry import DATASETS
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
 
 from surge_mm.datasets.check import DatasetError
 from surge_mm.datasets.digits import make_digits
-from surge_mm.launch import LaunchError
+from surge_mm.launch import LaunchError, choose_start, remember_settings
 
 ROOT = Path(__file__).parents[1]
 SURGE = ROOT / 'configs' / 'demo' / 'fcos_r18-light_10e_digits_surge.py'
@@ -118,13 +121,16 @@ def test_interrupted_run_resumes_and_is_evaluated(folder):
     assert 'coco/bbox_mAP_50' in tested.stdout + tested.stderr
 
 
-def test_two_ranks_end_with_the_same_parameters_and_evaluate(folder):
+def test_two_ranks_end_with_the_same_parameters_and_evaluate(folder, monkeypatch):
     (folder / 'ranks.py').write_text(
         "_base_ = './mine.py'\n"
         "custom_imports = dict(imports=['surge_mm', 'rank_hook'])\n"
         "custom_hooks = [dict(type='surge_mm.AdaptiveGradientScalerHook', eta=0.1, sync=True), "
         "dict(type='RankHook')]\n"
     )
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        monkeypatch.setitem(ENVIRONMENT, 'PORT', str(free.getsockname()[1]))
     work_dir = folder / 'ranks'
     done = run(folder, ROOT / 'tools/dist_train.sh', 'ranks.py', 2, '--work-dir', work_dir)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -250,3 +256,51 @@ def test_training_from_a_checkpoint_of_another_depth_is_refused(folder, monkeypa
     )
     with pytest.raises((LaunchError, ValueError), match='depth=34'):
         main_of('train', monkeypatch, folder, deeper, '--work-dir', tmp_path / 'work')
+
+
+def start(folder, resume, load_from=None):
+    cfg = Config({'work_dir': str(folder / 'run'), 'load_from': load_from})
+    choose_start(cfg, resume)
+    return cfg.load_from, cfg.resume
+
+
+def test_resume_goes_on_with_the_run_of_the_work_dir_alone(tmp_path):
+    run_dir = tmp_path / 'run'
+    run_dir.mkdir()
+    (tmp_path / 'other.pth').touch()
+    # nothing there yet: a new run, from load_from if the config has one
+    assert start(tmp_path, 'auto', 'weights.pth') == ('weights.pth', False)
+    (run_dir / 'epoch_1.pth').touch()
+    for resume in (None, 'auto', str(tmp_path / 'other.pth')):  # each would overwrite epoch_1.pth
+        with pytest.raises(LaunchError, match='holds a run already'):
+            start(tmp_path, resume)
+    mine = str(run_dir / 'epoch_1.pth')
+    assert start(tmp_path, mine) == (mine, True)
+    # the run's own checkpoint counts, not the one that it began with; the folder may have been moved
+    for named in (mine, '/elsewhere/epoch_1.pth'):
+        (run_dir / 'last_checkpoint').write_text(named)
+        assert start(tmp_path, 'auto', 'weights.pth') == (mine, True)
+    (run_dir / 'last_checkpoint').write_text('epoch_7.pth')
+    with pytest.raises(LaunchError, match='epoch_7.pth'):
+        start(tmp_path, 'auto')
+
+
+def test_settings_of_a_folder_cannot_change_under_it(tmp_path):
+    remember_settings(tmp_path / 'new' / 'demo.json', ['surge'])
+    remember_settings(tmp_path / 'new' / 'demo.json', ['surge'])
+    with pytest.raises(
+        LaunchError, match="begun with the settings \\['surge'\\], not \\['dpgc'\\]"
+    ):
+        remember_settings(tmp_path / 'new' / 'demo.json', ['dpgc'])
+
+
+def test_boxes_of_the_digits_are_resized_with_the_image(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    cfg = Config.fromfile('mine.py')
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    sample = dataset[0]['data_samples']
+    raw = torch.tensor([i['bbox'] for i in dataset.get_data_info(0)['instances']])
+    assert sample.scale_factor == pytest.approx((128 / 96, 128 / 96))
+    boxes = sample.gt_instances.bboxes.tensor
+    torch.testing.assert_close(boxes, raw * 128 / 96)

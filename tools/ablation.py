@@ -7,7 +7,6 @@ goes on where it was: finished runs are kept, an unfinished one resumes from its
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from pathlib import Path
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from surge_mm.analysis.ablation import Run, as_json, markdown, plot, read_run, summarise
-from surge_mm.launch import LaunchError, run
+from surge_mm.launch import LaunchError, remember_settings, run
 
 TRAIN = Path(__file__).resolve().parent / 'train.py'
 
@@ -48,7 +47,7 @@ def main() -> None:
             f'--jobs {args.jobs} must be at least 1, and --seeds {args.seeds} must differ'
         )
     work_dir = Path(args.work_dir)
-    remember(work_dir / 'options.json', args.cfg_options)
+    remember_settings(work_dir / 'options.json', args.cfg_options)
 
     # in turn, so that what slows the machine for a while slows all variants alike
     queue = [(name, seed) for seed in args.seeds for name in variants]
@@ -84,17 +83,6 @@ def find_baseline(asked: str | None, names: list[str]) -> str:
     if asked not in names:
         raise LaunchError(f'--baseline {asked!r} is none of the variants: {", ".join(names)}')
     return asked
-
-
-def remember(file: Path, options: list[str]) -> None:
-    """Refuse to go on with other settings than those of the runs that are there."""
-    if file.is_file() and (before := json.loads(file.read_text())) != options:
-        raise LaunchError(
-            f'--cfg-options {options}: the runs in {str(file.parent)!r} were started with {before}. Take these again, '
-            'or another --work-dir'
-        )
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(options) + '\n')
 
 
 def train_all(
@@ -154,7 +142,6 @@ def train_all(
             stopping.set()
             for child in list(children):
                 child.terminate()
-            print('the same command without change goes on with what is left', file=sys.stderr)
             raise
     return failed
 
@@ -180,4 +167,4 @@ def report(
 
 
 if __name__ == '__main__':
-    run(main)
+    run(main, 'the same command goes on with what is left')

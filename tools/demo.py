@@ -15,10 +15,11 @@ from rich.console import Console
 from rich.table import Table
 
 import surge_mm  # noqa: F401  prepares the stack before the hosts are imported
+from surge_mm.analysis.log import read_log
 from surge_mm.analysis.plots import Boxes, draw_detections, plot_training
 from surge_mm.analysis.size import size_in_bits
 from surge_mm.datasets.digits import make_digits
-from surge_mm.launch import run
+from surge_mm.launch import LaunchError, remember_settings, run
 
 TOOLS = Path(__file__).resolve().parent
 CONFIG = TOOLS.parent / 'configs' / 'demo' / 'fcos_r18-light_10e_digits_surge.py'
@@ -27,17 +28,26 @@ CONFIG = TOOLS.parent / 'configs' / 'demo' / 'fcos_r18-light_10e_digits_surge.py
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--config', default=str(CONFIG), help='another config of configs/demo')
-    parser.add_argument('--work-dir', default='work_dirs/demo')
+    parser.add_argument(
+        '--work-dir', help='default work_dirs/demo, for another config work_dirs/demo_NAME'
+    )
     parser.add_argument('--pictures', type=int, default=6, help='val images to draw')
     parser.add_argument(
         '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='passed on to train.py'
     )
     args = parser.parse_args()
     start = time.time()
-    work_dir = Path(args.work_dir)
+    name = Path(args.config).stem
+    default = 'work_dirs/demo' if name == CONFIG.stem else f'work_dirs/demo_{name}'
+    work_dir = Path(args.work_dir or default)
+    if not 1 <= args.pictures <= 200:
+        raise LaunchError(
+            f'--pictures {args.pictures} must lie in 1 to 200, the number of val images'
+        )
+    remember_settings(work_dir / 'demo.json', [name, *args.cfg_options])
 
     data = make_digits('data/digits')
-    command = [sys.executable, str(TOOLS / 'train.py'), args.config, '--work-dir', args.work_dir]
+    command = [sys.executable, str(TOOLS / 'train.py'), args.config, '--work-dir', str(work_dir)]
     command.append('--resume')
     if args.cfg_options:
         command += ['--cfg-options', *args.cfg_options]
@@ -83,8 +93,8 @@ def draw_val_images(config: Path, checkpoint: Path, number: int, out: Path) -> t
 
 def results(work_dir: Path, logs: list[Path], data: Path, detector, seconds: float) -> None:
     """Print the table that the demo ends with."""
-    lines = [json.loads(line) for log in logs for line in log.read_text().splitlines()]
-    last = [line for line in lines if 'coco/bbox_mAP' in line][-1]
+    _, val = read_log(logs)
+    last = [line for line in val if 'coco/bbox_mAP' in line][-1]
     settings = json.loads((data / 'digits.json').read_text())
     size = size_in_bits(detector)
     table = Table(title='1-bit detector of handwritten digits', show_header=False)
@@ -108,4 +118,4 @@ def _ratio(module) -> str:
 
 
 if __name__ == '__main__':
-    run(main)
+    run(main, 'the same command goes on where it was')

@@ -4,6 +4,7 @@ python tools/test.py configs/demo/fcos_r18-light_10e_digits_surge.py work_dirs/d
 """
 
 import argparse
+from pathlib import Path
 
 import surge_mm  # noqa: F401  prepares the stack before the hosts are imported
 from surge_mm.launch import (
@@ -26,6 +27,10 @@ def main() -> None:
     args = parser.parse_args()
 
     cfg = load_config(args)
+    if (
+        args.work_dir is None
+    ):  # the config that MMEngine writes there must not replace that of the training
+        cfg.work_dir = str(Path(cfg.work_dir) / 'test')
     check_checkpoint(args.checkpoint, 'checkpoint')
     cfg.load_from = args.checkpoint
     check_data(cfg, ('test',))

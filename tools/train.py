@@ -14,7 +14,7 @@ from surge_mm.launch import (
     build_runner,
     check_checkpoint,
     check_data,
-    check_new_work_dir,
+    choose_start,
     load_config,
     prepare_ranks,
     run,
@@ -40,13 +40,8 @@ def main() -> None:
             '--amp: there is no GPU, and MMEngine trains in mixed precision on GPUs only; leave --amp out'
         )
     cfg = load_config(args)
-    if args.resume is None:
-        check_new_work_dir(cfg)
-    elif args.resume != 'auto':
-        check_checkpoint(args.resume, '--resume')
-        cfg.load_from = args.resume
+    choose_start(cfg, args.resume)
     check_checkpoint(cfg.get('load_from'), 'load_from')
-    cfg.resume = args.resume is not None
     if args.amp:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')

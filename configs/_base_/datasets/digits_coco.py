@@ -5,8 +5,8 @@ metainfo = dict(classes=tuple('0123456789'))
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=image_scale, keep_ratio=True),
     dict(type='LoadAnnotations', with_bbox=True),
+    dict(type='Resize', scale=image_scale, keep_ratio=True),
     dict(type='PackDetInputs'),
 ]
 test_pipeline = [
