@@ -100,6 +100,10 @@ def test_config_builds_the_method_of_its_name_and_a_step_moves_every_parameter(p
 
 
 def check_method(path, cfg, model):
+    if path.parent.name in DETECTORS:
+        classes = {'demo': 10, 'voc': 20, 'coco': 80}[path.parent.name]
+        head = model.roi_head.bbox_head if hasattr(model, 'roi_head') else model.bbox_head
+        assert head.num_classes == classes
     layers = [m for m in model.modules() if isinstance(m, BinaryLayer)]
     found = {
         (type(m.activation).__name__, type(m.weight_binarizer).__name__, m.scale) for m in layers

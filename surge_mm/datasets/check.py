@@ -61,6 +61,7 @@ def check_datasets(cfg: Config, splits: Sequence[str] = ('train', 'val')) -> lis
                 content, paths, said = _check_dataset(
                     key, dataset, cfg.get('default_scope'), split == 'train', coco_files
                 )
+                _match_heads(key, dataset, cfg)
             except DatasetError as error:
                 problems.append(str(error))
                 continue
@@ -149,6 +150,33 @@ def _check_dataset(
             f'({how}): {some(content.empty_boxes)}'
         )
     return content, [os.path.join(folder, name) for name in content.image_files.values()], lines
+
+
+def _match_heads(key: str, config: ConfigDict, cfg: Config) -> None:
+    """Refuses a head with another number of classes than the dataset: labels beyond it would count as background."""
+    model = cfg.get('model')
+    dataset = _build_lazily(key, config, cfg.get('default_scope'))
+    if dataset is None or not isinstance(model, dict) or cfg.get('default_scope') != 'mmdet':
+        return
+    classes = dataset.metainfo.get('classes')
+    for name, number in _head_classes('model', model):
+        if classes is not None and number != len(classes):
+            raise DatasetError(
+                f'{name}.num_classes={number}, but {key} has {len(classes)} classes ({some(list(classes))})\n'
+                f'  way out: --cfg-options {name}.num_classes={len(classes)}'
+            )
+
+
+def _head_classes(name: str, part: Any) -> Iterator[tuple[str, int]]:
+    """The num_classes of heads on boxes and masks, with their keys; region proposals have none to compare."""
+    for key in ('roi_head', 'bbox_head', 'mask_head'):
+        heads = part.get(key)
+        for i, head in enumerate(heads if isinstance(heads, list) else [heads]):
+            path = f'{name}.{key}.{i}' if isinstance(heads, list) else f'{name}.{key}'
+            if isinstance(head, dict):
+                if 'num_classes' in head:
+                    yield path, head['num_classes']
+                yield from _head_classes(path, head)
 
 
 def _build_lazily(key: str, config: ConfigDict, scope: str | None) -> BaseDataset | None:

@@ -103,7 +103,10 @@ class AdaptiveGradientScalerHook(Hook):
         for name, layer in named.items():
             keys = [key for key in self.custom_keys if key in name]
             override = self.custom_keys[max(keys, key=len)] if keys else {}
-            layer.scale = adaptive_scale(**{**self.settings, **override}, sync=sync)
+            scale = adaptive_scale(**{**self.settings, **override}, sync=sync)
+            if layer.scale != scale:
+                runner.logger.info(f'AGS: {name} has {scale} by the hook, not {layer.scale}')
+            layer.scale = scale
         self._layers = list(named.values())
         loggers = [hook for hook in runner.hooks if isinstance(hook, LoggerHook)]
         self._interval = loggers[0].interval if loggers else 10

@@ -192,6 +192,30 @@ def test_another_order_of_classes_than_the_coco_files_is_a_warning(folder):
     assert not any('numbers the classes' in line for line in check_datasets(config(coco('train'))))
 
 
+@pytest.mark.parametrize(
+    'model, name, number',
+    [
+        ({'bbox_head': {'num_classes': 9}}, 'model.bbox_head', 9),
+        ({'roi_head': {'bbox_head': {'num_classes': 80}}}, 'model.roi_head.bbox_head', 80),
+        (
+            {'roi_head': {'bbox_head': [{'num_classes': 10}, {'num_classes': 80}]}},
+            'model.roi_head.bbox_head.1',
+            80,
+        ),
+    ],
+)
+@pytest.mark.parametrize('dataset', [coco, voc])
+def test_a_head_for_another_number_of_classes_is_refused(folder, dataset, model, name, number):
+    message = message_of(config(dataset('train'), model=model))
+    assert f'{name}.num_classes={number}, but train_dataloader.dataset has 10 classes' in message
+    assert f'--cfg-options {name}.num_classes=10' in message
+
+
+def test_a_proposal_head_has_no_classes_to_compare(folder):
+    model = {'rpn_head': {'num_classes': 1}, 'bbox_head': {'num_classes': 10}}
+    assert check_datasets(config(coco('train'), model=model))
+
+
 def test_classes_given_as_a_string_are_refused(folder):
     message = message_of(config(coco('train', metainfo={'classes': 'digit'})))
     assert "classes='digit' is no list" in message
