@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook, LoggerHook
+from mmengine.logging import print_log
 from mmengine.runner import Runner
 from torch import Tensor
 
@@ -105,7 +106,7 @@ class AdaptiveGradientScalerHook(Hook):
             override = self.custom_keys[max(keys, key=len)] if keys else {}
             scale = adaptive_scale(**{**self.settings, **override}, sync=sync)
             if layer.scale != scale:
-                runner.logger.info(f'AGS: {name} has {scale} by the hook, not {layer.scale}')
+                print_log(f'AGS: {name} has {scale} by the hook, not {layer.scale}', 'current')
             layer.scale = scale
         self._layers = list(named.values())
         loggers = [hook for hook in runner.hooks if isinstance(hook, LoggerHook)]
