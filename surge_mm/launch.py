@@ -23,13 +23,14 @@ from mmengine.runner import Runner
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
-from surge_mm.datasets.check import DatasetError, check_datasets
+from surge_mm.datasets.check import check_datasets
+from surge_mm.errors import UsageError
 
 HOSTS = ('mmdet', 'mmpretrain')
 
 
-class LaunchError(ValueError):
-    """What the user asked for cannot work; the message says why and what to do."""
+class LaunchError(UsageError):
+    """A config or an argument of a tool cannot work."""
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -169,8 +170,14 @@ def check_checkpoint(path: str | None, argument: str) -> None:
         raise LaunchError(f'{argument} {path!r}: there is no such file (looked from {Path.cwd()})')
 
 
-def check_fits(model: nn.Module, path: str) -> None:
-    """Refuse to evaluate a model of which the checkpoint fills only a part (MMEngine would warn and go on).
+def check_fits(model: nn.Module, path: str, whole: bool = True) -> None:
+    """Refuse a checkpoint of another model, of which MMEngine would take what fits, with warnings.
+
+    Args:
+        model (nn.Module): The model of the config, in its wrapper or not.
+        path (str): The checkpoint.
+        whole (bool): Every weight must be there, as for evaluation and to go on with a run. Else one is enough: a
+            new run may begin with the backbone of another. Defaults to True.
 
     Raises:
         LaunchError: the checkpoint cannot be read, lacks weights of the model or has others of that name.
@@ -191,7 +198,7 @@ def check_fits(model: nn.Module, path: str) -> None:
         for name, value in mine.items()
         if name not in theirs or theirs[name].shape != value.shape
     ]
-    if wrong:
+    if len(wrong) == len(mine) or (whole and wrong):
         raise LaunchError(
             f'checkpoint {path!r} does not fit the model of the config in {len(wrong)} of {len(mine)} weights, '
             f'beginning with: {wrong[0]}. Take the config that it was trained with'
@@ -293,7 +300,7 @@ def run(
     """Run a tool: refusals become one line on stderr and exit status 1, Ctrl-C gives ``advice`` and 130."""
     try:
         main()
-    except (LaunchError, DatasetError) as error:
+    except UsageError as error:
         sys.exit(f'error: {error}')
     except KeyboardInterrupt:
         print(f'\ninterrupted; {advice}', file=sys.stderr)

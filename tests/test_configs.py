@@ -14,7 +14,8 @@ from surge_mm.ops import AdaptiveScale, FixedScale, Scheduled
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 LEAVES = sorted(p for p in CONFIGS.rglob('*.py') if '_base_' not in p.parts)
-FOLDERS = sorted({p.parent for p in LEAVES} - {CONFIGS / 'cifar10_mini'})
+SMALL = {CONFIGS / name for name in ('cifar10_mini', 'cifar10_sweep', 'bccd')}
+FOLDERS = sorted({p.parent for p in LEAVES} - SMALL)
 AGS, SCHEDULE = 'surge_mm.AdaptiveGradientScalerHook', 'surge_mm.BinarizerScheduleHook'
 # method: activation, weight, scale of the branch, hooks
 METHODS = {
@@ -36,7 +37,17 @@ METHODS = {
     'step2-surge-reactnet': ('RSign', 'ReAct', AdaptiveScale(0.1), [AGS]),
     'step2-recu-rsign': ('RSign', 'ReCU', None, [SCHEDULE]),
 }
-DETECTORS = ('demo', 'voc', 'coco')
+SWEEP = {  # of configs/cifar10_sweep
+    'surge-eta0.03': ('ApproxSign', 'ScaledSign', AdaptiveScale(0.03), [AGS]),
+    'surge-eta0.3': ('ApproxSign', 'ScaledSign', AdaptiveScale(0.3), [AGS]),
+    'surge-norm-eta0.1': ('ApproxSign', 'ScaledSign', AdaptiveScale(0.1, True), [AGS]),
+    'surge-norm-eta0.5': ('ApproxSign', 'ScaledSign', AdaptiveScale(0.5, True), [AGS]),
+    'surge-kaiming': ('ApproxSign', 'ScaledSign', AdaptiveScale(0.1), [AGS]),
+    'surge-aux-lr0.1': ('ApproxSign', 'ScaledSign', AdaptiveScale(0.1), [AGS]),
+    'surge-aux-lr10': ('ApproxSign', 'ScaledSign', AdaptiveScale(0.1), [AGS]),
+    'surge-aux-wd0': ('ApproxSign', 'ScaledSign', AdaptiveScale(0.1), [AGS]),
+}
+DETECTORS = ('demo', 'voc', 'coco', 'bccd')
 BINARY_LAYERS = {
     'vgg-small': 5,
     'resnet20': 18,
@@ -101,7 +112,7 @@ def test_config_builds_the_method_of_its_name_and_a_step_moves_every_parameter(p
 
 def check_method(path, cfg, model):
     if path.parent.name in DETECTORS:
-        classes = {'demo': 10, 'voc': 20, 'coco': 80}[path.parent.name]
+        classes = {'demo': 10, 'voc': 20, 'coco': 80, 'bccd': 3}[path.parent.name]
         head = model.roi_head.bbox_head if hasattr(model, 'roi_head') else model.bbox_head
         assert head.num_classes == classes
     layers = [m for m in model.modules() if isinstance(m, BinaryLayer)]
@@ -109,18 +120,23 @@ def check_method(path, cfg, model):
         (type(m.activation).__name__, type(m.weight_binarizer).__name__, m.scale) for m in layers
     }
     hooks = [hook['type'] for hook in cfg.get('custom_hooks') or []]
-    method = METHODS[method_of(path)]
+    method = {**METHODS, **SWEEP}[method_of(path)]
     if method is None:
         assert not layers and not hooks
         return
-    assert found == {method[:3]}
+    (binarizers,) = {one[:2] for one in found}
+    scales = {one[2] for one in found}
+    assert binarizers == method[:2]
     assert hooks == method[3]
     network = path.stem.split('_')[0]
     assert len(layers) == BINARY_LAYERS.get(network, 16)
     for hook in cfg.get('custom_hooks') or []:
-        if hook['type'] == AGS:  # the hook says what the layers say
-            eta, preserve_norm = hook['eta'], hook.get('preserve_norm', False)
-            assert AdaptiveScale(eta, preserve_norm) == method[2]
+        if hook['type'] == AGS:
+            by_hook = AdaptiveScale(hook['eta'], hook.get('preserve_norm', False))
+            assert by_hook == method[2]
+            if path.parent.name == 'cifar10_sweep':  # where the hook alone says it
+                scales = {by_hook}
+    assert scales == {method[2]}
 
 
 def check_step(path, cfg, model):
@@ -150,7 +166,7 @@ def check_step(path, cfg, model):
 
 
 def classification_batch(path):
-    size = {'cifar10_mini': 16, 'cifar10': 32}.get(path.parent.name, 32)
+    size = {'cifar10_mini': 16, 'cifar10_sweep': 16, 'cifar10': 32}.get(path.parent.name, 32)
     size = 64 if 'reactnet-a' in path.stem else size
     samples = [DataSample().set_gt_label(label) for label in range(4)]
     inputs = torch.randint(0, 256, (4, 3, size, size), dtype=torch.uint8)
@@ -164,7 +180,7 @@ def detection_sample(cfg):
     image = torch.randint(0, 256, (3, 128, 128), dtype=torch.uint8)
     boxes = torch.tensor([[10.0, 12.0, 60.0, 70.0], [70.0, 60.0, 120.0, 110.0]])
     sample = DetDataSample(
-        gt_instances=InstanceData(bboxes=boxes, labels=torch.tensor([0, 3])),
+        gt_instances=InstanceData(bboxes=boxes, labels=torch.tensor([0, 2])),
         metainfo={'img_shape': (128, 128), 'ori_shape': (128, 128), 'scale_factor': (1.0, 1.0)},
     )
     return image, sample

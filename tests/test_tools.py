@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmdet.registry import DATASETS
+from mmdet.registry import DATASETS, MODELS
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from surge_mm.datasets.check import DatasetError
 from surge_mm.datasets.digits import make_digits
+from surge_mm.errors import UsageError
 from surge_mm.launch import LaunchError, choose_start, remember_settings
 
 ROOT = Path(__file__).parents[1]
@@ -229,8 +230,6 @@ def test_truncated_image_is_named_before_training(folder, monkeypatch, tmp_path)
 
 
 def test_checkpoint_that_does_not_fit_is_not_evaluated(folder, monkeypatch, tmp_path):
-    from mmdet.registry import MODELS
-
     cfg = Config.fromfile(folder / 'mine.py')
     torch.save({'state_dict': MODELS.build(cfg.model).state_dict()}, tmp_path / 'good.pth')
     torch.save({'state_dict': {}}, tmp_path / 'empty.pth')
@@ -245,8 +244,6 @@ def test_checkpoint_that_does_not_fit_is_not_evaluated(folder, monkeypatch, tmp_
 
 
 def test_training_from_a_checkpoint_of_another_depth_is_refused(folder, monkeypatch, tmp_path):
-    from mmdet.registry import MODELS
-
     cfg = Config.fromfile(folder / 'mine.py')
     torch.save({'state_dict': MODELS.build(cfg.model).state_dict()}, tmp_path / 'r18.pth')
     deeper = write(
@@ -254,8 +251,22 @@ def test_training_from_a_checkpoint_of_another_depth_is_refused(folder, monkeypa
         'from_r18.py',
         f"model = dict(backbone=dict(depth=34))\nload_from = '{tmp_path / 'r18.pth'}'",
     )
-    with pytest.raises((LaunchError, ValueError), match='depth=34'):
+    with pytest.raises(UsageError, match='depth=34'):
         main_of('train', monkeypatch, folder, deeper, '--work-dir', tmp_path / 'work')
+
+
+def test_training_from_a_checkpoint_of_which_nothing_fits_is_refused(folder, monkeypatch, tmp_path):
+    torch.save({'state_dict': {'features.0.weight': torch.zeros(8, 3, 3, 3)}}, tmp_path / 'vgg.pth')
+    begun = write(folder, 'from_vgg.py', f"load_from = '{tmp_path / 'vgg.pth'}'")
+    with pytest.raises(LaunchError, match='does not fit the model of the config'):
+        main_of('train', monkeypatch, folder, begun, '--work-dir', tmp_path / 'work')
+    wider = ['--cfg-options', 'model.bbox_head.feat_channels=32']
+    cfg = Config.fromfile(folder / 'mine.py')
+    cfg.merge_from_dict({'model.bbox_head.feat_channels': 48})
+    torch.save({'state_dict': MODELS.build(cfg.model).state_dict()}, tmp_path / 'epoch_1.pth')
+    with pytest.raises(LaunchError, match='does not fit the model of the config in '):
+        resume = ['--work-dir', tmp_path, '--resume', tmp_path / 'epoch_1.pth']
+        main_of('train', monkeypatch, folder, 'mine.py', *resume, *wider)
 
 
 def start(folder, resume, load_from=None):

@@ -14,6 +14,7 @@ from surge_mm.launch import (
     build_runner,
     check_checkpoint,
     check_data,
+    check_fits,
     choose_start,
     load_config,
     prepare_ranks,
@@ -47,7 +48,10 @@ def main() -> None:
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     check_data(cfg, ('train', 'val'))
     prepare_ranks(cfg)
-    build_runner(cfg).train()
+    runner = build_runner(cfg)
+    if cfg.get('load_from'):
+        check_fits(runner.model, cfg.load_from, whole=cfg.resume)
+    runner.train()
 
 
 if __name__ == '__main__':

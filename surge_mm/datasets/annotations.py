@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from surge_mm.datasets.files import check_each
+from surge_mm.errors import UsageError
 
 
-class DatasetError(ValueError):
+class DatasetError(UsageError):
     """Data that a config asks for is not there, is broken, or does not fit the config."""
 
 

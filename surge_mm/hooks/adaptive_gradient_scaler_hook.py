@@ -16,6 +16,7 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner
 from torch import Tensor
 
+from surge_mm.errors import UsageError
 from surge_mm.layers import BinaryLayer, compensated_layers
 from surge_mm.layers.binary_layer import adaptive_scale
 from surge_mm.ops import STATISTICS, set_sync_group
@@ -91,7 +92,7 @@ class AdaptiveGradientScalerHook(Hook):
     def before_train(self, runner: Runner) -> None:
         named = dict(compensated_layers(runner.model))
         if not named:
-            raise ValueError(
+            raise UsageError(
                 'AdaptiveGradientScalerHook: the model has no compensated layer, so there is nothing to '
                 'scale. Give its binary layers compensator=dict(eta=...), for instance '
                 "conv_cfg=dict(type='surge_mm.SurgeConv2d'), or remove the hook for a plain binary or "
@@ -117,7 +118,7 @@ class AdaptiveGradientScalerHook(Hook):
         for key in self.custom_keys:
             if not any(key in name for name in names):
                 near = difflib.get_close_matches(key, names, n=3, cutoff=0.3) or names[:3]
-                raise ValueError(
+                raise UsageError(
                     f'custom_keys: no compensated layer has {key!r} in its name; near ones: {", ".join(near)}'
                 )
 

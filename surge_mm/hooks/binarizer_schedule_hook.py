@@ -8,6 +8,7 @@ from typing import Any
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from surge_mm.errors import UsageError
 from surge_mm.layers import BinaryLayer
 from surge_mm.ops import Scheduled
 from surge_mm.registry import HOOKS
@@ -37,13 +38,13 @@ class BinarizerScheduleHook(Hook):
         self._binarizers = [binarizer for binarizer in both if isinstance(binarizer, Scheduled)]
         if not self._binarizers:
             used = sorted({type(binarizer).__name__ for binarizer in both})
-            raise ValueError(
+            raise UsageError(
                 'BinarizerScheduleHook: no binariser of the model changes over training '
                 f'({", ".join(used) or "it has no binary layer"}). Remove the hook from custom_hooks, or use one that '
                 "does, such as activation=dict(type='EDE')"
             )
         if not math.isfinite(runner.max_iters) or runner.max_iters < 1:
-            raise ValueError(
+            raise UsageError(
                 f'BinarizerScheduleHook: the training loop says max_iters={runner.max_iters!r}, so the schedule has '
                 'no end to run to. Set max_epochs or max_iters in train_cfg'
             )

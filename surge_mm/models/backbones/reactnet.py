@@ -7,11 +7,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from mmcv.cnn import build_conv_layer, build_norm_layer
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from surge_mm.registry import MODELS
 
+from .base import SurgeBackbone
 from .blocks import Cfg, build_activation
 
 
@@ -56,7 +56,7 @@ class ReActBlock(nn.Module):
 
 
 @MODELS.register_module()
-class ReActNetA(BaseModule):
+class ReActNetA(SurgeBackbone):
     """ReActNet-A for 224x224 images; the first convolution is real, all others are binary.
 
     Source: Liu et al., ReActNet, arXiv 2003.03488.
@@ -71,7 +71,12 @@ class ReActNetA(BaseModule):
         init_cfg (dict, optional): MMEngine's weight initialisation. Defaults to Kaiming for convolutions.
 
     Shape: ``(N, in_channels, H, W)`` to a tuple of one ``(N, 32 base_channels, H / 32, W / 32)``.
+
+    Raises:
+        ValueError: while loading, the checkpoint of another network or width.
     """
+
+    inner_convs = r'blocks\.\d+\.conv(1|2\.\d+)\.weight'
 
     factors = (1, 2, 4, 4, 8, 8, 16, 16, 16, 16, 16, 16, 32, 32)
     """Channels after the stem and after each block, in units of ``base_channels``."""

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.utils.checkpoint as checkpoint
 from mmcv.cnn import build_norm_layer
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from surge_mm.registry import MODELS
 
+from .base import SurgeBackbone
 from .blocks import BasicBlock, BlockStyle, Bottleneck, Cfg, build_activation
 
 
 @MODELS.register_module()
-class SurgeResNet(BaseModule):
+class SurgeResNet(SurgeBackbone):
     """ResNet-18, -20, -34 or -50 with binary 3x3 convolutions, for MMDetection and MMPretrain alike.
 
     The stem, the shortcuts and (at depth 50) the 1x1 convolutions stay full precision. The keys are those of public
@@ -53,9 +51,10 @@ class SurgeResNet(BaseModule):
     Shape: ``(N, in_channels, H, W)`` to a tuple of ``(N, C_i, H_i, W_i)``, one for each of ``out_indices``.
 
     Raises:
-        ValueError: an argument out of range; while loading, a checkpoint of another depth or width.
+        ValueError: an argument out of range; while loading, the checkpoint of another network, depth or width.
     """
 
+    inner_convs = r'layer\d+\.\d+\.conv\d\.weight'
     arch: dict[int, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, ...]]] = {
         18: (BasicBlock, (2, 2, 2, 2)),
         20: (BasicBlock, (3, 3, 3)),
@@ -112,6 +111,7 @@ class SurgeResNet(BaseModule):
             ]
         super().__init__(init_cfg)
         self.depth = depth
+        self.base_channels = base_channels
         self.out_indices = tuple(out_indices)
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
@@ -163,6 +163,13 @@ class SurgeResNet(BaseModule):
             module.eval()
             module.requires_grad_(False)
 
+    @property
+    def network(self) -> str:
+        return f'SurgeResNet(depth={self.depth}, base_channels={self.base_channels})'
+
+    def _is_mine(self, name: str) -> bool:
+        return name.split('.')[0] in self.stages  # those of a longer network are left out
+
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         x = self.maxpool(self.act1(self.bn1(self.conv1(x))))
         outputs = []
@@ -184,38 +191,3 @@ class SurgeResNet(BaseModule):
                 if isinstance(module, _BatchNorm):
                     module.eval()
         return self
-
-    def _load_from_state_dict(
-        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
-    ) -> None:
-        """Refuse a checkpoint of another depth or width, which MMEngine would load in parts, with warnings."""
-        latent = re.compile(r'layer\d+\.\d+\.conv\d\.weight')
-        mine = {name: p for name, p in self.named_parameters() if latent.fullmatch(name)}
-        theirs = {
-            key.removeprefix(prefix): value
-            for key, value in state_dict.items()
-            if key.startswith(prefix) and latent.fullmatch(key.removeprefix(prefix))
-        }
-        for name, value in theirs.items():
-            if name.split('.')[0] not in self.stages:
-                continue
-            if name not in mine or mine[name].shape != value.shape:
-                counts = [
-                    len({key.split('.')[1] for key in theirs if key.startswith(f'{stage}.')})
-                    for stage in self.stages
-                ]
-                shape = tuple(mine[name].shape) if name in mine else 'no such layer'
-                raise ValueError(
-                    f'the checkpoint does not fit SurgeResNet(depth={self.depth}): {prefix}{name} is '
-                    f'{tuple(value.shape)} there and {shape} here; its stages hold {counts} blocks, here '
-                    f'{list(self.arch[self.depth][1][: len(self.stages)])}. Set depth and base_channels to those of '
-                    'the checkpoint, or take another checkpoint'
-                )
-        missing = [name for name in mine if name not in theirs]
-        if theirs and missing:
-            raise ValueError(
-                f'the checkpoint does not fit SurgeResNet(depth={self.depth}): it lacks {prefix}{missing[0]} and '
-                f'{len(missing) - 1} more. Set depth and num_stages to those of the checkpoint, or take '
-                'another checkpoint'
-            )
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

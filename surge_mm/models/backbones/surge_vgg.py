@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from mmcv.cnn import build_conv_layer, build_norm_layer
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from surge_mm.registry import MODELS
 
+from .base import SurgeBackbone
 from .blocks import Cfg, build_activation
 
 
 @MODELS.register_module()
-class SurgeVGGSmall(BaseModule):
+class SurgeVGGSmall(SurgeBackbone):
     """Six 3x3 convolutions of 128, 128, 256, 256, 512, 512 channels; the first is real, the others binary.
 
     ``conv -> norm -> activation``, with a 2x2 max pool after every second convolution, before its norm. There are no
@@ -31,7 +31,12 @@ class SurgeVGGSmall(BaseModule):
         init_cfg (dict, optional): MMEngine's weight initialisation. Defaults to Kaiming for convolutions.
 
     Shape: ``(N, in_channels, H, W)`` to a tuple of one ``(N, 4 base_channels (H / 8) (W / 8))``: 8192 for CIFAR.
+
+    Raises:
+        ValueError: while loading, the checkpoint of another network or width.
     """
+
+    inner_convs = r'features\.\d+\.weight'
 
     def __init__(
         self,

@@ -1,0 +1,5 @@
+"""The error that the tools print as one line."""
+
+
+class UsageError(ValueError):
+    """What a user asked for cannot work; the message names the argument, its value and the way out."""
