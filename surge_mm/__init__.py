@@ -22,11 +22,20 @@ register_configs()
 
 from surge_mm.hooks import AdaptiveGradientScalerHook, BinarizerScheduleHook
 from surge_mm.layers import RPReLU, SurgeConv2d, SurgeLinear
-from surge_mm.models import BatchAugmentPreprocessor, ReActNetA, SurgeResNet, SurgeVGGSmall
+from surge_mm.models import (
+    BatchAugmentPreprocessor,
+    Binarized,
+    ReActNetA,
+    SurgeResNet,
+    SurgeVGGSmall,
+    binarize,
+    to_float,
+)
 
 __all__ = [
     'AdaptiveGradientScalerHook',
     'BatchAugmentPreprocessor',
+    'Binarized',
     'BinarizerScheduleHook',
     'RPReLU',
     'ReActNetA',
@@ -35,4 +44,6 @@ __all__ = [
     'SurgeResNet',
     'SurgeVGGSmall',
     '__version__',
+    'binarize',
+    'to_float',
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,8 @@ from surge_mm.ops import (
 )
 from surge_mm.ops.dual_path import BilinearMap
 
+B = TypeVar('B', bound='BinaryLayer')
+L = TypeVar('L', nn.Conv2d, nn.Linear)
 DEFAULT_ACTIVATION = {'type': 'ApproxSign'}
 DEFAULT_WEIGHT = {'type': 'ScaledSign'}
 DEFAULT_COMPENSATOR = {'eta': 0.1}
@@ -151,6 +153,21 @@ class BinaryLayer(nn.Module):
             gain = nn.Parameter(torch.rand(shape, generator=self._own_generator()).to(**options))
         self.register_parameter('activation_shift', shift)
         self.register_parameter('weight_gain', gain)
+
+    def _take(self: B, layer: nn.Conv2d | nn.Linear) -> B:
+        """Use the parameters of ``layer``, the very tensors; where they are and whether they learn counts for all."""
+        self.to(device=layer.weight.device, dtype=layer.weight.dtype)
+        if not layer.weight.requires_grad:
+            self.requires_grad_(False)
+        self.weight, self.bias = layer.weight, layer.bias
+        if self.aux_weight is not None:
+            self._start_aux()
+        return self.train(layer.training)
+
+    def _give(self, layer: L) -> L:
+        """Hand the latent weights and the bias to ``layer``, the very tensors."""
+        layer.weight, layer.bias = self.weight, self.bias
+        return layer.train(self.training)
 
     def _own_generator(self) -> torch.Generator:
         """A generator that the weight seeds.

@@ -57,6 +57,39 @@ class SurgeConv2d(BinaryLayer, nn.Conv2d):
         shift_shape = (self.in_channels, 1, 1)
         self._init_dual_path(activation, weight, compensator, shift_shape)
 
+    @classmethod
+    def from_float(cls, layer: nn.Conv2d, **settings: Any) -> SurgeConv2d:
+        """The binary layer that trains on with the parameters of ``layer``; ``settings`` as the constructor's."""
+        binary = cls(
+            layer.in_channels,
+            layer.out_channels,
+            layer.kernel_size,
+            layer.stride,
+            layer.padding,
+            layer.dilation,
+            layer.groups,
+            layer.bias is not None,
+            layer.padding_mode,
+            **settings,
+        )
+        return binary._take(layer)
+
+    def to_float(self) -> nn.Conv2d:
+        """The real convolution with the parameters of this layer; auxiliary and learned ones are left behind."""
+        layer = nn.Conv2d(
+            self.in_channels,
+            self.out_channels,
+            self.kernel_size,  # type: ignore[arg-type]
+            self.stride,  # type: ignore[arg-type]
+            self.padding,  # type: ignore[arg-type]
+            self.dilation,  # type: ignore[arg-type]
+            self.groups,
+            self.bias is not None,
+            self.padding_mode,
+            device='meta',
+        )
+        return self._give(layer)
+
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() == 3:
             return self.forward(x.unsqueeze(0)).squeeze(0)

@@ -37,6 +37,17 @@ class SurgeLinear(BinaryLayer, nn.Linear):
         super().__init__(*args, **kwargs)
         self._init_dual_path(activation, weight, compensator, (self.in_features,))
 
+    @classmethod
+    def from_float(cls, layer: nn.Linear, **settings: Any) -> SurgeLinear:
+        """The binary layer that trains on with the parameters of ``layer``; ``settings`` as the constructor's."""
+        binary = cls(layer.in_features, layer.out_features, layer.bias is not None, **settings)
+        return binary._take(layer)
+
+    def to_float(self) -> nn.Linear:
+        """The real layer with the parameters of this one; auxiliary and learned ones are left behind."""
+        layer = nn.Linear(self.in_features, self.out_features, self.bias is not None, device='meta')
+        return self._give(layer)
+
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() == 1:
             return self.forward(x.unsqueeze(0)).squeeze(0)

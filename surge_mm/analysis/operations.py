@@ -1,0 +1,170 @@
+"""What a model computes and stores, layer by layer: operations and bits, binary ones apart.
+
+Operations are counted as papers on binary networks do: multiply-adds of convolutions and linear layers, real ones as
+FLOPs, those of signs with signs as BOPs, of which 64 fit one instruction::
+
+    OPs = FLOPs + BOPs / 64
+
+Source: Liu et al., Bi-Real Net, arXiv 1808.00278, section 5.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from surge_mm.analysis.size import Size, size_in_bits
+from surge_mm.layers import BinaryLayer
+from surge_mm.models.binarized import fates_of
+from surge_mm.ops import Real
+
+BOPS_PER_OP = 64
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """One layer with a matrix of weights.
+
+    Attributes:
+        name (str): Its dotted name.
+        type (str): Its class.
+        shape (tuple[int, ...]): Of its weight.
+        binary (bool): Whether its weights and inputs are signs.
+        rule (str): Which rule decided about it; empty where none was asked.
+        bits (int): Of its parameters in a trained network, auxiliary weights left out.
+        flops (int): Multiply-adds with real numbers.
+        bops (int): Multiply-adds of signs.
+    """
+
+    name: str
+    type: str
+    shape: tuple[int, ...]
+    binary: bool
+    rule: str
+    bits: int
+    flops: int
+    bops: int
+
+
+@dataclass(frozen=True)
+class Costs:
+    """A model's layers and totals for one image.
+
+    Attributes:
+        layers (list[LayerCost]): In the order of the model.
+        size (Size): Of all parameters, in bits.
+        other (int): Multiply-adds outside of these layers, as of attention; not part of ``ops``.
+    """
+
+    layers: list[LayerCost]
+    size: Size
+    other: int
+
+    @property
+    def flops(self) -> int:
+        return sum(layer.flops for layer in self.layers)
+
+    @property
+    def bops(self) -> int:
+        return sum(layer.bops for layer in self.layers)
+
+    @property
+    def ops(self) -> float:
+        """FLOPs + BOPs / 64."""
+        return self.flops + self.bops / BOPS_PER_OP
+
+    def as_dict(self) -> dict[str, Any]:
+        """For other programs; sizes in MB (10^6 bytes)."""
+        return {
+            'ops': self.ops,
+            'flops': self.flops,
+            'bops': self.bops,
+            'other_multiply_adds': self.other,
+            'size_mb': self.size.total / 8e6,
+            'float_size_mb': self.size.float / 8e6,
+            'layers': [asdict(layer) for layer in self.layers],
+        }
+
+
+def count_costs(model: nn.Module, height: int, width: int) -> Costs:
+    """Run the model once on one image and count.
+
+    Multiply-adds come from PyTorch's own counter. A two-stage detector is counted with the proposals that its RPN makes
+    of noise; with a trained RPN there may be fewer.
+
+    Args:
+        model (nn.Module): A detector of MMDetection, a classifier of MMPretrain, or any module of images. Its training
+            mode is restored.
+        height, width (int): Of the image, in pixels.
+
+    Returns:
+        Costs: The layers and the totals.
+    """
+    was_training = model.training
+    weight = next(model.parameters())
+    image = torch.randn(1, 3, height, width, device=weight.device, dtype=weight.dtype)
+    counter = FlopCounterMode(display=False)
+    model.eval()
+    with torch.no_grad(), counter:
+        _forward(model, image)
+    model.train(was_training)
+
+    counts = {
+        name.partition('.')[2]: sum(by_operator.values()) // 2  # a multiply-add is two there
+        for name, by_operator in counter.get_flop_counts().items()
+        if name != 'Global'
+    }
+    rules = {fate.name: fate.rule for fate in fates_of(model)}
+    layers = []
+    for names, layer in _weighted_layers(model):
+        binary = isinstance(layer, BinaryLayer) and not isinstance(layer.weight_binarizer, Real)
+        operations = sum(counts.get(name, 0) for name in names)
+        layers.append(
+            LayerCost(
+                name=names[0],
+                type=type(layer).__name__,
+                shape=tuple(layer.weight.shape),  # type: ignore[arg-type]
+                binary=binary,
+                rule=rules.get(names[0], ''),
+                bits=size_in_bits(layer).total,
+                flops=0 if binary else operations,
+                bops=operations if binary else 0,
+            )
+        )
+    counted = sum(layer.flops + layer.bops for layer in layers)
+    return Costs(layers, size_in_bits(model), counter.get_total_flops() // 2 - counted)
+
+
+def _weighted_layers(model: nn.Module) -> list[tuple[list[str], nn.Module]]:
+    """The layers with a matrix of weights, each once, with all their names: some heads share theirs between levels."""
+    found: dict[int, tuple[list[str], nn.Module]] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        if getattr(module._parameters.get('weight'), 'ndim', 0) >= 2:
+            found.setdefault(id(module), ([], module))[0].append(name)
+    return list(found.values())
+
+
+def _forward(model: nn.Module, image: Tensor) -> None:
+    from mmdet.models import BaseDetector
+    from mmdet.structures import DetDataSample
+    from mmpretrain.models import BaseClassifier
+
+    if isinstance(model, BaseDetector):
+        size = tuple(image.shape[-2:])
+        metainfo = {
+            'img_shape': size,
+            'ori_shape': size,
+            'pad_shape': size,
+            'batch_input_shape': size,
+            'scale_factor': (1.0, 1.0),
+            'img_id': 0,
+        }
+        model(image, [DetDataSample(metainfo=metainfo)], mode='tensor')
+    elif isinstance(model, BaseClassifier):
+        model(image, mode='tensor')
+    else:
+        model(image)

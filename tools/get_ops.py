@@ -1,0 +1,112 @@
+"""Print what each layer of a config's model became, what it computes and how many bits it takes.
+
+python tools/get_ops.py configs/imagenet/resnet18_200e_imagenet_surge.py
+
+OPs = FLOPs + BOPs / 64, in multiply-adds of convolutions and linear layers, for one image.
+"""
+
+import argparse
+import contextlib
+import json
+import sys
+
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from rich.console import Console
+from rich.table import Table
+
+import surge_mm  # noqa: F401  prepares the stack before the hosts are imported
+from surge_mm.analysis.operations import Costs, count_costs
+from surge_mm.launch import LaunchError, add_common_arguments, load_config, run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='path of a config file')
+    parser.add_argument(
+        '--shape',
+        nargs=2,
+        type=int,
+        metavar=('HEIGHT', 'WIDTH'),
+        help="size of the image in pixels; default that of the config's test pipeline",
+    )
+    parser.add_argument('--json', action='store_true', help='for other programs, on stdout')
+    add_common_arguments(parser)
+    args = parser.parse_args()
+
+    cfg = load_config(args)
+    height, width = args.shape or image_size(cfg)
+    if min(height, width) < 1:
+        raise LaunchError(f'--shape {height} {width} must be at least 1 1')
+    init_default_scope(cfg.default_scope)
+    model = dict(cfg.model)
+    if cfg.get('data_preprocessor'):
+        model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    with contextlib.redirect_stdout(sys.stderr):  # where a host prints, stdout stays for the answer
+        costs = count_costs(MODELS.build(model), height, width)
+    if args.json:
+        print(json.dumps({'shape': [height, width], **costs.as_dict()}))
+    else:
+        show(costs, height, width)
+
+
+def image_size(cfg: Config) -> tuple[int, int]:
+    """Height and width of what the test pipeline gives."""
+    dataset = (cfg.get('test_dataloader') or {}).get('dataset', {})
+    while 'dataset' in dataset:
+        dataset = dataset['dataset']
+    if dataset.get('type') == 'surge_mm.CIFAR10Tensor':
+        size = dataset.get('size', 32)
+        return size, size
+    for step in reversed(dataset.get('pipeline', [])):
+        if step['type'] in ('CenterCrop', 'RandomCrop', 'Pad') and 'crop_size' in step:
+            crop = step['crop_size']
+            return (crop, crop) if isinstance(crop, int) else tuple(crop)
+        if step['type'] in ('Resize', 'FixScaleResize') and 'scale' in step:
+            scale = step['scale']
+            return (scale, scale) if isinstance(scale, int) else (min(scale), max(scale))
+    raise LaunchError(
+        'the test pipeline does not say how large an image is: add --shape HEIGHT WIDTH'
+    )
+
+
+def show(costs: Costs, height: int, width: int) -> None:
+    """Print the table and the totals."""
+    table = Table(title=f'one image of {height} x {width}')
+    for column in ('layer', 'class', 'weight', 'is', 'rule'):
+        table.add_column(column, overflow='fold')
+    for column in ('kbit', 'MFLOPs', 'MBOPs'):
+        table.add_column(column, justify='right')
+    for layer in costs.layers:
+        table.add_row(
+            layer.name,
+            layer.type,
+            'x'.join(map(str, layer.shape)),
+            '1 bit' if layer.binary else 'kept',
+            layer.rule,
+            f'{layer.bits / 1e3:,.1f}',
+            f'{layer.flops / 1e6:,.2f}' if layer.flops else '',
+            f'{layer.bops / 1e6:,.2f}' if layer.bops else '',
+        )
+    console = Console()
+    console.print(table)
+    binary = sum(layer.binary for layer in costs.layers)
+    size, whole = costs.size.total / 8e6, costs.size.float / 8e6
+    console.print(f'{binary} of {len(costs.layers)} layers are binary')
+    console.print(
+        f'OPs {costs.ops:.4g} = FLOPs {costs.flops:.4g} + BOPs {costs.bops:.4g} / 64'
+        + (
+            f'; {costs.other:.4g} multiply-adds of attention and the like apart'
+            if costs.other
+            else ''
+        )
+    )
+    console.print(
+        f'size {size:.2f} MB, {whole:.2f} MB in full precision: {whole / size:.1f} times less'
+    )
+
+
+if __name__ == '__main__':
+    run(main)
