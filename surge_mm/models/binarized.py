@@ -111,14 +111,14 @@ def binarize(
     places = _candidates(model)
     decisions = decide([one for one, _ in places], [*own, *DEFAULT_RULES], len(own))
     fates: dict[int, Fate] = {}
-    plans: dict[int, tuple[nn.Module, dict[str, Any]]] = {}
+    plans: dict[int, tuple[Candidate, dict[str, Any]]] = {}
     for one, rule, label in decisions:
         key = id(one.layer)
         before = fates.get(key)
         if before is None:
             fates[key] = Fate(one.name, (one.name,), rule.to != KEEP, label)
             if rule.to != KEEP:
-                plans[key] = (one.layer, _settings(one, rule, label, binary))
+                plans[key] = (one, _settings(one, rule, label, binary))
             continue
         fates[key] = Fate(before.name, (*before.places, one.name), before.binary, before.rule)
         if before.binary != (rule.to != KEEP):
@@ -131,15 +131,11 @@ def binarize(
             f'no layer of {type(model).__name__} becomes binary: of {len(fates)} layers with weights, the rules keep '
             "all. Add a rule with to='binary', or leave the model as it is"
         )
-    _check_shared_weights(model, {key for key in plans})
-    made: dict[int, nn.Module] = {}
+    _check_shared_weights(model, set(plans))
+    made = {key: _make(one, settings) for key, (one, settings) in plans.items()}
     for one, (parent, attribute) in places:
-        key = id(one.layer)
-        if key in plans:
-            if key not in made:
-                layer, settings = plans[key]
-                made[key] = _binary_form(layer).from_float(layer, **settings)  # type: ignore[arg-type]
-            parent._modules[attribute] = made[key]
+        if id(one.layer) in made:
+            parent._modules[attribute] = made[id(one.layer)]
     if act_cfg is not None:
         _replace_activations(model, dict(act_cfg))
     model._surge_fates = list(fates.values())  # type: ignore[assignment]
@@ -186,8 +182,16 @@ def _candidates(model: nn.Module) -> list[tuple[Candidate, tuple[nn.Module, str]
     return found
 
 
-def _binary_form(layer: nn.Module) -> type[SurgeConv2d] | type[SurgeLinear]:
-    return BINARY_FORM[type(layer)]
+def _make(one: Candidate, settings: dict[str, Any]) -> BinaryLayer:
+    """The binary form of a layer, with its parameters.
+
+    Raises:
+        UsageError: the settings do not suit it.
+    """
+    try:
+        return BINARY_FORM[type(one.layer)].from_float(one.layer, **settings)  # type: ignore[arg-type]
+    except (ValueError, TypeError) as error:
+        raise UsageError(f'{one.name}: {error}') from error
 
 
 def _settings(
@@ -207,7 +211,7 @@ def _settings(
     settings = dict(binary or {})
     settings.update({} if rule.to == BINARY else rule.to)
     settings.pop('type', None)
-    if _binary_form(one.layer) is SurgeLinear:
+    if BINARY_FORM[type(one.layer)] is SurgeLinear:
         settings.pop('pad_value', None)
     return settings
 
