@@ -14,12 +14,14 @@ add (``aux_weight``, and what some binarisers learn).
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import mmcv.cnn
+from mmengine.logging import print_log
 from mmengine.registry import MODELS as ROOT
 from torch import nn
 
@@ -39,6 +41,10 @@ BINARY_FORM: dict[type[nn.Module], type[SurgeConv2d] | type[SurgeLinear]] = {
 UNSIGNED = (nn.ReLU, nn.ReLU6)
 SIGNED = {'type': 'LeakyReLU', 'negative_slope': 0.25}
 """What stands in for ReLU before binary layers: PReLU as it starts, so no key is added."""
+
+
+def is_binary(module: nn.Module) -> bool:
+    return isinstance(module, BinaryLayer)
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,14 @@ def Binarized(  # noqa: N802  configs call it as they call the class of a model
     model = ROOT.build({'type': base_type, **kwargs})
     if binary is not None:
         binarize(model, rules, binary, act_cfg)
+        for name, part in model.named_modules():
+            if getattr(part, 'norm_eval', False) and any(map(is_binary, part.modules())):
+                print_log(
+                    f'{name or base_type} has norm_eval=True: its batch norms keep the statistics of the '
+                    'full-precision network, which are not those of the binary one. Set norm_eval=False',
+                    'current',
+                    logging.WARNING,
+                )
     return model
 
 
@@ -246,7 +260,7 @@ def _replace_activations(model: nn.Module, act_cfg: dict[str, Any]) -> None:
 def _binary_parts(model: nn.Module) -> Iterator[nn.Module]:
     """The parts of a detector or classifier that hold a binary layer; of a model without a backbone, all of it."""
     parts = list(model.children()) if hasattr(model, 'backbone') else [model]
-    return (part for part in parts if any(isinstance(m, BinaryLayer) for m in part.modules()))
+    return (part for part in parts if any(map(is_binary, part.modules())))
 
 
 def _signed(relu: nn.ReLU, act_cfg: dict[str, Any]) -> nn.Module:

@@ -1,0 +1,100 @@
+"""Configs of MMDetection's zoo that nobody picked: of every eleventh family the first one, with the default rules."""
+
+from pathlib import Path
+
+import mmdet
+import numpy as np
+import pytest
+import torch
+from mmdet.structures import DetDataSample
+from mmdet.structures.mask import BitmapMasks
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS, DefaultScope
+from mmengine.structures import InstanceData
+
+from surge_mm.layers import BinaryLayer, compensated_layers
+
+ZOO = Path(mmdet.__file__).parent / '.mim' / 'configs'
+NO_DETECTORS = ('_base_', 'common', '__pycache__')
+OTHER_INPUTS = {
+    'deepsort',  # trackers take videos
+    'fast_rcnn',  # takes proposals from a file
+}
+
+
+def families():
+    """Every eleventh folder; where its model takes something else than images and boxes, the next one."""
+    folders = sorted(p for p in ZOO.iterdir() if p.is_dir() and p.name not in NO_DETECTORS)
+    for i in range(0, len(folders), 11):
+        while folders[i].name in OTHER_INPUTS:
+            i += 1
+        yield sorted(folders[i].glob('*.py'))[0]
+
+
+@pytest.fixture(autouse=True)
+def scope():
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        yield
+
+
+def without_downloads(cfg):
+    """The config without weights to fetch, and with norms that need no ranks."""
+    if isinstance(cfg, dict):
+        for key in list(cfg):
+            if key in ('init_cfg', 'pretrained') and cfg[key] and 'checkpoint' in str(cfg[key]):
+                cfg[key] = None
+            elif key == 'norm_eval':
+                cfg[key] = False  # the statistics would be those of the weights to fetch
+            elif key == 'type' and cfg[key] in ('SyncBN', 'MMSyncBN'):
+                cfg[key] = 'BN'
+            else:
+                without_downloads(cfg[key])
+    elif isinstance(cfg, (list, tuple)):
+        for item in cfg:
+            without_downloads(item)
+    return cfg
+
+
+def sample(size):
+    boxes = torch.tensor([[10.0, 12.0, 90.0, 80.0], [50.0, 60.0, 120.0, 110.0]])
+    masks = np.zeros((2, size, size), np.uint8)
+    for mask, (x1, y1, x2, y2) in zip(masks, boxes.int().tolist(), strict=True):
+        mask[y1:y2, x1:x2] = 1
+    instances = InstanceData(
+        bboxes=boxes, labels=torch.tensor([0, 3]), masks=BitmapMasks(masks, size, size)
+    )
+    metainfo = {
+        'img_shape': (size, size),
+        'ori_shape': (size, size),
+        'scale_factor': (1.0, 1.0),
+        'img_id': 0,
+    }
+    image = torch.randint(0, 256, (3, size, size), dtype=torch.uint8)
+    return image, DetDataSample(gt_instances=instances, metainfo=metainfo)
+
+
+@pytest.mark.parametrize('path', families(), ids=lambda p: p.stem)
+def test_every_eleventh_family_becomes_binary_trains_and_predicts(path):
+    torch.manual_seed(0)
+    cfg = Config.fromfile(path)
+    model_cfg = without_downloads(cfg.model)
+    base_type = model_cfg.pop('type')
+    model = MODELS.build({**model_cfg, 'type': 'surge_mm.Binarized', 'base_type': base_type})
+    layers = [m for m in model.modules() if isinstance(m, BinaryLayer)]
+    assert len(layers) >= 10
+    model.train()
+    wrapper = build_optim_wrapper(model, {'optimizer': {'type': 'SGD', 'lr': 1e-4}})
+    images, samples = zip(*(sample(128) for _ in range(2)), strict=True)
+    data = {'inputs': list(images), 'data_samples': list(samples)}
+    losses = model.train_step(data, wrapper)
+    assert losses['loss'].isfinite()
+    for name, layer in compensated_layers(model):
+        assert layer.weight.grad is None or layer.aux_weight.grad is not None, name
+    learned = [layer for _, layer in compensated_layers(model) if layer.ags_statistics[0] > 0]
+    assert len(learned) > len(layers) / 2
+    model.eval()
+    with torch.no_grad():
+        predicted = model.test_step(data)
+    assert len(predicted) == 2
+    assert all(hasattr(one, 'pred_instances') for one in predicted)
