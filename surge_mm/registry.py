@@ -11,7 +11,10 @@ from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import Registry
 
 MODELS = Registry(
-    'model', parent=ROOT_MODELS, scope='surge_mm', locations=['surge_mm.layers', 'surge_mm.models']
+    'model',
+    parent=ROOT_MODELS,
+    scope='surge_mm',
+    locations=['surge_mm.layers', 'surge_mm.models', 'surge_mm.models.heads'],
 )
 DATASETS = Registry(
     'dataset', parent=ROOT_DATASETS, scope='surge_mm', locations=['surge_mm.datasets.cifar']

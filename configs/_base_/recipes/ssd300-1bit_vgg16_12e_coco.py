@@ -33,7 +33,11 @@ test_pipeline = [
     ),
 ]
 
-model = dict(type='surge_mm.Binarized', base_type='mmdet.SingleStageDetector')
+model = dict(
+    type='surge_mm.Binarized',
+    base_type='mmdet.SingleStageDetector',
+    bbox_head=dict(type='surge_mm.SSDHead'),
+)
 train_dataloader = dict(batch_size=32, batch_sampler=None, dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(batch_size=8, dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader

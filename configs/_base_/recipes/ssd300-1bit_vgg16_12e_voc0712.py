@@ -36,7 +36,11 @@ test_pipeline = [
 model = dict(
     type='surge_mm.Binarized',
     base_type='mmdet.SingleStageDetector',
-    bbox_head=dict(num_classes=20, anchor_generator=dict(basesize_ratio_range=(0.2, 0.9))),
+    bbox_head=dict(
+        type='surge_mm.SSDHead',
+        num_classes=20,
+        anchor_generator=dict(basesize_ratio_range=(0.2, 0.9)),
+    ),
 )
 train_dataloader = dict(
     batch_size=32,
