@@ -75,7 +75,7 @@ def image_size(cfg: Config) -> tuple[int, int]:
 def show(costs: Costs, height: int, width: int) -> None:
     """Print the table and the totals."""
     table = Table(title=f'one image of {height} x {width}')
-    for column in ('layer', 'class', 'weight', 'is', 'rule'):
+    for column in ('layer', 'class', 'weight', 'is', 'because of'):
         table.add_column(column, overflow='fold')
     for column in ('kbit', 'MFLOPs', 'MBOPs'):
         table.add_column(column, justify='right')
@@ -91,6 +91,8 @@ def show(costs: Costs, height: int, width: int) -> None:
             f'{layer.bops / 1e6:,.2f}' if layer.bops else '',
         )
     console = Console()
+    if not console.is_terminal:  # a file or a pipe has no width of its own
+        console = Console(width=140)
     console.print(table)
     binary = sum(layer.binary for layer in costs.layers)
     size, whole = costs.size.total / 8e6, costs.size.float / 8e6

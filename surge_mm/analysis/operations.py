@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from surge_mm.analysis.size import Size, size_in_bits
@@ -109,7 +110,8 @@ def count_costs(model: nn.Module, height: int, width: int) -> Costs:
     image = torch.randn(1, 3, height, width, device=weight.device, dtype=weight.dtype)
     counter = FlopCounterMode(display=False)
     model.eval()
-    with torch.no_grad(), counter:
+    # attention as products of matrices, which the counter knows on every device
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
         _forward(model, image)
     model.train(was_training)
 
