@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.model import is_model_wrapper
-from mmengine.registry import MODELS, RUNNERS, DefaultScope
+from mmengine.registry import MODELS, RUNNERS, DefaultScope, init_default_scope
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
@@ -274,6 +274,22 @@ def build_runner(cfg: Config) -> Runner:
     """
     try:
         return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    except (KeyError, TypeError, ValueError) as error:
+        raise LaunchError(f'config {cfg.filename!r}: {error}') from error
+
+
+def build_model(cfg: Config) -> nn.Module:
+    """The model of the config alone, with its data preprocessor as the Runner gives it.
+
+    Raises:
+        LaunchError: as :func:`build_runner`.
+    """
+    model = dict(cfg.model)
+    if cfg.get('data_preprocessor'):
+        model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    init_default_scope(cfg.default_scope)
+    try:
+        return MODELS.build(model)
     except (KeyError, TypeError, ValueError) as error:
         raise LaunchError(f'config {cfg.filename!r}: {error}') from error
 

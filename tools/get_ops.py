@@ -8,16 +8,23 @@ OPs = FLOPs + BOPs / 64, in multiply-adds of convolutions and linear layers, for
 import argparse
 import contextlib
 import json
+import logging
 import sys
 
 from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.logging import MMLogger
 from rich.console import Console
 from rich.table import Table
 
 import surge_mm  # noqa: F401  prepares the stack before the hosts are imported
 from surge_mm.analysis.operations import Costs, count_costs
-from surge_mm.launch import LaunchError, add_common_arguments, load_config, run
+from surge_mm.launch import (
+    LaunchError,
+    add_common_arguments,
+    build_model,
+    load_config,
+    run,
+)
 
 
 def main() -> None:
@@ -40,12 +47,12 @@ def main() -> None:
     height, width = args.shape or image_size(cfg)
     if min(height, width) < 1:
         raise LaunchError(f'--shape {height} {width} must be at least 1 1')
-    init_default_scope(cfg.default_scope)
-    model = dict(cfg.model)
-    if cfg.get('data_preprocessor'):
-        model.setdefault('data_preprocessor', cfg.data_preprocessor)
-    with contextlib.redirect_stdout(sys.stderr):  # where a host prints, stdout stays for the answer
-        costs = count_costs(MODELS.build(model), height, width)
+    # stdout is for the answer; what hosts log and print goes elsewhere
+    for handler in MMLogger.get_current_instance().handlers:
+        if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stdout:
+            handler.setStream(sys.stderr)
+    with contextlib.redirect_stdout(sys.stderr):
+        costs = count_costs(build_model(cfg), height, width)
     if args.json:
         print(json.dumps({'shape': [height, width], **costs.as_dict()}))
     else:
