@@ -191,8 +191,9 @@ def _candidates(model: nn.Module) -> list[tuple[Candidate, tuple[nn.Module, str]
         if not name or isinstance(module, BinaryLayer) or getattr(weight, 'ndim', 0) < 2:
             continue
         above, _, attribute = name.rpartition('.')
-        one = Candidate(name, module, type(modules[above]).__name__)
-        found.append((one, (modules[above], attribute)))
+        found.append(
+            (Candidate(name, module, _classes_above(name, modules)), (modules[above], attribute))
+        )
     return found
 
 
@@ -206,6 +207,12 @@ def _make(one: Candidate, settings: dict[str, Any]) -> BinaryLayer:
         return BINARY_FORM[type(one.layer)].from_float(one.layer, **settings)  # type: ignore[arg-type]
     except (ValueError, TypeError) as error:
         raise UsageError(f'{one.name}: {error}') from error
+
+
+def _classes_above(name: str, modules: dict[str, nn.Module]) -> frozenset[str]:
+    parts = name.split('.')[:-1]
+    above = [modules['.'.join(parts[:i])] for i in range(len(parts) + 1)]
+    return frozenset(base.__name__ for module in above for base in type(module).__mro__)
 
 
 def _settings(

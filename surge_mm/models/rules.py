@@ -22,12 +22,12 @@ class Candidate:
     Attributes:
         name: Its dotted name; of a layer that stands in several places, the first one.
         layer: The layer itself.
-        parent: The class name of the module that holds it.
+        inside: The class names of the modules that hold it, at any depth, and of their bases.
     """
 
     name: str
     layer: nn.Module
-    parent: str
+    inside: frozenset[str]
 
     @property
     def type(self) -> str:
@@ -54,7 +54,7 @@ class Rule:
         to: ``'keep'``, ``'binary'``, or a dict of settings of the binary layer that differ from the model's.
         name: Glob pattern of the dotted name: ``'neck.*'``, ``'*.conv1'``.
         type: Class of the layer: ``'Conv2d'``, ``'Linear'``.
-        parent: Class of the module that holds it: ``'ConvModule'``.
+        inside: Class of a module that holds it, at any depth: ``'ConvModule'``, ``'FPN'``; subclasses count.
         kernel_size: Of a square kernel, or as the layer has it.
         max_in_channels: At most so many input channels.
         min_channels: At least so many input and output channels.
@@ -65,7 +65,7 @@ class Rule:
     to: Any
     name: str | None = None
     type: str | None = None
-    parent: str | None = None
+    inside: str | None = None
     kernel_size: int | tuple[int, int] | None = None
     max_in_channels: int | None = None
     min_channels: int | None = None
@@ -80,7 +80,7 @@ class Rule:
         return (
             (self.name is None or fnmatchcase(one.name, self.name))
             and (self.type is None or self.type == one.type)
-            and (self.parent is None or self.parent == one.parent)
+            and (self.inside is None or self.inside in one.inside)
             and (square is None or kernel == tuple(square))
             and (self.max_in_channels is None or 0 < one.channels[0] <= self.max_in_channels)
             and (self.min_channels is None or min(one.channels) >= self.min_channels)
@@ -98,6 +98,7 @@ class Rule:
 
 
 DEFAULT_RULES = (
+    Rule(KEEP, inside='SurgeBackbone', why='the backbone itself decides'),
     Rule(KEEP, max_in_channels=4, why='stem'),
     Rule(KEEP, name='*stem*', why='stem'),
     Rule(KEEP, grouped=True, why='depthwise or grouped'),
@@ -106,7 +107,7 @@ DEFAULT_RULES = (
     Rule(KEEP, name='*attention_weights*', why='attention weights'),
     Rule(BINARY, name='*head*.rpn_conv', type='Conv2d', kernel_size=3, why='3x3 of the RPN'),
     Rule(BINARY, name='*head*_fcs.*', type='Linear', min_channels=256, why='large linear'),
-    Rule(BINARY, name='*head*', type='Conv2d', parent='ConvModule', kernel_size=3, why='tower'),
+    Rule(BINARY, name='*head*', type='Conv2d', inside='ConvModule', kernel_size=3, why='tower'),
     Rule(KEEP, name='*head*', why='predictor'),
     Rule(BINARY, type='Conv2d', kernel_size=3, why='3x3'),
     Rule(BINARY, type='Linear', min_channels=256, why='large linear'),

@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
-from surge_mm import SurgeConv2d, SurgeLinear, binarize, to_float
+from surge_mm import SurgeConv2d, SurgeLinear, SurgeResNet, binarize, to_float
 from surge_mm.errors import UsageError
 from surge_mm.layers import BinaryLayer, compensated_layers
 from surge_mm.models.binarized import fates_of
@@ -148,6 +148,17 @@ def test_activations_before_binary_layers_are_signed():
     other = nn.Sequential(nn.Conv2d(8, 8, 3), nn.ReLU())
     binarize(other, act_cfg=None)
     assert isinstance(other[1], nn.ReLU)
+
+
+def test_a_backbone_of_ours_decides_about_its_own_layers():
+    model = nn.ModuleDict(
+        {'backbone': SurgeResNet(18, base_channels=8, stem='light'), 'neck': nn.Conv2d(8, 8, 3)}
+    )
+    before = binary_names(model)
+    binarize(model)
+    assert binary_names(model) == before | {'neck'}
+    binarize(model, [{'inside': 'SurgeResNet', 'kernel_size': 3, 'to': 'binary'}])
+    assert binary_names(model) == before | {'neck', 'backbone.conv1.0', 'backbone.conv1.3'}
 
 
 def test_frozen_layers_stay_frozen_and_dtype_and_mode_stay():
