@@ -108,6 +108,14 @@ def test_variants_are_called_by_what_sets_them_apart(tmp_path):
         path.touch()
     assert list(ablation.name_variants(list(map(str, paths)))) == ['ste', 'surge-norm', 'surge']
     assert list(ablation.name_variants([str(paths[0])])) == ['resnet20_600e_ste']
+    more = [tmp_path / f'{net}_r18_20e_{m}.py' for net in ('fcos', 'ssd') for m in ('ste', 'surge')]
+    for path in more:
+        path.touch()
+    names = ['fcos_ste', 'fcos_surge', 'ssd_ste', 'ssd_surge']
+    assert list(ablation.name_variants(list(map(str, more)))) == names
+    longer = [tmp_path / 'ssd_r18_20e_surge_long.py', more[-1]]
+    longer[0].touch()
+    assert list(ablation.name_variants(list(map(str, longer)))) == ['surge_long', 'surge']
     with pytest.raises(LaunchError, match='no such file'):
         ablation.name_variants([str(tmp_path / 'gone.py')])
 

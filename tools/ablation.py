@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from itertools import compress
 from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -69,11 +70,15 @@ def name_variants(configs: list[str]) -> dict[str, str]:
     if len(paths) < len(configs):
         raise LaunchError(f'configs {configs} must have different names')
     words = {stem: stem.split('_') for stem in paths}
-    shared = 0
-    if len(paths) > 1:
-        while len({tuple(w[: shared + 1]) for w in words.values()}) == 1:
-            shared += 1
-    return {'_'.join(w[shared:]): paths[stem] for stem, w in words.items()}
+    if len(paths) == 1:
+        return paths
+    if len({len(w) for w in words.values()}) == 1:
+        differ = [len(set(at)) > 1 for at in zip(*words.values(), strict=True)]
+        words = {stem: list(compress(w, differ)) for stem, w in words.items()}
+    else:
+        while min(map(len, words.values())) > 1 and len({w[0] for w in words.values()}) == 1:
+            words = {stem: w[1:] for stem, w in words.items()}
+    return {'_'.join(w): paths[stem] for stem, w in words.items()}
 
 
 def find_baseline(asked: str | None, names: list[str]) -> str:
