@@ -7,19 +7,29 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from surge_mm.layers import compensated_layers
+from surge_mm.layers import BinaryLayer, compensated_layers
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / 'README.md').read_text()
 
 
-def test_config_of_the_readme_binarises_a_detector(tmp_path):
-    (block,) = re.findall(r'```python\n(.*?)```', TEXT, re.DOTALL)
-    (tmp_path / 'my_config.py').write_text(block)
-    cfg = Config.fromfile(tmp_path / 'my_config.py')
-    init_default_scope(cfg.default_scope)
-    model = MODELS.build(cfg.model)
-    assert len(list(compensated_layers(model.backbone))) == 16
+def models_of_the_readme(tmp_path):
+    for block in re.findall(r'```python\n(.*?)```', TEXT, re.DOTALL):
+        (tmp_path / 'my_config.py').write_text(block)
+        cfg = Config.fromfile(tmp_path / 'my_config.py')
+        init_default_scope(cfg.default_scope)
+        yield MODELS.build(cfg.model)
+
+
+def test_configs_of_the_readme_binarise_detectors(tmp_path):
+    by_backbone, by_rules = models_of_the_readme(tmp_path)
+    assert len(list(compensated_layers(by_backbone.backbone))) == 16
+    assert len(list(compensated_layers(by_rules.backbone))) == 16
+    binary = [name for name, m in by_rules.named_modules() if isinstance(m, BinaryLayer)]
+    assert not [name for name in binary if name.startswith('neck')]
+    towers = [name for name, _ in compensated_layers(by_rules.bbox_head)]
+    assert sorted(towers) == [f'cls_convs.{i}.conv' for i in range(4)]
+    assert len([name for name in binary if 'reg_convs' in name]) == 4
 
 
 def test_files_and_targets_that_the_readme_names_exist():
