@@ -1,13 +1,16 @@
 """What the hosts promise of their models holds for ours and for binarised ones of theirs."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
+from mmdet.apis import inference_detector, init_detector
 from mmdet.registry import MODELS as DETECTORS
 from mmdet.structures import DetDataSample
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, DefaultScope
+from mmengine.runner.checkpoint import save_checkpoint
 from mmpretrain.registry import MODELS as CLASSIFIERS
 from mmpretrain.structures import DataSample
 from samples import detection_batch
@@ -15,6 +18,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from surge_mm import SurgeResNet, binarize
 from surge_mm.layers import BinaryLayer, compensated_layers
+
+CONFIGS = Path(__file__).parents[2] / 'configs'
 
 
 @pytest.fixture(autouse=True)
@@ -262,6 +267,26 @@ def test_classifier_has_the_three_modes_of_its_host(name):
         assert len(tensor) >= 1 if isinstance(tensor, tuple) else tensor.shape[0] == 3
         with pytest.raises(RuntimeError, match='Invalid mode'):
             model(inputs, samples, mode='draw')
+
+
+def test_init_detector_and_inference_detector_of_the_host_take_a_binarised_config(tmp_path):
+    cfg = Config.fromfile(CONFIGS / 'voc/retinanet-1bit_r18_fpn_12e_voc0712_surge.py')
+    narrow = {
+        'model.backbone.base_channels': 8,
+        'model.neck.in_channels': [8, 16, 32, 64],
+        'model.test_cfg.score_thr': 0.0,
+    }
+    cfg.merge_from_dict({**narrow, 'model.backbone.init_cfg': None})
+    model = MODELS.build(copy.deepcopy(cfg.model))
+    path = str(tmp_path / 'trained.pth')
+    meta = {'dataset_meta': {'classes': tuple('abcdefghijklmnopqrst')}}
+    save_checkpoint({'state_dict': model.state_dict(), 'meta': meta}, path)
+    loaded = init_detector(cfg, path, device='cpu')
+    assert type(loaded).__name__ == 'RetinaNet' and loaded.dataset_meta['classes'][3] == 'd'
+    weights = loaded.state_dict()
+    assert all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
+    image = torch.randint(0, 256, (60, 80, 3), dtype=torch.uint8).numpy()
+    assert len(inference_detector(loaded, image).pred_instances) > 0
 
 
 def test_a_binary_model_is_copied_and_moved_between_types_as_any_module():

@@ -3,15 +3,17 @@
 The networks are those of ``configs/voc`` and ``configs/coco``, made narrow.
 """
 
+import copy
 import json
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import DefaultScope
+from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
 
+from surge_mm import to_float
 from surge_mm.datasets.digits import make_digits
 from surge_mm.layers import BinaryLayer
 
@@ -136,6 +138,10 @@ def flat(settings, prefix=''):
             yield f'{prefix}{key}', value
 
 
+def without_binary(family):
+    return {} if family.startswith('ssd') else {'conv_cfg': None}
+
+
 @pytest.mark.parametrize('family', NARROW)
 def test_family_learns_digits_and_its_checkpoint_evaluates_alike(family, digits, tmp_path):
     cfg = config(family, digits, tmp_path)
@@ -155,6 +161,13 @@ def test_family_learns_digits_and_its_checkpoint_evaluates_alike(family, digits,
         for key, value in measured.items():
             trained = runner.message_hub.get_scalar(f'val/{key}').current()
             assert value == pytest.approx(trained, abs=1e-3), key
-        for one, other in zip(runner.model.modules(), again.model.modules(), strict=True):
-            if isinstance(one, BinaryLayer):
-                assert torch.equal(one.weight, other.weight)
+        trained, loaded = runner.model.state_dict(), again.model.state_dict()
+        assert all(torch.equal(value, loaded[key]) for key, value in trained.items())
+
+        real = copy.deepcopy(dict(cfg.model))
+        real['backbone'] = {**real['backbone'], **without_binary(family)}
+        plain = MODELS.build({**real, 'binary': None})
+        assert not any(isinstance(m, BinaryLayer) for m in plain.modules())
+        again = to_float(again.model).state_dict()
+        assert list(again) == list(plain.state_dict())
+        assert all(torch.equal(value, trained[key]) for key, value in again.items())
