@@ -186,7 +186,10 @@ def check_fits(model: nn.Module, path: str, whole: bool = True) -> None:
         checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
     except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
         raise LaunchError(f'checkpoint {path!r} cannot be read: {error}') from error
-    theirs = checkpoint.get('state_dict', checkpoint)
+    theirs = {
+        name.removeprefix('module.'): value  # as MMEngine reads what a wrapper has saved
+        for name, value in checkpoint.get('state_dict', checkpoint).items()
+    }
     inner: nn.Module = model.module if is_model_wrapper(model) else model  # type: ignore[assignment]
     mine = {
         name: value

@@ -19,11 +19,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from surge_mm.analysis.size import Size, size_in_bits
+from surge_mm.errors import UsageError
 from surge_mm.layers import BinaryLayer
 from surge_mm.models.binarized import fates_of
 from surge_mm.ops import Real
 
 BOPS_PER_OP = 64
+BATCHED = (torch.ops.aten.bmm, torch.ops.aten.baddbmm)
 
 
 @dataclass(frozen=True)
@@ -99,24 +101,38 @@ def count_costs(model: nn.Module, height: int, width: int) -> Costs:
 
     Args:
         model (nn.Module): A detector of MMDetection, a classifier of MMPretrain, or any module of images. Its training
-            mode is restored.
+            modes are restored.
         height, width (int): Of the image, in pixels.
 
     Returns:
         Costs: The layers and the totals.
+
+    Raises:
+        UsageError: the model does not run on such an image.
     """
-    was_training = model.training
     weight = next(model.parameters())
     image = torch.randn(1, 3, height, width, device=weight.device, dtype=weight.dtype)
     counter = FlopCounterMode(display=False)
+    modes = {module: module.training for module in model.modules()}
+    fast = torch.backends.mha.get_fastpath_enabled()
     model.eval()
     # attention as products of matrices, which the counter knows on every device
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
-        _forward(model, image)
-    model.train(was_training)
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+            _forward(model, image)
+    except (RuntimeError, AttributeError, TypeError, ValueError, AssertionError) as error:
+        raise UsageError(
+            f'{type(model).__name__} does not run on one image of {height} x {width} pixels, so it cannot be counted: '
+            f'{error}'
+        ) from error
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+        for module, training in modes.items():
+            module.training = training
 
-    counts = {
-        name.partition('.')[2]: sum(by_operator.values()) // 2  # a multiply-add is two there
+    counts = {  # a multiply-add is two there; products of activations are not of a layer
+        name.partition('.')[2]: sum(n for op, n in by_operator.items() if op not in BATCHED) // 2
         for name, by_operator in counter.get_flop_counts().items()
         if name != 'Global'
     }
@@ -129,7 +145,7 @@ def count_costs(model: nn.Module, height: int, width: int) -> Costs:
             LayerCost(
                 name=names[0],
                 type=type(layer).__name__,
-                shape=tuple(layer.weight.shape),  # type: ignore[arg-type]
+                shape=tuple(_matrix(layer).shape),
                 binary=binary,
                 rule=rules.get(names[0], ''),
                 bits=size_in_bits(layer).total,
@@ -144,18 +160,35 @@ def count_costs(model: nn.Module, height: int, width: int) -> Costs:
 def _weighted_layers(model: nn.Module) -> list[tuple[list[str], nn.Module]]:
     """The layers with a matrix of weights, each once, with all their names: some heads share theirs between levels."""
     found: dict[int, tuple[list[str], nn.Module]] = {}
+    inside_attention: set[int] = set()
     for name, module in model.named_modules(remove_duplicate=False):
-        if getattr(module._parameters.get('weight'), 'ndim', 0) >= 2:
+        if isinstance(module, nn.MultiheadAttention):  # computes with its parts' weights itself
+            inside_attention.update(id(inner) for inner in module.modules() if inner is not module)
+        if id(module) not in inside_attention and _matrix(module).ndim >= 2:
             found.setdefault(id(module), ([], module))[0].append(name)
     return list(found.values())
+
+
+def _matrix(module: nn.Module) -> Tensor:
+    """The weights of a layer, of an attention the first of its matrices; a scalar where there are none."""
+    for name in ('weight', 'in_proj_weight', 'q_proj_weight'):
+        weight = module._parameters.get(name)
+        if weight is not None:
+            return weight
+    return torch.zeros(())
 
 
 def _forward(model: nn.Module, image: Tensor) -> None:
     from mmdet.models import BaseDetector
     from mmdet.structures import DetDataSample
+    from mmengine.structures import InstanceData
     from mmpretrain.models import BaseClassifier
 
     if isinstance(model, BaseDetector):
+        empty = InstanceData(
+            bboxes=image.new_zeros(0, 4),
+            labels=torch.zeros(0, dtype=torch.long, device=image.device),
+        )
         size = tuple(image.shape[-2:])
         metainfo = {
             'img_shape': size,
@@ -165,7 +198,7 @@ def _forward(model: nn.Module, image: Tensor) -> None:
             'scale_factor': (1.0, 1.0),
             'img_id': 0,
         }
-        model(image, [DetDataSample(metainfo=metainfo)], mode='tensor')
+        model(image, [DetDataSample(metainfo=metainfo, gt_instances=empty)], mode='tensor')
     elif isinstance(model, BaseClassifier):
         model(image, mode='tensor')
     else:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import zlib
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import torch
+from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from surge_mm.ops import (
@@ -100,6 +102,7 @@ class BinaryLayer(nn.Module):
         ags_statistics (Tensor): What the last backward pass under AGS wrote, in the order of
             ``surge_mm.ops.STATISTICS``.
         observe (bool): Whether backward passes also write the statistics that cost a pass over the gradients.
+        warn_as (str): A name, to warn once, in the next forward pass of training, of an input that is never negative.
     """
 
     weight: Tensor
@@ -126,6 +129,7 @@ class BinaryLayer(nn.Module):
         self.weight_binarizer.check(self.weight.shape)
         self._init_learned(shift_shape)
         self.observe = False
+        self.warn_as = ''
         self.scale: FixedScale | AdaptiveScale | None = None
         self._copy_pending = False
         self.register_parameter('aux_weight', None)
@@ -149,10 +153,13 @@ class BinaryLayer(nn.Module):
         if self.activation.learned_shift:
             shift = nn.Parameter(torch.zeros(shift_shape, **options))
         if self.weight_binarizer.learned_gain:
-            shape = (len(self.weight),) + (1,) * (self.weight.dim() - 1)
-            gain = nn.Parameter(torch.rand(shape, generator=self._own_generator()).to(**options))
+            gain = nn.Parameter(self._draw_gain().to(**options))
         self.register_parameter('activation_shift', shift)
         self.register_parameter('weight_gain', gain)
+
+    def _draw_gain(self) -> Tensor:
+        shape = (len(self.weight),) + (1,) * (self.weight.dim() - 1)
+        return torch.rand(shape, generator=self._own_generator())
 
     def _take(self: B, layer: nn.Conv2d | nn.Linear) -> B:
         """Use the parameters of ``layer``, the very tensors; where they are and whether they learn counts for all."""
@@ -162,6 +169,9 @@ class BinaryLayer(nn.Module):
         self.weight, self.bias = layer.weight, layer.bias
         if self.aux_weight is not None:
             self._start_aux()
+        if self.weight_gain is not None:
+            with torch.no_grad():
+                self.weight_gain.copy_(self._draw_gain())
         return self.train(layer.training)
 
     def _give(self, layer: L) -> L:
@@ -199,6 +209,8 @@ class BinaryLayer(nn.Module):
         if self._copy_pending and torch.is_grad_enabled():
             self._copy_start()
             self._copy_pending = False
+        if self.warn_as and self.training and not torch.compiler.is_compiling():
+            self._warn_of_unsigned(x)
         compute_dtype = None
         device_type = x.device.type
         if torch.is_autocast_enabled(device_type) and x.dtype != torch.float64:
@@ -216,6 +228,17 @@ class BinaryLayer(nn.Module):
         weights = (self.weight, self.bias, self.aux_weight)
         with torch.autocast(device_type, enabled=False):
             return DualPath.apply(x, *weights, *learned, self.ags_warmup, self.ags_statistics, spec)
+
+    def _warn_of_unsigned(self, x: Tensor) -> None:
+        """Signs of what is never negative are all +1, whatever the input; a learned shift may help itself."""
+        name, self.warn_as = self.warn_as, ''
+        if x.numel() and self.activation_shift is None and bool((x >= 0).all()):
+            print_log(
+                f'{name}: its input is never negative, so its signs are all +1 and say nothing of it. Keep the layer '
+                f"real, dict(name={name!r}, to='keep'), or let what stands before it give both signs",
+                'current',
+                logging.WARNING,
+            )
 
     def _save_to_state_dict(
         self, destination: dict[str, Any], prefix: str, keep_vars: bool

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -60,18 +61,21 @@ class SurgeConv2d(BinaryLayer, nn.Conv2d):
     @classmethod
     def from_float(cls, layer: nn.Conv2d, **settings: Any) -> SurgeConv2d:
         """The binary layer that trains on with the parameters of ``layer``; ``settings`` as the constructor's."""
-        binary = cls(
-            layer.in_channels,
-            layer.out_channels,
-            layer.kernel_size,
-            layer.stride,
-            layer.padding,
-            layer.dilation,
-            layer.groups,
-            layer.bias is not None,
-            layer.padding_mode,
-            **settings,
-        )
+        with torch.random.fork_rng(
+            devices=[]
+        ):  # the draw is thrown away: the seed stays what it is
+            binary = cls(
+                layer.in_channels,
+                layer.out_channels,
+                layer.kernel_size,
+                layer.stride,
+                layer.padding,
+                layer.dilation,
+                layer.groups,
+                layer.bias is not None,
+                layer.padding_mode,
+                **settings,
+            )
         return binary._take(layer)
 
     def to_float(self) -> nn.Conv2d:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from surge_mm.ops import LinearMap
@@ -40,7 +41,10 @@ class SurgeLinear(BinaryLayer, nn.Linear):
     @classmethod
     def from_float(cls, layer: nn.Linear, **settings: Any) -> SurgeLinear:
         """The binary layer that trains on with the parameters of ``layer``; ``settings`` as the constructor's."""
-        binary = cls(layer.in_features, layer.out_features, layer.bias is not None, **settings)
+        with torch.random.fork_rng(
+            devices=[]
+        ):  # the draw is thrown away: the seed stays what it is
+            binary = cls(layer.in_features, layer.out_features, layer.bias is not None, **settings)
         return binary._take(layer)
 
     def to_float(self) -> nn.Linear:

@@ -3,47 +3,16 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from typing import Any
 
-from torch import nn
-
 from surge_mm.errors import UsageError
 
+from .candidates import Candidate
+
 KEEP, BINARY = 'keep', 'binary'
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A layer with weights, and where it stands.
-
-    Attributes:
-        name: Its dotted name; of a layer that stands in several places, the first one.
-        layer: The layer itself.
-        inside: The class names of the modules that hold it, at any depth, and of their bases.
-    """
-
-    name: str
-    layer: nn.Module
-    inside: frozenset[str]
-
-    @property
-    def type(self) -> str:
-        return type(self.layer).__name__
-
-    @property
-    def channels(self) -> tuple[int, int]:
-        """Input and output channels; (0, 0) of a layer that has none, as an embedding."""
-        for names in (('in_channels', 'out_channels'), ('in_features', 'out_features')):
-            if all(hasattr(self.layer, name) for name in names):
-                return getattr(self.layer, names[0]), getattr(self.layer, names[1])
-        return 0, 0
-
-    @property
-    def groups(self) -> int:
-        return getattr(self.layer, 'groups', 1)
 
 
 @dataclass(frozen=True)
@@ -59,6 +28,7 @@ class Rule:
         max_in_channels: At most so many input channels.
         min_channels: At least so many input and output channels.
         grouped: Whether it has more than one group, as depthwise convolutions have.
+        frozen: Whether its weight does not learn.
         why: Shown in reports.
     """
 
@@ -70,6 +40,7 @@ class Rule:
     max_in_channels: int | None = None
     min_channels: int | None = None
     grouped: bool | None = None
+    frozen: bool | None = None
     why: str = ''
 
     def fits(self, one: Candidate) -> bool:
@@ -85,6 +56,7 @@ class Rule:
             and (self.max_in_channels is None or 0 < one.channels[0] <= self.max_in_channels)
             and (self.min_channels is None or min(one.channels) >= self.min_channels)
             and (self.grouped is None or (one.groups > 1) == self.grouped)
+            and (self.frozen is None or one.frozen == self.frozen)
         )
 
     def conditions(self) -> str:
@@ -99,6 +71,7 @@ class Rule:
 
 DEFAULT_RULES = (
     Rule(KEEP, inside='SurgeBackbone', why='the backbone itself decides'),
+    Rule(KEEP, frozen=True, why='frozen'),
     Rule(KEEP, max_in_channels=4, why='stem'),
     Rule(KEEP, name='*stem*', why='stem'),
     Rule(KEEP, grouped=True, why='depthwise or grouped'),
@@ -109,56 +82,92 @@ DEFAULT_RULES = (
     Rule(BINARY, name='*head*_fcs.*', type='Linear', min_channels=256, why='large linear'),
     Rule(BINARY, name='*head*', type='Conv2d', inside='ConvModule', kernel_size=3, why='tower'),
     Rule(KEEP, name='*head*', why='predictor'),
+    Rule(KEEP, name='fc', why='predictor'),
+    Rule(KEEP, name='*.fc', why='predictor'),
+    Rule(KEEP, name='*classifier*', why='predictor'),
     Rule(BINARY, type='Conv2d', kernel_size=3, why='3x3'),
     Rule(BINARY, type='Linear', min_channels=256, why='large linear'),
     Rule(KEEP, why='no rule for it'),
 )
-"""What stands after a config's own rules: 3x3 convolutions and large linear layers become binary; the stem, 1x1 and
-depthwise convolutions, predictors, and what makes attention weights and offsets stay."""
+"""What stands after a config's own rules: 3x3 convolutions and large linear layers become binary; the stem, frozen
+layers, 1x1 and depthwise convolutions, predictors, and what makes attention weights and offsets stay. A layer that
+cannot be binary stays whatever they say."""
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    'name': (lambda v: isinstance(v, str), "a pattern such as 'neck.*'"),
+    'type': (lambda v: isinstance(v, str), "the name of a class such as 'Conv2d'"),
+    'inside': (lambda v: isinstance(v, str), "the name of a class such as 'FPN'"),
+    'kernel_size': (
+        lambda v: (
+            _whole(v) or (isinstance(v, (tuple, list)) and len(v) == 2 and all(map(_whole, v)))
+        ),
+        'a whole number or a pair of them',
+    ),
+    'max_in_channels': (_whole, 'a whole number of at least 1'),
+    'min_channels': (_whole, 'a whole number of at least 1'),
+    'grouped': (lambda v: isinstance(v, bool), 'True or False'),
+    'frozen': (lambda v: isinstance(v, bool), 'True or False'),
+    'why': (lambda v: isinstance(v, str), 'a string'),
+    'to': (
+        lambda v: v in (KEEP, BINARY) or isinstance(v, Mapping),
+        "'keep', 'binary' or a dict of settings, such as dict(compensator=None)",
+    ),
+}
+"""What the values of a rule must be, in a check and in words."""
 
 
 def parse_rules(rules: Sequence[Mapping[str, Any]] | None) -> list[Rule]:
     """The rules of a config, checked.
 
     Raises:
-        UsageError: a rule that is no dict, has an unknown key, or does not say ``to``.
+        UsageError: a rule that is no dict, has an unknown key or a value of the wrong kind, or does not say ``to``.
     """
+    if rules is not None and not isinstance(rules, (list, tuple)):
+        raise UsageError(
+            f"rules={rules!r} must be a list, such as [dict(name='neck.*', to='keep')]"
+        )
     parsed = []
-    known = [field.name for field in fields(Rule)]
     for i, rule in enumerate(rules or []):
         said = f'rules[{i}]={rule!r}'
         if not isinstance(rule, Mapping):
             raise UsageError(f"{said} must be a dict, such as dict(name='neck.*', to='keep')")
         for key in rule:
-            if key not in known:
-                near = difflib.get_close_matches(str(key), known, n=1)
+            if key not in VALUES:
+                near = difflib.get_close_matches(str(key), VALUES, n=1)
                 hint = f'; did you mean {near[0]!r}?' if near else ''
-                raise UsageError(f'{said}: unknown {key!r}{hint} It takes {", ".join(known)}')
-        to = rule.get('to')
-        if to not in (KEEP, BINARY) and not isinstance(to, Mapping):
-            raise UsageError(
-                f"{said}: to={to!r} must be 'keep', 'binary' or a dict of settings, such as dict(compensator=None)"
-            )
+                raise UsageError(f'{said}: unknown {key!r}{hint} It takes {", ".join(VALUES)}')
+        for key, value in {'to': None, **rule}.items():
+            check, words = VALUES[key]
+            if not check(value):
+                raise UsageError(f'{said}: {key}={value!r} must be {words}')
         parsed.append(Rule(**rule))
     return parsed
 
 
-def decide(
-    candidates: Sequence[Candidate], rules: Sequence[Rule], own: int
-) -> list[tuple[Candidate, Rule, str]]:
-    """What becomes of each layer: the first rule that fits it, and how reports call that rule.
+@dataclass(frozen=True)
+class Decision:
+    """What becomes of a layer: ``to`` as a rule has it, and by which rule."""
 
-    Args:
-        candidates: The layers.
-        rules: The rules, of which the last fits every layer.
-        own: How many of them, from the beginning, are the config's own.
+    one: Candidate
+    to: Any
+    rule: str
+
+
+def decide(candidates: Sequence[Candidate], own: Sequence[Rule]) -> list[Decision]:
+    """What becomes of each layer by the first rule that fits it: one of ``own``, else of :data:`DEFAULT_RULES`.
 
     Raises:
-        UsageError: a rule of the config's own that fits no layer, or that contradicts an earlier one which takes all
-            layers that it fits.
+        UsageError: one of ``own`` fits no layer, contradicts an earlier one which takes all layers that it fits, or
+            makes a layer binary that cannot be.
     """
+    rules = [*own, *DEFAULT_RULES]
     taken = [next(i for i, rule in enumerate(rules) if rule.fits(one)) for one in candidates]
-    for i, rule in enumerate(rules[:own]):
+    for i, rule in enumerate(own):
         fitting = [j for j, one in enumerate(candidates) if rule.fits(one)]
         if not fitting:
             raise UsageError(
@@ -171,8 +180,21 @@ def decide(
                 f'rules[{i}] ({rule.conditions()}) never decides: every layer that it fits is taken by {before}, which '
                 'says otherwise. The first rule that fits decides: put the narrower rule first'
             )
-    labels = [f'rules[{i}]' if i < own else f'default: {rule.why}' for i, rule in enumerate(rules)]
-    return [(one, rules[i], labels[i]) for one, i in zip(candidates, taken, strict=True)]
+    return [
+        _decision(one, rules[i], f'rules[{i}]' if i < len(own) else f'default: {rules[i].why}')
+        for one, i in zip(candidates, taken, strict=True)
+    ]
+
+
+def _decision(one: Candidate, rule: Rule, label: str) -> Decision:
+    if rule.to == KEEP or not one.hindrance:
+        return Decision(one, rule.to, label)
+    if label.startswith('default'):
+        return Decision(one, KEEP, f'default: {one.hindrance}')
+    raise UsageError(
+        f'{label} ({rule.conditions()}) makes {one.name} binary, which cannot be: {one.hindrance}. Narrow the rule, '
+        f"for instance by type='Conv2d', or put dict(name={one.name!r}, to='keep') before it"
+    )
 
 
 def _near(rule: Rule, candidates: Sequence[Candidate]) -> str:

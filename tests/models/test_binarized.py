@@ -2,13 +2,18 @@
 
 import copy
 import re
+from unittest.mock import patch
 
 import mmcv.cnn
 import pytest
 import torch
+import torchvision
 from mmdet.registry import MODELS as DETECTORS
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, DefaultScope
+from mmpretrain.models import RepVGG
+from mmpretrain.models.utils import WindowMSAV2
 from torch import nn
 
 from surge_mm import SurgeConv2d, SurgeLinear, SurgeResNet, binarize, to_float
@@ -146,7 +151,7 @@ def test_activations_before_binary_layers_are_signed():
     other = to_float(copy.deepcopy(model))
     assert [type(m) for m in other.backbone[1::2]] == [nn.ReLU, nn.ReLU6]
     other = nn.Sequential(nn.Conv2d(8, 8, 3), nn.ReLU())
-    binarize(other, act_cfg=None)
+    binarize(other, binary_act_cfg=None)
     assert isinstance(other[1], nn.ReLU)
 
 
@@ -164,7 +169,7 @@ def test_a_backbone_of_ours_decides_about_its_own_layers():
 def test_frozen_layers_stay_frozen_and_dtype_and_mode_stay():
     model = nn.Sequential(nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3)).double().eval()
     model[0].requires_grad_(False)
-    binarize(model)
+    binarize(model, [{'type': 'Conv2d', 'to': 'binary'}])
     assert not any(p.requires_grad for p in model[0].parameters())
     assert all(p.requires_grad for p in model[1].parameters())
     assert all(p.dtype == torch.float64 for p in model.parameters())
@@ -197,8 +202,12 @@ def one_weight_in_two_layers():
     [
         (Network, [{'name': 'blok.conv1', 'to': 'keep'}], 'similar name: block.conv1, block.conv2'),
         (Network, [{'type': 'Conv3d', 'to': 'keep'}], 'of the classes Conv2d, ConvTranspose2d'),
-        (Network, [{'name': 'names', 'to': 'binary'}], 'a Embedding cannot be'),
-        (Network, [{'name': 'up', 'to': {}}], 'a ConvTranspose2d cannot be'),
+        (
+            Network,
+            [{'name': 'names', 'to': 'binary'}],
+            'names binary, .* a Embedding has no binary',
+        ),
+        (Network, [{'name': 'up', 'to': {}}], 'up binary, .* a ConvTranspose2d has no binary form'),
         (
             Network,
             [{'name': 'block.*', 'to': 'keep'}, {'name': 'block.conv1', 'to': 'binary'}],
@@ -208,12 +217,35 @@ def one_weight_in_two_layers():
         (Network, [{'nam': 'block.*', 'to': 'keep'}], "unknown 'nam'; did you mean 'name'"),
         (Network, [{'name': 'block.*'}], "to=None must be 'keep', 'binary' or a dict"),
         (Network, ['block.*'], 'must be a dict'),
+        (Network, {'name': 'block.*'}, 'must be a list'),
+        (Network, [{'min_channels': '256', 'to': 'keep'}], "min_channels='256' must be a whole"),
+        (
+            Network,
+            [{'kernel_size': 3.0, 'to': 'keep'}],
+            'kernel_size=3.0 must be a whole number or',
+        ),
+        (
+            Network,
+            [{'type': nn.Conv2d, 'to': 'keep'}],
+            "must be the name of a class such as 'Conv2d'",
+        ),
+        (Network, [{'grouped': 'no', 'to': 'keep'}], "grouped='no' must be True or False"),
+        (
+            Network,
+            [{'name': 'wide', 'to': {'type': 'Conv2d'}}],
+            r"rules\[0\]: to: type='Conv2d' must",
+        ),
         (Network, [{'name': 'wide', 'to': {'eta': 1}}], "wide: .* unexpected .* 'eta'"),
         (Network, [{'name': '*conv2', 'to': {'pad_value': 1}}], 'block.conv2: pad_value=1 and'),
         (
             shared_in_two_places,
             [{'name': 'one', 'to': 'keep'}],
             r'one and two are one layer.* rules\[0\] and default: 3x3',
+        ),
+        (
+            shared_in_two_places,
+            [{'name': 'one', 'to': {'compensator': None}}, {'name': 'two', 'to': 'binary'}],
+            r'one and two are one layer.* rules\[0\] and rules\[1\] judge',
         ),
         (one_weight_in_two_layers, None, 'one and two share one weight'),
     ],
@@ -224,6 +256,126 @@ def test_rules_of_no_use_are_refused_and_nothing_is_changed(make, rules, message
     with pytest.raises(UsageError, match=message):
         binarize(model, rules)
     assert {name: id(module) for name, module in model.named_modules()} == before
+
+
+@pytest.mark.parametrize(
+    'settings, message',
+    [
+        ({'binary': 'surge_mm.SurgeConv2d'}, 'binary=.* must be a dict'),
+        ({'binary': {'type': 'Conv2d'}}, "binary: type='Conv2d' must be 'surge_mm.SurgeConv2d'"),
+        ({'binary': {'weight': {'type': 'Sgin'}}}, "block.conv1: .*did you mean 'Sign'"),
+        ({'binary_act_cfg': {'type': 'Relu9'}}, "binary_act_cfg={'type': 'Relu9'} must be"),
+        ({'binary_act_cfg': 'LeakyReLU'}, "binary_act_cfg='LeakyReLU' must be"),
+        ({'binary_act_cfg': {'type': 'surge_mm.RPReLU'}}, 'needs no number of channels'),
+    ],
+)
+def test_settings_of_the_wrong_kind_are_refused_and_nothing_is_changed(settings, message):
+    model = Network()
+    before = {name: id(module) for name, module in model.named_modules()}
+    with pytest.raises(UsageError, match=message):
+        binarize(model, **settings)
+    assert {name: id(module) for name, module in model.named_modules()} == before
+
+
+def test_without_binary_layers_it_is_the_real_network_of_the_same_structure():
+    model = Network()
+    fates = binarize(model, binary=None)
+    assert not binary_names(model)
+    assert isinstance(model.block.relu, nn.LeakyReLU)
+    assert {fate.rule for fate in fates} == {'binary=None'}
+    with pytest.raises(UsageError, match="unknown 'nam'"):
+        binarize(Network(), [{'nam': 'x', 'to': 'keep'}], binary=None)
+
+
+def test_the_random_state_is_left_as_it_is():
+    draws = []
+    for make_binary in (False, True):
+        torch.manual_seed(0)
+        model = Network()
+        if make_binary:
+            binarize(model, binary={'weight': {'type': 'ReCU'}})
+        draws.append(torch.rand(3))
+    assert torch.equal(*draws)
+
+
+def test_learned_gains_are_drawn_by_the_weights_of_the_layer_itself():
+    gains = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        model = Network()
+        torch.rand(5)
+        binarize(model, binary={'weight': {'type': 'ReCU'}})
+        gains.append(model.wide.weight_gain)
+    assert torch.equal(gains[0], gains[1]) and not torch.equal(gains[0], gains[2])
+
+
+def test_layers_whose_holder_reads_their_weights_stay_real():
+    holders = nn.ModuleDict(
+        {
+            'swin': WindowMSAV2(embed_dims=256, window_size=(4, 4), num_heads=8),
+            'encoder': nn.TransformerEncoderLayer(256, 8, 512),
+            'attention': nn.MultiheadAttention(256, 8),
+            'repvgg': RepVGG('A0', out_indices=(0,)),
+            'free': nn.Linear(256, 256),
+        }
+    )
+    binarize(holders)
+    assert binary_names(holders) == {'free'}
+    with pytest.raises(UsageError, match='swin.qkv .* WindowMSAV2 computes with the weight itself'):
+        binarize(holders, [{'name': 'swin.qkv', 'to': 'binary'}])
+    with pytest.raises(UsageError, match='RepVGGBlock merges its weights'):
+        binarize(holders, [{'name': 'repvgg.stage_1.0.branch_3x3.conv', 'to': 'binary'}])
+
+
+def test_frozen_layers_stay_unless_a_rule_asks_for_them():
+    model = nn.Sequential(nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3))
+    model[0].requires_grad_(False)
+    binarize(model)
+    assert binary_names(model) == {'1'}
+    assert [fate.rule for fate in fates_of(model)] == ['default: frozen', 'default: 3x3']
+
+
+def test_the_classifier_of_a_model_without_a_head_stays():
+    model = torchvision.models.resnet18()
+    binarize(model)
+    assert len(binary_names(model)) == 16 and type(model.fc) is nn.Linear
+
+
+def test_activations_of_our_backbones_stay():
+    backbone = SurgeResNet(18, base_channels=8, act_cfg={'type': 'ReLU'})
+    model = nn.ModuleDict(
+        {'backbone': backbone, 'neck': nn.Sequential(nn.Conv2d(8, 8, 3), nn.ReLU())}
+    )
+    binarize(model)
+    assert isinstance(backbone.layer1[0].act1, nn.ReLU)
+    assert isinstance(model['neck'][1], nn.LeakyReLU)
+
+
+def test_new_activations_have_the_dtype_of_the_model():
+    model = nn.Sequential(nn.Conv2d(8, 8, 3), nn.ReLU()).double()
+    binarize(model, binary_act_cfg={'type': 'PReLU'})
+    model(torch.randn(1, 8, 5, 5, dtype=torch.float64)).sum().backward()
+
+
+def test_an_input_that_is_never_negative_is_named_once(capsys):
+    model = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 3))
+    binarize(model, [{'name': '1', 'to': {'activation': {'type': 'STESign'}}}])
+    logger = MMLogger.get_current_instance()
+    with patch.object(logger, 'log') as log:
+        for _ in range(2):
+            model(torch.rand(1, 8, 9, 9))
+    said = [call.args[1] for call in log.call_args_list]
+    assert len(said) == 1 and said[0].startswith('0: its input is never negative')
+
+
+def test_fates_of_a_part_are_those_of_the_model_too():
+    model = nn.ModuleDict({'backbone': nn.Sequential(nn.Conv2d(8, 8, 3)), 'fc': nn.Linear(8, 8)})
+    binarize(model['backbone'])
+    assert [(f.name, f.binary, f.rule) for f in fates_of(model)] == [
+        ('backbone.0', True, 'default: 3x3')
+    ]
+    to_float(model)
+    assert fates_of(model) == []
 
 
 FASTER = {

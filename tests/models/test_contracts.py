@@ -1,6 +1,7 @@
 """What the hosts promise of their models holds for ours and for binarised ones of theirs."""
 
 import copy
+import pickle
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from mmdet.apis import inference_detector, init_detector
 from mmdet.registry import MODELS as DETECTORS
 from mmdet.structures import DetDataSample
 from mmengine.config import Config, ConfigDict
+from mmengine.model import ExponentialMovingAverage
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner.checkpoint import save_checkpoint
 from mmpretrain.registry import MODELS as CLASSIFIERS
@@ -34,7 +36,7 @@ def host_resnet(**settings):
 
 def binarized_resnet(**settings):
     model = host_resnet(**{'stem_channels': 8, **settings})
-    binarize(model)
+    binarize(model, [{'kernel_size': 3, 'to': 'binary'}])  # frozen ones too
     return model
 
 
@@ -296,5 +298,14 @@ def test_a_binary_model_is_copied_and_moved_between_types_as_any_module():
     with torch.no_grad():
         for one, other in zip(model.eval().backbone(x), twin.eval().backbone(x), strict=True):
             assert torch.equal(one, other)
-    twin.half().float()
-    assert all(p.dtype == torch.float32 for p in twin.parameters())
+    again = pickle.loads(pickle.dumps(model))
+    average = ExponentialMovingAverage(model, momentum=0.5)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1)
+    average.update_parameters(model)  # the first update copies
+    average.update_parameters(twin)
+    for name, value in average.module.named_parameters():
+        other = dict(twin.named_parameters())[name]
+        assert torch.equal(dict(again.named_parameters())[name], other), name
+        torch.testing.assert_close(value, other + 0.5)
