@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import mmcv.cnn
@@ -18,11 +18,11 @@ BINARY_FORM: dict[type[nn.Module], type[SurgeConv2d] | type[SurgeLinear]] = {
 }
 """The classes that can become binary: these alone, for a subclass computes something else."""
 READ_THEIR_WEIGHTS = {
-    'TransformerEncoderLayer',
-    'TransformerDecoderLayer',
-    'WindowMSAV2',
-    'BEiTAttention',
-    'CrossMultiheadAttention',
+    'torch.nn.modules.transformer.TransformerEncoderLayer',
+    'torch.nn.modules.transformer.TransformerDecoderLayer',
+    'mmpretrain.models.utils.attention.WindowMSAV2',
+    'mmpretrain.models.utils.attention.BEiTAttention',
+    'mmpretrain.models.utils.attention.CrossMultiheadAttention',
 }
 """Classes of PyTorch and the hosts that compute with the weights of their linear layers, past the layers' forward."""
 
@@ -75,18 +75,28 @@ def find_candidates(model: nn.Module) -> list[tuple[Candidate, nn.Module, str]]:
         parts = name.split('.')
         above = [modules['.'.join(parts[:i])] for i in range(len(parts))]
         inside = frozenset(base.__name__ for holder in above for base in type(holder).__mro__)
-        one = Candidate(name, module, inside, hindrance_of(module, above, inside))
+        one = Candidate(name, module, inside, hindrance_of(module, above, parts))
         found.append((one, above[-1], parts[-1]))
     return found
 
 
-def hindrance_of(layer: nn.Module, above: Iterable[nn.Module], inside: frozenset[str]) -> str:
-    """Why a layer cannot be binary; empty where it can."""
+def hindrance_of(layer: nn.Module, above: Sequence[nn.Module], path: Sequence[str]) -> str:
+    """Why a layer cannot be binary; empty where it can.
+
+    Args:
+        layer (nn.Module): The layer.
+        above (Sequence[nn.Module]): The modules that hold it, from the model down.
+        path (Sequence[str]): The parts of its dotted name, one for each of ``above``.
+    """
     if type(layer) not in BINARY_FORM:
         return f'a {type(layer).__name__} has no binary form, as Conv2d and Linear have'
-    if reader := inside & READ_THEIR_WEIGHTS:
-        return f'{min(reader)} computes with the weight itself, past the layer'
-    merging = [type(holder).__name__ for holder in above if hasattr(holder, 'switch_to_deploy')]
-    if merging:
-        return f'{merging[-1]} merges its weights with others for deployment'
+    for holder, attribute, below in zip(above, path, [*path[1:], ''], strict=True):
+        kind = type(holder)
+        if f'{kind.__module__}.{kind.__qualname__}' in READ_THEIR_WEIGHTS:
+            return f'{kind.__name__} computes with the weight itself, past the layer'
+        if hasattr(holder, 'switch_to_deploy'):
+            return f'{kind.__name__} merges its weights with others for deployment'
+        extra = getattr(holder, 'relu_before_extra_convs', False) and attribute == 'fpn_convs'
+        if extra and int(below) > len(holder.lateral_convs):  # type: ignore[arg-type]
+            return f'{kind.__name__} puts a ReLU before it, so that its input is never negative'
     return ''
