@@ -323,7 +323,7 @@ def test_layers_whose_holder_reads_their_weights_stay_real():
     assert binary_names(holders) == {'free'}
     with pytest.raises(UsageError, match='swin.qkv .* WindowMSAV2 computes with the weight itself'):
         binarize(holders, [{'name': 'swin.qkv', 'to': 'binary'}])
-    with pytest.raises(UsageError, match='RepVGGBlock merges its weights'):
+    with pytest.raises(UsageError, match='RepVGG merges its weights'):
         binarize(holders, [{'name': 'repvgg.stage_1.0.branch_3x3.conv', 'to': 'binary'}])
 
 
