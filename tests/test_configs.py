@@ -21,7 +21,7 @@ AGS, SCHEDULE = 'surge_mm.AdaptiveGradientScalerHook', 'surge_mm.BinarizerSchedu
 # method: activation, weight, scale of the branch, hooks
 METHODS = {
     'surge': ('ApproxSign', 'ScaledSign', AdaptiveScale(0.1), [AGS]),
-    'surge-norm': ('ApproxSign', 'ScaledSign', AdaptiveScale(2.0, preserve_norm=True), [AGS]),
+    'surge-norm': ('ApproxSign', 'ScaledSign', AdaptiveScale(0.1, preserve_norm=True), [AGS]),
     'dpgc': ('ApproxSign', 'ScaledSign', FixedScale(0.1), []),
     'ste': ('ApproxSign', 'ScaledSign', None, []),
     'fp': None,
@@ -41,7 +41,6 @@ METHODS = {
 SWEEP = {  # of configs/cifar10_sweep
     'surge-eta0.03': ('ApproxSign', 'ScaledSign', AdaptiveScale(0.03), [AGS]),
     'surge-eta0.3': ('ApproxSign', 'ScaledSign', AdaptiveScale(0.3), [AGS]),
-    'surge-norm-eta0.1': ('ApproxSign', 'ScaledSign', AdaptiveScale(0.1, True), [AGS]),
     'surge-norm-eta0.5': ('ApproxSign', 'ScaledSign', AdaptiveScale(0.5, True), [AGS]),
     'surge-kaiming': ('ApproxSign', 'ScaledSign', AdaptiveScale(0.1), [AGS]),
     'surge-aux-lr0.1': ('ApproxSign', 'ScaledSign', AdaptiveScale(0.1), [AGS]),

@@ -9,6 +9,7 @@ from torch import nn
 
 from surge_mm import SurgeConv2d, SurgeLinear, SurgeResNet, binarize
 from surge_mm.analysis.operations import count_costs
+from surge_mm.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
 
@@ -81,6 +82,36 @@ def test_attention_is_counted_apart():
     costs = count_costs(Tokens(), 2, 4)
     assert costs.flops == 8 * 3 * 3
     assert costs.other == 2 * 8 * 8 * 3
+
+
+def test_multi_head_attention_is_one_layer_and_its_products_of_activations_are_apart():
+    class Encoder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed = nn.Conv2d(3, 16, 1)
+            self.attention = nn.MultiheadAttention(16, 4, batch_first=True)
+
+        def forward(self, x):
+            x = self.embed(x).flatten(2).transpose(1, 2)
+            return self.attention(x, x, x)[0]
+
+    model = Encoder()
+    costs = count_costs(model, 2, 4)
+    embed, attention = costs.layers
+    assert embed.flops == 8 * 16 * 3
+    assert attention.flops == 8 * 4 * 16 * 16  # query, key, value and output
+    assert attention.bits == 32 * (4 * 16 * 16 + 4 * 16)
+    assert costs.other == 2 * 8 * 8 * 16
+
+
+def test_training_modes_come_back_and_what_cannot_run_is_said():
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3))
+    model[1].eval()
+    count_costs(model, 9, 9)
+    assert [m.training for m in model.modules()] == [True, True, False, True]
+    with pytest.raises(UsageError, match='does not run on one image of 2 x 9 pixels'):
+        count_costs(model, 2, 9)
+    assert [m.training for m in model.modules()] == [True, True, False, True]
 
 
 def test_rules_of_the_layers_are_told():
