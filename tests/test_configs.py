@@ -59,6 +59,8 @@ BINARY_LAYERS = {
     'fcos-1bit': 29,
     'mask-rcnn-1bit': 27,
     'retinanet-1bit': 29,
+    'retinanet-1bit_r18-light': 23,
+    'retinanet-1bit-neck_r18-light': 19,
     'rtmdet-1bit': 29,
     'ssd300-1bit': 17,
     'deit-small-1bit': 48,
@@ -151,7 +153,8 @@ def check_method(path, cfg, model):
     assert binarizers == method[:2]
     assert hooks == method[3]
     network = path.stem.split('_')[0]
-    assert len(layers) == BINARY_LAYERS.get(network, 16)
+    known = [name for name in BINARY_LAYERS if path.stem.startswith(f'{name}_')]
+    assert len(layers) == (BINARY_LAYERS[max(known, key=len)] if known else 16)
     if '1bit' in network and path.parent.name in DETECTORS:
         assert any(isinstance(m, BinaryLayer) for m in model.neck.modules())
     for hook in cfg.get('custom_hooks') or []:
