@@ -17,8 +17,9 @@ ROOT = Path(__file__).parents[1]
 
 
 def tracked(*paths: str) -> list[str]:
+    """What git has or would take: a file that is new and not yet added is of the next wheel too."""
     listed = subprocess.run(
-        ['git', 'ls-files', '-z', '--', *paths],
+        ['git', 'ls-files', '-z', '--cached', '--others', '--exclude-standard', '--', *paths],
         cwd=ROOT,
         capture_output=True,
         text=True,
