@@ -159,7 +159,7 @@ def test_family_learns_digits_and_its_checkpoint_evaluates_alike(family, digits,
         assert 'coco/bbox_mAP' in again.val()
         predictions = []
         for model in (runner.model, again.model):
-            (batch,) = runner.val_dataloader
+            batch = next(iter(runner.val_dataloader))
             with torch.no_grad():
                 predictions.append([one.pred_instances for one in model.eval().val_step(batch)])
         for one, other in zip(*predictions, strict=True):
