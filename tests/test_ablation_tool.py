@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from surge_mm.launch import LaunchError
+from surge_mm.errors import LaunchError
 
 ROOT = Path(__file__).parents[1]
 SPEC = importlib.util.spec_from_file_location('ablation', ROOT / 'tools' / 'ablation.py')

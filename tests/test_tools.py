@@ -18,8 +18,9 @@ from mmengine.registry import DefaultScope
 
 from surge_mm.datasets.check import DatasetError
 from surge_mm.datasets.digits import make_digits
-from surge_mm.errors import UsageError
-from surge_mm.launch import LaunchError, choose_start, remember_settings
+from surge_mm.errors import LaunchError, UsageError
+from surge_mm.launch import remember_settings
+from surge_mm.start import choose_start
 
 ROOT = Path(__file__).parents[1]
 SURGE = ROOT / 'configs' / 'demo' / 'fcos_r18-light_10e_digits_surge.py'

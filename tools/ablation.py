@@ -18,7 +18,8 @@ from pathlib import Path
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from surge_mm.analysis.ablation import Run, as_json, markdown, plot, read_run, summarise
-from surge_mm.launch import LaunchError, remember_settings, run
+from surge_mm.errors import LaunchError
+from surge_mm.launch import remember_settings, run
 
 TRAIN = Path(__file__).resolve().parent / 'train.py'
 

@@ -19,7 +19,8 @@ from surge_mm.analysis.log import read_log
 from surge_mm.analysis.plots import Boxes, draw_detections, plot_training
 from surge_mm.analysis.size import size_in_bits
 from surge_mm.datasets.digits import make_digits
-from surge_mm.launch import LaunchError, remember_settings, run
+from surge_mm.errors import LaunchError
+from surge_mm.launch import remember_settings, run
 
 TOOLS = Path(__file__).resolve().parent
 CONFIG = TOOLS.parent / 'configs' / 'demo' / 'fcos_r18-light_10e_digits_surge.py'

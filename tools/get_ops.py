@@ -18,13 +18,8 @@ from rich.table import Table
 
 import surge_mm  # noqa: F401  prepares the stack before the hosts are imported
 from surge_mm.analysis.operations import Costs, count_costs
-from surge_mm.launch import (
-    LaunchError,
-    add_common_arguments,
-    build_model,
-    load_config,
-    run,
-)
+from surge_mm.errors import LaunchError
+from surge_mm.launch import add_common_arguments, build_model, load_config, run
 
 
 def main() -> None:

@@ -10,13 +10,12 @@ import surge_mm  # noqa: F401  prepares the stack before the hosts are imported
 from surge_mm.launch import (
     add_common_arguments,
     build_runner,
-    check_checkpoint,
     check_data,
-    check_fits,
     load_config,
     prepare_ranks,
     run,
 )
+from surge_mm.start import check_checkpoint, check_fits
 
 
 def main() -> None:

@@ -8,18 +8,16 @@ import argparse
 import torch
 
 import surge_mm  # noqa: F401  prepares the stack before the hosts are imported
+from surge_mm.errors import LaunchError
 from surge_mm.launch import (
-    LaunchError,
     add_common_arguments,
     build_runner,
-    check_checkpoint,
     check_data,
-    check_fits,
-    choose_start,
     load_config,
     prepare_ranks,
     run,
 )
+from surge_mm.start import check_checkpoint, check_fits, choose_start
 
 
 def main() -> None:
