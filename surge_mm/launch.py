@@ -1,6 +1,6 @@
 """What the tools share: reading a config, building what it says, and starting ranks.
 
-A refusal is a :class:`surge_mm.errors.LaunchError` with one sentence that names the argument, its value and the way out.
+A refusal is a :class:`surge_mm.errors.LaunchError`: one sentence that names the argument, its value and the way out.
 """
 
 from __future__ import annotations
