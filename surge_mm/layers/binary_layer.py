@@ -20,7 +20,7 @@ from surge_mm.ops import (
     FixedScale,
     WeightBinarizer,
 )
-from surge_mm.ops.dual_path import BilinearMap
+from surge_mm.ops.maps import BilinearMap
 
 B = TypeVar('B', bound='BinaryLayer')
 L = TypeVar('L', nn.Conv2d, nn.Linear)

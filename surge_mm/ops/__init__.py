@@ -2,16 +2,9 @@
 
 from .activations import EDE, ActivationBinarizer, ApproxSign, ReSTE, RSign, STESign, sign
 from .binarizer import Binarizer, Scheduled
-from .dual_path import (
-    STATISTICS,
-    AdaptiveScale,
-    Convolution,
-    DualPath,
-    DualPathSpec,
-    FixedScale,
-    LinearMap,
-    set_sync_group,
-)
+from .dual_path import DualPath, DualPathSpec
+from .maps import Convolution, LinearMap
+from .scale import STATISTICS, AdaptiveScale, FixedScale, set_sync_group
 from .weights import XNOR, AdaBin, Libra, ReAct, Real, ReCU, ScaledSign, Sign, WeightBinarizer
 
 __all__ = [

@@ -69,7 +69,7 @@ class ApproxSign(ActivationBinarizer):
     """
 
     def derivative(self, x: Tensor) -> Tensor:
-        return (2 - 2 * x.abs()).clamp_(min=0)
+        return x.abs().mul_(-2).add_(2).clamp_(min=0)
 
 
 class RSign(ApproxSign):

@@ -13,6 +13,7 @@ import math
 from abc import abstractmethod
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from .activations import check_ede, ede_derivative, ede_temperature, sign
@@ -64,7 +65,9 @@ def mean_per_filter(w: Tensor) -> Tensor:
 
 def magnitude(w: Tensor) -> Tensor:
     """``alpha = mean(|w|)`` per filter, of shape ``(C_out, 1, ...)``."""
-    return mean_per_filter(w.abs())
+    wide = torch.promote_types(w.dtype, torch.float32)
+    total = torch.linalg.vector_norm(w, 1, tuple(range(1, w.dim())), keepdim=True, dtype=wide)
+    return (total / w[0].numel()).to(w.dtype)
 
 
 class Real(WeightBinarizer):
@@ -99,7 +102,7 @@ class ScaledSign(WeightBinarizer):
     """
 
     def __call__(self, w: Tensor) -> Tensor:
-        return sign(w) * magnitude(w)
+        return torch.copysign(magnitude(w), w)
 
     def gradient(self, w: Tensor, grad_q: Tensor) -> Tensor:
         return grad_q

@@ -1,0 +1,96 @@
+"""What the layers compute and differentiate: convolution and linear map."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class BilinearMap(Protocol):
+    """What both layers compute: a map linear in its input and in its weight."""
+
+    def forward(self, x: Tensor, w: Tensor, bias: Tensor | None, pad_value: float) -> Tensor:
+        """``w * x + bias``."""
+
+    def backward(
+        self, g: Tensor, x: Tensor, w: Tensor, pad_value: float, mask: tuple[bool, bool]
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """The gradients of ``(w * x, g)`` for x and w, each where ``mask`` asks for it."""
+
+    def bias_gradient(self, g: Tensor) -> Tensor:
+        """The gradient of the bias."""
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """``(N, C_in, H, W) -> (N, C_out, H', W')`` with weights ``(C_out, C_in / groups, kH, kW)``.
+
+    ``padding`` counts rows and columns as :func:`torch.nn.functional.pad` does: (left, right, top, bottom).
+    """
+
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+
+    def _pads_itself(self, pad_value: float) -> bool:
+        left, right, top, bottom = self.padding
+        return pad_value == 0 and left == right and top == bottom
+
+    def _prepare(self, x: Tensor, pad_value: float) -> tuple[Tensor, list[int]]:
+        left, _, top, _ = self.padding
+        if self._pads_itself(pad_value):
+            return x, [top, left]
+        return F.pad(x, self.padding, value=pad_value), [0, 0]
+
+    def forward(self, x: Tensor, w: Tensor, bias: Tensor | None, pad_value: float) -> Tensor:
+        x, padding = self._prepare(x, pad_value)
+        return F.conv2d(x, w, bias, self.stride, padding, self.dilation, self.groups)
+
+    def backward(
+        self, g: Tensor, x: Tensor, w: Tensor, pad_value: float, mask: tuple[bool, bool]
+    ) -> tuple[Tensor | None, Tensor | None]:
+        height, width = x.shape[-2:]
+        left, _, top, _ = self.padding
+        x, padding = self._prepare(x, pad_value)
+        grad_x, grad_w, _ = torch.ops.aten.convolution_backward(
+            g,
+            x,
+            w,
+            None,
+            self.stride,
+            padding,
+            self.dilation,
+            False,
+            [0, 0],
+            self.groups,
+            [*mask, False],
+        )
+        if mask[0] and not self._pads_itself(pad_value):
+            grad_x = grad_x[..., top : top + height, left : left + width]
+        return grad_x, grad_w
+
+    def bias_gradient(self, g: Tensor) -> Tensor:
+        return g.sum(dim=(0, 2, 3))
+
+
+@dataclass(frozen=True)
+class LinearMap:
+    """``(..., C_in) -> (..., C_out)`` with weights ``(C_out, C_in)``; no border, so no use for ``pad_value``."""
+
+    def forward(self, x: Tensor, w: Tensor, bias: Tensor | None, pad_value: float) -> Tensor:
+        return F.linear(x, w, bias)
+
+    def backward(
+        self, g: Tensor, x: Tensor, w: Tensor, pad_value: float, mask: tuple[bool, bool]
+    ) -> tuple[Tensor | None, Tensor | None]:
+        grad_x = g @ w if mask[0] else None
+        grad_w = g.flatten(0, -2).t() @ x.flatten(0, -2) if mask[1] else None
+        return grad_x, grad_w
+
+    def bias_gradient(self, g: Tensor) -> Tensor:
+        return g.flatten(0, -2).sum(dim=0)
