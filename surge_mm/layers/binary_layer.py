@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
@@ -29,11 +30,19 @@ DEFAULT_WEIGHT = {'type': 'ScaledSign'}
 DEFAULT_COMPENSATOR = {'eta': 0.1}
 
 
-def parse_compensator(compensator: dict[str, Any]) -> tuple[FixedScale | AdaptiveScale, str]:
-    """Read ``compensator=dict(scale=...)`` or ``dict(eta=..., preserve_norm=False)``, both with ``init='copy'``.
+@dataclass(frozen=True)
+class Compensator:
+    """What a layer's ``compensator`` says: the policy for lambda, how W_a starts, and which samples the branch sees."""
 
-    Returns:
-        tuple: the scale policy, and how the auxiliary weights start.
+    scale: FixedScale | AdaptiveScale
+    init: str
+    sample_stride: int
+
+
+def parse_compensator(compensator: dict[str, Any]) -> Compensator:
+    """Read ``compensator=dict(scale=...)`` or ``dict(eta=..., preserve_norm=False)``.
+
+    Both take ``init='copy'`` and ``sample_stride=1``.
 
     Raises:
         ValueError: a key that does not exist, both or neither of ``scale`` and ``eta``, a value out of range.
@@ -43,10 +52,11 @@ def parse_compensator(compensator: dict[str, Any]) -> tuple[FixedScale | Adaptiv
         raise ValueError(
             f'{said} must be a dict such as dict(eta=0.1), or None for a plain binary layer'
         )
-    unknown = set(compensator) - {'scale', 'eta', 'preserve_norm', 'init'}
+    unknown = set(compensator) - {'scale', 'eta', 'preserve_norm', 'init', 'sample_stride'}
     if unknown:
         raise ValueError(
-            f'{said}: unknown {", ".join(sorted(map(repr, unknown)))}; it takes scale or eta, preserve_norm and init'
+            f'{said}: unknown {", ".join(sorted(map(repr, unknown)))}; it takes scale or eta, preserve_norm, init and '
+            'sample_stride'
         )
     if ('scale' in compensator) == ('eta' in compensator):
         raise ValueError(
@@ -57,13 +67,19 @@ def parse_compensator(compensator: dict[str, Any]) -> tuple[FixedScale | Adaptiv
         raise ValueError(
             f"{said}: init={init!r} must be 'copy' (of weight) or 'kaiming' (a draw of its own)"
         )
+    stride = compensator.get('sample_stride', 1)
+    if isinstance(stride, bool) or not isinstance(stride, int) or stride < 1:
+        raise ValueError(
+            f'{said}: sample_stride={stride!r} must be a whole number of at least 1: the branch sees every such sample'
+        )
     if 'scale' in compensator:
         if 'preserve_norm' in compensator:
             raise ValueError(
                 f'{said}: preserve_norm belongs to eta; drop it, or use eta instead of scale'
             )
-        return FixedScale(_not_negative('scale', compensator['scale'])), init
-    return adaptive_scale(compensator['eta'], compensator.get('preserve_norm', False)), init
+        return Compensator(FixedScale(_not_negative('scale', compensator['scale'])), init, stride)
+    scale = adaptive_scale(compensator['eta'], compensator.get('preserve_norm', False))
+    return Compensator(scale, init, stride)
 
 
 def adaptive_scale(eta: float, preserve_norm: bool = False, sync: bool = False) -> AdaptiveScale:
@@ -98,6 +114,7 @@ class BinaryLayer(nn.Module):
 
     Attributes:
         scale (FixedScale | AdaptiveScale | None): The policy for lambda.
+        sample_stride (int): The branch sees every such sample of the batch.
         ags_warmup (Tensor): A 0-dimensional factor of eta.
         ags_statistics (Tensor): What the last backward pass under AGS wrote, in the order of
             ``surge_mm.ops.STATISTICS``.
@@ -131,13 +148,19 @@ class BinaryLayer(nn.Module):
         self.observe = False
         self.warn_as = ''
         self.scale: FixedScale | AdaptiveScale | None = None
+        self.sample_stride = 1
         self._copy_pending = False
         self.register_parameter('aux_weight', None)
         if compensator is None:
             self.register_buffer('ags_warmup', None, persistent=False)
             self.register_buffer('ags_statistics', None, persistent=False)
             return
-        self.scale, self._aux_init = parse_compensator(compensator)
+        try:
+            parsed = parse_compensator(compensator)
+        except ValueError as error:
+            raise ValueError(f'{type(self).__name__}({super().extra_repr()}): {error}') from error
+        self.scale, self._aux_init = parsed.scale, parsed.init
+        self.sample_stride = parsed.sample_stride
         self.aux_weight = nn.Parameter(torch.zeros_like(self.weight))
         options: dict[str, Any] = {'device': self.weight.device, 'dtype': torch.float32}
         self.register_buffer('ags_warmup', torch.ones((), **options), persistent=False)
@@ -223,6 +246,7 @@ class BinaryLayer(nn.Module):
             pad_value,
             compute_dtype,
             self.observe,
+            self.sample_stride,
         )
         learned = (self.activation_shift, self.weight_gain)
         weights = (self.weight, self.bias, self.aux_weight)
@@ -280,6 +304,7 @@ class BinaryLayer(nn.Module):
             f'activation={self.activation}',
             f'weight={self.weight_binarizer}',
             f'scale={self.scale}',
+            f'sample_stride={self.sample_stride}',
         ]
         return ', '.join([super().extra_repr(), *parts])
 

@@ -1,3 +1,5 @@
+from unittest import mock
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,6 +11,7 @@ from mmengine.registry import DefaultScope
 from torch import nn
 
 from surge_mm.layers import SurgeConv2d
+from surge_mm.ops import blocks
 
 
 @st.composite
@@ -37,10 +40,12 @@ def geometries(draw):
     st.sampled_from([0, 1, -1]),
     st.sampled_from(['STESign', 'ApproxSign']),
     st.sampled_from(['Sign', 'ScaledSign']),
+    st.sampled_from([torch.contiguous_format, torch.channels_last]),
+    st.sampled_from([5, blocks.BLOCK]),
     st.integers(0, 2**31),
 )
 def test_gradients_match_autograd_of_the_formula(
-    geometry, lam, pad_value, activation, weight, seed
+    geometry, lam, pad_value, activation, weight, layout, block, seed
 ):
     arguments, (batch, size) = geometry
     torch.manual_seed(seed)
@@ -72,9 +77,10 @@ def test_gradients_match_autograd_of_the_formula(
     g = torch.randn_like(expected)
     expected.backward(g)
 
-    mine = x.clone().requires_grad_()
+    mine = x.clone(memory_format=layout).requires_grad_()
     out = conv(mine)
-    out.backward(g)
+    with mock.patch.object(blocks, 'BLOCK', block):
+        out.backward(g)
     close = {'rtol': 1e-10, 'atol': 1e-10}
     torch.testing.assert_close(out, expected, **close)
     for got, leaf in zip((mine, conv.weight, conv.aux_weight, conv.bias), leaves, strict=True):
@@ -203,6 +209,11 @@ def test_builds_by_name_in_both_hosts():
         ({'compensator': {'eta': 0.1, 'init': 'zeros'}}, "init='zeros'"),
         ({'compensator': {'scale': 0.1, 'preserve_norm': True}}, 'preserve_norm belongs to eta'),
         ({'compensator': {'eta': 0.1, 'preserve_norm': 'yes'}}, "preserve_norm='yes'"),
+        (
+            {'compensator': {'eta': 0.1, 'sample_stride': 0}},
+            r'SurgeConv2d\(3, 4, kernel_size=\(3, 3\).*sample_stride=0 must be a whole number of at least 1',
+        ),
+        ({'compensator': {'scale': 0.1, 'sample_stride': 1.5}}, 'sample_stride=1.5 must be'),
         ({'compensator': 0.1}, 'must be a dict'),
         ({'pad_value': 2}, 'pad_value=2 must be 0, 1 or -1'),
         ({'pad_value': True}, 'pad_value=True must be'),
