@@ -20,7 +20,7 @@ install_mmcv_ops()
 allow_mmengine_checkpoints()
 register_configs()
 
-from surge_mm.hooks import AdaptiveGradientScalerHook, BinarizerScheduleHook
+from surge_mm.hooks import AdaptiveGradientScalerHook, BinarizerScheduleHook, ChannelsLastHook
 from surge_mm.layers import RPReLU, SurgeConv2d, SurgeLinear
 from surge_mm.models import (
     BatchAugmentPreprocessor,
@@ -37,6 +37,7 @@ __all__ = [
     'BatchAugmentPreprocessor',
     'Binarized',
     'BinarizerScheduleHook',
+    'ChannelsLastHook',
     'RPReLU',
     'ReActNetA',
     'SurgeConv2d',
