@@ -52,6 +52,7 @@ def test_growth_is_measured_and_drawn(tmp_path):
         (['backbone', '--batch', '0'], '--batch 0 must be at least 1'),
         (['detector', '--pixels', '16'], '--pixels 16 must be at least 32'),
         (['detector', '--growth', 'a.png'], '--growth needs a layer or a backbone'),
+        (['layer', '--with-cp'], '--with-cp is for the backbone'),
         (['layer', '--json', '.'], "--json '.' must be a file"),
     ],
 )

@@ -42,6 +42,7 @@ SWEEP = {  # of configs/cifar10_sweep
     'surge-eta0.03': ('ApproxSign', 'ScaledSign', AdaptiveScale(0.03), [AGS]),
     'surge-eta0.3': ('ApproxSign', 'ScaledSign', AdaptiveScale(0.3), [AGS]),
     'surge-norm-eta0.5': ('ApproxSign', 'ScaledSign', AdaptiveScale(0.5, True), [AGS]),
+    'surge-lite': ('ApproxSign', 'ScaledSign', AdaptiveScale(0.1), [AGS]),
     'surge-kaiming': ('ApproxSign', 'ScaledSign', AdaptiveScale(0.1), [AGS]),
     'surge-aux-lr0.1': ('ApproxSign', 'ScaledSign', AdaptiveScale(0.1), [AGS]),
     'surge-aux-lr10': ('ApproxSign', 'ScaledSign', AdaptiveScale(0.1), [AGS]),

@@ -135,6 +135,7 @@ class Subject:
                     'depth': args.depth,
                     'base_channels': args.channels,
                     'conv_cfg': conv_cfg,
+                    'with_cp': args.with_cp,
                 }
             )
         else:
@@ -318,6 +319,11 @@ def main():
     parser.add_argument(
         '--channels-last', action='store_true', help='memory format of all variants'
     )
+    parser.add_argument(
+        '--with-cp',
+        action='store_true',
+        help="recompute the backbone's blocks in the backward pass",
+    )
     parser.add_argument('--compile', action='store_true', help='torch.compile each model')
     parser.add_argument(
         '--growth', metavar='PNG', help='measure how the costs grow instead, and draw it'
@@ -363,6 +369,8 @@ def check(args):
         raise LaunchError(f'--pixels {args.pixels} must be at least 32 for a {args.what}')
     if args.depth not in (18, 34, 50):
         raise LaunchError(f'--depth {args.depth} must be 18, 34 or 50')
+    if args.with_cp and args.what != 'backbone':
+        raise LaunchError('--with-cp is for the backbone')
     if args.growth and (args.what == 'detector' or args.batch < 8):
         raise LaunchError('--growth needs a layer or a backbone, and a --batch of at least 8')
     for option in ('growth', 'json'):

@@ -174,4 +174,4 @@ class AdaptiveGradientScalerHook(Hook):
 
 
 def _learns(layer: BinaryLayer) -> bool:
-    return layer.aux_weight is not None and layer.aux_weight.requires_grad
+    return (layer.weight if layer.aux_weight is None else layer.aux_weight).requires_grad

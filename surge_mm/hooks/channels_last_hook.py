@@ -18,4 +18,4 @@ class ChannelsLastHook(Hook):
     """
 
     def before_run(self, runner: Runner) -> None:
-        runner.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        runner.model.to(memory_format=torch.channels_last)

@@ -32,17 +32,18 @@ DEFAULT_COMPENSATOR = {'eta': 0.1}
 
 @dataclass(frozen=True)
 class Compensator:
-    """What a layer's ``compensator`` says: the policy for lambda, how W_a starts, and which samples the branch sees."""
+    """What a layer's ``compensator`` says: the policy for lambda, how W_a starts or that it is W_b, samples seen."""
 
     scale: FixedScale | AdaptiveScale
     init: str
+    tied: bool
     sample_stride: int
 
 
 def parse_compensator(compensator: dict[str, Any]) -> Compensator:
     """Read ``compensator=dict(scale=...)`` or ``dict(eta=..., preserve_norm=False)``.
 
-    Both take ``init='copy'`` and ``sample_stride=1``.
+    Both take ``init='copy'`` or ``tied=True``, and ``sample_stride=1``.
 
     Raises:
         ValueError: a key that does not exist, both or neither of ``scale`` and ``eta``, a value out of range.
@@ -52,11 +53,12 @@ def parse_compensator(compensator: dict[str, Any]) -> Compensator:
         raise ValueError(
             f'{said} must be a dict such as dict(eta=0.1), or None for a plain binary layer'
         )
-    unknown = set(compensator) - {'scale', 'eta', 'preserve_norm', 'init', 'sample_stride'}
+    known = {'scale', 'eta', 'preserve_norm', 'init', 'tied', 'sample_stride'}
+    unknown = set(compensator) - known
     if unknown:
         raise ValueError(
-            f'{said}: unknown {", ".join(sorted(map(repr, unknown)))}; it takes scale or eta, preserve_norm, init and '
-            'sample_stride'
+            f'{said}: unknown {", ".join(sorted(map(repr, unknown)))}; it takes scale or eta, preserve_norm, init or '
+            'tied, and sample_stride'
         )
     if ('scale' in compensator) == ('eta' in compensator):
         raise ValueError(
@@ -66,6 +68,13 @@ def parse_compensator(compensator: dict[str, Any]) -> Compensator:
     if init not in ('copy', 'kaiming'):
         raise ValueError(
             f"{said}: init={init!r} must be 'copy' (of weight) or 'kaiming' (a draw of its own)"
+        )
+    tied = compensator.get('tied', False)
+    if not isinstance(tied, bool):
+        raise ValueError(f'{said}: tied={tied!r} must be True or False')
+    if tied and 'init' in compensator:
+        raise ValueError(
+            f'{said}: a tied branch has no weights of its own that could start; drop init or tied'
         )
     stride = compensator.get('sample_stride', 1)
     if isinstance(stride, bool) or not isinstance(stride, int) or stride < 1:
@@ -77,9 +86,10 @@ def parse_compensator(compensator: dict[str, Any]) -> Compensator:
             raise ValueError(
                 f'{said}: preserve_norm belongs to eta; drop it, or use eta instead of scale'
             )
-        return Compensator(FixedScale(_not_negative('scale', compensator['scale'])), init, stride)
+        fixed = FixedScale(_not_negative('scale', compensator['scale']))
+        return Compensator(fixed, init, tied, stride)
     scale = adaptive_scale(compensator['eta'], compensator.get('preserve_norm', False))
-    return Compensator(scale, init, stride)
+    return Compensator(scale, init, tied, stride)
 
 
 def adaptive_scale(eta: float, preserve_norm: bool = False, sync: bool = False) -> AdaptiveScale:
@@ -114,6 +124,7 @@ class BinaryLayer(nn.Module):
 
     Attributes:
         scale (FixedScale | AdaptiveScale | None): The policy for lambda.
+        tied (bool): Whether W_a is W_b itself, which the branch then does not train.
         sample_stride (int): The branch sees every such sample of the batch.
         ags_warmup (Tensor): A 0-dimensional factor of eta.
         ags_statistics (Tensor): What the last backward pass under AGS wrote, in the order of
@@ -148,7 +159,7 @@ class BinaryLayer(nn.Module):
         self.observe = False
         self.warn_as = ''
         self.scale: FixedScale | AdaptiveScale | None = None
-        self.sample_stride = 1
+        self.tied, self.sample_stride = False, 1
         self._copy_pending = False
         self.register_parameter('aux_weight', None)
         if compensator is None:
@@ -160,14 +171,16 @@ class BinaryLayer(nn.Module):
         except ValueError as error:
             raise ValueError(f'{type(self).__name__}({super().extra_repr()}): {error}') from error
         self.scale, self._aux_init = parsed.scale, parsed.init
-        self.sample_stride = parsed.sample_stride
-        self.aux_weight = nn.Parameter(torch.zeros_like(self.weight))
+        self.tied, self.sample_stride = parsed.tied, parsed.sample_stride
+        if not self.tied:
+            self.aux_weight = nn.Parameter(torch.zeros_like(self.weight))
         options: dict[str, Any] = {'device': self.weight.device, 'dtype': torch.float32}
         self.register_buffer('ags_warmup', torch.ones((), **options), persistent=False)
         self.register_buffer(
             'ags_statistics', torch.zeros(len(STATISTICS), **options), persistent=False
         )
-        self._start_aux()
+        if self.aux_weight is not None:
+            self._start_aux()
 
     def _init_learned(self, shift_shape: tuple[int, ...]) -> None:
         """Make what the binarisers learn beside the weights."""
@@ -249,7 +262,8 @@ class BinaryLayer(nn.Module):
             self.sample_stride,
         )
         learned = (self.activation_shift, self.weight_gain)
-        weights = (self.weight, self.bias, self.aux_weight)
+        w_a = self.weight.detach() if self.tied else self.aux_weight
+        weights = (self.weight, self.bias, w_a)
         with torch.autocast(device_type, enabled=False):
             return DualPath.apply(x, *weights, *learned, self.ags_warmup, self.ags_statistics, spec)
 
@@ -304,13 +318,14 @@ class BinaryLayer(nn.Module):
             f'activation={self.activation}',
             f'weight={self.weight_binarizer}',
             f'scale={self.scale}',
+            f'tied={self.tied}',
             f'sample_stride={self.sample_stride}',
         ]
         return ', '.join([super().extra_repr(), *parts])
 
 
 def compensated_layers(model: nn.Module) -> Iterator[tuple[str, BinaryLayer]]:
-    """The layers of ``model`` that have auxiliary weights, with their dotted names, each once."""
+    """The layers of ``model`` that have a branch, with their dotted names, each once."""
     for name, module in model.named_modules():
-        if isinstance(module, BinaryLayer) and module.aux_weight is not None:
+        if isinstance(module, BinaryLayer) and module.scale is not None:
             yield name, module

@@ -65,6 +65,15 @@ def test_it_wins_over_the_layers_own_scale(tmp_path):
     assert run.model.head.scale == AdaptiveScale(0.25)
 
 
+def test_a_tied_branch_is_scaled_too(tmp_path):
+    hook = AdaptiveGradientScalerHook(eta=0.25)
+    run = runner(tmp_path, hook, Classifier({'scale': 0.7, 'tied': True}))
+    run.train()
+    assert run.model.head.scale == AdaptiveScale(0.25)
+    lam, norm_b, norm_a = run.model.head.ags_statistics[:3].tolist()
+    assert lam == pytest.approx(0.25 * norm_b / norm_a, rel=1e-5) and lam > 0
+
+
 def test_logs_lambda_cosine_and_clipped_share_at_the_loggers_interval(tmp_path):
     runner(tmp_path, AdaptiveGradientScalerHook(eta=0.25)).train()
     lines = scalars(tmp_path)

@@ -10,7 +10,7 @@ from mmcv.cnn import ConvModule, build_conv_layer
 from mmengine.registry import DefaultScope
 from torch import nn
 
-from surge_mm.layers import SurgeConv2d
+from surge_mm.layers import SurgeConv2d, compensated_layers
 from surge_mm.ops import blocks
 
 
@@ -86,6 +86,26 @@ def test_gradients_match_autograd_of_the_formula(
     for got, leaf in zip((mine, conv.weight, conv.aux_weight, conv.bias), leaves, strict=True):
         if leaf is not None:
             torch.testing.assert_close(got.grad, leaf.grad, **close)
+
+
+def test_a_tied_branch_has_the_gradient_of_the_latent_weights_and_no_weights_of_its_own():
+    torch.manual_seed(0)
+    options = {'padding': 1, 'stride': 2, 'dtype': torch.float64}
+    conv = SurgeConv2d(3, 4, 3, compensator={'scale': 0.3, 'tied': True}, **options)
+    x = torch.randn(5, 3, 9, 9, dtype=torch.float64)
+    leaves = [t.detach().clone().requires_grad_() for t in (x, conv.weight, conv.weight, conv.bias)]
+    expected = dual_path(
+        lambda x, w: F.conv2d(x, w, None, 2, 1), *leaves[:3], 0.3, 'ApproxSign', 'ScaledSign'
+    ) + leaves[3].view(-1, 1, 1)
+    g = torch.randn_like(expected)
+    expected.backward(g)
+    mine = x.clone().requires_grad_()
+    conv(mine).backward(g)
+    for got, leaf in zip((mine, conv.weight), leaves, strict=False):
+        torch.testing.assert_close(got.grad, leaf.grad, rtol=1e-10, atol=1e-10)
+    assert [name for name, _ in conv.named_parameters()] == ['weight', 'bias']
+    assert list(conv.state_dict()) == ['weight', 'bias']
+    assert [layer for _, layer in compensated_layers(nn.Sequential(conv))] == [conv]
 
 
 def twins(compensator, **kwargs):
@@ -214,6 +234,8 @@ def test_builds_by_name_in_both_hosts():
             r'SurgeConv2d\(3, 4, kernel_size=\(3, 3\).*sample_stride=0 must be a whole number of at least 1',
         ),
         ({'compensator': {'scale': 0.1, 'sample_stride': 1.5}}, 'sample_stride=1.5 must be'),
+        ({'compensator': {'eta': 0.1, 'tied': 1}}, 'tied=1 must be True or False'),
+        ({'compensator': {'eta': 0.1, 'tied': True, 'init': 'copy'}}, 'drop init or tied'),
         ({'compensator': 0.1}, 'must be a dict'),
         ({'pad_value': 2}, 'pad_value=2 must be 0, 1 or -1'),
         ({'pad_value': True}, 'pad_value=True must be'),
