@@ -11,7 +11,7 @@ The variants, of one structure:
   STE              compensator=None
   naive SURGE      usual STE, a second convolution and a detach, with a fixed scale
   SURGE            compensator=dict(eta=0.1)
-  SURGE lite       compensator=dict(eta=0.1, sample_stride=2)
+  SURGE lite       compensator=dict(eta=0.1, tied=True)
 A step is forward, backward and SGD with momentum on random data. One step of each variant in turn; medians.
 """
 
@@ -114,7 +114,7 @@ CONVOLUTIONS = {
     PLAIN: {'type': 'surge_mm.SurgeConv2d', 'compensator': None},
     NAIVE: {'type': 'surge_mm.NaiveSurgeConv2d'},
     SURGE: {'type': 'surge_mm.SurgeConv2d', 'compensator': {'eta': 0.1}},
-    LITE: {'type': 'surge_mm.SurgeConv2d', 'compensator': {'eta': 0.1, 'sample_stride': 2}},
+    LITE: {'type': 'surge_mm.SurgeConv2d', 'compensator': {'eta': 0.1, 'tied': True}},
 }
 
 

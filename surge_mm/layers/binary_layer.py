@@ -32,18 +32,17 @@ DEFAULT_COMPENSATOR = {'eta': 0.1}
 
 @dataclass(frozen=True)
 class Compensator:
-    """What a layer's ``compensator`` says: the policy for lambda, how W_a starts or that it is W_b, samples seen."""
+    """What a layer's ``compensator`` says: the policy for lambda, and how W_a starts or that it is W_b."""
 
     scale: FixedScale | AdaptiveScale
     init: str
     tied: bool
-    sample_stride: int
 
 
 def parse_compensator(compensator: dict[str, Any]) -> Compensator:
     """Read ``compensator=dict(scale=...)`` or ``dict(eta=..., preserve_norm=False)``.
 
-    Both take ``init='copy'`` or ``tied=True``, and ``sample_stride=1``.
+    Both take ``init='copy'`` or ``tied=True``.
 
     Raises:
         ValueError: a key that does not exist, both or neither of ``scale`` and ``eta``, a value out of range.
@@ -53,12 +52,12 @@ def parse_compensator(compensator: dict[str, Any]) -> Compensator:
         raise ValueError(
             f'{said} must be a dict such as dict(eta=0.1), or None for a plain binary layer'
         )
-    known = {'scale', 'eta', 'preserve_norm', 'init', 'tied', 'sample_stride'}
+    known = {'scale', 'eta', 'preserve_norm', 'init', 'tied'}
     unknown = set(compensator) - known
     if unknown:
         raise ValueError(
-            f'{said}: unknown {", ".join(sorted(map(repr, unknown)))}; it takes scale or eta, preserve_norm, init or '
-            'tied, and sample_stride'
+            f'{said}: unknown {", ".join(sorted(map(repr, unknown)))}; it takes scale or eta, init or tied, and '
+            'preserve_norm'
         )
     if ('scale' in compensator) == ('eta' in compensator):
         raise ValueError(
@@ -76,20 +75,15 @@ def parse_compensator(compensator: dict[str, Any]) -> Compensator:
         raise ValueError(
             f'{said}: a tied branch has no weights of its own that could start; drop init or tied'
         )
-    stride = compensator.get('sample_stride', 1)
-    if isinstance(stride, bool) or not isinstance(stride, int) or stride < 1:
-        raise ValueError(
-            f'{said}: sample_stride={stride!r} must be a whole number of at least 1: the branch sees every such sample'
-        )
     if 'scale' in compensator:
         if 'preserve_norm' in compensator:
             raise ValueError(
                 f'{said}: preserve_norm belongs to eta; drop it, or use eta instead of scale'
             )
         fixed = FixedScale(_not_negative('scale', compensator['scale']))
-        return Compensator(fixed, init, tied, stride)
+        return Compensator(fixed, init, tied)
     scale = adaptive_scale(compensator['eta'], compensator.get('preserve_norm', False))
-    return Compensator(scale, init, tied, stride)
+    return Compensator(scale, init, tied)
 
 
 def adaptive_scale(eta: float, preserve_norm: bool = False, sync: bool = False) -> AdaptiveScale:
@@ -125,7 +119,6 @@ class BinaryLayer(nn.Module):
     Attributes:
         scale (FixedScale | AdaptiveScale | None): The policy for lambda.
         tied (bool): Whether W_a is W_b itself, which the branch then does not train.
-        sample_stride (int): The branch sees every such sample of the batch.
         ags_warmup (Tensor): A 0-dimensional factor of eta.
         ags_statistics (Tensor): What the last backward pass under AGS wrote, in the order of
             ``surge_mm.ops.STATISTICS``.
@@ -159,7 +152,7 @@ class BinaryLayer(nn.Module):
         self.observe = False
         self.warn_as = ''
         self.scale: FixedScale | AdaptiveScale | None = None
-        self.tied, self.sample_stride = False, 1
+        self.tied = False
         self._copy_pending = False
         self.register_parameter('aux_weight', None)
         if compensator is None:
@@ -171,7 +164,7 @@ class BinaryLayer(nn.Module):
         except ValueError as error:
             raise ValueError(f'{type(self).__name__}({super().extra_repr()}): {error}') from error
         self.scale, self._aux_init = parsed.scale, parsed.init
-        self.tied, self.sample_stride = parsed.tied, parsed.sample_stride
+        self.tied = parsed.tied
         if not self.tied:
             self.aux_weight = nn.Parameter(torch.zeros_like(self.weight))
         options: dict[str, Any] = {'device': self.weight.device, 'dtype': torch.float32}
@@ -259,7 +252,6 @@ class BinaryLayer(nn.Module):
             pad_value,
             compute_dtype,
             self.observe,
-            self.sample_stride,
         )
         learned = (self.activation_shift, self.weight_gain)
         w_a = self.weight.detach() if self.tied else self.aux_weight
@@ -319,7 +311,6 @@ class BinaryLayer(nn.Module):
             f'weight={self.weight_binarizer}',
             f'scale={self.scale}',
             f'tied={self.tied}',
-            f'sample_stride={self.sample_stride}',
         ]
         return ', '.join([super().extra_repr(), *parts])
 

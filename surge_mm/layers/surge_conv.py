@@ -26,8 +26,8 @@ class SurgeConv2d(BinaryLayer, nn.Conv2d):
         weight (dict, optional): Q_W and its gradient. Defaults to ``dict(type='ScaledSign')``.
         compensator (dict, optional): ``dict(eta=...)`` for AGS (with ``preserve_norm=True`` for its norm-preserving
             form), ``dict(scale=...)`` for a fixed lambda, None for the plain binary layer (STE). Either may say
-            ``init='copy'`` or ``'kaiming'``: how ``aux_weight`` starts; and ``sample_stride=k``: the branch sees every
-            k-th sample of the batch, so that a step has 3 + 2 / k convolutions, not 5. Defaults to ``dict(eta=0.1)``.
+            ``init='copy'`` or ``'kaiming'``: how ``aux_weight`` starts; or ``tied=True``: W_a is W_b itself, without
+            an ``aux_weight``, and a step has 4 convolutions, not 5. Defaults to ``dict(eta=0.1)``.
         pad_value (int): What stands round the binary input: 0, 1 or -1. Defaults to 0. The branch's real input has
             zeros there in any case.
 

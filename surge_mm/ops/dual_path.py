@@ -16,7 +16,9 @@ With ``g = dL/d(output)``::
     dL/dW_b = the surrogate gradient, which the branch does not touch
     dL/dW_a = lam (x correlated with g)
 
-Sign, clip mask and binary weights are made again in the backward pass: of activations, only x is kept.
+Sign, clip mask and binary weights are made again in the backward pass: of activations, only x is kept. Of a step's five
+convolutions STE has three: the forward, and the gradients of x and W_b; the branch adds those of x and W_a. A tied
+branch (W_a = W_b, which dL/dW_a then leaves alone) adds one.
 
 **AGS.** The scale of each layer, from the norms over the whole mini-batch at the layer's input, in the same backward
 pass and without a host synchronisation::
@@ -26,10 +28,6 @@ pass and without a host synchronisation::
 A norm that is not finite makes lam 0: the branch's terms are then left out by selection (0 times infinity is NaN) and
 the event is counted; so it is where the gradient of W_a alone is not finite. A gradient g that is itself not finite
 stays visible in dL/dx and dL/dW_b.
-
-**A part of the batch.** With ``sample_stride = k`` the branch sees every k-th sample: ``g_a``, both norms and
-``dL/dW_a`` (times the samples of the batch over those seen) are those of samples 0, k, 2k, ...; the others have
-``dL/dx = g_b``. Two of the five convolutions of a step become 2 / k.
 """
 
 from __future__ import annotations
@@ -60,7 +58,6 @@ class DualPathSpec:
         pad_value: What stands round a binary input. (The branch's real input has zeros there.)
         compute_dtype: The dtype of the products under autocast, else None.
         observe: Whether this backward pass also writes ``cos`` and ``clipped``.
-        sample_stride: The branch sees every k-th sample of the first axis.
     """
 
     map: BilinearMap
@@ -70,7 +67,6 @@ class DualPathSpec:
     pad_value: float = 0.0
     compute_dtype: torch.dtype | None = None
     observe: bool = False
-    sample_stride: int = 1
 
 
 class DualPath(torch.autograd.Function):
@@ -138,9 +134,7 @@ class DualPath(torch.autograd.Function):
                 grad_b = spec.weight.gradient(w_b, grad_w if gain is None else grad_w * gain)
         grad_bias = spec.map.bias_gradient(g).to(ctx.bias_dtype) if need_bias else None
         grad_a = None
-        if (
-            not scale
-        ):  # "if scale" goes wrong under torch.compile 2.12, which takes eta for a symbol
+        if not scale:  # torch.compile 2.12 takes eta for a symbol, and "if scale" for false
             grad_a = torch.zeros_like(w_a) if need_a else None
         else:
             mask = (need_x or adaptive, need_a)
@@ -177,16 +171,10 @@ def _compensate(
     warmup: Tensor,
     statistics: Tensor,
 ) -> Tensor | None:
-    """Add ``lam g_a`` to ``g_b`` in place, for the samples that the branch sees; returns dL/dW_a."""
-    total, k = len(x), spec.sample_stride
-    if k > 1:
-        g, x, g_b = g[::k], x[::k], None if g_b is None else g_b[::k]
+    """Add ``lam g_a`` to ``g_b`` in place; returns dL/dW_a."""
     g_a, grad_a = spec.map.backward(g, x.to(g.dtype), w_a.to(g.dtype), 0.0, mask)
     g_a = None if g_a is None else g_a.to(x.dtype)
-    if grad_a is not None:
-        grad_a = grad_a.to(w_a.dtype)
-        if k > 1:
-            grad_a.mul_(total / max(len(x), 1))
+    grad_a = None if grad_a is None else grad_a.to(w_a.dtype)
     if isinstance(scale, FixedScale):
         return apply_fixed(scale, g_b, g_a, grad_a)
     assert g_a is not None

@@ -34,13 +34,13 @@ def tensors(seed=0, dtype=torch.float64, scale_a=1.0):
     return x, w_b, w_a, g
 
 
-def backward(scale, x, w_b, w_a, g, warmup=1.0, observe=False, x_needs_grad=True, sample_stride=1):
+def backward(scale, x, w_b, w_a, g, warmup=1.0, observe=False, x_needs_grad=True):
     """dL/dx, dL/dW_b, dL/dW_a and the statistics by name."""
     x = x.clone().requires_grad_(x_needs_grad)
     w_b = w_b.clone().requires_grad_()
     w_a = None if w_a is None else w_a.clone().requires_grad_()
     statistics = torch.zeros(len(STATISTICS), dtype=torch.float64)
-    spec = dataclasses.replace(SPEC, scale=scale, observe=observe, sample_stride=sample_stride)
+    spec = dataclasses.replace(SPEC, scale=scale, observe=observe)
     out = DualPath.apply(x, w_b, None, w_a, None, None, torch.tensor(warmup), statistics, spec)
     out.backward(g)
     grad_a = None if w_a is None else w_a.grad
@@ -73,23 +73,6 @@ def test_adaptive_scale_matches_the_formula(seed, eta, preserve_norm):
     assert statistics['lam'] == pytest.approx(lam.item())
     assert statistics['norm_b'] == pytest.approx(g_b.norm().item())
     assert statistics['norm_a'] == pytest.approx(g_a.norm().item())
-
-
-@given(
-    st.integers(0, 2**31),
-    st.integers(1, 12),
-    st.sampled_from([FixedScale(0.3), AdaptiveScale(0.3), AdaptiveScale(0.3, preserve_norm=True)]),
-)
-def test_with_a_sample_stride_the_branch_is_that_of_every_such_sample(seed, k, scale):
-    x, w_b, w_a, g = tensors(seed)
-    plain_x, plain_b, _, _ = backward(None, x, w_b, None, g)
-    part_x, _, part_a, _ = backward(scale, x[::k], w_b, w_a, g[::k])
-    grad_x, grad_b, grad_a, _ = backward(scale, x, w_b, w_a, g, sample_stride=k)
-    expected = plain_x.clone()
-    expected[::k] = part_x
-    torch.testing.assert_close(grad_x, expected, rtol=1e-10, atol=1e-10)
-    torch.testing.assert_close(grad_b, plain_b, rtol=0, atol=0)
-    torch.testing.assert_close(grad_a, part_a * len(x) / len(x[::k]), rtol=1e-10, atol=1e-10)
 
 
 @given(st.integers(0, 2**31), st.floats(0.01, 10))
