@@ -65,9 +65,7 @@ def mean_per_filter(w: Tensor) -> Tensor:
 
 def magnitude(w: Tensor) -> Tensor:
     """``alpha = mean(|w|)`` per filter, of shape ``(C_out, 1, ...)``."""
-    wide = torch.promote_types(w.dtype, torch.float32)
-    total = torch.linalg.vector_norm(w, 1, tuple(range(1, w.dim())), keepdim=True, dtype=wide)
-    return (total / w[0].numel()).to(w.dtype)
+    return mean_per_filter(w.abs())
 
 
 class Real(WeightBinarizer):
