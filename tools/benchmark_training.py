@@ -47,7 +47,7 @@ from surge_mm.analysis.training_cost import (
 from surge_mm.errors import LaunchError
 from surge_mm.launch import run
 from surge_mm.layers import BinaryLayer
-from surge_mm.ops import ApproxSign, ScaledSign, sign
+from surge_mm.ops import sign
 from surge_mm.registry import MODELS
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
@@ -72,7 +72,7 @@ class ActivationSign(torch.autograd.Function):
     @staticmethod
     def backward(ctx, g):
         (x,) = ctx.saved_tensors
-        return g * ApproxSign().derivative(x)
+        return g * (2 - 2 * x.abs()).clamp(min=0)
 
 
 class WeightSign(torch.autograd.Function):
@@ -80,7 +80,7 @@ class WeightSign(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, w):
-        return ScaledSign()(w)
+        return sign(w) * w.abs().mean(dim=(1, 2, 3), keepdim=True)
 
     @staticmethod
     def backward(ctx, g):
