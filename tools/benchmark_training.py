@@ -18,7 +18,7 @@ A step is forward, backward and SGD with momentum on random data. One step of ea
 import argparse
 import json
 import multiprocessing
-import resource
+import re
 from pathlib import Path
 from statistics import median
 
@@ -167,7 +167,9 @@ class Subject:
             labels = torch.randint(0, 80, (8,), device=args.device)
             shape = (args.pixels, args.pixels)
             sample = DetDataSample(gt_instances=InstanceData(bboxes=boxes, labels=labels))
-            sample.set_metainfo({'img_shape': shape, 'batch_input_shape': shape})
+            sample.set_metainfo(
+                {'img_shape': shape, 'batch_input_shape': shape, 'pad_shape': shape}
+            )
             samples.append(sample)
         return {'inputs': x, 'data_samples': samples, 'mode': 'loss'}
 
@@ -216,7 +218,9 @@ def _resident_memory(what, variant, args):
     subject = Subject(what, variant, args)
     for _ in range(2):
         subject.step()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    # not ru_maxrss, which a process inherits from the one that started it
+    (peak,) = re.findall(r'VmHWM:\s+(\d+) kB', Path('/proc/self/status').read_text())
+    return int(peak) * 1024 / 1e6
 
 
 def compare(args):
@@ -363,6 +367,10 @@ def check(args):
             raise LaunchError(f'--{name} {getattr(args, name)} must be at least 1')
     if args.warmup < 0:
         raise LaunchError(f'--warmup {args.warmup} must be at least 0')
+    if args.device == 'cpu' and not Path('/proc/self/status').is_file():
+        raise LaunchError(
+            'peak memory is read from /proc, which this system does not have: use Linux'
+        )
     if args.device == 'cuda' and not torch.cuda.is_available():
         raise LaunchError('--device cuda: PyTorch sees no GPU here; take --device cpu')
     if args.what != 'layer' and args.pixels < 32:
