@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator
 from torch import Tensor, nn
 
 from .plots import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, save
@@ -135,11 +136,17 @@ def plot_growth(growths: Sequence[Growth], out: str | os.PathLike) -> Path:
         )
         for row, (curves, factor, label) in enumerate(panels):
             ax = rows[row][column]
-            for (name, values), colour in zip(curves.items(), COLOURS, strict=False):
+            for i, (name, values) in enumerate(curves.items()):
                 said = f'{name}, exponent {exponent(growth.sizes, values):.2f}'
-                ax.plot(growth.sizes, [factor * v for v in values], 'o-', color=colour, label=said)
+                scaled = [factor * value for value in values]
+                # lines that lie upon each other stay visible: the later, the thinner
+                width = 1 + 1.5 * (len(curves) - 1 - i)
+                colour = COLOURS[i % len(COLOURS)]
+                ax.plot(growth.sizes, scaled, 'o-', color=colour, linewidth=width, label=said)
             ax.set(xscale='log', yscale='log', xlabel=growth.axis, ylabel=label)
             ax.set_xticks(growth.sizes, [f'{size:,}' for size in growth.sizes])
+            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:g}'))
             ax.minorticks_off()
             ax.grid(alpha=0.3)
             ax.legend(fontsize=8)
