@@ -18,7 +18,7 @@ from torch import Tensor
 
 from surge_mm.errors import UsageError
 from surge_mm.layers import BinaryLayer, compensated_layers
-from surge_mm.layers.binary_layer import adaptive_scale
+from surge_mm.layers.compensator import adaptive_scale
 from surge_mm.ops import STATISTICS, set_sync_group
 from surge_mm.registry import HOOKS
 
