@@ -1,5 +1,6 @@
-# make demo   trains and evaluates a binary detector on real digits and draws the results
-# make test   checks style and types and runs the tests
+# make demo    trains and evaluates a binary detector on real digits and draws the results
+# make test    checks style and types and runs the tests
+# make stress  kills, starves and misleads runs for about half an hour and writes docs/reliability.md
 #
 # Each makes the environment .venv first, when it is missing or the requirements have changed.
 # PYTHON=/path/to/python picks the Python (3.10, 3.11 or 3.12) that a new .venv is made with.
@@ -11,7 +12,7 @@ INSTALLED := $(VENV)/.installed
 UNFINISHED := $(VENV)/.unfinished
 PYTHONS := $(or $(PYTHON),python3.12 python3.11 python3.10 python3)
 
-.PHONY: demo test lint format clean
+.PHONY: demo test stress lint format clean
 
 demo: $(INSTALLED)
 	$(BIN)/python tools/demo.py
@@ -19,6 +20,9 @@ demo: $(INSTALLED)
 # Two workers of one thread each are the fastest on two cores.
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+stress: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/stress --report docs/reliability.md
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

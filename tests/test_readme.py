@@ -38,7 +38,7 @@ def test_files_and_targets_that_the_readme_names_exist():
     assert not [name for name in named if not (ROOT / name).exists()]
     targets = re.findall(r'^    make (\w+)', TEXT, re.MULTILINE)
     makefile = (ROOT / 'Makefile').read_text()
-    assert targets == ['demo', 'test']
+    assert targets == ['demo', 'test', 'stress']
     assert all(re.search(rf'^{target}:', makefile, re.MULTILINE) for target in targets)
 
 

@@ -1,0 +1,95 @@
+"""The long cases of ``make stress``, and the report that they write.
+
+A module here is a section of the report: its docstring is the text (the first line the heading), and each row of its
+table is what a test gave to ``record``. The report is written if every test has passed, and only then.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import platform
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+import torch
+
+import surge_mm
+
+COLUMN = 'reliability'
+HEAD = """# What was tried to break it
+
+Written by `make stress` when all of it passes; nothing in this file is typed by hand. `make test` holds quick cases of
+the same kinds. This run: {machine}; Python {python}, PyTorch {torch}, surge_mm {surge_mm}; {minutes:.0f} minutes.
+"""
+
+
+def pytest_addoption(parser):
+    parser.addoption('--report', metavar='FILE', help='write what was tried there')
+
+
+@pytest.fixture
+def record(record_property):
+    """``record(what, tried, outcome)``: a row of the report, with the number of cases."""
+
+    def add(what: str, tried: int, outcome: str) -> None:
+        record_property(COLUMN, (what, tried, outcome))
+
+    return add
+
+
+def pytest_configure(config):
+    if config.getoption('--report') and not hasattr(config, 'workerinput'):
+        config.pluginmanager.register(Report(Path(config.getoption('--report'))))
+
+
+class Report:
+    """Collects the rows, from workers too, and writes them."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.rows: dict[str, list[tuple[str, int, str]]] = defaultdict(list)
+        self.begun = time.monotonic()
+
+    def pytest_runtest_logreport(self, report):
+        if report.when == 'call':
+            rows = [value for name, value in report.user_properties if name == COLUMN]
+            self.rows[report.nodeid.partition('::')[0]] += rows
+
+    def pytest_terminal_summary(self, terminalreporter, exitstatus):
+        if exitstatus != 0:
+            terminalreporter.write_line(f'{self.out} was not written: not everything passed')
+            return
+        self.out.write_text(self.text())
+        terminalreporter.write_line(f'wrote {self.out}')
+
+    def text(self) -> str:
+        parts = [
+            HEAD.format(
+                machine=machine(),
+                python=platform.python_version(),
+                torch=torch.__version__,
+                surge_mm=surge_mm.__version__,
+                minutes=(time.monotonic() - self.begun) / 60,
+            )
+        ]
+        for file, rows in sorted(self.rows.items()):
+            docstring = ast.get_docstring(ast.parse(Path(file).read_text())) or file
+            heading, _, text = docstring.partition('\n')
+            parts.append(f'## {heading.rstrip(".")}\n\n{text.strip()}\n')
+            table = ['| what | cases | outcome |', '| --- | --- | --- |']
+            table += [f'| {what} | {tried:,} | {outcome} |' for what, tried, outcome in rows]
+            parts.append('\n'.join(table) + '\n')
+        return '\n'.join(parts)
+
+
+def machine() -> str:
+    """The processor and the number of cores that this process may use."""
+    names = [
+        line.partition(':')[2].strip()
+        for line in Path('/proc/cpuinfo').read_text().splitlines()
+        if line.startswith('model name')
+    ]
+    return f'{len(os.sched_getaffinity(0))} cores of {names[0] if names else platform.machine()}'
