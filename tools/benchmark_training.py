@@ -96,15 +96,20 @@ def compare(setting, args):
             'seconds': median(times[name]),
             'time': ratio(times, name, USUAL),
             'saved_binary_MB': saved[name].binary / 1e6,
-            'saved_binary': saved[name].binary / saved[USUAL].binary,
+            'saved_binary': share(saved[name].binary, saved[USUAL].binary),
             'saved_whole_MB': saved[name].whole / 1e6,
-            'saved_whole': saved[name].whole / saved[USUAL].whole,
+            'saved_whole': share(saved[name].whole, saved[USUAL].whole),
             'peak_MB': peaks[name],
             'peak': peaks[name] / peaks[USUAL],
             'all_seconds': times[name],
         }
         for name in CONVOLUTIONS
     ]
+
+
+def share(part, whole):
+    """None where nothing is kept, as by the layers within blocks that are computed again (--with-cp)."""
+    return part / whole if whole else None
 
 
 def timed(subjects, args):
@@ -147,11 +152,15 @@ def show(rows, title):
             row['variant'],
             f'{1e3 * row["seconds"]:,.1f}',
             f'{row["time"]:.2f}',
-            f'{row["saved_binary_MB"]:,.1f} MB, {row["saved_binary"]:.2f}',
-            f'{row["saved_whole_MB"]:,.1f} MB, {row["saved_whole"]:.2f}',
+            amount(row['saved_binary_MB'], row['saved_binary']),
+            amount(row['saved_whole_MB'], row['saved_whole']),
             f'{row["peak_MB"]:,.0f} MB, {row["peak"]:.2f}',
         )
     Console(width=120).print(table)
+
+
+def amount(megabytes, ratio):
+    return f'{megabytes:,.1f} MB' + (f', {ratio:.2f}' if ratio is not None else '')
 
 
 DEFAULTS = {

@@ -14,7 +14,7 @@ from mmcv.cnn import build_conv_layer
 from mmdet.structures import DetDataSample
 from mmengine.hub import get_config
 from mmengine.registry import MODELS as ROOT_MODELS
-from mmengine.registry import init_default_scope
+from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
@@ -166,7 +166,7 @@ def _build(conv_cfg: dict[str, Any] | None, setting: Setting) -> nn.Module:
     if setting.what == 'backbone':
         return MODELS.build(
             {
-                'type': 'SurgeResNet',
+                'type': 'surge_mm.SurgeResNet',
                 'depth': setting.depth,
                 'base_channels': setting.channels,
                 'conv_cfg': conv_cfg,
@@ -175,8 +175,8 @@ def _build(conv_cfg: dict[str, Any] | None, setting: Setting) -> nn.Module:
         )
     cfg = get_config('surge_mm::_base_/models/faster-rcnn_surge-r18_fpn.py')
     cfg.model.backbone.update(init_cfg=None, conv_cfg=conv_cfg)
-    init_default_scope('mmdet')
-    return ROOT_MODELS.build(cfg.model)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        return ROOT_MODELS.build(cfg.model)
 
 
 def _inputs(setting: Setting) -> Tensor:

@@ -29,9 +29,8 @@ def test_a_detector_trains_and_its_backbone_keeps_signs_in_the_usual_form_alone(
     assert saved[LITE].whole < saved[USUAL].whole
 
 
-@pytest.mark.parametrize('what', ['layer', 'backbone'])
-def test_binary_variants_have_one_loss_and_the_real_one_another(what):
-    setting = Setting(what, batch=2, pixels=32, channels=8)
+def test_binary_variants_have_one_loss_and_the_real_one_another():
+    setting = Setting('layer', batch=2, pixels=32, channels=8)
     loss = {name: Subject(name, setting).loss().item() for name in CONVOLUTIONS}
     for name in (PLAIN, NAIVE, SURGE, LITE):
         assert loss[name] == pytest.approx(loss[USUAL], rel=1e-4)
@@ -47,3 +46,11 @@ def test_the_usual_form_has_the_gradients_of_ours_without_a_branch():
         gradients.append((subject.model.weight.grad, subject._inputs.grad))
     for usual, ours in zip(*gradients, strict=True):
         torch.testing.assert_close(usual, ours)
+
+
+def test_blocks_that_are_computed_again_keep_nothing_in_their_layers():
+    setting = Setting('backbone', batch=2, pixels=32, channels=8, with_cp=True)
+    subject = Subject(SURGE, setting)
+    saved = saved_bytes(subject.model, subject.loss, subject.names)
+    assert saved.binary == 0
+    assert 0 < saved.whole < 4e6
