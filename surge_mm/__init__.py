@@ -13,14 +13,23 @@ from surge_mm.version import __version__
 
 check_stack()
 
+from surge_mm.atomic_files import install_atomic_writes
 from surge_mm.compat import allow_mmengine_checkpoints, install_mmcv_ops
 from surge_mm.hub import register_configs
 
 install_mmcv_ops()
 allow_mmengine_checkpoints()
+install_atomic_writes()
 register_configs()
 
-from surge_mm.hooks import AdaptiveGradientScalerHook, BinarizerScheduleHook, ChannelsLastHook
+from surge_mm.hooks import (
+    AdaptiveGradientScalerHook,
+    BinarizerScheduleHook,
+    ChannelsLastHook,
+    ExactResumeHook,
+    NonFiniteGuardHook,
+    SafeCheckpointHook,
+)
 from surge_mm.layers import RPReLU, SurgeConv2d, SurgeLinear
 from surge_mm.models import (
     BatchAugmentPreprocessor,
@@ -38,8 +47,11 @@ __all__ = [
     'Binarized',
     'BinarizerScheduleHook',
     'ChannelsLastHook',
+    'ExactResumeHook',
+    'NonFiniteGuardHook',
     'RPReLU',
     'ReActNetA',
+    'SafeCheckpointHook',
     'SurgeConv2d',
     'SurgeLinear',
     'SurgeResNet',

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import re
+import zipfile
 from pathlib import Path
 
 from mmengine.config import Config
@@ -23,7 +25,7 @@ def check_new_work_dir(cfg: Config) -> None:
     if found:
         raise LaunchError(
             f'work dir {cfg.work_dir!r} holds a run already ({found[-1].name}), which would be overwritten: add '
-            '--resume to go on with it (--resume CHECKPOINT where it has no last_checkpoint), or name another folder '
+            '--resume to go on with it (--resume CHECKPOINT for another than the last one), or name another folder '
             'with --work-dir'
         )
 
@@ -45,18 +47,69 @@ def choose_start(cfg: Config, resume: str | None) -> None:
         return
     folder = Path(cfg.work_dir)
     if resume == 'auto':
-        pointer = folder / 'last_checkpoint'
-        if not pointer.is_file():
+        newest = newest_checkpoint(folder)
+        if newest is None:
             check_new_work_dir(cfg)
             return
-        named = Path(pointer.read_text().strip())
-        resume = str(
-            named if named.is_file() else folder / named.name
-        )  # the folder may have been moved
+        resume = str(newest)
     elif Path(resume).resolve().parent != folder.resolve():
         check_new_work_dir(cfg)
     check_checkpoint(resume, '--resume')
     cfg.load_from, cfg.resume = resume, True
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The last whole checkpoint of the run in ``folder``; prints which damaged ones it passes over.
+
+    It is the one that ``last_checkpoint`` notes (by its name alone, for folders are moved), unless a later
+    ``epoch_N.pth`` or ``iter_N.pth`` was written after the note: the run was killed between.
+
+    Raises:
+        LaunchError: all are damaged; or they are of epochs and of iterations, without a note which the run made.
+    """
+    note = folder / 'last_checkpoint'
+    noted = folder / Path(note.read_text().strip()).name if note.is_file() else folder
+    kind, last = _kind_and_number(noted)
+    numbered = [(*_kind_and_number(file), file) for file in folder.glob('*.pth')]
+    kinds = {kind} if kind else {other for other, _, _ in numbered if other}
+    if len(kinds) > 1:
+        raise LaunchError(
+            f'{str(folder)!r} has checkpoints of epochs and of iterations, and no last_checkpoint that says which '
+            'the run made: name one, --resume CHECKPOINT'
+        )
+
+    def order(number: int, file: Path) -> tuple[bool, bool, int]:
+        after_note = kind and number > last and file.stat().st_mtime_ns > note.stat().st_mtime_ns
+        return bool(after_note), not kind or number <= last, number
+
+    own = [(number, file) for kind, number, file in numbered if kind in kinds]
+    files = [file for _, file in sorted(own, key=lambda one: order(*one), reverse=True)]
+    if noted.is_file() and noted not in files:  # filename_tmpl may be the user's own
+        files.insert(0, noted)
+    for file in files:
+        if is_whole(file):
+            return file
+        print(f'{str(file)!r} is damaged and passed over', flush=True)
+    if files:
+        raise LaunchError(
+            f'{str(folder)!r}: all checkpoints are damaged ({", ".join(file.name for file in files)}): begin anew in '
+            'another folder, --work-dir'
+        )
+    return None
+
+
+def _kind_and_number(checkpoint: Path) -> tuple[str, int]:
+    match = re.fullmatch(r'(epoch|iter)_(\d+)\.pth', checkpoint.name)
+    return (match[1], int(match[2])) if match else ('', 0)
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether all bytes of a checkpoint, a zip archive, are those that were written."""
+    try:
+        with zipfile.ZipFile(checkpoint) as archive:
+            return archive.testzip() is None
+    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError):
+        return False
 
 
 def check_checkpoint(path: str | None, argument: str) -> None:

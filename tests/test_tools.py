@@ -20,7 +20,6 @@ from surge_mm.datasets.check import DatasetError
 from surge_mm.datasets.digits import make_digits
 from surge_mm.errors import LaunchError, UsageError
 from surge_mm.launch import remember_settings
-from surge_mm.start import choose_start
 
 ROOT = Path(__file__).parents[1]
 SURGE = ROOT / 'configs' / 'demo' / 'fcos_r18-light_10e_digits_surge.py'
@@ -268,33 +267,6 @@ def test_training_from_a_checkpoint_of_which_nothing_fits_is_refused(folder, mon
     with pytest.raises(LaunchError, match='does not fit the model of the config in '):
         resume = ['--work-dir', tmp_path, '--resume', tmp_path / 'epoch_1.pth']
         main_of('train', monkeypatch, folder, 'mine.py', *resume, *wider)
-
-
-def start(folder, resume, load_from=None):
-    cfg = Config({'work_dir': str(folder / 'run'), 'load_from': load_from})
-    choose_start(cfg, resume)
-    return cfg.load_from, cfg.resume
-
-
-def test_resume_goes_on_with_the_run_of_the_work_dir_alone(tmp_path):
-    run_dir = tmp_path / 'run'
-    run_dir.mkdir()
-    (tmp_path / 'other.pth').touch()
-    # nothing there yet: a new run, from load_from if the config has one
-    assert start(tmp_path, 'auto', 'weights.pth') == ('weights.pth', False)
-    (run_dir / 'epoch_1.pth').touch()
-    for resume in (None, 'auto', str(tmp_path / 'other.pth')):  # each would overwrite epoch_1.pth
-        with pytest.raises(LaunchError, match='holds a run already'):
-            start(tmp_path, resume)
-    mine = str(run_dir / 'epoch_1.pth')
-    assert start(tmp_path, mine) == (mine, True)
-    # the run's own checkpoint counts, not the one that it began with; the folder may have been moved
-    for named in (mine, '/elsewhere/epoch_1.pth'):
-        (run_dir / 'last_checkpoint').write_text(named)
-        assert start(tmp_path, 'auto', 'weights.pth') == (mine, True)
-    (run_dir / 'last_checkpoint').write_text('epoch_7.pth')
-    with pytest.raises(LaunchError, match='epoch_7.pth'):
-        start(tmp_path, 'auto')
 
 
 def test_settings_of_a_folder_cannot_change_under_it(tmp_path):

@@ -1,3 +1,8 @@
 _base_ = 'mmdet::_base_/default_runtime.py'
 
 custom_imports = dict(imports=['surge_mm'], allow_failed_imports=False)
+default_hooks = dict(
+    checkpoint=dict(type='surge_mm.SafeCheckpointHook'),
+    exact_resume=dict(type='surge_mm.ExactResumeHook'),
+    guard=dict(type='surge_mm.NonFiniteGuardHook'),
+)

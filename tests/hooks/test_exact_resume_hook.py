@@ -1,0 +1,92 @@
+"""Runs that are stopped and resumed end with the bits of runs that were not."""
+
+import pytest
+import torch
+from mmengine.hooks import Hook
+from tiny_run import BATCHES, differences, state, tiny_runner
+
+from surge_mm.hooks.exact_resume_hook import reseed
+
+
+class Stop(Hook):
+    """Ends a run behind iteration ``at``, as Ctrl-C would."""
+
+    priority = 'LOWEST'
+
+    def __init__(self, at):
+        self.at = at
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter + 1 == self.at:
+            raise KeyboardInterrupt
+
+
+def whole_and_resumed(tmp_path, stops, **kwargs):
+    """The final states of a run and of one that is stopped at each of ``stops``."""
+    tiny_runner(tmp_path / 'whole', **kwargs).train()
+    for at in stops:
+        with pytest.raises(KeyboardInterrupt):
+            tiny_runner(tmp_path / 'resumed', **kwargs, hooks=[Stop(at)]).train()
+    tiny_runner(tmp_path / 'resumed', **kwargs).train()
+    last = sorted((tmp_path / 'whole').glob('*.pth'), key=lambda file: file.stat().st_mtime)[-1]
+    return state(last), state(tmp_path / 'resumed' / last.name)
+
+
+@pytest.mark.parametrize('loop', ['epoch', 'iter'])
+@pytest.mark.parametrize('accumulate', [1, 4])
+def test_a_resumed_run_ends_with_the_same_bits(loop, accumulate, tmp_path):
+    # 4 does not divide the 6 iterations between checkpoints: gradients are under way in them
+    whole, resumed = whole_and_resumed(
+        tmp_path, [BATCHES * 2 + 1], loop=loop, accumulate=accumulate, ema=True, validate=True
+    )
+    assert not differences(whole, resumed)
+    assert whole['optimizer']['state'] and 'ema_state_dict' in whole
+
+
+@pytest.mark.parametrize(
+    ('activation', 'weight'),
+    [('EDE', 'ReCU'), ('EDE', 'Libra'), ('EDE', 'AdaBin'), ('ReSTE', 'Libra'), ('RSign', 'ReCU')],
+)
+def test_each_scheduled_binariser_goes_on_where_it_was(activation, weight, tmp_path):
+    whole, resumed = whole_and_resumed(
+        tmp_path, [BATCHES + 3], activation=activation, weight=weight, length=3
+    )
+    assert not differences(whole, resumed)
+
+
+@pytest.mark.parametrize('interval', [4, 6])
+def test_a_checkpoint_within_an_epoch_goes_on_there(interval, tmp_path):
+    checkpoint = {'interval': interval, 'by_epoch': False}
+    stops = [9, 13, 21]
+    whole, resumed = whole_and_resumed(tmp_path, stops, checkpoint=checkpoint)
+    assert not differences(whole, resumed)
+
+
+def test_without_the_hook_a_resumed_run_differs(tmp_path):
+    whole, resumed = whole_and_resumed(tmp_path, [BATCHES * 2 + 1], exact=False)
+    assert differences(whole, resumed)
+
+
+def test_with_another_number_of_batches_an_epoch_begins_anew(tmp_path):
+    checkpoint = {'interval': 4, 'by_epoch': False}
+    with pytest.raises(KeyboardInterrupt):
+        tiny_runner(tmp_path, checkpoint=checkpoint, hooks=[Stop(4)]).train()
+    file = tmp_path / 'iter_4.pth'
+    saved = torch.load(file, weights_only=True)
+    assert saved['meta']['batches_an_epoch'] == BATCHES
+    saved['meta']['batches_an_epoch'] = 2 * BATCHES  # as if it were of half as many ranks
+    torch.save(saved, file)
+    runner = tiny_runner(tmp_path, checkpoint=checkpoint, length=1)
+    runner.train()
+    assert runner.iter == 4 + BATCHES
+
+
+def test_seeds_differ_by_each_part_of_the_key():
+    drawn = []
+    for key in [(1, 0, 0, 5), (1, 0, 1, 5), (1, 1, 0, 5), (2, 0, 0, 5), (1, 0, 0, 6)]:
+        reseed(*key)
+        first = torch.rand(3)
+        reseed(*key)
+        assert torch.equal(first, torch.rand(3))
+        drawn.append(tuple(first.tolist()))
+    assert len(set(drawn)) == len(drawn)

@@ -1,0 +1,120 @@
+"""Faults cost a step, not the run, and the log says where they began."""
+
+import pytest
+import torch
+from faults import BAD, KINDS, Fault, Inject, not_finite
+from mmengine.logging import MessageHub
+from tiny_run import tiny_runner
+
+from surge_mm import NonFiniteGuardHook
+from surge_mm.errors import UsageError
+
+
+def train(tmp_path, fault, monkeypatch=None, **kwargs):
+    """The runner and what the guard has printed."""
+    said = []
+    if monkeypatch:
+        monkeypatch.setattr(
+            'surge_mm.hooks.non_finite_guard_hook.print_log', lambda text, *_: said.append(text)
+        )
+    inject = Inject(fault)
+    runner = tiny_runner(tmp_path, length=2, hooks=[inject], **kwargs)
+    runner.train()
+    assert inject.happened
+    return runner, said
+
+
+@pytest.mark.parametrize('value', BAD)
+@pytest.mark.parametrize('layer', ['stem', 'conv', 'norm', 'head'])
+@pytest.mark.parametrize('kind', KINDS)
+def test_weights_and_statistics_stay_finite_and_the_first_layer_is_named(
+    kind, layer, value, tmp_path, monkeypatch
+):
+    runner, said = train(tmp_path, Fault(kind, layer, 4, value), monkeypatch)
+    assert not not_finite(runner.model, runner.optim_wrapper.optimizer)
+    named = {
+        'activation': f'the output of {layer}',
+        'gradient': f'the gradient of {layer}.',
+        'loss': 'the loss loss',
+    }[kind]
+    assert said and f'iteration 5 is not finite, first in {named}' in said[0]
+    hub = MessageHub.get_current_instance()
+    assert hub.get_scalar('train/guard_bad_steps').current() == len(said)
+
+
+def test_the_model_is_as_before_the_step_and_training_goes_on(tmp_path):
+    seen = []
+
+    class Keep(Inject):
+        def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+            seen.append({k: v.clone() for k, v in runner.model.state_dict().items()})
+
+    hook = Keep(Fault('loss', '', 4, float('nan')))
+    tiny_runner(tmp_path, length=2, hooks=[hook]).train()
+    weights = [name for name in seen[0] if not name.startswith('norm.running')]
+    weights.remove('norm.num_batches_tracked')
+    assert all(torch.equal(seen[3][name], seen[4][name]) for name in weights)
+    assert not any(torch.equal(seen[4][name], seen[5][name]) for name in weights)
+
+
+def test_without_the_guard_a_fault_spoils_the_weights(tmp_path, monkeypatch):
+    monkeypatch.setattr(NonFiniteGuardHook, 'before_train', lambda self, runner: None)
+    monkeypatch.setattr(NonFiniteGuardHook, 'before_train_iter', lambda self, *_, **__: None)
+    monkeypatch.setattr(NonFiniteGuardHook, 'after_train_iter', lambda self, *_, **__: None)
+    runner, _ = train(tmp_path, Fault('loss', '', 4, float('nan')))
+    assert not_finite(runner.model, runner.optim_wrapper.optimizer)
+
+
+def test_a_fault_among_accumulated_gradients_costs_their_step(tmp_path, monkeypatch):
+    fault = Fault('gradient', 'conv', 4, float('nan'))
+    runner, said = train(tmp_path, fault, monkeypatch, accumulate=3)
+    assert not not_finite(runner.model, runner.optim_wrapper.optimizer)
+    assert said == [
+        'iteration 6 is not finite, first in the gradient of conv.weight; its step is left out'
+    ] or ('the gradient of conv' in said[0] and len(said) == 1)
+
+
+def test_lambda_falls_to_0_and_the_step_is_counted(tmp_path):
+    lam = []
+
+    class Keep(Inject):
+        def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+            lam.append(runner.model.conv.ags_statistics[0].item())
+
+    hook = Keep(Fault('gradient', 'norm', 4, float('inf')))
+    tiny_runner(tmp_path, length=2, hooks=[hook]).train()
+    assert lam[4] == 0 and all(value > 0 for value in lam[:4] + lam[5:])
+    count = MessageHub.get_current_instance().get_scalar('train/ags_nonfinite_steps')
+    assert count.current() == 1
+
+
+class Always(Inject):
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self._now = True
+
+
+def test_a_run_that_has_diverged_ends(tmp_path, monkeypatch):
+    monkeypatch.setattr(NonFiniteGuardHook.__init__, '__defaults__', (7,))
+    runner = tiny_runner(tmp_path, hooks=[Always(Fault('loss', '', 0, float('nan')))])
+    with pytest.raises(UsageError, match='diverged: 7 steps in a row.*first in the loss.*Lower'):
+        runner.train()
+    assert runner.iter == 6
+    assert not not_finite(runner.model, runner.optim_wrapper.optimizer)
+
+
+@pytest.mark.parametrize('patience', [0, -1, 2.5, True, '9', None])
+def test_impossible_patience_is_refused(patience):
+    with pytest.raises(ValueError, match='patience=.*must be a whole number of at least 1'):
+        NonFiniteGuardHook(patience)
+
+
+def test_a_finite_run_is_the_same_with_and_without_the_guard(tmp_path, monkeypatch):
+    guarded = tiny_runner(tmp_path / 'a', length=2)
+    guarded.train()
+    monkeypatch.setattr(NonFiniteGuardHook, 'before_train_iter', lambda self, *_, **__: None)
+    monkeypatch.setattr(NonFiniteGuardHook, 'after_train_iter', lambda self, *_, **__: None)
+    monkeypatch.setattr(NonFiniteGuardHook, 'before_train', lambda self, runner: None)
+    bare = tiny_runner(tmp_path / 'b', length=2)
+    bare.train()
+    for one, other in zip(guarded.model.parameters(), bare.model.parameters(), strict=True):
+        assert torch.equal(one, other)

@@ -1,0 +1,70 @@
+"""No checkpoint is removed before the next one is there."""
+
+import pytest
+import torch
+from mmengine.runner import Runner
+from tiny_run import BATCHES, tiny_runner
+
+from surge_mm.errors import UsageError
+
+
+class Watch:
+    """Lists the checkpoints at the moment when each one is about to be written."""
+
+    def __init__(self, folder, monkeypatch, fail_at=None):
+        self.seen = []
+        save = Runner.save_checkpoint
+
+        def watched(runner, out_dir, filename, *args, **kwargs):
+            self.seen.append((filename, {file.name for file in folder.glob('*.pth')}))
+            if filename == fail_at:
+                raise UsageError('killed')
+            return save(runner, out_dir, filename, *args, **kwargs)
+
+        monkeypatch.setattr(Runner, 'save_checkpoint', watched)
+
+
+def test_the_last_checkpoint_stays_until_the_next_is_written(tmp_path, monkeypatch):
+    watch = Watch(tmp_path, monkeypatch)
+    tiny_runner(tmp_path, checkpoint={'max_keep_ckpts': 1}).train()
+    assert [name for name, _ in watch.seen] == [f'epoch_{i}.pth' for i in range(1, 5)]
+    for i, (_, there) in enumerate(watch.seen[1:], 1):
+        assert there == {f'epoch_{i}.pth'}
+    assert {file.name for file in tmp_path.glob('*.pth')} == {'epoch_4.pth'}
+
+
+def test_the_best_checkpoint_stays_until_a_better_one_is_written(tmp_path, monkeypatch):
+    scores = iter([0.1, 0.3, 0.2, 0.4])
+    monkeypatch.setattr(
+        'tiny_run.Accuracy.compute_metrics', lambda self, results: {'accuracy': next(scores)}
+    )
+    watch = Watch(tmp_path, monkeypatch)
+    checkpoint = {'max_keep_ckpts': 1, 'save_best': 'accuracy', 'rule': 'greater'}
+    tiny_runner(tmp_path, checkpoint=checkpoint, validate=True).train()
+    there = dict(watch.seen)
+    assert 'best_accuracy_epoch_1.pth' in there['best_accuracy_epoch_2.pth']
+    assert 'best_accuracy_epoch_2.pth' in there['best_accuracy_epoch_4.pth']
+    left = {file.name for file in tmp_path.glob('*.pth')}
+    assert left == {'epoch_4.pth', 'best_accuracy_epoch_4.pth'}
+
+
+def test_where_a_checkpoint_fails_the_one_before_is_resumed(tmp_path, monkeypatch):
+    Watch(tmp_path, monkeypatch, fail_at='epoch_3.pth')
+    with pytest.raises(UsageError):
+        tiny_runner(tmp_path, checkpoint={'max_keep_ckpts': 1}).train()
+    monkeypatch.undo()
+    (tmp_path / '.epoch_3.pth.partial').write_bytes(b'half')
+    runner = tiny_runner(tmp_path, checkpoint={'max_keep_ckpts': 1})
+    assert runner._load_from.endswith('epoch_2.pth')
+    runner.train()
+    assert runner.iter == 4 * BATCHES
+    assert {file.name for file in tmp_path.glob('*.pth*')} == {'epoch_4.pth'}
+
+
+def test_gradients_under_way_are_kept_and_only_then(tmp_path):
+    tiny_runner(tmp_path, accumulate=4, length=2).train()
+    first, second = (torch.load(tmp_path / f'epoch_{i}.pth', weights_only=True) for i in (1, 2))
+    gradients = first['accumulated_gradients']  # 6 iterations: 4 and 2
+    assert gradients.keys() == {name for name, _ in tiny_runner(tmp_path).model.named_parameters()}
+    assert any(gradient.any() for gradient in gradients.values())
+    assert 'accumulated_gradients' not in second  # the last iteration is a step
