@@ -6,6 +6,7 @@ NumPy and PyTorch; momentum, a schedule by iteration and one by epoch, warm-up o
 python tests/tiny_run.py FOLDER '{"loop": "iter"}'    # goes on where it was, if it was
 """
 
+import contextlib
 import json
 import logging
 import random
@@ -17,12 +18,14 @@ import torch
 import torch.nn.functional as F
 from mmengine.dataset import DefaultSampler, InfiniteSampler
 from mmengine.evaluator import BaseMetric
+from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import Dataset
 
 import surge_mm
+from surge_mm.launch import run
 from surge_mm.start import newest_checkpoint
 
 BATCHES = 6  # an epoch
@@ -41,8 +44,9 @@ class Pictures(Dataset):
 
 
 class Classifier(BaseModel):
-    def __init__(self, activation='EDE', weight='ReCU', compensator=None):
+    def __init__(self, activation='EDE', weight='ReCU', compensator=None, ballast=0):
         super().__init__()
+        self.register_buffer('ballast', torch.zeros(ballast))
         binary = {
             'activation': {'type': activation},
             'weight': {'type': weight},
@@ -59,6 +63,16 @@ class Classifier(BaseModel):
         if mode == 'loss':
             return {'loss': F.cross_entropy(scores, labels)}
         return [(scores.argmax(1) == labels).float()]
+
+
+class Journal(Hook):
+    """Writes down each iteration when all hooks are through with it."""
+
+    priority = 'LOWEST'
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        with open(Path(runner.work_dir) / 'journal', 'a') as file:
+            file.write(f'{runner.iter + 1}\n')
 
 
 class Accuracy(BaseMetric):
@@ -81,6 +95,8 @@ def tiny_runner(
     ema=False,
     validate=False,
     exact=True,
+    ballast=0,
+    journal=False,
     hooks=(),
 ):
     """``length`` epochs, or as many iterations; goes on from the newest checkpoint of ``work_dir``, if there is one."""
@@ -105,7 +121,7 @@ def tiny_runner(
             'val_evaluator': [{'type': Accuracy}],
         }
     runner = Runner(
-        model=Classifier(activation, weight, compensator),
+        model=Classifier(activation, weight, compensator, ballast),
         work_dir=str(work_dir),
         train_dataloader=data | {'sampler': {'type': sampler, 'shuffle': True}},
         train_cfg={'by_epoch': True, 'max_epochs': length, 'val_interval': 1}
@@ -130,7 +146,8 @@ def tiny_runner(
             {'type': 'surge_mm.BinarizerScheduleHook'},
             *hooks,
         ]
-        + ([{'type': 'EMAHook', 'momentum': 0.1}] if ema else []),
+        + ([{'type': 'EMAHook', 'momentum': 0.1}] if ema else [])
+        + ([Journal()] if journal else []),
         default_scope='mmengine',
         randomness={'seed': 3},
         load_from=start and str(start),
@@ -140,6 +157,31 @@ def tiny_runner(
         **validation,
     )
     return runner
+
+
+class Stop(Hook):
+    """Ends a run behind iteration ``at``, as Ctrl-C would."""
+
+    priority = 'LOWEST'
+
+    def __init__(self, at):
+        self.at = at
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter + 1 == self.at:
+            raise KeyboardInterrupt
+
+
+def stop_and_resume(folder, stops, **kwargs):
+    """The last checkpoints of a run, and of one that is stopped behind each iteration of ``stops`` and resumed."""
+    tiny_runner(folder / 'whole', **kwargs).train()
+    for at in stops:
+        with contextlib.suppress(KeyboardInterrupt):
+            tiny_runner(folder / 'resumed', **kwargs, hooks=[Stop(at)]).train()
+            raise AssertionError(f'the run was not stopped at iteration {at}')
+    tiny_runner(folder / 'resumed', **kwargs).train()
+    last = newest_checkpoint(folder / 'whole')
+    return last, folder / 'resumed' / last.name
 
 
 def state(file):
@@ -173,4 +215,4 @@ def differences(one, other, path=''):
 
 if __name__ == '__main__':
     torch.set_num_threads(1)
-    tiny_runner(sys.argv[1], **json.loads(sys.argv[2])).train()
+    run(lambda: tiny_runner(sys.argv[1], **json.loads(sys.argv[2])).train())

@@ -2,34 +2,13 @@
 
 import pytest
 import torch
-from mmengine.hooks import Hook
-from tiny_run import BATCHES, differences, state, tiny_runner
+from tiny_run import BATCHES, Stop, differences, state, stop_and_resume, tiny_runner
 
 from surge_mm.hooks.exact_resume_hook import reseed
 
 
-class Stop(Hook):
-    """Ends a run behind iteration ``at``, as Ctrl-C would."""
-
-    priority = 'LOWEST'
-
-    def __init__(self, at):
-        self.at = at
-
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        if runner.iter + 1 == self.at:
-            raise KeyboardInterrupt
-
-
 def whole_and_resumed(tmp_path, stops, **kwargs):
-    """The final states of a run and of one that is stopped at each of ``stops``."""
-    tiny_runner(tmp_path / 'whole', **kwargs).train()
-    for at in stops:
-        with pytest.raises(KeyboardInterrupt):
-            tiny_runner(tmp_path / 'resumed', **kwargs, hooks=[Stop(at)]).train()
-    tiny_runner(tmp_path / 'resumed', **kwargs).train()
-    last = sorted((tmp_path / 'whole').glob('*.pth'), key=lambda file: file.stat().st_mtime)[-1]
-    return state(last), state(tmp_path / 'resumed' / last.name)
+    return [state(file) for file in stop_and_resume(tmp_path, stops, **kwargs)]
 
 
 @pytest.mark.parametrize('loop', ['epoch', 'iter'])
