@@ -14,12 +14,14 @@ from surge_mm.version import __version__
 check_stack()
 
 from surge_mm.atomic_files import install_atomic_writes
+from surge_mm.checkpoint_files import guard_mmengine_loader
 from surge_mm.compat import allow_mmengine_checkpoints, install_mmcv_ops
 from surge_mm.hub import register_configs
 
 install_mmcv_ops()
 allow_mmengine_checkpoints()
 install_atomic_writes()
+guard_mmengine_loader()
 register_configs()
 
 from surge_mm.hooks import (

@@ -1,5 +1,7 @@
 """The errors that the tools print as one line."""
 
+from pickle import UnpicklingError
+
 
 class UsageError(ValueError):
     """What a user asked for cannot work; the message names the argument, its value and the way out."""
@@ -7,3 +9,7 @@ class UsageError(ValueError):
 
 class LaunchError(UsageError):
     """A config or an argument of a tool cannot work."""
+
+
+class CheckpointError(LaunchError, UnpicklingError):
+    """A checkpoint is damaged, or does what no checkpoint needs; nothing of it was loaded."""

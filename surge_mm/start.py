@@ -6,13 +6,15 @@ import pickle
 import re
 import zipfile
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.model import is_model_wrapper
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
-from surge_mm.errors import LaunchError
+from surge_mm.checkpoint_files import shape_of
+from surge_mm.errors import CheckpointError, LaunchError
 
 
 def check_new_work_dir(cfg: Config) -> None:
@@ -122,7 +124,7 @@ def check_checkpoint(path: str | None, argument: str) -> None:
         raise LaunchError(f'{argument} {path!r}: there is no such file (looked from {Path.cwd()})')
 
 
-def check_fits(model: nn.Module, path: str, whole: bool = True) -> None:
+def check_fits(model: nn.Module, path: str, whole: bool = True) -> dict[str, Any]:
     """Refuse a checkpoint of another model, of which MMEngine would take what fits, with warnings.
 
     Args:
@@ -131,12 +133,17 @@ def check_fits(model: nn.Module, path: str, whole: bool = True) -> None:
         whole (bool): Every weight must be there, as for evaluation and to go on with a run. Else one is enough: a
             new run may begin with the backbone of another. Defaults to True.
 
+    Returns:
+        dict: The checkpoint.
+
     Raises:
         LaunchError: the checkpoint cannot be read, lacks weights of the model or has others of that name.
     """
     try:
         checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
-    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
+    except CheckpointError:  # names the file
+        raise
+    except (RuntimeError, OSError, EOFError, KeyError, pickle.UnpicklingError) as error:
         raise LaunchError(f'checkpoint {path!r} cannot be read: {error}') from error
     theirs = {
         name.removeprefix('module.'): value  # as MMEngine reads what a wrapper has saved
@@ -149,12 +156,13 @@ def check_fits(model: nn.Module, path: str, whole: bool = True) -> None:
         if not name.endswith(('aux_weight', 'num_batches_tracked'))
     }
     wrong = [
-        f'{name} is {tuple(theirs[name].shape) if name in theirs else "missing"} there and {tuple(value.shape)} here'
+        f'{name} is {shape_of(theirs.get(name))} there and {shape_of(value)} here'
         for name, value in mine.items()
-        if name not in theirs or theirs[name].shape != value.shape
+        if shape_of(theirs.get(name)) != shape_of(value)
     ]
     if len(wrong) == len(mine) or (whole and wrong):
         raise LaunchError(
             f'checkpoint {path!r} does not fit the model of the config in {len(wrong)} of {len(mine)} weights, '
             f'beginning with: {wrong[0]}. Take the config that it was trained with'
         )
+    return checkpoint

@@ -8,6 +8,7 @@ import argparse
 import torch
 
 import surge_mm  # noqa: F401  prepares the stack before the hosts are imported
+from surge_mm.checkpoint_files import check_can_go_on
 from surge_mm.errors import LaunchError
 from surge_mm.launch import (
     add_common_arguments,
@@ -48,7 +49,10 @@ def main() -> None:
     prepare_ranks(cfg)
     runner = build_runner(cfg)
     if cfg.get('load_from'):
-        check_fits(runner.model, cfg.load_from, whole=cfg.resume)
+        checkpoint = check_fits(runner.model, cfg.load_from, whole=cfg.resume)
+        if cfg.resume:
+            check_can_go_on(checkpoint, cfg.load_from, runner.model)
+        del checkpoint
     runner.train()
 
 

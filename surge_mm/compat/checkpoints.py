@@ -12,6 +12,8 @@ name in the checkpoint      what it could do                 what its stand-in d
 ==========================  ===============================  ==================================
 ``builtins.getattr``        reach any function from any      HistoryBuffer's own statistics
                             other (``__globals__``)          methods
+``...HistoryBuffer``    set its methods, also those of   numbers of a log alone
+                        every other log of the process
 ``numpy.ndarray``           build Python objects from the    arrays of numbers and strings
                             file's raw bytes
 ``numpy.dtype``             corrupt its own flags, through   the same types, with a byte order
@@ -34,11 +36,12 @@ _STATISTICS = ('min', 'max', 'mean', 'current')
 def allow_mmengine_checkpoints() -> None:
     """Put what an MMEngine checkpoint holds on PyTorch's safe list, for the whole process."""
     safe: list[Any] = [
-        HistoryBuffer,
+        (_Log, f'{HistoryBuffer.__module__}.{HistoryBuffer.__qualname__}'),
         (_statistics_method, 'builtins.getattr'),
         (_Array, 'numpy.ndarray'),
         (_DType, 'numpy.dtype'),
-        _Array,  # also by their own names, lest a user's entry for NumPy's displace them
+        _Log,  # also by their own names, lest a user's entry for the real ones displace them
+        _Array,
         _DType,
     ]
     for package in ('numpy.core', 'numpy._core'):  # NumPy 1 and NumPy 2
@@ -49,13 +52,38 @@ def allow_mmengine_checkpoints() -> None:
 
 def _statistics_method(owner: Any, name: Any) -> Callable[..., Any]:
     """Stands for ``getattr``."""
-    if owner is not HistoryBuffer or not isinstance(name, str) or name not in _STATISTICS:
+    known = owner is _Log or owner is HistoryBuffer
+    if not known or type(name) is not str or name not in _STATISTICS:
+        asked = f'{_name_of(owner)}, {name if type(name) is str else _name_of(name):.50}'
         raise UnpicklingError(
-            f'the checkpoint asks for getattr({owner!r}, {name!r}); only '
-            f'{", ".join(_STATISTICS)} of HistoryBuffer are allowed'
+            f'the checkpoint asks for getattr({asked}); only {", ".join(_STATISTICS)} of '
+            'HistoryBuffer are allowed'
         )
     method: Callable[..., Any] = vars(HistoryBuffer)[name]
     return method
+
+
+def _name_of(value: Any) -> str:
+    """Never the repr: that of a list of lists of lists can be longer than any memory."""
+    return str(getattr(value, '__name__', f'a {type(value).__name__}'))[:50]
+
+
+class _Log(HistoryBuffer):
+    """Stands for ``HistoryBuffer``: its numbers come from the checkpoint, its methods do not."""
+
+    def __init__(self, *args: Any) -> None:
+        raise UnpicklingError('the checkpoint makes a log otherwise than MMEngine saves it')
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        logs, counts = (np.array(state[key]) for key in ('_log_history', '_count_history'))
+        longest = state['max_length']
+        if type(longest) is not int or logs.shape != counts.shape or logs.ndim != 1:
+            raise UnpicklingError('the checkpoint has a log whose values and counts do not match')
+        if not all(part.dtype.kind in 'biuf' for part in (logs, counts)):
+            raise UnpicklingError('the checkpoint has a log of other things than numbers')
+        self.__class__ = HistoryBuffer
+        self._set_default_statistics()
+        self.max_length, self._log_history, self._count_history = longest, logs, counts
 
 
 class _DType:
@@ -65,8 +93,8 @@ class _DType:
         dtype = np.dtype(code) if isinstance(code, str) else None
         if dtype is None or dtype.kind not in 'biufcSU':
             raise UnpicklingError(
-                f'the checkpoint holds NumPy data of type {code!r}; only numbers and strings are '
-                'allowed'
+                f'the checkpoint holds NumPy data of type {_name_of(code) if dtype is None else dtype!s:.50}; '
+                'only numbers and strings are allowed'
             )
         self.dtype = dtype
 
@@ -87,6 +115,10 @@ class _Array(np.ndarray):
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         version, shape, dtype, is_fortran, data = state
+        if _real(dtype).itemsize == 0 and 0 not in shape:
+            raise UnpicklingError(
+                'the checkpoint holds a NumPy array of strings without characters'
+            )
         super().__setstate__((version, shape, _real(dtype), is_fortran, data))
 
     def __reduce__(self) -> Any:

@@ -32,6 +32,7 @@ from surge_mm.registry import MODELS
 from .backbones.base import SurgeBackbone
 from .candidates import BINARY_FORM, find_candidates
 from .rules import BINARY, KEEP, Decision, decide, parse_rules
+from .whole_loading import require_whole_parts
 
 LAYERS = ('SurgeConv2d', 'SurgeLinear')
 UNSIGNED = (nn.ReLU, nn.ReLU6)
@@ -76,6 +77,7 @@ def Binarized(  # noqa: N802  configs call it as they call the class of a model
     """
     model = ROOT.build({'type': base_type, **kwargs})
     binarize(model, rules, binary, binary_act_cfg)
+    require_whole_parts(model)
     for name, part in model.named_modules():
         if getattr(part, 'norm_eval', False) and _holds_binary(part):
             print_log(

@@ -9,6 +9,7 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from surge_mm.errors import UsageError
+from surge_mm.models.whole_loading import misfits
 
 
 class SurgeBackbone(BaseModule):
@@ -38,7 +39,7 @@ class SurgeBackbone(BaseModule):
         A state dict without any convolution of a backbone passes: that of a head alone, for instance.
 
         Raises:
-            UsageError: convolutions are missing, or have another shape or no place here.
+            UsageError: convolutions are missing or have no place here, or weights have another shape.
         """
         theirs: dict[str, Tensor] = {
             key.removeprefix(prefix): value
@@ -69,5 +70,10 @@ class SurgeBackbone(BaseModule):
             raise UsageError(
                 f'the checkpoint does not fit {self.network} in {len(wrong) + len(missing)} of {len(mine)} '
                 f'convolutions: {(wrong + missing)[0]}. {hint}'
+            )
+        wrong = misfits(self, state_dict, prefix)
+        if wrong:
+            raise UsageError(
+                f'the checkpoint does not fit {self.network} in {len(wrong)} weights: {wrong[0]}. Take another one'
             )
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
