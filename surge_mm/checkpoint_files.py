@@ -39,12 +39,12 @@ LONGEST = 300
 
 
 def guard_mmengine_loader() -> None:
-    """Have MMEngine load files and URLs by :func:`load_file`, for the whole process."""
-    CheckpointLoader.register_scheme('', load_file, force=True)
+    """Have MMEngine load files and URLs by :func:`load_from_file`, for the whole process."""
+    CheckpointLoader.register_scheme('', load_from_file, force=True)
     mmengine_checkpoint.load_url = _load_url
 
 
-def load_file(filename: str, map_location: Any = None) -> dict[str, Any]:
+def load_from_file(filename: str, map_location: Any = None) -> dict[str, Any]:
     """Load a checkpoint, checked as the module says.
 
     Raises:
@@ -284,12 +284,12 @@ def _load_url(
     file = folder / Path(urlparse(url).path).name
     if not file.is_file():
         torch.hub.download_url_to_file(url, str(file), progress=progress)
-    return load_file(str(file), map_location)
+    return load_from_file(str(file), map_location)
 
 
 def _in_short(error: Exception) -> str:
     """The reason alone: PyTorch goes on to explain how to load the file with its protection switched off."""
-    text = str(error).rpartition('WeightsUnpickler error: ')[2]
-    text = text.partition('Please use')[0].partition('\n\nCheck the doc')[0]
+    text = str(error).partition('\n\nCheck the doc')[0].rpartition('\n\n')[2]
+    text = text.rpartition('WeightsUnpickler error: ')[2].partition('Please use')[0]
     text = ' '.join(text.split())[:LONGEST]
     return f'{text or "no reason given"} ({type(error).__name__})'
