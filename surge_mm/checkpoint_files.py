@@ -16,8 +16,10 @@ A config file is another matter: it is a Python program, and whoever loads it ru
 
 from __future__ import annotations
 
+import os
 import struct
 import tarfile
+import warnings
 import zipfile
 import zlib
 from collections import Counter, OrderedDict
@@ -34,12 +36,19 @@ from surge_mm.errors import CheckpointError
 from surge_mm.pickle_programs import Program, ProgramError
 
 END, LOCATOR, END64 = b'PK\x05\x06', b'PK\x06\x07', b'PK\x06\x06'
+UNSAFE = 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'
 LONGEST = 300
 """Characters of a foreign message that are passed on."""
 
 
 def guard_mmengine_loader() -> None:
     """Have MMEngine load files and URLs by :func:`load_from_file`, for the whole process."""
+    if os.environ.get(UNSAFE, '0') in ('1', 'y', 'yes', 'true'):
+        warnings.warn(
+            f'{UNSAFE} lets checkpoints run code. Files and URLs that MMEngine loads stay checked; other uses of '
+            'torch.load, as for s3:// and pavi:// addresses, are not. Unset it: surge_mm works without',
+            stacklevel=2,
+        )
     CheckpointLoader.register_scheme('', load_from_file, force=True)
     mmengine_checkpoint.load_url = _load_url
 

@@ -7,12 +7,14 @@ import io
 import os
 import pickle
 import pickletools
+import resource
 import struct
 import sys
 import tarfile
 import zipfile
 from collections import OrderedDict
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -50,6 +52,18 @@ def canary():
         yield heard
     finally:
         _listening.pop()
+
+
+@contextmanager
+def little_memory(more=2**30):
+    """The process may grow by so many bytes and no further."""
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path('/proc/self/statm').read_text().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + more, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
 
 
 class Call:
