@@ -15,6 +15,7 @@ from torch import nn
 
 from surge_mm.checkpoint_files import shape_of
 from surge_mm.errors import CheckpointError, LaunchError
+from surge_mm.models.whole_loading import misfits
 
 
 def check_new_work_dir(cfg: Config) -> None:
@@ -155,12 +156,10 @@ def check_fits(model: nn.Module, path: str, whole: bool = True) -> dict[str, Any
         for name, value in inner.state_dict().items()
         if not name.endswith(('aux_weight', 'num_batches_tracked'))
     }
-    wrong = [
-        f'{name} is {shape_of(theirs.get(name))} there and {shape_of(value)} here'
-        for name, value in mine.items()
-        if shape_of(theirs.get(name)) != shape_of(value)
-    ]
-    if len(wrong) == len(mine) or (whole and wrong):
+    missing = {name for name in mine if name not in theirs}
+    wrong = [f'{name} is missing there and {shape_of(mine[name])} here' for name in sorted(missing)]
+    wrong += misfits(inner, theirs, '')
+    if len(wrong) >= len(mine) or (whole and wrong):
         raise LaunchError(
             f'checkpoint {path!r} does not fit the model of the config in {len(wrong)} of {len(mine)} weights, '
             f'beginning with: {wrong[0]}. Take the config that it was trained with'

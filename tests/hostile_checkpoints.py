@@ -31,13 +31,18 @@ _listening: list[list[str]] = []
 
 
 def _listen(event, arguments):
-    if _listening and event in HARM and not _is_import(event, arguments):
+    if _listening and event in HARM and not _is_import(event):
         _listening[-1].append(event)
 
 
-def _is_import(event, arguments):
-    """A module that torch imports when it is first needed: code of a file, not of a text."""
-    return event == 'exec' and os.path.isfile(arguments[0].co_filename)
+def _is_import(event):
+    """Whether it is a module, which torch imports when it is first needed, that compiles and runs its code."""
+    if event not in ('exec', 'compile'):
+        return False
+    frame = sys._getframe(2)
+    while frame and not frame.f_code.co_filename.startswith('<frozen importlib'):
+        frame = frame.f_back
+    return frame is not None
 
 
 sys.addaudithook(_listen)

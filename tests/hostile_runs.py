@@ -82,7 +82,7 @@ def assert_programs_are_harmless(folder, seeds):
                     refused += 1
                 with suppress(Exception), hostile.little_memory():
                     torch.load(path, weights_only=True)
-            assert not heard, (seed, program)
+            assert not heard, (seed, heard, program)
             assert HistoryBuffer._statistics_methods == methods, (seed, program)
     return refused
 
@@ -132,7 +132,7 @@ def spoil(folder, attack):
     elif attack == 'code through getattr':
         state['meta']['x'] = hostile.eval_through('mean', marker)
     elif attack == 'config':
-        state['meta']['config'] = f'import os\nos.system({marker!r})\n'
+        state['meta']['config'] = f'{hostile.python(marker)}\n'
     elif attack == 'optimizer of another':
         state['optimizer']['param_groups'][0]['params'] = []
     elif attack == 'bomb':

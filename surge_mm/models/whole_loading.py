@@ -12,9 +12,14 @@ from surge_mm.errors import UsageError
 
 def misfits(module: nn.Module, state_dict: dict[str, Any], prefix: str) -> list[str]:
     """What ``state_dict`` has of the module's own names, but of another shape or of none, in words."""
+    # not its state_dict(), which leaves out branches that have not begun
+    own = (
+        *module.named_parameters(remove_duplicate=False),
+        *module.named_buffers(remove_duplicate=False),
+    )
     return [
         f'{prefix}{name} is {shape_of(state_dict[prefix + name])} there and {shape_of(value)} here'
-        for name, value in module.state_dict().items()
+        for name, value in own
         if prefix + name in state_dict and shape_of(state_dict[prefix + name]) != shape_of(value)
     ]
 
@@ -28,8 +33,9 @@ def require_whole_parts(model: nn.Module) -> None:
 
 
 def _check_any(model: nn.Module, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-    common = set(model.state_dict()) & set(state_dict)
-    if not prefix and len(misfits(model, state_dict, '')) == len(common):
+    own = (*model.named_parameters(), *model.named_buffers())
+    common = [name for name, _ in own if name in state_dict]
+    if not prefix and len(misfits(model, state_dict, '')) >= len(common):
         raise UsageError(
             f'the checkpoint has no weight of {type(model).__name__}: it is of another model. {_found(state_dict)}'
         )

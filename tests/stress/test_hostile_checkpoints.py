@@ -167,7 +167,7 @@ def test_weights_that_fit_in_part(tmp_path, record):
     cases, path = 0, tmp_path / 'weights.pth'
     for build in NETWORKS:
         model = build()
-        convs = [name for name, p in model.named_parameters() if p.ndim == 4]
+        convs = [name for name, value in model.named_parameters() if value.ndim == 4]
         for first in (convs[1], convs[-1]):
             for fault, state in hostile.weights(model.state_dict(), first).items():
                 path.write_bytes(hostile.saved(state))
