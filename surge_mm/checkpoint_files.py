@@ -73,7 +73,7 @@ def load_from_file(filename: str, map_location: Any = None) -> dict[str, Any]:
     try:
         _tame(checkpoint, path)
     except ProgramError as error:
-        raise CheckpointError(f'checkpoint {filename!r} is refused: {error}') from None
+        raise CheckpointError(f'checkpoint {filename!r} cannot be read: {error}') from None
     return checkpoint
 
 
@@ -95,7 +95,7 @@ def check_file(path: Path) -> None:
             else:
                 _check_stream(file, path.stat().st_size)
     except (OSError, ProgramError) as error:
-        raise CheckpointError(f'checkpoint {str(path)!r} is refused: {error}') from None
+        raise CheckpointError(f'checkpoint {str(path)!r} cannot be read: {error}') from None
 
 
 def _check_archive(file: BinaryIO, size: int) -> None:

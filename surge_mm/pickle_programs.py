@@ -141,13 +141,13 @@ class Program:
                 stack = []
             elif name in ('TUPLE', 'APPENDS', 'SETITEMS'):
                 items, stack = stack, marks.pop()
-                self._put(name, stack, items)
+                _put(name, stack, items)
             elif name == 'APPEND':
                 item = stack.pop()
-                self._put('APPENDS', stack, [item])
+                _put('APPENDS', stack, [item])
             elif name == 'SETITEM':
                 value, key = stack.pop(), stack.pop()
-                self._put('SETITEMS', stack, [key, value])
+                _put('SETITEMS', stack, [key, value])
             elif name == 'EMPTY_LIST':
                 stack.append([])
             elif name == 'EMPTY_DICT':
@@ -171,21 +171,6 @@ class Program:
                     f'its pickle has the step {name}, which checkpoints of PyTorch do not use'
                 )
         raise EOFError
-
-    def _put(self, step: str, stack: list[Any], items: list[Any]) -> None:
-        if step == 'TUPLE':
-            stack.append(tuple(items))
-        elif step == 'APPENDS':
-            if type(stack[-1]) is not list:
-                raise ProgramError(f'its pickle appends to {_what(stack[-1])}')
-            stack[-1].extend(items)
-        else:
-            _check_keys(items[::2])
-            target = stack[-1]
-            if type(target) is dict:
-                target.update(zip(items[::2], items[1::2], strict=True))
-            elif not isinstance(target, Made) or target.by.last not in ('OrderedDict', 'Counter'):
-                raise ProgramError(f'its pickle sets items of {_what(target)}')
 
     def _call(self, callee: Any, args: Any) -> Made:
         if not isinstance(callee, Name):
@@ -270,6 +255,22 @@ class Program:
                 f'tensors as of shape {_short(size)}, from a storage of {storage.nbytes} bytes, unfold to more than '
                 'the file holds'
             )
+
+
+def _put(step: str, stack: list[Any], items: list[Any]) -> None:
+    if step == 'TUPLE':
+        stack.append(tuple(items))
+    elif step == 'APPENDS':
+        if type(stack[-1]) is not list:
+            raise ProgramError(f'its pickle appends to {_what(stack[-1])}')
+        stack[-1].extend(items)
+    else:
+        _check_keys(items[::2])
+        target = stack[-1]
+        if type(target) is dict:
+            target.update(zip(items[::2], items[1::2], strict=True))
+        elif not isinstance(target, Made) or target.by.last not in ('OrderedDict', 'Counter'):
+            raise ProgramError(f'its pickle sets items of {_what(target)}')
 
 
 def _check_keys(keys: list[Any]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import hostile_checkpoints as hostile
 import numpy as np
 import torch
+from hostile_programs import mutated_program, random_program
 from mmengine.logging import HistoryBuffer
 from mmengine.model import BaseModel
 from mmengine.runner import load_checkpoint
@@ -72,7 +73,7 @@ def assert_programs_are_harmless(folder, seeds):
     methods = dict(HistoryBuffer._statistics_methods)
     for seed in seeds:
         rng = np.random.default_rng(seed)
-        for program in (hostile.random_program(rng), hostile.mutated_program(real, rng)):
+        for program in (random_program(rng), mutated_program(real, rng)):
             path.write_bytes(hostile.repacked(raw, data__pkl=program))
             with hostile.canary() as heard:
                 try:

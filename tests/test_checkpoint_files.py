@@ -25,6 +25,8 @@ from surge_mm.errors import CheckpointError, LaunchError, UsageError
 from surge_mm.start import check_fits
 
 ROOT = Path(__file__).parents[1]
+REASON = 'cannot be read: (its?|an? tensors?|tensors|the checkpoint (makes|asks))'
+"""That of our own checks, not that PyTorch has come to."""
 FIRST = 'backbone.layer1.0.conv1.weight'
 
 
@@ -107,7 +109,7 @@ def test_a_bomb_is_refused_before_it_is_loaded(tmp_path, model, bomb, legacy):
         )
     )
     begun = time.monotonic()
-    refuses(model, path, match='is refused|the checkpoint (makes|asks)')
+    refuses(model, path, match=REASON)
     assert time.monotonic() - begun < 5
 
 
@@ -122,7 +124,7 @@ def test_a_bomb_is_refused_before_it_is_loaded(tmp_path, model, bomb, legacy):
 def test_what_is_no_plain_checkpoint_is_refused(tmp_path, raw, model, kind):
     path = tmp_path / 'archive.pth'
     path.write_bytes(hostile.archives(raw)[kind])
-    refuses(model, path, match='is refused')
+    refuses(model, path, match=REASON)
 
 
 @pytest.mark.parametrize('factor', [0, 2, 50])

@@ -10,10 +10,11 @@ that names the file, **before a single weight of the model has changed**.
 Each attack here is checked to be a real one: with the protection off it does run, where its kind is to run code. A
 hook of the interpreter listens for commands, code, deleted files and connections while a file is loaded.
 
-What it does not protect from: a **config file is a Python program** and runs when it is read: read a stranger's before
-you use it. The hosts' `DetInferencer(weights=...)` without a config runs the one in the checkpoint: give it `model=`.
-Weights may be bad in themselves: finite numbers that detect nothing. The format of PyTorch before 1.6 has no checksums,
-so a bit flipped in its numbers is not noticed (a file cut off is).
+What it does not protect from: a **config file is a Python program** and runs when it is read: look at a stranger's
+before you use it. The hosts' `DetInferencer(weights=...)` without a config runs the one in the checkpoint: give it
+`model=`. Checkpoints at `s3://`, `petrel://` and `pavi://` addresses have PyTorch's own protection alone. Weights may be
+bad in themselves: numbers that detect nothing. The format of PyTorch before 1.6 has no checksums, so a bit flipped in
+its numbers is not noticed (a file cut off is).
 """
 
 import time
