@@ -13,8 +13,8 @@ hook of the interpreter listens for commands, code, deleted files and connection
 What it does not protect from: a **config file is a Python program** and runs when it is read: look at a stranger's
 before you use it. The hosts' `DetInferencer(weights=...)` without a config runs the one in the checkpoint: give it
 `model=`. Checkpoints at `s3://`, `petrel://` and `pavi://` addresses have PyTorch's own protection alone. Weights may
-be bad in themselves: numbers that detect nothing. The format of PyTorch before 1.6 has no checksums, so a bit flipped in
-its numbers is not noticed (a file cut off is).
+be bad in themselves: numbers that detect nothing. The format of PyTorch before 1.6 has no checksums, so a bit flipped
+in its numbers is not noticed (a file cut off is).
 """
 
 import time
