@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import re
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
-from surge_mm.checkpoint_files import shape_of
+from surge_mm.checkpoint_files import check_file, shape_of
 from surge_mm.errors import CheckpointError, LaunchError
 from surge_mm.models.whole_loading import misfits
 
@@ -90,9 +89,12 @@ def newest_checkpoint(folder: Path) -> Path | None:
     if noted.is_file() and noted not in files:  # filename_tmpl may be the user's own
         files.insert(0, noted)
     for file in files:
-        if is_whole(file):
+        try:
+            check_file(file)
+        except CheckpointError as error:
+            print(f'passed over: {error}', flush=True)
+        else:
             return file
-        print(f'{str(file)!r} is damaged and passed over', flush=True)
     if files:
         raise LaunchError(
             f'{str(folder)!r}: all checkpoints are damaged ({", ".join(file.name for file in files)}): begin anew in '
@@ -104,15 +106,6 @@ def newest_checkpoint(folder: Path) -> Path | None:
 def _kind_and_number(checkpoint: Path) -> tuple[str, int]:
     match = re.fullmatch(r'(epoch|iter)_(\d+)\.pth', checkpoint.name)
     return (match[1], int(match[2])) if match else ('', 0)
-
-
-def is_whole(checkpoint: Path) -> bool:
-    """Whether all bytes of a checkpoint, a zip archive, are those that were written."""
-    try:
-        with zipfile.ZipFile(checkpoint) as archive:
-            return archive.testzip() is None
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError):
-        return False
 
 
 def check_checkpoint(path: str | None, argument: str) -> None:

@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from surge_mm.atomic_files import PARTIAL
+from surge_mm.errors import CheckpointError
 from surge_mm.registry import HOOKS
 
 GRADIENTS = 'accumulated_gradients'
@@ -40,11 +41,10 @@ class SafeCheckpointHook(CheckpointHook):
         if is_main_process():
             for partial in Path(self.out_dir).glob(f'.*.pth{PARTIAL}'):
                 partial.unlink(missing_ok=True)
-        if self._gradients is not None:
-            for name, parameter in _inner(runner).named_parameters():
-                if name in self._gradients:
-                    parameter.grad = self._gradients[name].to(parameter)
-            self._gradients = None
+        parameters = dict(_inner(runner).named_parameters())
+        for name, gradient in (self._gradients or {}).items():
+            parameters[name].grad = gradient.to(parameters[name])
+        self._gradients = None
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict[str, Any]) -> None:
         self._gradients = _gathered_gradients(_inner(runner))
@@ -61,7 +61,17 @@ class SafeCheckpointHook(CheckpointHook):
             checkpoint[GRADIENTS] = self._gradients
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        self._gradients = checkpoint.get(GRADIENTS) if runner._resume else None
+        held = checkpoint.get(GRADIENTS, {}) if runner._resume else {}
+        shapes = {name: p.shape for name, p in _inner(runner).named_parameters()}
+        if not isinstance(held, dict) or any(
+            not isinstance(g, torch.Tensor) or shapes.get(name) != g.shape
+            for name, g in held.items()
+        ):
+            raise CheckpointError(
+                f'the checkpoint holds {GRADIENTS} that are not those of this model: take the config that it was '
+                'trained with'
+            )
+        self._gradients = held
 
 
 def _gathered_gradients(model: nn.Module) -> dict[str, torch.Tensor]:

@@ -5,7 +5,7 @@ import torch
 from mmengine.runner import Runner
 from tiny_run import BATCHES, tiny_runner
 
-from surge_mm.errors import UsageError
+from surge_mm.errors import CheckpointError, UsageError
 
 
 class Watch:
@@ -68,3 +68,16 @@ def test_gradients_under_way_are_kept_and_only_then(tmp_path):
     assert gradients.keys() == {name for name, _ in tiny_runner(tmp_path).model.named_parameters()}
     assert any(gradient.any() for gradient in gradients.values())
     assert 'accumulated_gradients' not in second  # the last iteration is a step
+
+
+@pytest.mark.parametrize(
+    'held', ['text', {'head.bias': torch.ones(7)}, {'head.bias': 1.0}, {'x': torch.ones(3)}]
+)
+def test_gradients_of_another_model_are_refused(held, tmp_path):
+    tiny_runner(tmp_path, accumulate=4, length=1).train()
+    file = tmp_path / 'epoch_1.pth'
+    torch.save(torch.load(file, weights_only=True) | {'accumulated_gradients': held}, file)
+    with pytest.raises(
+        CheckpointError, match='accumulated_gradients that are not those of this model'
+    ):
+        tiny_runner(tmp_path, length=2).train()
