@@ -48,7 +48,7 @@ class NonFiniteGuardHook(Hook):
         self._outputs: list[tuple[str, Tensor]] = []
         self._order: dict[str, int] = {}
         self._bad_gradients: list[str] = []
-        self._in_a_row = self._total = 0
+        self._calls = self._in_a_row = self._total = 0
 
     def before_train(self, runner: Runner) -> None:
         model = _inner(runner)
@@ -72,7 +72,8 @@ class NonFiniteGuardHook(Hook):
         def note(module: nn.Module, args: Any, output: Any) -> None:
             if not module.training or torch.compiler.is_compiling():
                 return
-            self._order[name] = len(self._order)
+            self._calls += 1
+            self._order[name] = self._calls
             if isinstance(output, Tensor) and output.is_floating_point() and output.numel():
                 # finite exactly if all is, as far as a sum reaches; one read, no copy
                 self._outputs.append((name, output.detach().mean()))
