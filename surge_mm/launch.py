@@ -8,9 +8,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from torch import nn
 
 from surge_mm.datasets.check import check_datasets
 from surge_mm.errors import LaunchError, UsageError
+from surge_mm.ranks import TIMEOUT, lost_a_rank
 
 HOSTS = ('mmdet', 'mmpretrain')
 
@@ -122,12 +125,24 @@ def check_data(cfg: Config, splits: tuple[str, ...]) -> None:
 def prepare_ranks(cfg: Config) -> None:
     """Start the process group by gloo where there is no GPU, which MMEngine itself cannot do.
 
-    With a GPU, or for a single process, everything is left to MMEngine (nccl).
+    With a GPU, or for a single process, everything is left to MMEngine (nccl). A rank that waits longer than
+    ``env_cfg.dist_cfg.timeout`` seconds for the others, MMEngine's key, ends with an error. Defaults to 600.
 
     Raises:
-        LaunchError: the launcher's environment is missing.
+        LaunchError: the launcher's environment is missing, or the timeout is no number of seconds.
     """
-    if cfg.launcher == 'none' or torch.cuda.is_available():
+    if cfg.launcher == 'none':
+        return
+    timeout = cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout', TIMEOUT)
+    if (
+        isinstance(timeout, bool)
+        or not isinstance(timeout, (int, float))
+        or not 0 < timeout < float('inf')
+    ):
+        raise LaunchError(
+            f'env_cfg.dist_cfg.timeout={timeout!r} must be a number of seconds above 0, such as {TIMEOUT}'
+        )
+    if torch.cuda.is_available():
         return
     if cfg.launcher == 'mpi':
         raise LaunchError('--launcher mpi needs a GPU; without one use tools/dist_train.sh')
@@ -143,7 +158,7 @@ def prepare_ranks(cfg: Config) -> None:
             f'--launcher {cfg.launcher}: {", ".join(missing)} not set; start the tool through tools/dist_train.sh or '
             'torchrun'
         )
-    torch.distributed.init_process_group('gloo')
+    torch.distributed.init_process_group('gloo', timeout=timedelta(seconds=timeout))
     cfg.model_wrapper_cfg = {
         'type': 'MMDistributedDataParallel',
         'device_ids': None,
@@ -215,11 +230,30 @@ def run(
     main: Callable[[], None],
     advice: str = 'the same command with --resume goes on from the last checkpoint',
 ) -> None:
-    """Run a tool: refusals become one line on stderr and exit status 1, Ctrl-C gives ``advice`` and 130."""
+    """Run a tool: refusals become one line on stderr and exit status 1, Ctrl-C gives ``advice`` and 130.
+
+    SIGTERM gives ``advice`` before it ends the process, and so does the loss of another rank: the reason stands in
+    that rank's output, not in this one's traceback.
+    """
+
+    def terminate(number: int, _: Any) -> None:
+        os.write(2, f'ended by SIGTERM; {advice}\n'.encode())
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    signal.signal(signal.SIGTERM, terminate)
     try:
         main()
     except UsageError as error:
         sys.exit(f'error: {error}')
+    except RuntimeError as error:
+        if not lost_a_rank(error):
+            raise
+        sys.exit(
+            f'error: rank {os.environ.get("RANK", 0)} lost touch with another rank, which was killed, failed or did '
+            'not answer in time (env_cfg.dist_cfg.timeout seconds); if it said why, that stands above; '
+            f'{advice} (PyTorch: {str(error).splitlines()[0]})'
+        )
     except KeyboardInterrupt:
         print(f'\ninterrupted; {advice}', file=sys.stderr)
         sys.exit(130)

@@ -113,4 +113,4 @@ def show(costs: Costs, height: int, width: int) -> None:
 
 
 if __name__ == '__main__':
-    run(main)
+    run(main, 'nothing was written')

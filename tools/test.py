@@ -40,4 +40,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    run(main)
+    run(main, 'nothing was written')

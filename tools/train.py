@@ -18,6 +18,7 @@ from surge_mm.launch import (
     prepare_ranks,
     run,
 )
+from surge_mm.ranks import check_equal_batches
 from surge_mm.start import check_checkpoint, check_fits, choose_start
 
 
@@ -53,6 +54,7 @@ def main() -> None:
         if cfg.resume:
             check_can_go_on(checkpoint, cfg.load_from, runner.model)
         del checkpoint
+    check_equal_batches(runner)
     runner.train()
 
 

@@ -7,10 +7,11 @@ hook says which eta the layers use, and reports what they did.
 from __future__ import annotations
 
 import difflib
+from datetime import timedelta
 from typing import Any
 
 import torch
-from mmengine.dist import get_world_size
+from mmengine.dist import get_default_group, get_world_size
 from mmengine.hooks import Hook, LoggerHook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
@@ -101,7 +102,7 @@ class AdaptiveGradientScalerHook(Hook):
         self._check_keys(list(named))
         sync = self.sync and get_world_size() > 1
         if sync:
-            set_sync_group(torch.distributed.new_group())
+            set_sync_group(torch.distributed.new_group(timeout=_timeout_of_all_ranks()))
         for name, layer in named.items():
             keys = [key for key in self.custom_keys if key in name]
             override = self.custom_keys[max(keys, key=len)] if keys else {}
@@ -171,6 +172,12 @@ class AdaptiveGradientScalerHook(Hook):
         names = ('lambda_mean', 'lambda_min', 'lambda_max', 'cos_mean', 'clipped_share')
         for name, value in zip((*names, 'nonfinite_steps'), report.tolist(), strict=True):
             runner.message_hub.update_scalar(f'train/ags_{name}', value)
+
+
+def _timeout_of_all_ranks() -> timedelta:
+    """How long a rank waits for the others; a new group would have its backend's default."""
+    world = get_default_group()
+    return world._get_backend(world._device_types[0]).options._timeout
 
 
 def _learns(layer: BinaryLayer) -> bool:

@@ -1,0 +1,115 @@
+"""A rank that is killed, hangs, fails or ends early takes the others with it, in words."""
+
+import signal
+import time
+from datetime import timedelta
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from mmengine.config import Config
+from narrow import digits_with_masks
+from rank_cases import Ranks, be_rank, free_port, kept, prepared, wait_for, write_config
+
+from surge_mm.errors import LaunchError
+from surge_mm.launch import prepare_ranks
+from surge_mm.ranks import lost_a_rank
+
+SMALL = {
+    'train_dataloader.dataset.pipeline.2.scale': (64, 64),
+    'val_cfg': None,
+    'val_dataloader': None,
+    'val_evaluator': None,
+}
+
+
+@pytest.fixture(scope='module')
+def digits(tmp_path_factory):
+    return digits_with_masks(tmp_path_factory.mktemp('digits'))
+
+
+def detector(folder, digits, steps=1000, **settings):
+    return write_config(folder, 'fcos-1bit_r18_fpn', digits, steps, {**SMALL, **settings})
+
+
+def test_killed_rank_ends_the_others_and_resume_goes_on(digits, tmp_path):
+    path = detector(tmp_path, digits)
+    with Ranks(3, tmp_path, path) as ranks:
+        wait_for(tmp_path / 'run/iter_2.pth')
+        ranks.signal(1, signal.SIGKILL)
+        assert ranks.wait(seconds=20) == [1, -signal.SIGKILL, 1]
+        for rank in (0, 2):
+            (error,) = [line for line in ranks.said(rank).splitlines() if line.startswith('error')]
+            assert f'rank {rank} lost touch with another rank' in error and '--resume' in error
+    last = int((tmp_path / 'run/last_checkpoint').read_text().rpartition('_')[2][:-4])
+    with Ranks(
+        3, tmp_path, path, '--resume', '--cfg-options', f'train_cfg.max_iters={last + 2}'
+    ) as ranks:
+        assert ranks.wait() == [0, 0, 0], ranks.said(0)
+    assert kept(tmp_path, 3).isfinite().all()
+
+
+def test_hanging_rank_ends_the_others_after_the_timeout(digits, tmp_path):
+    settings = {'env_cfg.dist_cfg.timeout': 3, 'custom_hooks.0.sync': True}
+    with Ranks(2, tmp_path, detector(tmp_path, digits, **settings)) as ranks:
+        wait_for(tmp_path / 'run/iter_2.pth')
+        ranks.signal(1, signal.SIGSTOP)
+        begun = time.monotonic()
+        assert ranks.wait(1, seconds=20) == [1]
+        assert time.monotonic() - begun > 2
+        assert 'did not answer in time (env_cfg.dist_cfg.timeout' in ranks.said(0)
+
+
+def _waits_for_the_norms(rank, port):
+    be_rank(rank, 2, port)
+    dist.init_process_group('gloo', timeout=timedelta(seconds=2))
+    model = prepared({'eta': 0.1}, {'sync': True})
+    if rank == 1:
+        time.sleep(60)
+    with pytest.raises(RuntimeError, match='Timed out') as caught:
+        model(torch.randn(1, 3, 32, 32, dtype=torch.float64)).sum().backward()
+    assert lost_a_rank(caught.value)
+
+
+def test_norms_of_a_hanging_rank_are_not_waited_for_longer_than_anything_else():
+    context = mp.get_context('fork')
+    port = free_port()
+    ranks = [context.Process(target=_waits_for_the_norms, args=(rank, port)) for rank in (0, 1)]
+    for rank in ranks:
+        rank.start()
+    ranks[0].join(20)
+    for rank in ranks:
+        rank.kill()
+    assert ranks[0].exitcode == 0
+
+
+def test_failing_data_of_one_rank_ends_the_others(digits, tmp_path):
+    path = detector(tmp_path, digits_with_masks(tmp_path / 'own'))
+    with Ranks(2, tmp_path, path) as ranks:
+        wait_for(tmp_path / 'run/iter_1.pth')
+        for image in sorted((tmp_path / 'own/VOC2007/JPEGImages').iterdir())[1::2]:
+            image.write_bytes(b'')
+        assert ranks.wait(seconds=20) == [1, 1]
+        assert 'lost touch' in ranks.said(0) and 'lost touch' not in ranks.said(1)
+
+
+def test_unequal_numbers_of_batches_are_refused(digits, tmp_path):
+    settings = {
+        'train_cfg': {'by_epoch': True, 'max_epochs': 2, '_delete_': True},
+        'train_dataloader.sampler.round_up': False,
+        'train_dataloader.batch_size': 5,
+    }
+    with Ranks(3, tmp_path, detector(tmp_path, digits, **settings)) as ranks:
+        assert ranks.wait(seconds=30) == [1, 1, 1]
+        assert 'error: train_dataloader has 2 batches an epoch on rank 2 and 3 on rank 0' in (
+            ranks.said(0)
+        )
+    assert not list(tmp_path.rglob('*.pth'))
+
+
+@pytest.mark.parametrize('timeout', ['1h', 0, -5, True, float('nan')])
+def test_timeout_that_is_no_time_is_refused(timeout):
+    cfg = Config({'launcher': 'pytorch', 'env_cfg': {'dist_cfg': {'timeout': timeout}}})
+    with pytest.raises(LaunchError, match='env_cfg.dist_cfg.timeout='):
+        prepare_ranks(cfg)
