@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import os
-import random
 import socket
 import subprocess
 import sys
@@ -154,10 +153,10 @@ def write_config(folder, family, digits, steps, settings):
     return path
 
 
-def take_boxes(annotations, every, offset):
-    """Take away the boxes of each ``every``th image, from ``offset`` on."""
+def take_boxes(annotations, world_size, ranks):
+    """Take away the boxes of the images that these ranks get."""
     content = json.loads(annotations.read_text())
-    ids = {image['id'] for image in content['images'][offset::every]}
+    ids = {image['id'] for i, image in enumerate(content['images']) if i % world_size in ranks}
     content['annotations'] = [one for one in content['annotations'] if one['image_id'] not in ids]
     annotations.write_text(json.dumps(content))
 
@@ -242,9 +241,3 @@ def kept(folder, world_size):
     for others in parameters[1:]:
         assert all(torch.equal(one, two) for one, two in zip(parameters[0], others, strict=True))
     return torch.stack(losses)
-
-
-def moments(seed, number, latest):
-    """Random ranks of four, and times in seconds at which something happens to them."""
-    generator = random.Random(seed)
-    return [(generator.randrange(4), generator.uniform(0, latest)) for _ in range(number)]

@@ -7,6 +7,7 @@ hook says which eta the layers use, and reports what they did.
 from __future__ import annotations
 
 import difflib
+import logging
 from datetime import timedelta
 from typing import Any
 
@@ -46,7 +47,8 @@ class AdaptiveGradientScalerHook(Hook):
             ``{'backbone.layer4': dict(eta=0.05)}`` sets ``eta`` or ``preserve_norm`` for layers whose dotted name
             contains the key; the longest key wins.
         sync (bool): Sum the squared norms over all ranks, so that lambda is that of the global batch. Each layer must
-            then take part in the backward pass of every rank. Defaults to False: lambda is each rank's own.
+            then take part in each backward pass of every rank; one that does not is waited for until
+            ``env_cfg.dist_cfg.timeout``. Defaults to False: lambda is each rank's own.
 
     Raises:
         ValueError: a value out of range; at the start of training: a model without compensators, a key in
@@ -102,6 +104,14 @@ class AdaptiveGradientScalerHook(Hook):
         self._check_keys(list(named))
         sync = self.sync and get_world_size() > 1
         if sync:
+            if getattr(runner.model, 'find_unused_parameters', False):
+                print_log(
+                    'AGS: with sync=True the ranks wait for each other in every compensated layer. Where '
+                    'find_unused_parameters=True is for a layer that some ranks leave out of a step, take sync=False, '
+                    'or the ranks end with an error after env_cfg.dist_cfg.timeout seconds',
+                    'current',
+                    logging.WARNING,
+                )
             set_sync_group(torch.distributed.new_group(timeout=_timeout_of_all_ranks()))
         for name, layer in named.items():
             keys = [key for key in self.custom_keys if key in name]

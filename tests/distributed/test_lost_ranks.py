@@ -3,6 +3,7 @@
 import signal
 import time
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +12,10 @@ import torch.multiprocessing as mp
 from mmengine.config import Config
 from narrow import digits_with_masks
 from rank_cases import Ranks, be_rank, free_port, kept, prepared, wait_for, write_config
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
+from surge_mm import AdaptiveGradientScalerHook, SurgeConv2d
 from surge_mm.errors import LaunchError
 from surge_mm.launch import prepare_ranks
 from surge_mm.ranks import lost_a_rank
@@ -82,6 +86,45 @@ def test_norms_of_a_hanging_rank_are_not_waited_for_longer_than_anything_else():
     for rank in ranks:
         rank.kill()
     assert ranks[0].exitcode == 0
+
+
+class Skipping(nn.Module):
+    """Two layers, of which the second one may be left out."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = (SurgeConv2d(2, 2, 3, compensator={'eta': 0.1}) for _ in range(2))
+
+    def forward(self, x, skip):
+        x = self.first(x)
+        return (x if skip else self.second(x)).sum()
+
+
+def _leaves_a_layer_out(rank, port, sync, find_unused_parameters):
+    be_rank(rank, 2, port)
+    dist.init_process_group('gloo', timeout=timedelta(seconds=2))
+    torch.manual_seed(0)
+    model = DistributedDataParallel(Skipping(), find_unused_parameters=find_unused_parameters)
+    AdaptiveGradientScalerHook(sync=sync).before_train(SimpleNamespace(model=model, hooks=[]))
+    for step in range(3):
+        model(torch.randn(1, 2, 9, 9), skip=(rank, step) == (1, 1)).backward()
+
+
+@pytest.mark.parametrize(
+    'sync, find_unused_parameters, ends',
+    [(False, True, 0), (False, False, 1), (True, False, 1), (True, True, 1)],
+)
+def test_layer_left_out_on_one_rank_is_found_or_ends_both(sync, find_unused_parameters, ends):
+    context = mp.get_context('fork')
+    arguments = free_port(), sync, find_unused_parameters
+    ranks = [
+        context.Process(target=_leaves_a_layer_out, args=(rank, *arguments)) for rank in (0, 1)
+    ]
+    for rank in ranks:
+        rank.start()
+    for rank in ranks:
+        rank.join(20)
+    assert [rank.exitcode for rank in ranks] == [ends, ends]
 
 
 def test_failing_data_of_one_rank_ends_the_others(digits, tmp_path):

@@ -1,0 +1,176 @@
+"""Ranks.
+
+Several processes on one machine by gloo: of a small binary classifier in float64, and of `tools/train.py` with narrow
+detectors of `configs/coco` on digits, which save each step. A rank that dies or fails is noticed at once by those that
+exchange gradients with it. One that hangs, or dies before the ranks have met, is noticed after
+`env_cfg.dist_cfg.timeout` seconds (600 unless the config says otherwise). The others then end with exit status 1 and a
+sentence that names `--resume`, also where nobody is there to end them. Under `tools/dist_train.sh` it is torchrun that
+ends the others when one rank has ended; it waits 30 seconds before it kills those that do not obey, and its own exit
+status is 1. Each time below is from the signal to the end of the last process. Where the ranks' epochs would be
+unequally long, training is refused. Not tried: nccl.
+"""
+
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from narrow import NARROW, digits_with_masks
+from rank_cases import SETTINGS, Ranks, difference, kept, launch, take_boxes, wait_for, write_config
+
+TIMEOUT = 10  # seconds of env_cfg.dist_cfg.timeout
+BUSY = 15  # seconds that a step, a save or the end of a process may take on a busy machine
+TORCHRUN = 30  # seconds that torchrun waits before it kills
+SMALL = {'train_dataloader.dataset.pipeline.2.scale': (64, 64)}
+ENDLESS = {
+    **SMALL,
+    'env_cfg.dist_cfg.timeout': TIMEOUT,
+    'val_cfg': None,
+    'val_dataloader': None,
+    'val_evaluator': None,
+}
+FCOS = 'fcos-1bit_r18_fpn'
+
+
+@pytest.fixture(scope='module')
+def digits(tmp_path_factory):
+    return digits_with_masks(tmp_path_factory.mktemp('digits'))
+
+
+def test_ranks_agree_with_one_process_on_the_joined_batch(tmp_path, record):
+    differences = [
+        difference(world_size, tmp_path, settings, seed)
+        for seed, world_size in ((1, 2), (2, 4))
+        for settings in SETTINGS.values()
+    ]
+    assert max(differences) < 1e-10
+    record(
+        f'2 and 4 ranks against one process on the joined batch, 20 steps in float64: {", ".join(SETTINGS)}, with '
+        'sync=True',
+        len(differences),
+        f'all ranks equal to the bit, from the one process at most {max(differences):.0e}',
+    )
+
+
+def test_detectors_of_ranks_without_boxes_stay_equal(tmp_path, record):
+    families = list(NARROW)
+    for i, family in enumerate(families):
+        empty, sync = ([2], [0, 1, 3])[i % 2], i % 4 < 2
+        folder = tmp_path / family
+        digits = digits_with_masks(folder / 'digits')
+        take_boxes(digits / 'annotations/train.json', 4, empty)
+        settings = {**SMALL, 'custom_hooks.0.sync': sync}
+        if family.startswith('ssd'):
+            del settings['train_dataloader.dataset.pipeline.2.scale']  # its anchors need 128 pixels
+        if family.startswith('rtmdet'):
+            settings['model.use_syncbn'] = False  # needs GPUs
+        path = write_config(folder, family, digits, 2, settings)
+        with Ranks(4, folder, path) as ranks:
+            assert ranks.wait(seconds=240) == [0] * 4, (family, ranks.said(2)[-2000:])
+        assert kept(folder, 4).isfinite().all(), family
+    record(
+        'families of detectors on 4 ranks, one or three of them without boxes, sync on or off',
+        len(families),
+        'each step taken, losses finite, parameters of all ranks equal to the bit',
+    )
+
+
+def struck(folder, digits, number, generator, begun):
+    """What the other ranks of four ended with, and seconds until then, where one random rank gets the signal."""
+    path = write_config(
+        folder, FCOS, digits, 10_000, {**ENDLESS, 'custom_hooks.0.sync': generator.random() < 0.5}
+    )
+    rank = generator.randrange(4)
+    with Ranks(4, folder, path) as ranks:
+        if begun:
+            wait_for(folder / 'run/iter_1.pth')
+        time.sleep(generator.uniform(0, 6))
+        ranks.signal(rank, number)
+        since = time.monotonic()
+        status = ranks.wait(rank, seconds=TIMEOUT + BUSY)
+        seconds = time.monotonic() - since
+        others = [other for other in range(4) if other != rank]
+        assert all('--resume goes on' in ranks.said(other) for other in others)
+    return status, seconds
+
+
+@pytest.mark.parametrize(
+    'what, number, begun, times',
+    [
+        ('killed while they start', signal.SIGKILL, False, 3),
+        ('killed while they train', signal.SIGKILL, True, 6),
+        ('stopped while they train', signal.SIGSTOP, True, 2),
+    ],
+)
+def test_the_others_end_when_one_rank_is_lost(what, number, begun, times, digits, tmp_path, record):
+    generator = random.Random(what)
+    worst = 0.0
+    for i in range(times):
+        folder = tmp_path / str(i)
+        folder.mkdir()
+        status, seconds = struck(folder, digits, number, generator, begun)
+        assert status == [1] * 3
+        worst = max(worst, seconds)
+    record(
+        f'one of 4 ranks {what}, nobody to end the others; timeout {TIMEOUT} s',
+        times,
+        f'the others ended with an error within {worst:.1f} s (limit {TIMEOUT + BUSY} s)',
+    )
+
+
+def children(process):
+    return list(
+        map(int, Path(f'/proc/{process.pid}/task/{process.pid}/children').read_text().split())
+    )
+
+
+def test_launched_run_ends_when_a_rank_is_lost_and_resume_goes_on(digits, tmp_path, record):
+    generator = random.Random(0)
+    path = write_config(tmp_path, FCOS, digits, 10_000, ENDLESS)
+    for number, name, limit in (
+        (signal.SIGKILL, 'killed', TORCHRUN + BUSY),
+        (signal.SIGSTOP, 'stopped', TIMEOUT + TORCHRUN + BUSY),
+    ):
+        before = set(tmp_path.glob('run/*.pth'))
+        run = launch(4, tmp_path, path, *(['--resume'] if before else []))
+        while not set(tmp_path.glob('run/*.pth')) - before:
+            assert run.poll() is None, (tmp_path / 'launched.txt').read_text()[-3000:]
+            time.sleep(0.01)
+        ranks = children(run)
+        time.sleep(generator.uniform(0, 2))
+        os.kill(generator.choice(ranks), number)
+        since = time.monotonic()
+        assert run.wait(limit) == 1
+        seconds = time.monotonic() - since
+        assert '--resume goes on' in (tmp_path / 'launched.txt').read_text()
+        assert not any(Path(f'/proc/{rank}').exists() for rank in ranks)
+        record(
+            f'one of 4 ranks of tools/dist_train.sh {name}; timeout {TIMEOUT} s',
+            1,
+            f'all ended with exit status 1 within {seconds:.1f} s (limit {limit} s)',
+        )
+    last = int((tmp_path / 'run/last_checkpoint').read_text().rpartition('_')[2][:-4])
+    steps = f'train_cfg.max_iters={last + 2}'
+    assert launch(4, tmp_path, path, '--resume', '--cfg-options', steps).wait(240) == 0
+    losses = kept(tmp_path, 4)
+    assert losses.shape[1] == last + 2 and losses.isfinite().all()
+    record(
+        'the same run resumed by tools/dist_train.sh after each, at last to its end',
+        2,
+        f'{last + 2} steps in all, parameters of all ranks equal to the bit',
+    )
+
+
+def test_launched_two_stage_detector_keeps_its_ranks_equal(digits, tmp_path, record):
+    path = write_config(
+        tmp_path, 'faster-rcnn-1bit_r18_fpn', digits, 6, {**SMALL, 'custom_hooks.0.sync': True}
+    )
+    assert launch(4, tmp_path, path).wait(400) == 0, (tmp_path / 'launched.txt').read_text()[-3000:]
+    assert kept(tmp_path, 4).isfinite().all()
+    record(
+        'Faster R-CNN by tools/dist_train.sh on 4 ranks, sync=True, with evaluation',
+        1,
+        'losses finite, parameters of all ranks equal to the bit',
+    )
