@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 from pathlib import Path
 
 from mmengine.fileio import LocalBackend, register_backend
@@ -25,7 +26,8 @@ def write_atomically(path: str | os.PathLike, data: bytes) -> None:
         UsageError: it cannot be written, for instance since the disk is full.
     """
     path = Path(path)
-    partial = path.with_name(f'.{path.name}{PARTIAL}')
+    # a name of its own, for ranks may write one file at once
+    partial = path.with_name(f'.{path.name}.{secrets.token_hex(4)}{PARTIAL}')
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(partial, 'wb') as file:

@@ -2,6 +2,8 @@
 
 import errno
 import os
+import secrets
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from mmengine.fileio import get_file_backend, put
@@ -37,8 +39,18 @@ def test_a_full_disk_is_said_and_costs_nothing_written_before(call, tmp_path, mo
     assert file.read_bytes() == b'before'
 
 
-def test_a_device_that_is_full_is_an_error_and_not_half_a_file(tmp_path):
-    (tmp_path / '.epoch_1.pth.partial').symlink_to('/dev/full')
+def test_a_device_that_is_full_is_an_error_and_not_half_a_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(secrets, 'token_hex', lambda size: 'x')
+    (tmp_path / '.epoch_1.pth.x.partial').symlink_to('/dev/full')
     with pytest.raises(UsageError, match='No space left on device'):
         write_atomically(tmp_path / 'epoch_1.pth', b'bytes')
     assert not (tmp_path / 'epoch_1.pth').exists()
+
+
+def test_ranks_that_write_one_file_at_once_do_not_disturb_each_other(tmp_path):
+    contents = [bytes([i]) * 100_000 for i in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(10):
+            list(pool.map(lambda data: write_atomically(tmp_path / 'a.json', data), contents))
+            assert (tmp_path / 'a.json').read_bytes() in contents
+    assert [file.name for file in tmp_path.iterdir()] == ['a.json']

@@ -53,7 +53,7 @@ def test_where_a_checkpoint_fails_the_one_before_is_resumed(tmp_path, monkeypatc
     with pytest.raises(UsageError):
         tiny_runner(tmp_path, checkpoint={'max_keep_ckpts': 1}).train()
     monkeypatch.undo()
-    (tmp_path / '.epoch_3.pth.partial').write_bytes(b'half')
+    (tmp_path / '.epoch_3.pth.0a1b2c3d.partial').write_bytes(b'half')
     runner = tiny_runner(tmp_path, checkpoint={'max_keep_ckpts': 1})
     assert runner._load_from.endswith('epoch_2.pth')
     runner.train()
