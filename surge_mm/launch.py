@@ -118,8 +118,10 @@ def check_data(cfg: Config, splits: tuple[str, ...]) -> None:
     """
     notes = check_datasets(cfg, splits)
     if os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0')) == '0':
-        for note in notes:
-            print(f'data: {note}', flush=True)
+        encoding = sys.stdout.encoding or 'utf-8'
+        for note in notes:  # names of images and classes may have letters that the terminal has not
+            text = f'data: {note}'.encode(encoding, 'backslashreplace').decode(encoding)
+            print(text, flush=True)
 
 
 def prepare_ranks(cfg: Config) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from mmengine.config import ConfigDict
 from mmengine.dataset import BaseDataset, Compose
 from mmengine.registry import TRANSFORMS
 
-# Narrower images than 1 to 32 may be resized to no pixel at all.
+# Narrower images than 1 to 32 may be resized to a single pixel or none.
 EXTREME_SHAPE = 32
 
 
@@ -65,15 +64,24 @@ def _add_filter(config: ConfigDict, position: int) -> str:
 def shape_defect(
     dataset: BaseDataset, config: ConfigDict, scope: str | None, path: str, size: tuple[int, int]
 ) -> str | None:
-    """Sends one image of extreme shape through the pipeline: what it fails with, or None."""
+    """Sends an image of extreme shape through the pipeline: what it fails with, or None.
+
+    A side of a single pixel is too little: NumPy's flip of it is nothing that PyTorch takes.
+    """
     width, height = size
     if max(size) <= EXTREME_SHAPE * min(size):
         return None
     info = {'img_path': path, 'img_id': 0, 'width': width, 'height': height, 'instances': []}
     try:
         with TRANSFORMS.switch_scope_and_registry(scope):
-            Compose(config.get('pipeline', []))({**dataset.metainfo, **info, 'sample_idx': 0})
+            loaded = Compose(config.get('pipeline', []))({**dataset.metainfo, **info})
     except Exception as error:  # whatever a step raises would end the training
-        words = str(error).strip().split(os.linesep)[-1]
-        return f'of {width} x {height} pixels does not go through the pipeline ({words})'
+        words = str(error).strip().splitlines()[-1:]
+        return f'of {width} x {height} pixels does not go through the pipeline ({"".join(words)})'
+    if loaded and min(_sides(loaded)) < 2:
+        return f'of {width} x {height} pixels is left with a side of a single pixel by the pipeline'
     return None
+
+
+def _sides(loaded: dict[str, Any]) -> tuple[int, ...]:
+    return tuple(loaded['inputs'].shape[-2:] if 'inputs' in loaded else loaded['img'].shape[:2])

@@ -3,6 +3,8 @@
 import io
 import os
 import random
+import struct
+import zlib
 
 import numpy as np
 from PIL import Image
@@ -25,6 +27,14 @@ def _jpeg_with_thumbnail(rng: random.Random) -> bytes:
     """A JPEG whose metadata holds a small JPEG, with an end marker of its own."""
     exif = b'Exif\0\0' + _encode(_picture(rng).resize((32, 32)), 'JPEG')
     return _encode(_picture(rng), 'JPEG', exif=exif)
+
+
+def _png_that_claims(size: int, rng: random.Random) -> bytes:
+    """A small PNG whose header says that it is ``size`` wide and high."""
+    content = bytearray(_encode(_picture(rng), 'PNG'))
+    content[16:24] = struct.pack('>II', size, size)
+    content[29:33] = struct.pack('>I', zlib.crc32(content[12:29]))
+    return bytes(content)
 
 
 def truncated_image(made: Made, rng: random.Random) -> tuple[str, str]:
@@ -54,6 +64,7 @@ def wrong_type_of_image(made: Made, rng: random.Random) -> tuple[str, str]:
         b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>',
         b'version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n',
         rng.randbytes(rng.randrange(1, 9000)),
+        _png_that_claims(rng.choice([200, 5000, 20_000, 30_000, 60_000]), rng),
         _encode(_picture(rng), 'TGA'),
         _encode(_picture(rng), 'ICO'),
         _encode(_picture(rng), 'PCX'),
@@ -124,7 +135,7 @@ def large_image(made: Made, rng: random.Random) -> tuple[str, str]:
     size = rng.choice([(long, short), (short, long)])
     image = Image.new(rng.choice(['L', 'RGB']), size, rng.randrange(256))
     path.write_bytes(_encode(image, rng.choice(['PNG', 'JPEG'])))
-    if short / long * PIXELS < 0.5:
+    if short / long * PIXELS < 1.5:
         return EITHER, path.name  # a pipeline without keep_ratio takes it
     return COUNTED, f'{path.name} is {size[0]}x{size[1]}'
 
@@ -155,3 +166,7 @@ def link(made: Made, rng: random.Random) -> tuple[str, str]:
         target = '/dev/zero'
     os.symlink(target, path)
     return HARMLESS if kind == 'file' else REFUSED, path.name
+
+
+def square_of_20000_pixels() -> bytes:
+    return _encode(Image.new('L', (20_000, 20_000), 90), 'JPEG')

@@ -1,3 +1,22 @@
-"""Serves mmcv's operators before a test module imports mmdet."""
+"""Serves mmcv's operators before a test module imports mmdet; the demo set."""
+
+import shutil
+from pathlib import Path
+
+import pytest
 
 import surge_mm  # noqa: F401
+from surge_mm.datasets.digits import make_digits
+
+
+@pytest.fixture(scope='session')
+def made(tmp_path_factory):
+    return make_digits(tmp_path_factory.mktemp('digits') / 'set', train=6, val=3)
+
+
+@pytest.fixture
+def folder(made, tmp_path, monkeypatch):
+    """A copy to damage, named by a path relative to the current directory."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(made, 'set')
+    return Path('set')

@@ -1,82 +1,14 @@
 import hashlib
+import io
 import json
-import shutil
 from pathlib import Path
 
 import pytest
+from digits_configs import coco, config, edit_json, message_of, voc
 from mmengine.config import Config
-from mmengine.registry import DATASETS, init_default_scope
 
-from surge_mm.datasets.check import DatasetError, check_datasets
-from surge_mm.datasets.digits import CLASSES, make_digits
-
-LOAD = [{'type': 'LoadImageFromFile'}, {'type': 'LoadAnnotations', 'with_bbox': True}]
-PACK = {'type': 'PackDetInputs', 'meta_keys': ('img_id',)}
-
-
-@pytest.fixture(scope='module')
-def made(tmp_path_factory):
-    return make_digits(tmp_path_factory.mktemp('digits') / 'set', train=6, val=3)
-
-
-@pytest.fixture
-def folder(made, tmp_path, monkeypatch):
-    """A copy to damage, named by a path relative to the current directory."""
-    monkeypatch.chdir(tmp_path)
-    shutil.copytree(made, 'set')
-    return Path('set')
-
-
-def coco(split: str, **changes) -> dict:
-    return {
-        'type': 'CocoDataset',
-        'data_root': 'set',
-        'ann_file': f'annotations/{split}.json',
-        'data_prefix': {'img': 'VOC2007/JPEGImages/'},
-        'metainfo': {'classes': CLASSES},
-        'pipeline': [*LOAD, PACK],
-        'test_mode': split != 'train',
-        **changes,
-    }
-
-
-def voc(split: str, **changes) -> dict:
-    return {
-        **coco(split),
-        'type': 'VOCDataset',
-        'ann_file': f'VOC2007/ImageSets/Main/{split}.txt',
-        'data_prefix': {'sub_data_root': 'VOC2007/'},
-        **changes,
-    }
-
-
-def config(train: dict, val: dict | None = None, **rest) -> Config:
-    content = {'default_scope': 'mmdet', 'train_dataloader': {'dataset': train}, **rest}
-    if val:
-        content['val_dataloader'] = {'dataset': val}
-    return Config(content)
-
-
-def message_of(cfg: Config, **kwargs) -> str:
-    with pytest.raises(DatasetError) as error:
-        check_datasets(cfg, **kwargs)
-    return str(error.value)
-
-
-def edit_json(path: Path, change) -> None:
-    content = json.loads(path.read_text())
-    change(content)
-    path.write_text(json.dumps(content))
-
-
-def flatten_first_box(folder: Path, image_id: int) -> str:
-    """Gives an image's first object zero width in the VOC layout; returns its name."""
-    path = folder / f'VOC2007/Annotations/{image_id:06d}.xml'
-    text = path.read_text()
-    xmin = text.split('<xmin>')[1].split('<')[0]
-    xmax = text.split('<xmax>')[1].split('<')[0]
-    path.write_text(text.replace(f'<xmax>{xmax}<', f'<xmax>{xmin}<', 1))
-    return text.split('<name>')[1].split('<')[0]
+from surge_mm.datasets.check import check_datasets
+from surge_mm.launch import check_data
 
 
 @pytest.mark.parametrize('layout', [coco, voc])
@@ -186,216 +118,9 @@ def test_a_class_list_that_matches_in_part_is_a_warning_with_counts(folder, layo
     assert any(f'{left_out} boxes of names outside the class list' in line for line in warnings)
 
 
-def test_another_order_of_classes_than_the_coco_files_is_a_warning(folder):
-    lines = check_datasets(config(coco('train', metainfo={'classes': CLASSES[::-1]})))
-    assert any('numbers the classes as set/annotations/train.json does' in line for line in lines)
-    assert not any('numbers the classes' in line for line in check_datasets(config(coco('train'))))
-
-
-@pytest.mark.parametrize(
-    'model, name, number',
-    [
-        ({'bbox_head': {'num_classes': 9}}, 'model.bbox_head', 9),
-        ({'roi_head': {'bbox_head': {'num_classes': 80}}}, 'model.roi_head.bbox_head', 80),
-        (
-            {'roi_head': {'bbox_head': [{'num_classes': 10}, {'num_classes': 80}]}},
-            'model.roi_head.bbox_head.1',
-            80,
-        ),
-    ],
-)
-@pytest.mark.parametrize('dataset', [coco, voc])
-def test_a_head_for_another_number_of_classes_is_refused(folder, dataset, model, name, number):
-    message = message_of(config(dataset('train'), model=model))
-    assert f'{name}.num_classes={number}, but train_dataloader.dataset has 10 classes' in message
-    assert f'--cfg-options {name}.num_classes=10' in message
-
-
-def test_a_proposal_head_has_no_classes_to_compare(folder):
-    model = {'rpn_head': {'num_classes': 1}, 'bbox_head': {'num_classes': 10}}
-    assert check_datasets(config(coco('train'), model=model))
-
-
 def test_classes_given_as_a_string_are_refused(folder):
     message = message_of(config(coco('train', metainfo={'classes': 'digit'})))
     assert "classes='digit' is no list" in message
-
-
-def damage_bbox(content):
-    content['annotations'][0]['bbox'] = [1, 2, 3]
-
-
-def damage_reference(content):
-    content['annotations'][0]['image_id'] = 999
-
-
-@pytest.mark.parametrize(
-    ('change', 'words'),
-    [
-        (lambda c: c.pop('categories'), 'it needs "images" and "categories"'),
-        (lambda c: c['annotations'][0].pop('area'), 'annotation (id 1) has no "area"'),
-        (lambda c: c['images'][1].pop('file_name'), 'image (id 2) has no "file_name"'),
-        (lambda c: c['annotations'][1].update(id=1), 'annotation (id 1) has the id of another'),
-        (lambda c: c['categories'][1].update(name='0'), 'categories of the same name: 0'),
-        (damage_bbox, 'annotation (id 1) has bbox=[1, 2, 3], not [x, y, width, height]'),
-        (damage_reference, 'annotation 1 refers to image 999'),
-        (lambda c: c['annotations'].clear(), 'has no annotation to train on'),
-    ],
-)
-def test_a_malformed_coco_file_is_named_with_what_it_lacks(folder, change, words):
-    edit_json(folder / 'annotations/train.json', change)
-    message = message_of(config(coco('train')))
-    assert 'set/annotations/train.json' in message and words in message
-
-
-def test_a_cut_off_json_is_named(folder):
-    path = folder / 'annotations/train.json'
-    path.write_text(path.read_text()[:500])
-    assert message_of(config(coco('train'))).startswith(f'{path} is not readable as JSON: ')
-
-
-def test_a_coco_test_file_without_annotations_is_fine_outside_training(folder):
-    edit_json(folder / 'annotations/val.json', lambda c: c.pop('annotations'))
-    cfg = config(coco('train'), test_dataloader={'dataset': coco('val')})
-    assert '3 images, 0 boxes' in check_datasets(cfg, splits=['test'])[0]
-
-
-def test_malformed_xml_files_are_named_with_their_number(folder):
-    xml = folder / 'VOC2007/Annotations'
-    (xml / '000001.xml').write_text('<annotation><object>')
-    (xml / '000002.xml').unlink()
-    (xml / '000003.xml').write_text(
-        (xml / '000003.xml').read_text().replace('<xmin>', '<xmin>x', 1)
-    )
-    (xml / '000004.xml').write_text((xml / '000004.xml').read_text().replace('name>', 'label>'))
-    message = message_of(config(voc('train')))
-    assert (
-        '4 of the 6 annotation files that set/VOC2007/ImageSets/Main/train.txt asks for' in message
-    )
-    assert '000001.xml is malformed (no element found' in message
-    assert '000002.xml is missing' in message
-    assert '000003.xml is malformed (object 0: ' in message
-    assert '000004.xml is malformed (object 0 has no name)' in message
-
-
-def test_an_empty_voc_split_is_refused(folder):
-    (folder / 'VOC2007/ImageSets/Main/train.txt').write_text('')
-    assert 'train.txt lists no image' in message_of(config(voc('train')))
-
-
-@pytest.mark.parametrize('layout', [coco, voc])
-def test_unusable_images_are_named_with_their_number(folder, layout):
-    images = folder / 'VOC2007/JPEGImages'
-    (images / '000001.jpg').unlink()
-    (images / '000002.jpg').write_bytes(b'')
-    (images / '000003.jpg').write_bytes((images / '000003.jpg').read_bytes()[:3000])
-    message = message_of(config(layout('train'), layout('val')))
-    assert message.startswith('train_dataloader.dataset: 3 of 6 image files cannot be used:')
-    for words in ('000001.jpg is missing', '000002.jpg is empty', '000003.jpg is truncated'):
-        assert words in message
-
-
-def test_of_many_unusable_images_the_first_few_are_named(folder):
-    for image in (folder / 'VOC2007/JPEGImages').iterdir():
-        image.write_bytes(b'')
-    message = message_of(config(coco('train')))
-    assert '6 of 6 image files' in message and 'and 1 more' in message
-    assert message.count('is empty') == 5
-
-
-def boxes_that_arrive(dataset: dict) -> int:
-    init_default_scope('mmdet')
-    built = DATASETS.build(dataset)
-    samples = [built[n]['data_samples'] for n in range(len(built))]
-    boxes = [s.gt_instances.bboxes for s in samples]
-    assert all((b.widths > 0).all() and (b.heights > 0).all() for b in boxes)
-    return sum(len(b) for b in boxes)
-
-
-def test_voc_boxes_of_zero_size_are_named_counted_and_kept_from_the_model(folder):
-    names = {i: flatten_first_box(folder, i) for i in (2, 5, 8)}
-    cfg = config(voc('train'), voc('val'))
-    text = '\n'.join(check_datasets(cfg))
-    assert '2 boxes of zero size skipped' in text and '1 box of zero size skipped' in text
-    assert all(f'{i:06d} {name}' in text for i, name in names.items())
-    assert 'added to the pipeline' in text
-    for split, flat in (('train', 2), ('val', 1)):
-        content = json.loads((folder / f'annotations/{split}.json').read_text())
-        arriving = boxes_that_arrive(cfg[f'{split}_dataloader'].dataset)
-        assert arriving == len(content['annotations']) - flat
-
-
-def test_an_image_whose_only_boxes_have_zero_size_still_loads(folder):
-    xml = folder / 'VOC2007/Annotations/000007.xml'
-    size, _, rest = xml.read_text().partition('<object>')
-    xml.write_text(size + '<object>' + rest.split('</object>')[0] + '</object></annotation>')
-    flatten_first_box(folder, 7)
-    cfg = config(voc('train'), voc('val'))
-    check_datasets(cfg)
-    assert boxes_that_arrive(cfg.val_dataloader.dataset) > 0
-
-
-@pytest.mark.parametrize(
-    ('changes', 'words'),
-    [
-        ({'filter_cfg': {'bbox_min_size': 1}}, 'by filter_cfg.bbox_min_size'),
-        (
-            {'pipeline': [*LOAD, {'type': 'FilterAnnotations', 'min_gt_bbox_wh': (0, 0)}, PACK]},
-            'by FilterAnnotations in the pipeline',
-        ),
-    ],
-)
-def test_a_config_that_leaves_out_boxes_of_zero_size_is_not_changed(folder, changes, words):
-    flatten_first_box(folder, 2)
-    cfg = config(voc('train', **changes))
-    before = cfg.to_dict()
-    assert any(words in line for line in check_datasets(cfg))
-    assert cfg.to_dict() == before
-    boxes_that_arrive(cfg.train_dataloader.dataset)
-
-
-@pytest.mark.parametrize('layout', [coco, voc])
-def test_a_config_with_good_boxes_is_not_changed(folder, layout):
-    cfg = config(layout('train'), layout('val'))
-    before = cfg.to_dict()
-    check_datasets(cfg)
-    assert cfg.to_dict() == before
-
-
-def test_coco_boxes_of_zero_size_are_named_counted_and_left_out_by_the_host(folder):
-    def flatten(content):
-        content['annotations'][0]['bbox'][2] = 0
-        content['annotations'][1]['bbox'][3] = -4
-
-    for split in ('train', 'val'):
-        edit_json(folder / f'annotations/{split}.json', flatten)
-    evaluator = {'type': 'CocoMetric', 'ann_file': 'set/annotations/val.json'}
-    cfg = config(coco('train'), coco('val'), val_evaluator=evaluator)
-    text = '\n'.join(check_datasets(cfg))
-    words = (
-        '2 boxes of zero size or outside of the image skipped (MMDetection leaves them out): 00000'
-    )
-    assert text.count(words) == 2
-    assert 'val_evaluator: the COCO evaluation counts 2 boxes' in text
-    for split in ('train', 'val'):
-        total = len(json.loads((folder / f'annotations/{split}.json').read_text())['annotations'])
-        assert boxes_that_arrive(cfg[f'{split}_dataloader'].dataset) == total - 2
-
-
-def test_an_evaluator_of_other_images_is_refused(folder):
-    evaluators = [
-        {'type': 'DumpDetResults', 'out_file_path': 'x.pkl'},
-        {'type': 'CocoMetric', 'ann_file': 'set/annotations/train.json'},
-    ]
-    message = message_of(config(coco('train'), coco('val'), val_evaluator=evaluators))
-    assert 'val_evaluator.1.ann_file=set/annotations/train.json lacks 3 of the 3 images' in message
-
-
-def test_an_evaluator_needs_iscrowd(folder):
-    edit_json(folder / 'annotations/val.json', lambda c: c['annotations'][0].pop('iscrowd'))
-    evaluator = {'type': 'CocoMetric', 'ann_file': 'set/annotations/val.json'}
-    message = message_of(config(coco('train'), coco('val'), val_evaluator=evaluator))
-    assert '1 annotations of set/annotations/val.json have no "iscrowd"' in message
 
 
 def test_a_dataset_of_the_other_host_or_a_misspelt_one_is_refused(folder):
@@ -447,3 +172,11 @@ def test_cifar_is_checked_unless_the_host_may_download_it(folder, monkeypatch):
     listed = [[f'data_batch_{number}', empty] for number in range(1, 6)]
     monkeypatch.setattr('mmpretrain.datasets.CIFAR10.train_list', listed)
     assert check_datasets(classification(**asked, download=False))
+
+
+def test_names_that_the_terminal_cannot_show_do_not_end_the_run(folder, monkeypatch):
+    edit_json(folder / 'annotations/train.json', lambda c: c['categories'][0].update(name='ä画'))
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding='ascii')
+    monkeypatch.setattr('sys.stdout', terminal)
+    check_data(config(coco('train')), ('train',))
+    assert b'left out: \\xe4\\u753b (' in terminal.buffer.getvalue()

@@ -1,65 +1,88 @@
 import io
-import time
+import warnings
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from surge_mm.datasets import files
-from surge_mm.datasets.files import check_each, image_defect
+from surge_mm.datasets import images
+from surge_mm.datasets.images import measure_images
 
 
-def encoded(kind: str) -> bytes:
-    pixels = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+def encoded(kind: str, **options) -> bytes:
+    pixels = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
     stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, kind)
+    Image.fromarray(pixels).save(stream, kind, **options)
     return stream.getvalue()
 
 
+def measured(path, content: bytes | None = None, decoder: str = 'cv2') -> tuple[int, int] | str:
+    if content is not None:
+        path.write_bytes(content)
+    sizes, defects = measure_images([str(path)], decoder)
+    return (sizes | defects)[str(path)]
+
+
 @pytest.mark.parametrize('kind', ['JPEG', 'PNG', 'BMP', 'WEBP', 'TIFF'])
-def test_whole_images_have_no_defect_whatever_their_suffix(tmp_path, kind):
-    path = tmp_path / 'image.jpg'
-    path.write_bytes(encoded(kind))
-    assert image_defect(str(path)) is None
+def test_whole_images_have_a_size_whatever_their_suffix(tmp_path, kind):
+    assert measured(tmp_path / 'image.jpg', encoded(kind)) == (64, 48)
 
 
 @pytest.mark.parametrize('kind', ['JPEG', 'PNG', 'BMP', 'WEBP'])
 @pytest.mark.parametrize('share', [0.3, 0.9])
 def test_truncated_images_are_found(tmp_path, kind, share):
     content = encoded(kind)
-    path = tmp_path / 'image.jpg'
-    path.write_bytes(content[: int(share * len(content))])
-    assert image_defect(str(path)) is not None
+    assert isinstance(measured(tmp_path / 'image.jpg', content[: int(share * len(content))]), str)
+
+
+def test_a_truncated_jpeg_is_found_behind_its_thumbnail_and_before_zeros(tmp_path):
+    content = encoded('JPEG', exif=b'Exif\0\0' + encoded('JPEG', quality=20))
+    assert measured(tmp_path / 'image.jpg', content) == (64, 48)
+    cut = content[: int(0.9 * len(content))]
+    assert 'truncated' in measured(tmp_path / 'image.jpg', cut)
+    assert measured(tmp_path / 'image.jpg', cut + bytes(9000)) == 'is truncated'
 
 
 @pytest.mark.parametrize('trailing', [1, 3000, 100_000])
 def test_bytes_after_the_end_of_a_jpeg_are_no_defect(tmp_path, trailing):
-    path = tmp_path / 'image.jpg'
-    path.write_bytes(encoded('JPEG') + bytes(trailing))
-    assert image_defect(str(path)) is None
+    assert measured(tmp_path / 'image.jpg', encoded('JPEG') + bytes(trailing)) == (64, 48)
+
+
+def test_a_turned_photograph_is_measured_as_it_is_loaded(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert measured(tmp_path / 'image.jpg', encoded('JPEG', exif=exif)) == (48, 64)
 
 
 def test_each_defect_has_its_words(tmp_path):
-    for name, content in {
-        'empty.jpg': b'',
-        'half.jpg': encoded('JPEG')[:2000],
-        'text.jpg': b'<html>404</html>',
-    }.items():
-        (tmp_path / name).write_bytes(content)
-    assert image_defect(str(tmp_path / 'none.jpg')) == 'is missing'
-    assert image_defect(str(tmp_path / 'empty.jpg')) == 'is empty'
-    assert image_defect(str(tmp_path / 'half.jpg')) == 'is truncated'
-    assert image_defect(str(tmp_path / 'text.jpg')).startswith('is not a whole image')
-    assert image_defect(str(tmp_path)).startswith('cannot be read')
+    path = tmp_path / 'image.jpg'
+    assert measured(path) == 'is missing'
+    assert measured(tmp_path) == 'is a folder'
+    assert measured(path, b'') == 'is empty'
+    assert measured(path, encoded('JPEG')[:900]).startswith('is truncated or damaged (JPEG')
+    assert measured(path, b'<html>404</html>').startswith('is not a whole image')
 
 
-def test_check_each_keeps_the_order_and_shows_no_bar_for_quick_work(capsys):
-    paths = [str(n) for n in range(100)]
-    assert check_each(int, paths, 'numbers') == [(path, int(path)) for path in paths]
-    assert capsys.readouterr().out == ''
+def test_a_damaged_header_is_found_although_both_ends_are_whole(tmp_path):
+    content = bytearray(encoded('JPEG'))
+    table = content.index(b'\xff\xc4')
+    content[table + 5 : table + 21] = b'\xff' * 16
+    assert measured(tmp_path / 'image.jpg', bytes(content)).startswith('is truncated or damaged')
 
 
-def test_check_each_shows_a_bar_when_it_takes_a_while(monkeypatch, capsys):
-    monkeypatch.setattr(files, 'SECONDS_WITHOUT_BAR', 0.01)
-    check_each(lambda _: time.sleep(0.02), ['a', 'b'], 'sleepers')
-    assert 'sleepers' in capsys.readouterr().out
+def test_the_decoder_of_the_pipeline_judges(tmp_path):
+    targa = encoded('TGA')
+    assert isinstance(measured(tmp_path / 'image.jpg', targa), str)
+    assert measured(tmp_path / 'image.jpg', targa, decoder='pillow') == (64, 48)
+
+
+def test_an_image_beyond_pillows_limit_is_measured_without_a_warning(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 1000)
+    monkeypatch.setattr(images, 'LARGE_PIXELS', 1000)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        assert measured(tmp_path / 'image.jpg', encoded('PNG')) == (64, 48)
+        monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 2000)
+        assert measured(tmp_path / 'image.jpg', encoded('PNG')) == (64, 48)
+        broken = measured(tmp_path / 'image.jpg', encoded('PNG')[:-500])
+    assert broken == 'is damaged, or has more pixels than cv2 decodes'

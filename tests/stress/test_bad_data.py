@@ -1,0 +1,77 @@
+"""Bad data, COCO and VOC.
+
+A small valid set is damaged in one way at a time, with variants by seed, in its train or its val split, and then given
+to a run with the pipelines of `configs/_base_` (of some cases with the crops of SSD). What is guaranteed, and asserted
+case by case:
+
+- **Refused** before the first step, in sentences that name the file: images that are missing, truncated, no image, or
+  that the decoder of training does not decode (each image is decoded once; links are followed, pipes and devices are
+  not waited for); strips of which `Resize` leaves a side of a single pixel or none; annotations that are no JSON or
+  XML, lack a key, or have null, text, NaN, infinity or a number beyond what PyTorch takes in a number's place; COCO's
+  duplicate ids and references to nothing; an empty set; masks that cannot be decoded, if they are wanted.
+- **Counted**, named in the log and trained through, as MMDetection would: boxes of zero or negative size, boxes outside
+  of their image, VOC's names outside the class list, VOC's images that are listed twice, images of another size than
+  annotated, images without boxes under `filter_empty_gt`, images of more than 89 million pixels.
+- **Trained through** with nothing to say: boxes that are partly inside (clipped), unicode, spaces and signs in names,
+  links and paths out of the folder, grey, CMYK, 16-bit and transparent images, XML of other encodings.
+
+"Trained through" means: every image of the train split was a training step of a very small RetinaNet with a finite
+loss, its weights were finite, and the evaluation on the val split ended. A case that passes the check and then fails,
+or that is harmless and refused, fails the test. Wrong bytes at random places may end either way.
+"""
+
+import resource
+import shutil
+from collections import Counter, defaultdict
+from itertools import groupby
+
+import pytest
+from bad_data import COUNTED, HARMLESS, REFUSED, Made, images, make_good
+from bad_data.cases import CASES, name_of, try_case
+from bad_data.training import config_for, train_through
+
+SEEDS = range(1000, 1024)
+ONE_SQUARE = 20_000**2 * 3 / 2**30
+WORDS = {REFUSED: 'refused', COUNTED: 'counted and trained through', HARMLESS: 'trained through'}
+DAMAGES = [
+    (damage, [layout for _, layout in rows])
+    for damage, rows in groupby(CASES, key=lambda case: case[0])
+]
+
+
+@pytest.fixture(scope='module')
+def good(tmp_path_factory):
+    return make_good(tmp_path_factory.mktemp('good') / 'set')
+
+
+@pytest.mark.parametrize(('damage', 'layouts'), DAMAGES, ids=name_of)
+def test_damaged_data_is_refused_by_name_or_trained_through(
+    good, tmp_path, record, damage, layouts
+):
+    fates = defaultdict(Counter)
+    for layout in layouts:
+        for seed in SEEDS:
+            fate = try_case(damage, layout, seed, good, tmp_path / f'{layout}{seed}' / 'set')
+            fates[layout][fate] += 1
+    for layout, counts in fates.items():
+        parts = [f'{counts[fate]} {words}' for fate, words in WORDS.items() if counts[fate]]
+        what = f'{damage.__name__.replace("_", " ")}, {layout.upper()}'
+        record(what, counts.total(), ', '.join(parts))
+
+
+@pytest.mark.parametrize('layout', ['coco', 'voc'])
+def test_squares_of_20000_pixels_are_decoded_one_at_a_time(good, tmp_path, record, layout):
+    shutil.copytree(good, tmp_path / 'set')
+    square = images.square_of_20000_pixels()
+    for path in Made(tmp_path / 'set', layout, 'train').images[:3]:
+        path.write_bytes(square)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    lines = train_through(config_for(tmp_path / 'set', layout))
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20
+    assert any('3 images of more than 89,478,485 pixels' in line for line in lines)
+    assert grown < 2 * ONE_SQUARE
+    record(
+        f'three images of 20,000 x 20,000 pixels in a set, {layout.upper()}',
+        1,
+        f'counted and trained through; {ONE_SQUARE:.1f} GiB each, decoded one at a time',
+    )
