@@ -141,17 +141,21 @@ def large_image(made: Made, rng: random.Random) -> tuple[str, str]:
 
 
 def link(made: Made, rng: random.Random) -> tuple[str, str]:
-    """Links out of the folder: to a good file it is a file like any other."""
+    """Links and paths out of the folder: what they lead to counts."""
     path = rng.choice(made.images + made.annotations)
     outside = made.folder.parent / 'outside'
     outside.mkdir(exist_ok=True)
-    kind = rng.choice(['file', 'folder', 'nothing', 'loop', 'text', 'pipe', 'device'])
+    kind = rng.choice(['file', 'path', 'folder', 'nothing', 'loop', 'text', 'pipe', 'device'])
     if kind == 'folder':
         os.rename(path.parent, outside / 'all')
         os.symlink(outside / 'all', path.parent)
         return HARMLESS, path.name
     target = outside / path.name
     os.rename(path, target)
+    if kind == 'path' and made.layout == 'coco' and path.suffix == '.jpg':
+        name = rng.choice([str(target), f'../../../outside/{path.name}'])
+        made.json.write_text(made.json.read_text().replace(path.name, name))
+        return HARMLESS, path.name
     if kind == 'nothing':
         target.unlink()
     elif kind == 'loop':
@@ -165,7 +169,7 @@ def link(made: Made, rng: random.Random) -> tuple[str, str]:
     elif kind == 'device':
         target = '/dev/zero'
     os.symlink(target, path)
-    return HARMLESS if kind == 'file' else REFUSED, path.name
+    return HARMLESS if kind in ('file', 'path') else REFUSED, path.name
 
 
 def square_of_20000_pixels() -> bytes:
