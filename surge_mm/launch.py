@@ -17,37 +17,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.registry import MODELS, RUNNERS, DefaultScope, init_default_scope
 from mmengine.runner import Runner
 from torch import nn
 
+from surge_mm.config_errors import explain, near_name
+from surge_mm.config_keys import check_keys
 from surge_mm.datasets.check import check_datasets
 from surge_mm.errors import LaunchError, UsageError
 from surge_mm.ranks import TIMEOUT, lost_a_rank
 
 HOSTS = ('mmdet', 'mmpretrain')
-
-
-def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of every tool that builds a Runner."""
-    parser.add_argument(
-        '--work-dir', help='folder for logs and checkpoints; default ./work_dirs/NAME_OF_CONFIG'
-    )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='settings that replace those of the config, e.g. model.backbone.init_cfg=None',
-    )
-    parser.add_argument(
-        '--launcher',
-        choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none',
-        help='who started the processes; dist_train.sh and slurm_train.sh set it',
-    )
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
 def load_config(args: argparse.Namespace) -> Config:
@@ -66,14 +48,28 @@ def load_config(args: argparse.Namespace) -> Config:
     except (OSError, KeyError, SyntaxError, TypeError, ImportError) as error:
         raise LaunchError(f'config {args.config!r} cannot be read: {error}') from error
     if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
+        _merge(cfg, args.cfg_options)
     cfg.launcher = args.launcher
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs') / path.stem)
     _check_host(cfg, args.config)
+    try:
+        check_keys(cfg)
+    except LaunchError as error:
+        raise LaunchError(f'config {args.config!r}: {error}') from error
     return cfg
+
+
+def _merge(cfg: Config, settings: dict[str, Any]) -> None:
+    for key, value in settings.items():
+        try:
+            cfg.merge_from_dict({key: value})
+        except (KeyError, TypeError, IndexError, AttributeError) as error:
+            raise LaunchError(
+                f'--cfg-options {key}={value!r} does not fit the config: {error}'
+            ) from error
 
 
 def _check_host(cfg: Config, name: str) -> None:
@@ -97,9 +93,7 @@ def _check_host(cfg: Config, name: str) -> None:
         other = HOSTS[1 - HOSTS.index(scope)]
         way_out = f'it belongs to {other}: set default_scope={other!r}'
         if not _find(registry, f'{other}.{model_type}'):
-            way_out = (
-                'neither host has it: check its spelling, or import its module with custom_imports'
-            )
+            way_out = f'neither host has it{near_name(model_type, "model", scope)}'
     raise LaunchError(f'config {name!r}: {scope} has no model {model_type!r}; {way_out}')
 
 
@@ -193,8 +187,36 @@ def build_runner(cfg: Config) -> Runner:
     """
     try:
         return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    except (KeyError, TypeError, ValueError) as error:
-        raise LaunchError(f'config {cfg.filename!r}: {error}') from error
+    except Exception as error:  # whatever the constructors raise concerns the config
+        raise LaunchError(f'config {cfg.filename!r}: {explain(error)}') from error
+
+
+class _Begun(Hook):
+    """Knows whether the Runner has built all that it builds at its beginning."""
+
+    priority = 'HIGHEST'
+
+    def __init__(self) -> None:
+        self.begun = False
+
+    def before_run(self, runner: Runner) -> None:
+        self.begun = True
+
+
+def begin(runner: Runner, go: Callable[[], Any]) -> None:
+    """Call ``go``, the ``train`` or ``test`` of the runner, which builds what the Runner has not built yet.
+
+    Raises:
+        LaunchError: as :func:`build_runner`, of data loaders, optimizer, schedules, loops and metrics.
+    """
+    hook = _Begun()
+    runner.register_hook(hook, hook.priority)
+    try:
+        go()
+    except Exception as error:
+        if hook.begun:
+            raise
+        raise LaunchError(f'config {runner.cfg.filename!r}: {explain(error)}') from error
 
 
 def build_model(cfg: Config) -> nn.Module:
@@ -209,8 +231,8 @@ def build_model(cfg: Config) -> nn.Module:
     init_default_scope(cfg.default_scope)
     try:
         return MODELS.build(model)
-    except (KeyError, TypeError, ValueError) as error:
-        raise LaunchError(f'config {cfg.filename!r}: {error}') from error
+    except Exception as error:  # whatever the constructors raise concerns the config
+        raise LaunchError(f'config {cfg.filename!r}: {explain(error)}') from error
 
 
 def remember_settings(file: Path, settings: list[str]) -> None:

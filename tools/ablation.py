@@ -20,14 +20,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from surge_mm.analysis.ablation import Run, as_json, markdown, plot, read_run, summarise
 from surge_mm.errors import LaunchError
 from surge_mm.launch import remember_settings, run
+from surge_mm.options import Parser
 
 TRAIN = Path(__file__).resolve().parent / 'train.py'
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('configs', nargs='+', help='one config a variant, of one recipe')
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
     parser.add_argument('--work-dir', required=True, help='folder of all runs')

@@ -49,6 +49,7 @@ from surge_mm.analysis.training_subjects import (
 )
 from surge_mm.errors import LaunchError
 from surge_mm.launch import run
+from surge_mm.options import Parser
 
 
 def peak_memory(variant, setting, threads):
@@ -171,9 +172,7 @@ DEFAULTS = {
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('what', choices=list(DEFAULTS))
     for name in ('batch', 'pixels', 'channels'):
         parser.add_argument(f'--{name}', type=int)

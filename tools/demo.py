@@ -3,7 +3,6 @@
 Writes data/digits and work_dirs/demo below the current folder. Interrupted, it goes on where it was when run again.
 """
 
-import argparse
 import json
 import subprocess
 import sys
@@ -21,13 +20,14 @@ from surge_mm.analysis.size import size_in_bits
 from surge_mm.datasets.digits import make_digits
 from surge_mm.errors import LaunchError
 from surge_mm.launch import remember_settings, run
+from surge_mm.options import Parser
 
 TOOLS = Path(__file__).resolve().parent
 CONFIG = TOOLS.parent / 'configs' / 'demo' / 'fcos_r18-light_10e_digits_surge.py'
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument('--config', default=str(CONFIG), help='another config of configs/demo')
     parser.add_argument(
         '--work-dir', help='default work_dirs/demo, for another config work_dirs/demo_NAME'

@@ -19,13 +19,12 @@ from rich.table import Table
 import surge_mm  # noqa: F401  prepares the stack before the hosts are imported
 from surge_mm.analysis.operations import Costs, count_costs
 from surge_mm.errors import LaunchError
-from surge_mm.launch import add_common_arguments, build_model, load_config, run
+from surge_mm.launch import build_model, load_config, run
+from surge_mm.options import Parser, add_common_arguments
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='path of a config file')
     parser.add_argument(
         '--shape',

@@ -3,23 +3,23 @@
 python tools/test.py configs/demo/fcos_r18-light_10e_digits_surge.py work_dirs/demo/epoch_10.pth
 """
 
-import argparse
 from pathlib import Path
 
 import surge_mm  # noqa: F401  prepares the stack before the hosts are imported
 from surge_mm.launch import (
-    add_common_arguments,
+    begin,
     build_runner,
     check_data,
     load_config,
     prepare_ranks,
     run,
 )
+from surge_mm.options import Parser, add_common_arguments
 from surge_mm.start import check_checkpoint, check_fits
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument('config', help='path of a config file')
     parser.add_argument('checkpoint', help='path or address of a checkpoint')
     add_common_arguments(parser)
@@ -36,7 +36,7 @@ def main() -> None:
     prepare_ranks(cfg)
     runner = build_runner(cfg)
     check_fits(runner.model, args.checkpoint)
-    runner.test()
+    begin(runner, runner.test)
 
 
 if __name__ == '__main__':

@@ -3,27 +3,26 @@
 python tools/train.py configs/demo/fcos_r18-light_10e_digits_surge.py
 """
 
-import argparse
-
 import torch
 
 import surge_mm  # noqa: F401  prepares the stack before the hosts are imported
 from surge_mm.checkpoint_files import check_can_go_on
 from surge_mm.errors import LaunchError
 from surge_mm.launch import (
-    add_common_arguments,
+    begin,
     build_runner,
     check_data,
     load_config,
     prepare_ranks,
     run,
 )
+from surge_mm.options import Parser, add_common_arguments
 from surge_mm.ranks import check_equal_batches
 from surge_mm.start import check_checkpoint, check_fits, choose_start
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument('config', help='path of a config file')
     parser.add_argument(
         '--resume',
@@ -55,7 +54,7 @@ def main() -> None:
             check_can_go_on(checkpoint, cfg.load_from, runner.model)
         del checkpoint
     check_equal_batches(runner)
-    runner.train()
+    begin(runner, runner.train)
 
 
 if __name__ == '__main__':

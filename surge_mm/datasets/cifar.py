@@ -5,13 +5,14 @@ from __future__ import annotations
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from mmpretrain.datasets import CIFAR10
 from mmpretrain.structures import DataSample
 
+from surge_mm.arguments import Positive, checked
 from surge_mm.datasets.annotations import DatasetError
 from surge_mm.datasets.files import md5_defects
 from surge_mm.registry import DATASETS, FUNCTIONS
@@ -43,13 +44,14 @@ class CIFAR10Tensor(CIFAR10):
         ValueError: a ``size`` that does not divide 32; a pipeline.
     """
 
+    @checked
     def __init__(
         self,
         data_root: str,
-        split: str = 'train',
+        split: Literal['train', 'test'] = 'train',
         device: str = 'auto',
         size: int = 32,
-        indices: int | None = None,
+        indices: Positive | None = None,
         **kwargs: Any,
     ) -> None:
         if kwargs.get('pipeline'):
@@ -59,6 +61,11 @@ class CIFAR10Tensor(CIFAR10):
             )
         if size not in (8, 16, 32):
             raise ValueError(f'size={size!r} must be 8, 16 or 32')
+        if device != 'auto':
+            try:
+                torch.device(device)
+            except RuntimeError as error:
+                raise ValueError(f'device={device!r}: {error}') from error
         self._fully_initialized = False
         self.device, self.size, self.limit = device, size, indices
         super().__init__(data_root=data_root, split=split, download=False, **kwargs)

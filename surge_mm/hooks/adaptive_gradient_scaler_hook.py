@@ -18,6 +18,7 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner
 from torch import Tensor
 
+from surge_mm.arguments import did_you_mean
 from surge_mm.errors import UsageError
 from surge_mm.layers import BinaryLayer, compensated_layers
 from surge_mm.layers.compensator import adaptive_scale
@@ -69,7 +70,7 @@ class AdaptiveGradientScalerHook(Hook):
             raise ValueError(f'warmup_iters={warmup_iters!r} must be a whole number of at least 0')
         self.settings: dict[str, Any] = {'eta': eta, 'preserve_norm': preserve_norm}
         adaptive_scale(**self.settings, sync=sync)
-        self.custom_keys = custom_keys or {}
+        self.custom_keys = {} if custom_keys is None else custom_keys
         if not isinstance(self.custom_keys, dict):
             raise ValueError(
                 f"custom_keys={custom_keys!r} must be a dict, such as {{'layer4': dict(eta=0.05)}}"
@@ -79,11 +80,10 @@ class AdaptiveGradientScalerHook(Hook):
                 raise ValueError(
                     f'custom_keys[{key!r}]={override!r} must be a dict, such as dict(eta=0.05)'
                 )
-            unknown = set(override) - set(self.settings)
-            if unknown:
-                raise ValueError(
-                    f'custom_keys[{key!r}]={override!r}: unknown {sorted(unknown)}; it takes eta and preserve_norm'
-                )
+            for name in override:
+                if name not in self.settings:
+                    hint = did_you_mean(str(name), list(self.settings))
+                    raise ValueError(f'custom_keys[{key!r}]={override!r}: unknown {name!r}{hint}')
             adaptive_scale(**{**self.settings, **override})
         self.warmup_iters = warmup_iters
         self.sync = sync

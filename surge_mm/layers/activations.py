@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from surge_mm.arguments import Finite, Positive, checked
 from surge_mm.registry import MODELS
 
 MODELS.register_module('Hardtanh', module=nn.Hardtanh)  # mmcv registers PReLU, but not this one
@@ -24,7 +25,8 @@ class RPReLU(nn.Module):
     Source: Liu et al., ReActNet, arXiv 2003.03488.
     """
 
-    def __init__(self, num_channels: int, init: float = 0.25, inplace: bool = False) -> None:
+    @checked
+    def __init__(self, num_channels: Positive, init: Finite = 0.25, inplace: bool = False) -> None:
         super().__init__()
         self.a = nn.Parameter(torch.zeros(num_channels))
         self.prelu = nn.PReLU(num_channels, init)

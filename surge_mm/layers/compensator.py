@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from surge_mm.arguments import did_you_mean
 from surge_mm.ops import AdaptiveScale, FixedScale
 
 
@@ -33,13 +34,10 @@ def parse_compensator(compensator: dict[str, Any]) -> Compensator:
         raise ValueError(
             f'{said} must be a dict such as dict(eta=0.1), or None for a plain binary layer'
         )
-    known = {'scale', 'eta', 'preserve_norm', 'init', 'tied'}
-    unknown = set(compensator) - known
-    if unknown:
-        raise ValueError(
-            f'{said}: unknown {", ".join(sorted(map(repr, unknown)))}; it takes scale or eta, init or tied, and '
-            'preserve_norm'
-        )
+    known = ('scale', 'eta', 'preserve_norm', 'init', 'tied')
+    for key in compensator:
+        if key not in known:
+            raise ValueError(f'{said}: unknown {key!r}{did_you_mean(str(key), known)}')
     if ('scale' in compensator) == ('eta' in compensator):
         raise ValueError(
             f'{said} needs one of scale (a fixed lambda) and eta (the Adaptive Gradient Scaler), not both or neither'

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from surge_mm.arguments import Count, Positive, checked
 from surge_mm.ops import Convolution
 from surge_mm.registry import MODELS
 
 from .binary_layer import DEFAULT_COMPENSATOR, BinaryLayer
+
+Size = Positive | tuple[Positive, Positive]
 
 
 @MODELS.register_module()
@@ -21,7 +24,8 @@ class SurgeConv2d(BinaryLayer, nn.Conv2d):
     Build it by name in either host: ``conv_cfg=dict(type='surge_mm.SurgeConv2d', ...)``.
 
     Args:
-        *args, **kwargs: Those of :class:`torch.nn.Conv2d`.
+        in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype:
+            As for :class:`torch.nn.Conv2d`.
         activation (dict, optional): Q_x and its surrogate derivative. Defaults to ``dict(type='ApproxSign')``.
         weight (dict, optional): Q_W and its gradient. Defaults to ``dict(type='ScaledSign')``.
         compensator (dict, optional): ``dict(eta=...)`` for AGS (with ``preserve_norm=True`` for its norm-preserving
@@ -38,24 +42,45 @@ class SurgeConv2d(BinaryLayer, nn.Conv2d):
             ``pad_value``, filters too small for the weight binariser.
     """
 
+    @checked
     def __init__(
         self,
-        *args: Any,
+        in_channels: Positive,
+        out_channels: Positive,
+        kernel_size: Size,
+        stride: Size = 1,
+        padding: Count | tuple[Count, Count] | Literal['valid', 'same'] = 0,
+        dilation: Size = 1,
+        groups: Positive = 1,
+        bias: bool = True,
+        padding_mode: Literal['zeros', 'reflect', 'replicate', 'circular'] = 'zeros',
+        device: Any = None,
+        dtype: Any = None,
+        *,
         activation: dict[str, Any] | None = None,
         weight: dict[str, Any] | None = None,
         compensator: dict[str, Any] | None = DEFAULT_COMPENSATOR,
-        pad_value: int = 0,
-        **kwargs: Any,
+        pad_value: Literal[0, 1, -1] = 0,
     ) -> None:
-        super().__init__(*args, **kwargs)
-        if isinstance(pad_value, bool) or pad_value not in (-1, 0, 1):
-            raise ValueError(f'pad_value={pad_value!r} must be 0, 1 or -1')
+        super().__init__(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding,
+            dilation,
+            groups,
+            bias,
+            padding_mode,
+            device,
+            dtype,
+        )
         if pad_value != 0 and self.padding_mode != 'zeros':
             raise ValueError(
                 f"pad_value={pad_value} and padding_mode='{self.padding_mode}' both say what stands round the input; "
                 'drop one'
             )
-        self.pad_value = pad_value
+        self.pad_value: int = pad_value
         shift_shape = (self.in_channels, 1, 1)
         self._init_dual_path(activation, weight, compensator, shift_shape)
 
@@ -68,10 +93,10 @@ class SurgeConv2d(BinaryLayer, nn.Conv2d):
             binary = cls(
                 layer.in_channels,
                 layer.out_channels,
-                layer.kernel_size,
-                layer.stride,
-                layer.padding,
-                layer.dilation,
+                layer.kernel_size,  # type: ignore[arg-type]
+                layer.stride,  # type: ignore[arg-type]
+                layer.padding,  # type: ignore[arg-type]
+                layer.dilation,  # type: ignore[arg-type]
                 layer.groups,
                 layer.bias is not None,
                 layer.padding_mode,

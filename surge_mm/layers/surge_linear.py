@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from surge_mm.arguments import Positive, checked
 from surge_mm.ops import LinearMap
 from surge_mm.registry import MODELS
 
@@ -18,7 +19,7 @@ class SurgeLinear(BinaryLayer, nn.Linear):
     """1-bit linear layer ``Q_x(x) Q_W(W_b)^T + bias``, trained by SURGE (arXiv 2605.10989).
 
     Args:
-        *args, **kwargs: Those of :class:`torch.nn.Linear`.
+        in_features, out_features, bias, device, dtype: As for :class:`torch.nn.Linear`.
         activation, weight, compensator: As for :class:`surge_mm.SurgeConv2d`.
 
     Shape: ``(..., C_in) -> (..., C_out)``.
@@ -27,15 +28,20 @@ class SurgeLinear(BinaryLayer, nn.Linear):
         ValueError: as :class:`surge_mm.SurgeConv2d`.
     """
 
+    @checked
     def __init__(
         self,
-        *args: Any,
+        in_features: Positive,
+        out_features: Positive,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+        *,
         activation: dict[str, Any] | None = None,
         weight: dict[str, Any] | None = None,
         compensator: dict[str, Any] | None = DEFAULT_COMPENSATOR,
-        **kwargs: Any,
     ) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(in_features, out_features, bias, device, dtype)
         self._init_dual_path(activation, weight, compensator, (self.in_features,))
 
     @classmethod

@@ -25,6 +25,7 @@ from mmengine.logging import print_log
 from mmengine.registry import MODELS as ROOT
 from torch import nn
 
+from surge_mm.arguments import checked
 from surge_mm.errors import UsageError
 from surge_mm.layers import BinaryLayer, SurgeLinear
 from surge_mm.registry import MODELS
@@ -58,8 +59,9 @@ class Fate:
 
 
 @MODELS.register_module()
+@checked
 def Binarized(  # noqa: N802  configs call it as they call the class of a model
-    base_type: str,
+    base_type: str | type,
     rules: Sequence[Mapping[str, Any]] | None = None,
     binary: Mapping[str, Any] | None = {},  # noqa: B006
     binary_act_cfg: Mapping[str, Any] | None = SIGNED,

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from mmpretrain.models import ImageClassifier
 from torch import Tensor, nn
 
+from surge_mm.arguments import Cfg, NotNegative, checked
 from surge_mm.registry import MODELS
 
 
@@ -31,10 +32,9 @@ class DistilledClassifier(ImageClassifier):
         ValueError: a negative ``label_weight``; a teacher with another number of classes, or without weights.
     """
 
-    def __init__(self, teacher: dict[str, Any], label_weight: float = 0.0, **kwargs: Any) -> None:
+    @checked
+    def __init__(self, teacher: Cfg, label_weight: NotNegative = 0.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if label_weight < 0:
-            raise ValueError(f'label_weight={label_weight!r} must be at least 0')
         classes = teacher.get('head', {}).get('num_classes')
         if classes != self.head.num_classes:
             raise ValueError(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from typing import Any
 
+from surge_mm.arguments import did_you_mean
 from surge_mm.errors import UsageError
 
 from .candidates import Candidate
@@ -138,9 +139,7 @@ def parse_rules(rules: Sequence[Mapping[str, Any]] | None) -> list[Rule]:
             raise UsageError(f"{said} must be a dict, such as dict(name='neck.*', to='keep')")
         for key in rule:
             if key not in VALUES:
-                near = difflib.get_close_matches(str(key), VALUES, n=1)
-                hint = f'; did you mean {near[0]!r}?' if near else ''
-                raise UsageError(f'{said}: unknown {key!r}{hint} It takes {", ".join(VALUES)}')
+                raise UsageError(f'{said}: unknown {key!r}{did_you_mean(str(key), VALUES)}')
         for key, value in {'to': None, **rule}.items():
             check, words = VALUES[key]
             if not check(value):

@@ -1,4 +1,4 @@
-"""The mathematics: tensors in, tensors out. Nothing here imports anything but torch."""
+"""The mathematics: tensors in, tensors out. Nothing here imports a host; torch alone, and what checks arguments."""
 
 from .activations import EDE, ActivationBinarizer, ApproxSign, ReSTE, RSign, STESign, sign
 from .binarizer import Binarizer, Scheduled

@@ -14,11 +14,14 @@ To add one, write a class with a ``derivative``; its name is then known to confi
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from typing import ClassVar
 
 import torch
 from torch import Tensor
+
+from surge_mm.arguments import checked
 
 from .binarizer import Binarizer, Scheduled
 
@@ -93,9 +96,11 @@ def ede_derivative(x: Tensor, t: float) -> Tensor:
 
 
 def check_ede(t_min: float, t_max: float) -> None:
-    """Refuse temperatures that do not rise from above 0."""
-    if not 0 < t_min <= t_max:
-        raise ValueError(f't_min={t_min!r} and t_max={t_max!r} must satisfy 0 < t_min <= t_max')
+    """Refuse temperatures that do not rise from above 0, or without end."""
+    if not 0 < t_min <= t_max < math.inf:
+        raise ValueError(
+            f't_min={t_min!r} and t_max={t_max!r} must satisfy 0 < t_min <= t_max < inf'
+        )
 
 
 class EDE(Scheduled, ActivationBinarizer):
@@ -109,6 +114,7 @@ class EDE(Scheduled, ActivationBinarizer):
         t_max (float): t at the last step. Defaults to 10.
     """
 
+    @checked
     def __init__(self, t_min: float = 1e-2, t_max: float = 10.0) -> None:
         check_ede(t_min, t_max)
         self.t_min, self.t_max = t_min, t_max
@@ -131,12 +137,13 @@ class ReSTE(Scheduled, ActivationBinarizer):
         m (float): Below which the chord stands in. Defaults to 0.1.
     """
 
+    @checked
     def __init__(
         self, o_min: float = 1.0, o_max: float = 3.0, t: float = 1.5, m: float = 0.1
     ) -> None:
-        if not 1 <= o_min <= o_max:
+        if not 1 <= o_min <= o_max < math.inf:
             raise ValueError(
-                f'o_min={o_min!r} and o_max={o_max!r} must satisfy 1 <= o_min <= o_max'
+                f'o_min={o_min!r} and o_max={o_max!r} must satisfy 1 <= o_min <= o_max < inf'
             )
         if not 0 < m < t:
             raise ValueError(f'm={m!r} and t={t!r} must satisfy 0 < m < t')

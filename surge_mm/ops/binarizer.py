@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from abc import ABC
 from typing import Any, ClassVar, TypeVar
+
+from surge_mm.arguments import accepted, did_you_mean
 
 B = TypeVar('B', bound='Binarizer')
 
@@ -40,16 +41,14 @@ class Binarizer(ABC):
         arguments = dict(cfg)
         name = str(arguments.pop('type')).removeprefix('surge_mm.')
         if name not in cls.known:
-            lower = {known.lower(): known for known in cls.known}
-            near = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.4)
-            hint = f'; did you mean {lower[near[0]]!r}?' if near else ''
-            raise ValueError(
-                f'{cls.family}: unknown binariser {name!r}{hint} Known: {", ".join(sorted(cls.known))}'
-            )
-        try:
-            return cls.known[name](**arguments)
-        except TypeError as error:
-            raise TypeError(f'{cls.family}={cfg!r}: {error}') from error
+            hint = did_you_mean(name, sorted(cls.known), cutoff=0.4)
+            raise ValueError(f'{cls.family}: unknown binariser {name!r}{hint}')
+        takes = accepted(cls.known[name])
+        for key in arguments:
+            if key not in takes:
+                hint = did_you_mean(key, takes)
+                raise TypeError(f'{cls.family}={cfg!r}: {name} has no argument {key!r}{hint}')
+        return cls.known[name](**arguments)
 
     def __repr__(self) -> str:
         arguments = ', '.join(f'{name}={value!r}' for name, value in vars(self).items())

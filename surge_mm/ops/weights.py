@@ -16,6 +16,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from surge_mm.arguments import checked
+
 from .activations import check_ede, ede_derivative, ede_temperature, sign
 from .binarizer import Binarizer, Scheduled
 
@@ -157,6 +159,7 @@ class Libra(Scheduled, WeightBinarizer):
 
     min_filter_size = 2
 
+    @checked
     def __init__(self, t_min: float = 1e-2, t_max: float = 10.0) -> None:
         check_ede(t_min, t_max)
         self.t_min, self.t_max = t_min, t_max
@@ -193,6 +196,7 @@ class ReCU(Scheduled, WeightBinarizer):
     min_filter_size = 2
     EPS = 1e-5
 
+    @checked
     def __init__(self, tau_min: float = 0.85, tau_max: float = 0.99) -> None:
         if not 0.5 < tau_min <= tau_max < 1:
             raise ValueError(
@@ -231,6 +235,7 @@ class AdaBin(Scheduled, WeightBinarizer):
     numbers_per_filter = 2
     min_filter_size = 2
 
+    @checked
     def __init__(self, t_min: float = 1e-2, t_max: float = 10.0) -> None:
         check_ede(t_min, t_max)
         self.t_min, self.t_max = t_min, t_max

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch.nn.functional as F
 from mmcv.cnn import build_conv_layer, build_norm_layer
 from torch import Tensor, nn
 
+from surge_mm.arguments import Cfg
 from surge_mm.registry import MODELS
-
-Cfg = dict[str, Any]
 
 
 def build_activation(act_cfg: Cfg, channels: int) -> nn.Module:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from mmcv.cnn import build_conv_layer, build_norm_layer
 from torch import Tensor, nn
 
+from surge_mm.arguments import Cfg, Positive, checked
 from surge_mm.registry import MODELS
 
 from .base import SurgeBackbone
-from .blocks import Cfg, build_activation
+from .blocks import build_activation
 
 
 class ReActBlock(nn.Module):
@@ -82,10 +81,11 @@ class ReActNetA(SurgeBackbone):
     """Channels after the stem and after each block, in units of ``base_channels``."""
     strides = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1)
 
+    @checked
     def __init__(
         self,
-        in_channels: int = 3,
-        base_channels: int = 32,
+        in_channels: Positive = 3,
+        base_channels: Positive = 32,
         conv_cfg: Cfg | None = {  # noqa: B006
             'type': 'surge_mm.SurgeConv2d',
             'activation': {'type': 'RSign'},
@@ -93,7 +93,7 @@ class ReActNetA(SurgeBackbone):
         },
         norm_cfg: Cfg = {'type': 'BN'},  # noqa: B006
         act_cfg: Cfg = {'type': 'surge_mm.RPReLU'},  # noqa: B006
-        init_cfg: Any = None,
+        init_cfg: Cfg | list[Cfg] | None = None,
     ) -> None:
         super().__init__(init_cfg or {'type': 'Kaiming', 'layer': 'Conv2d'})
         self.conv1 = nn.Conv2d(in_channels, base_channels, 3, stride=2, padding=1, bias=False)

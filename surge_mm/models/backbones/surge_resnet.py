@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.utils.checkpoint as checkpoint
@@ -10,10 +11,11 @@ from mmcv.cnn import build_norm_layer
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from surge_mm.arguments import Cfg, Positive, checked
 from surge_mm.registry import MODELS
 
 from .base import SurgeBackbone
-from .blocks import BasicBlock, BlockStyle, Bottleneck, Cfg, build_activation
+from .blocks import BasicBlock, BlockStyle, Bottleneck, build_activation
 
 
 @MODELS.register_module()
@@ -62,23 +64,24 @@ class SurgeResNet(SurgeBackbone):
         50: (Bottleneck, (3, 4, 6, 3)),
     }
 
+    @checked
     def __init__(
         self,
         depth: int,
-        in_channels: int = 3,
-        base_channels: int = 64,
+        in_channels: Positive = 3,
+        base_channels: Positive = 64,
         num_stages: int = 4,
-        strides: Sequence[int] = (1, 2, 2, 2),
-        dilations: Sequence[int] = (1, 1, 1, 1),
+        strides: Sequence[Positive] = (1, 2, 2, 2),
+        dilations: Sequence[Positive] = (1, 1, 1, 1),
         out_indices: Sequence[int] = (0, 1, 2, 3),
-        stem: str = 'resnet',
+        stem: Literal['resnet', 'light', 'cifar'] = 'resnet',
         style: str = 'pytorch',
         frozen_stages: int = -1,
         conv_cfg: Cfg | None = {'type': 'surge_mm.SurgeConv2d'},  # noqa: B006
         norm_cfg: Cfg = {'type': 'BN', 'requires_grad': True},  # noqa: B006
         act_cfg: Cfg = {'type': 'PReLU'},  # noqa: B006
-        shortcut: str = 'conv',
-        shortcut_around: str = 'conv',
+        shortcut: Literal['conv', 'pad'] = 'conv',
+        shortcut_around: Literal['conv', 'block'] = 'conv',
         norm_eval: bool = False,
         with_cp: bool = False,
         init_cfg: Cfg | list[Cfg] | None = None,
@@ -97,8 +100,8 @@ class SurgeResNet(SurgeBackbone):
             )
         if not -1 <= frozen_stages <= num_stages:
             raise ValueError(f'frozen_stages={frozen_stages!r} must lie in -1 to {num_stages}')
-        if stem not in ('resnet', 'light', 'cifar'):
-            raise ValueError(f"stem={stem!r} must be 'resnet', 'light' or 'cifar'")
+        if stem == 'light' and base_channels < 2:
+            raise ValueError(f"base_channels={base_channels} must be at least 2 for stem='light'")
         if style != 'pytorch':
             raise ValueError(
                 f"style={style!r} must be 'pytorch': stride stands in the 3x3 convolution"

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from mmcv.cnn import build_conv_layer, build_norm_layer
 from torch import Tensor, nn
 
+from surge_mm.arguments import Cfg, Positive, checked
 from surge_mm.registry import MODELS
 
 from .base import SurgeBackbone
-from .blocks import Cfg, build_activation
+from .blocks import build_activation
 
 
 @MODELS.register_module()
@@ -38,14 +37,15 @@ class SurgeVGGSmall(SurgeBackbone):
 
     inner_convs = r'features\.\d+\.weight'
 
+    @checked
     def __init__(
         self,
-        in_channels: int = 3,
-        base_channels: int = 128,
+        in_channels: Positive = 3,
+        base_channels: Positive = 128,
         conv_cfg: Cfg | None = {'type': 'surge_mm.SurgeConv2d'},  # noqa: B006
         norm_cfg: Cfg = {'type': 'BN'},  # noqa: B006
         act_cfg: Cfg = {'type': 'Hardtanh'},  # noqa: B006
-        init_cfg: Any = None,
+        init_cfg: Cfg | list[Cfg] | None = None,
     ) -> None:
         super().__init__(init_cfg or {'type': 'Kaiming', 'layer': 'Conv2d'})
         layers: list[nn.Module] = []

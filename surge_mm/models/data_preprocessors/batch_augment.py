@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 
+from surge_mm.arguments import Count, Finite, Share, checked
 from surge_mm.registry import MODELS
 
 
@@ -53,13 +54,14 @@ class BatchAugmentPreprocessor(BaseDataPreprocessor):
         ValueError: a padding below 0, a probability outside of 0 to 1, a standard deviation that is not above 0.
     """
 
+    @checked
     def __init__(
         self,
-        mean: Sequence[float],
-        std: Sequence[float],
-        padding: int = 4,
-        flip_prob: float = 0.5,
-        batch_augments: None = None,
+        mean: Sequence[Finite],
+        std: Sequence[Finite],
+        padding: Count = 4,
+        flip_prob: Share = 0.5,
+        batch_augments: Any = None,
         non_blocking: bool = False,
     ) -> None:
         super().__init__(non_blocking)
@@ -68,12 +70,8 @@ class BatchAugmentPreprocessor(BaseDataPreprocessor):
                 f'batch_augments={batch_augments!r}: BatchAugmentPreprocessor crops and flips only; for mixup and the '
                 "like take MMPretrain's ClsDataPreprocessor and CIFAR10"
             )
-        if len(mean) != len(std) or min(std) <= 0:
+        if not len(mean) == len(std) > 0 or min(std) <= 0:
             raise ValueError(f'std={std!r} must be above 0, and of the length of mean={mean!r}')
-        if padding < 0:
-            raise ValueError(f'padding={padding!r} must be at least 0')
-        if not 0 <= flip_prob <= 1:
-            raise ValueError(f'flip_prob={flip_prob!r} must lie in 0 to 1')
         self.padding, self.flip_prob = padding, flip_prob
         self.register_buffer('mean', torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer('std', torch.tensor(std).view(-1, 1, 1), persistent=False)

@@ -1,0 +1,59 @@
+"""The options of the tools, and what their parser says of a misspelt one."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, NoReturn
+
+from mmengine.config import DictAction
+
+from surge_mm.arguments import did_you_mean
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser that says which option a misspelt one may mean."""
+
+    def error(self, message: str) -> NoReturn:
+        said, _, rest = message.partition('unrecognized arguments: ')
+        options = [word.partition('=')[0] for word in rest.split() if word.startswith('--')]
+        if options and not said:
+            message += did_you_mean(
+                options[0], [one for one in self._option_string_actions if one.startswith('--')]
+            )
+        super().error(message)
+
+
+class _Settings(DictAction):
+    """MMEngine's reading of ``KEY=VALUE``, whose errors are those of the option."""
+
+    def __call__(
+        self, parser: Any, namespace: Any, values: Any, option_string: str | None = None
+    ) -> None:
+        for value in values:
+            if not value.partition('=')[0] or '=' not in value:
+                raise argparse.ArgumentError(self, f'{value!r} must be KEY=VALUE')
+            try:
+                super().__call__(parser, namespace, [value], option_string)
+            except (ValueError, AssertionError, IndexError) as error:
+                raise argparse.ArgumentError(self, f'{value!r}: {error}') from error
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of every tool that builds a Runner."""
+    parser.add_argument(
+        '--work-dir', help='folder for logs and checkpoints; default ./work_dirs/NAME_OF_CONFIG'
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=_Settings,
+        metavar='KEY=VALUE',
+        help='settings that replace those of the config, e.g. model.backbone.init_cfg=None',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='who started the processes; dist_train.sh and slurm_train.sh set it',
+    )
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
