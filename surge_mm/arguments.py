@@ -6,8 +6,9 @@ import difflib
 import functools
 import inspect
 import math
+import os
 import types
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -15,6 +16,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 from surge_mm.errors import UsageError
 
 F = TypeVar('F', bound=Callable[..., Any])
+BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 TEXT = (str, bytes, Mapping)
 
 
@@ -138,17 +140,21 @@ def checked(function: F) -> F:
         if one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
     }
 
+    @functools.cache
+    def hints() -> dict[str, Any]:  # later than here, for a class may be named that is not made yet
+        return get_type_hints(function, include_extras=True)
+
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
             given = signature.bind(*args, **kwargs).arguments
         except TypeError:
             given = {}  # Python says it better in the call
-        hints = get_type_hints(function, include_extras=True) if given else {}
         for name, value in given.items():
-            if name in hints and name not in starred and not fits(value, hints[name]):
+            hint = hints().get(name, Any)
+            if name not in starred and not fits(value, hint):
                 called = function.__qualname__.removesuffix('.__init__')
-                raise UsageError(f'{called}: {name}={value!r} must be {words(hints[name])}')
+                raise UsageError(f'{called}: {name}={value!r} must be {words(hint)}')
         return function(*args, **kwargs)
 
     return call  # type: ignore[return-value]
@@ -157,8 +163,20 @@ def checked(function: F) -> F:
 def near(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
     """Which of ``known`` a misspelt ``word`` means, if one resembles it; case counts for nothing."""
     lower = {one.lower(): one for one in known}
-    found = difflib.get_close_matches(word.lower(), lower, n=1, cutoff=cutoff)
-    return lower[found[0]] if found else None
+    found = difflib.get_close_matches(word.lower(), lower, n=5, cutoff=cutoff)
+    off = [one for one in found if one_letter_off(word, one)]
+    swapped = [one for one in off if sorted(one) == sorted(word.lower())]
+    return lower[[*swapped, *off, *found][0]] if found else None
+
+
+def one_letter_off(name: str, known: str) -> bool:
+    """Whether one letter is left out, added, another, or changes places with the next; case and _ do not count."""
+    a, b = (one.lower().replace('_', '') for one in (name, known))
+    start = len(os.path.commonprefix([a, b]))
+    a, b = a[start:], b[start:]
+    end = len(os.path.commonprefix([a[::-1], b[::-1]]))
+    a, b = a[: len(a) - end], b[: len(b) - end]
+    return max(len(a), len(b)) <= 1 or (len(a) == 2 and a == b[::-1])
 
 
 def did_you_mean(word: str, known: Collection[str], cutoff: float = 0.6) -> str:
@@ -170,21 +188,22 @@ def did_you_mean(word: str, known: Collection[str], cutoff: float = 0.6) -> str:
 
 def accepted(function: Callable[..., Any]) -> list[str]:
     """The names of the arguments that a function, or the constructor of a class with its bases, takes."""
-    names: dict[str, None] = {}
-    bases = function.__mro__[:-1] if isinstance(function, type) else (function,)
-    for base in bases:
-        if base is not function and '__init__' not in vars(base):
-            continue
-        parameters = inspect.signature(_call_of(base)).parameters.values()
-        names |= dict.fromkeys(
-            one.name
-            for one in parameters
-            if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)
-        )
-        if not any(one.kind is one.VAR_KEYWORD for one in parameters):
-            break
+    names = {one.name: None for one in _parameters(function) if one.kind in BY_NAME}
     return [name for name in names if name != 'self']
 
 
-def _call_of(function: Any) -> Callable[..., Any]:
-    return vars(function).get('__init__', function) if isinstance(function, type) else function
+def takes_others(function: Callable[..., Any]) -> bool:
+    """Whether it takes more names than :func:`accepted` knows, to hand them on."""
+    return any(one.kind is one.VAR_KEYWORD for one in [*_parameters(function)][-1:])
+
+
+def _parameters(function: Callable[..., Any]) -> Iterator[inspect.Parameter]:
+    if not isinstance(function, type):
+        yield from inspect.signature(function).parameters.values()
+        return
+    for base in function.__mro__[:-1]:
+        if '__init__' in vars(base):
+            parameters = inspect.signature(vars(base)['__init__']).parameters.values()
+            yield from parameters
+            if all(one.kind is not one.VAR_KEYWORD for one in parameters):
+                return

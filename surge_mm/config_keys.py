@@ -6,12 +6,16 @@ may hold variables of its author, so a key is refused only if it resembles one t
 
 from __future__ import annotations
 
-import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from typing import Any, get_type_hints
 
 from mmengine.config import Config
 from mmengine.registry import (
+    DATA_SAMPLERS,
+    FUNCTIONS,
+    HOOKS,
     LOOPS,
     OPTIM_WRAPPERS,
     OPTIMIZERS,
@@ -21,12 +25,23 @@ from mmengine.registry import (
 )
 from mmengine.runner import Runner
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
+from torch.utils.data import DataLoader
 
-from surge_mm.arguments import accepted, fits, near, words
+from surge_mm.arguments import (
+    accepted,
+    did_you_mean,
+    fits,
+    near,
+    one_letter_off,
+    takes_others,
+    words,
+)
 from surge_mm.config_errors import near_name
 from surge_mm.errors import LaunchError
 
 RUNNER = {name: get_type_hints(Runner.__init__)[name] for name in accepted(Runner) if name != 'cfg'}
+# what the Runner takes beyond its annotations: a number, and None for a hook to leave out
+RUNNER |= {'log_level': str | int, 'default_hooks': dict | None}
 OTHERS = (
     'runner_type',
     'custom_imports',
@@ -52,6 +67,7 @@ SECTIONS = {
     'env_cfg': ('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'),
     'auto_scale_lr': ('enable', 'base_batch_size'),
 }
+WRAPPER = ('constructor', 'paramwise_cfg', 'optimizer')
 PARAMWISE = (
     'custom_keys',
     'bias_lr_mult',
@@ -62,11 +78,47 @@ PARAMWISE = (
     'dcn_offset_lr_mult',
     'bypass_duplicate',
 )
-Section = tuple[str, Mapping[str, Any], list[str]]
+LOADER = (
+    'dataset',
+    'sampler',
+    'batch_sampler',
+    'collate_fn',
+    'worker_init_fn',
+    'num_batch_per_epoch',
+)
 
 
-def check_keys(cfg: Config) -> None:
-    """Refuse what resembles a key that MMEngine reads, and values of the wrong kind in its sections.
+@dataclass(frozen=True)
+class Section:
+    """A part of a config.
+
+    Attributes:
+        path: Its dotted key.
+        content: What the config says.
+        known: The keys that it takes.
+        whole: Whether it takes no others.
+    """
+
+    path: str
+    content: Mapping[str, Any]
+    known: list[str]
+    whole: bool = False
+
+    def check(self) -> None:
+        """Refuse a key that it cannot have.
+
+        Raises:
+            LaunchError: with the key that is meant.
+        """
+        for key in self.content:
+            wrong = self.whole or near(str(key), self.known, cutoff=0.75)
+            if key not in (*self.known, '_scope_') and wrong:
+                hint = did_you_mean(str(key), self.known)
+                raise LaunchError(f'{self.path}.{key} does not exist{hint}')
+
+
+def check_names(cfg: Config) -> None:
+    """Refuse what resembles a key that MMEngine reads, and values of another kind than it takes.
 
     Raises:
         LaunchError: with the place of the key, the key, and the one that is meant.
@@ -78,20 +130,23 @@ def check_keys(cfg: Config) -> None:
             raise LaunchError(f'{name}={cfg[name]!r} must be {words(hint)}')
     for name, known in SECTIONS.items():
         _check_names(f'{name}.', cfg.get(name) or {}, known)
+
+
+def check_parts(cfg: Config) -> None:
+    """Refuse keys of hooks, data loaders, schedules and the optimizer that their classes do not take.
+
+    Raises:
+        LaunchError: likewise.
+    """
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
-        for path, section, names in _schedule(cfg):
-            for key in section:
-                close = near(str(key), names, cutoff=0.75)
-                if key not in names and close:
-                    raise LaunchError(
-                        f'{path}.{key} does not exist; did you mean {close!r}? Known: {", ".join(names)}'
-                    )
+        for section in (*_hooks(cfg), *_loaders(cfg), *_schedule(cfg)):
+            section.check()
 
 
 def _check_names(path: str, names: Iterable[str], known: Collection[str]) -> None:
     """Refuse misspelt names where an author may have others too."""
     for name in names:
-        meant = [one for one in known if name not in known and _one_letter_off(name, one)]
+        meant = [one for one in known if name not in known and one_letter_off(name, one)]
         if meant:
             raise LaunchError(
                 f'{path}{name} is read by nobody; did you mean {path + meant[0]!r}? (A name of your own must differ '
@@ -99,23 +154,28 @@ def _check_names(path: str, names: Iterable[str], known: Collection[str]) -> Non
             )
 
 
-def _one_letter_off(name: str, known: str) -> bool:
-    """Whether one letter is left out, added, another, or changes places with the next; case and _ do not count."""
-    a, b = (one.lower().replace('_', '') for one in (name, known))
-    start = len(os.path.commonprefix([a, b]))
-    a, b = a[start:], b[start:]
-    end = len(os.path.commonprefix([a[::-1], b[::-1]]))
-    a, b = a[: len(a) - end], b[: len(b) - end]
-    return max(len(a), len(b)) <= 1 or (len(a) == 2 and a == b[::-1])
+def _hooks(cfg: Config) -> Iterator[Section]:
+    for name, hook in (cfg.get('default_hooks') or {}).items():
+        yield from _built(f'default_hooks.{name}', hook, HOOKS, ['priority'])
+    for i, hook in enumerate(cfg.get('custom_hooks') or []):
+        yield from _built(f'custom_hooks.{i}', hook, HOOKS, ['priority'])
+
+
+def _loaders(cfg: Config) -> Iterator[Section]:
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        loader = cfg.get(name) or {}
+        yield Section(name, loader, [*LOADER, *accepted(DataLoader)])
+        yield from _built(f'{name}.sampler', loader.get('sampler'), DATA_SAMPLERS)
+        yield from _built(f'{name}.batch_sampler', loader.get('batch_sampler'), DATA_SAMPLERS)
+        yield from _built(f'{name}.collate_fn', loader.get('collate_fn'), FUNCTIONS)
 
 
 def _schedule(cfg: Config) -> Iterator[Section]:
-    """What MMEngine builds when training begins, with the names that each part takes."""
-    train_cfg = cfg.get('train_cfg') or {}
-    kind = train_cfg.get('type') or (
-        'EpochBasedTrainLoop' if train_cfg.get('by_epoch', True) else 'IterBasedTrainLoop'
-    )
-    yield from _built('train_cfg', {'type': kind, **train_cfg}, LOOPS, ['by_epoch'])
+    loop = cfg.get('train_cfg') or {}
+    if 'type' not in loop:
+        kind = 'EpochBasedTrainLoop' if loop.get('by_epoch', True) else 'IterBasedTrainLoop'
+        loop = {'type': kind, **loop}
+    yield from _built('train_cfg', loop, LOOPS, ['by_epoch'])
     schedulers = cfg.get('param_scheduler') or []
     single = isinstance(schedulers, Mapping)
     for i, scheduler in enumerate([schedulers] if single else schedulers):
@@ -123,31 +183,41 @@ def _schedule(cfg: Config) -> Iterator[Section]:
         yield from _built(path, scheduler, PARAM_SCHEDULERS, ['convert_to_iter_based'])
 
     wrapper = cfg.get('optim_wrapper') or {}
-    others = ['constructor', 'paramwise_cfg', 'optimizer']
-    yield from _built('optim_wrapper', {'type': 'OptimWrapper', **wrapper}, OPTIM_WRAPPERS, others)
-    yield from _built('optim_wrapper.optimizer', wrapper.get('optimizer'), OPTIMIZERS, [])
+    for section in _built('optim_wrapper', {'type': 'OptimWrapper', **wrapper}, OPTIM_WRAPPERS):
+        # several optimizers stand in it by names of their own
+        yield replace(section, known=[*section.known, *WRAPPER], whole=False)
+    yield from _built('optim_wrapper.optimizer', wrapper.get('optimizer'), OPTIMIZERS)
     clip = wrapper.get('clip_grad') or {}
     clips = clip_grad_value_ if clip.get('type') == 'value' else clip_grad_norm_
-    yield 'optim_wrapper.clip_grad', clip, ['type', *accepted(clips)]
+    yield Section('optim_wrapper.clip_grad', clip, ['type', *accepted(clips)], whole=True)
     paramwise = wrapper.get('paramwise_cfg') or {}
     if 'constructor' not in wrapper:  # others have keys of their own
-        yield 'optim_wrapper.paramwise_cfg', paramwise, list(PARAMWISE)
+        yield Section('optim_wrapper.paramwise_cfg', paramwise, list(PARAMWISE))
         for key, settings in (paramwise.get('custom_keys') or {}).items():
             path = f'optim_wrapper.paramwise_cfg.custom_keys.{key}'
-            yield path, settings, ['lr_mult', 'decay_mult']
+            yield Section(path, settings, ['lr_mult', 'decay_mult'])
 
 
-def _built(path: str, section: Any, registry: Registry, others: list[str]) -> Iterator[Section]:
+def _built(
+    path: str, content: Any, registry: Registry, others: Sequence[str] = ()
+) -> Iterator[Section]:
     """A part that a registry builds.
 
     Raises:
         LaunchError: the registry does not know its type.
     """
-    if not isinstance(section, Mapping) or not isinstance(section.get('type'), str):
-        return  # a class, or what the registry refuses in words
-    with registry.switch_scope_and_registry(section.get('_scope_')) as scoped:
-        cls = scoped.get(section['type'])
+    if not isinstance(content, Mapping):
+        return
+    kind = content.get('type')
+    if kind is None:
+        yield Section(path, content, ['type'])
+    if not isinstance(kind, str):
+        return
+    scoping = registry.switch_scope_and_registry(content.get('_scope_'))
+    # MMEngine looks functions up without a scope, and warns of hosts that have no registry of them
+    with nullcontext(registry) if registry is FUNCTIONS else scoping as scoped:
+        cls = scoped.get(kind)
         if cls is None:
-            hint = near_name(section['type'], scoped.name, scoped.scope)
-            raise LaunchError(f'{path}.type={section["type"]!r} does not exist{hint}')
-    yield path, section, ['type', '_scope_', *others, *accepted(cls)]
+            raise LaunchError(f'{path}.type={kind!r} does not exist{near_name(kind, scoped)}')
+    known = ['type', *others, *accepted(cls)]
+    yield Section(path, content, known, whole=not takes_others(cls))

@@ -24,7 +24,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from surge_mm.config_errors import explain, near_name
-from surge_mm.config_keys import check_keys
+from surge_mm.config_keys import check_names, check_parts
 from surge_mm.datasets.check import check_datasets
 from surge_mm.errors import LaunchError, UsageError
 from surge_mm.ranks import TIMEOUT, lost_a_rank
@@ -45,8 +45,9 @@ def load_config(args: argparse.Namespace) -> Config:
         )
     try:
         cfg = Config.fromfile(args.config)
-    except (OSError, KeyError, SyntaxError, TypeError, ImportError) as error:
-        raise LaunchError(f'config {args.config!r} cannot be read: {error}') from error
+    except Exception as error:  # a config is code of its author
+        kind = type(error).__name__
+        raise LaunchError(f'config {args.config!r} cannot be read: {kind}: {error}') from error
     if args.cfg_options:
         _merge(cfg, args.cfg_options)
     cfg.launcher = args.launcher
@@ -54,11 +55,14 @@ def load_config(args: argparse.Namespace) -> Config:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs') / path.stem)
-    _check_host(cfg, args.config)
     try:
-        check_keys(cfg)
+        check_names(cfg)
+        _check_host(cfg)
+        check_parts(cfg)
     except LaunchError as error:
         raise LaunchError(f'config {args.config!r}: {error}') from error
+    if Path(cfg.work_dir).is_file():
+        raise LaunchError(f'work_dir {cfg.work_dir!r} is a file; name a folder with --work-dir')
     return cfg
 
 
@@ -72,16 +76,16 @@ def _merge(cfg: Config, settings: dict[str, Any]) -> None:
             ) from error
 
 
-def _check_host(cfg: Config, name: str) -> None:
+def _check_host(cfg: Config) -> None:
     scope = cfg.get('default_scope')
     if scope not in HOSTS:
         raise LaunchError(
-            f'config {name!r}: default_scope={scope!r}, but surge_mm works with {" and ".join(HOSTS)}; inherit from '
+            f'default_scope={scope!r}, but surge_mm works with {" and ".join(HOSTS)}; inherit from '
             "one of their configs, e.g. _base_ = 'mmdet::_base_/default_runtime.py'"
         )
-    model_type = cfg.get('model', {}).get('type')
+    model_type = (cfg.get('model') or {}).get('type')
     if model_type is None:
-        raise LaunchError(f'config {name!r} has no model.type; it is not a config to train or test')
+        raise LaunchError('it has no model.type; it is not a config to train or test')
     if not isinstance(model_type, str):
         return
     with (
@@ -93,8 +97,8 @@ def _check_host(cfg: Config, name: str) -> None:
         other = HOSTS[1 - HOSTS.index(scope)]
         way_out = f'it belongs to {other}: set default_scope={other!r}'
         if not _find(registry, f'{other}.{model_type}'):
-            way_out = f'neither host has it{near_name(model_type, "model", scope)}'
-    raise LaunchError(f'config {name!r}: {scope} has no model {model_type!r}; {way_out}')
+            way_out = f'neither host has it{near_name(model_type, registry)}'
+    raise LaunchError(f'{scope} has no model {model_type!r}; {way_out}')
 
 
 def _find(registry: Any, name: str) -> bool:
@@ -192,15 +196,17 @@ def build_runner(cfg: Config) -> Runner:
 
 
 class _Begun(Hook):
-    """Knows whether the Runner has built all that it builds at its beginning."""
+    """Knows whether the Runner has built, initialised and loaded all that it needs to begin."""
 
     priority = 'HIGHEST'
 
     def __init__(self) -> None:
         self.begun = False
 
-    def before_run(self, runner: Runner) -> None:
+    def before_train(self, runner: Runner) -> None:
         self.begun = True
+
+    before_test = before_train
 
 
 def begin(runner: Runner, go: Callable[[], Any]) -> None:
@@ -246,7 +252,10 @@ def remember_settings(file: Path, settings: list[str]) -> None:
             f'{str(file.parent)!r} was begun with the settings {before}, not {settings}. Take those again, or another '
             '--work-dir'
         )
-    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise LaunchError(f'--work-dir {str(file.parent)!r} is no folder: {error}') from error
     file.write_text(json.dumps(settings) + '\n')
 
 

@@ -17,10 +17,21 @@ class Parser(argparse.ArgumentParser):
         said, _, rest = message.partition('unrecognized arguments: ')
         options = [word.partition('=')[0] for word in rest.split() if word.startswith('--')]
         if options and not said:
-            message += did_you_mean(
-                options[0], [one for one in self._option_string_actions if one.startswith('--')]
-            )
+            known = [
+                one
+                for one, action in self._option_string_actions.items()
+                if one.startswith('--') and action.help != argparse.SUPPRESS
+            ]
+            message += did_you_mean(options[0], known)
         super().error(message)
+
+
+def setting(text: str) -> str:
+    """The ``type`` of options that take ``KEY=VALUE``."""
+    key, sign, _ = text.partition('=')
+    if not key or not sign:
+        raise argparse.ArgumentTypeError(f'{text!r} must be KEY=VALUE')
+    return text
 
 
 class _Settings(DictAction):
@@ -29,13 +40,10 @@ class _Settings(DictAction):
     def __call__(
         self, parser: Any, namespace: Any, values: Any, option_string: str | None = None
     ) -> None:
-        for value in values:
-            if not value.partition('=')[0] or '=' not in value:
-                raise argparse.ArgumentError(self, f'{value!r} must be KEY=VALUE')
-            try:
-                super().__call__(parser, namespace, [value], option_string)
-            except (ValueError, AssertionError, IndexError) as error:
-                raise argparse.ArgumentError(self, f'{value!r}: {error}') from error
+        try:
+            super().__call__(parser, namespace, values, option_string)
+        except (ValueError, AssertionError, IndexError) as error:
+            raise argparse.ArgumentError(self, f'{" ".join(values)}: {error}') from error
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,6 +54,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
+        type=setting,
         action=_Settings,
         metavar='KEY=VALUE',
         help='settings that replace those of the config, e.g. model.backbone.init_cfg=None',

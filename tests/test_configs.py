@@ -10,6 +10,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmpretrain.structures import DataSample
 from samples import detection_batch
 
+from surge_mm.config_keys import check_names, check_parts
 from surge_mm.layers import BinaryLayer
 from surge_mm.ops import AdaptiveScale, FixedScale, Scheduled
 
@@ -75,6 +76,8 @@ def ids(path):
 def build(path):
     cfg = Config.fromfile(path)
     init_default_scope(cfg.default_scope)
+    check_names(cfg)
+    check_parts(cfg)
     model = dict(cfg.model)
     if cfg.get('data_preprocessor'):
         model.setdefault('data_preprocessor', cfg.data_preprocessor)

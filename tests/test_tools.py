@@ -174,7 +174,19 @@ def write(folder, name, text):
             ['mine.py', '--cfg-options', 'default_scope=mmpretrain'],
             r"mmpretrain has no model 'FCOS'; it belongs to mmdet",
         ),
-        (['mine.py', '--cfg-options', 'model.type=FCOSS'], r"'FCOSS'; neither host has it"),
+        (['mine.py', '--cfg-options', 'model.type=FCOSS'], r"'FCOSS'; neither host.*mean 'FCOS'"),
+        (['mine.py', '--cfg-options', 'optim_wraper.type=A'], r"did you mean 'optim_wrapper'"),
+        (
+            ['mine.py', '--cfg-options', 'optim_wrapper.optimizer.weight_decy=0.1'],
+            r"optim_wrapper.optimizer.weight_decy does not exist; did you mean 'weight_decay'",
+        ),
+        (['mine.py', '--cfg-options', 'custom_hooks.9.eta=1'], r'--cfg-options custom_hooks.9.eta'),
+        (['mine.py', '--cfg-options', 'custom_hooks=3'], r'custom_hooks=3 must be a list'),
+        (
+            ['mine.py', '--cfg-options', 'train_dataloader.dataset.annfile=a'],
+            r"train_dataloader.dataset: .* did you mean 'ann_file'",
+        ),
+        (['mine.py', '--work-dir', 'mine.py'], r"work_dir 'mine.py' is a file"),
         (
             ['mine.py', '--launcher', 'pytorch'],
             r'RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT not set',
@@ -184,7 +196,7 @@ def write(folder, name, text):
 def test_bad_arguments_are_refused_in_words(arguments, message, folder, monkeypatch):
     if '--amp' in arguments and torch.cuda.is_available():
         return
-    with pytest.raises(LaunchError, match=message):
+    with pytest.raises(UsageError, match=message):
         main_of('train', monkeypatch, folder, *arguments)
 
 
@@ -199,6 +211,8 @@ def test_bad_arguments_are_refused_in_words(arguments, message, folder, monkeypa
         ('model = dict(backbone=dict(conv_cfg=dict(compensator=dict(scale=1))))', 'not both'),
         ('model = dict(backbone=dict(depth=19))', 'depth=19'),
         ('custom_hooks = [dict(type="surge_mm.AdaptiveGradientScalerHook", eta=-1)]', 'eta=-1'),
+        ("optim_wrapper = dict(optimizer=dict(lr='fast'))", "AdamW.*lr='fast'"),
+        ('no_such_name', "cannot be read: NameError: name 'no_such_name'"),
     ],
 )
 def test_bad_settings_are_refused_before_training(text, message, folder, monkeypatch, tmp_path):

@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from surge_mm.analysis.ablation import Run, as_json, markdown, plot, read_run, summarise
 from surge_mm.errors import LaunchError
 from surge_mm.launch import remember_settings, run
-from surge_mm.options import Parser
+from surge_mm.options import Parser, setting
 
 TRAIN = Path(__file__).resolve().parent / 'train.py'
 
@@ -37,16 +37,24 @@ def main() -> None:
     parser.add_argument('--metric', help='key of the log; default mAP or top-1 accuracy')
     parser.add_argument('--jobs', type=int, default=1, help='runs side by side; default 1')
     parser.add_argument(
-        '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='passed on to train.py'
+        '--cfg-options',
+        nargs='+',
+        type=setting,
+        default=[],
+        metavar='KEY=VALUE',
+        help='passed on to train.py',
     )
     args = parser.parse_args()
 
     variants = name_variants(args.configs)
     baseline = find_baseline(args.baseline, list(variants))
-    if args.jobs < 1 or len(set(args.seeds)) < len(args.seeds):
-        raise LaunchError(
-            f'--jobs {args.jobs} must be at least 1, and --seeds {args.seeds} must differ'
-        )
+    if args.jobs < 1:
+        raise LaunchError(f'--jobs {args.jobs} must be at least 1')
+    if (
+        len(set(args.seeds)) < len(args.seeds)
+        or not 0 <= min(args.seeds) <= max(args.seeds) < 2**32
+    ):
+        raise LaunchError(f'--seeds {args.seeds} must differ, and lie in 0 to 4294967295')
     work_dir = Path(args.work_dir)
     remember_settings(work_dir / 'options.json', args.cfg_options)
 

@@ -248,8 +248,8 @@ def check(args):
         raise LaunchError('--growth needs a layer or a backbone, and a --batch of at least 8')
     for option in ('growth', 'json'):
         path = getattr(args, option)
-        if path and Path(path).is_dir():
-            raise LaunchError(f'--{option} {path!r} must be a file, and is a folder')
+        if path and (Path(path).is_dir() or not Path(path).absolute().parent.is_dir()):
+            raise LaunchError(f'--{option} {path!r} must be a file in a folder that is there')
 
 
 if __name__ == '__main__':

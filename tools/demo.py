@@ -20,7 +20,7 @@ from surge_mm.analysis.size import size_in_bits
 from surge_mm.datasets.digits import make_digits
 from surge_mm.errors import LaunchError
 from surge_mm.launch import remember_settings, run
-from surge_mm.options import Parser
+from surge_mm.options import Parser, setting
 
 TOOLS = Path(__file__).resolve().parent
 CONFIG = TOOLS.parent / 'configs' / 'demo' / 'fcos_r18-light_10e_digits_surge.py'
@@ -34,7 +34,12 @@ def main() -> None:
     )
     parser.add_argument('--pictures', type=int, default=6, help='val images to draw')
     parser.add_argument(
-        '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='passed on to train.py'
+        '--cfg-options',
+        nargs='+',
+        type=setting,
+        default=[],
+        metavar='KEY=VALUE',
+        help='passed on to train.py',
     )
     args = parser.parse_args()
     start = time.time()
@@ -45,9 +50,16 @@ def main() -> None:
         raise LaunchError(
             f'--pictures {args.pictures} must lie in 1 to 200, the number of val images'
         )
+    if not Path(args.config).is_file():
+        raise LaunchError(
+            f'--config {args.config!r}: there is no such file (looked from {Path.cwd()})'
+        )
     remember_settings(work_dir / 'demo.json', [name, *args.cfg_options])
 
-    data = make_digits('data/digits')
+    try:
+        data = make_digits('data/digits')
+    except (FileExistsError, ModuleNotFoundError) as error:
+        raise LaunchError(str(error)) from error
     command = [sys.executable, str(TOOLS / 'train.py'), args.config, '--work-dir', str(work_dir)]
     command.append('--resume')
     if args.cfg_options:

@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from surge_mm.analysis.log import curve, read_log
 from surge_mm.analysis.plots import METRICS, save
+from surge_mm.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -57,14 +58,14 @@ def read_run(work_dir: Path, metric: str | None = None) -> tuple[str, Run]:
         tuple: the metric and the run.
 
     Raises:
-        ValueError: the log has no such metric.
+        UsageError: the log has no such metric.
     """
     train, val = read_log(sorted(work_dir.glob('*/vis_data/scalars.json')))
     logged = {key for line in val for key in line}
     known = [metric] if metric else list(METRICS)
     found = [key for key in known if key in logged]
     if not found:
-        raise ValueError(
+        raise UsageError(
             f'{work_dir}: the log has no metric {" or ".join(known)}; it has {", ".join(sorted(logged)) or "none"}'
         )
     steps, values = curve(val, found[0])

@@ -5,6 +5,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from surge_mm.errors import UsageError
+
 Lines = list[dict[str, float]]
 
 
@@ -20,7 +22,7 @@ def read_log(files: Sequence[str | os.PathLike]) -> tuple[Lines, Lines]:
             except ValueError as error:
                 if number == len(lines):  # a killed run may leave half a line
                     continue
-                raise ValueError(f'{file}, line {number} is no JSON: {error}') from None
+                raise UsageError(f'{file}, line {number} is no JSON: {error}') from None
             kind = train if 'loss' in line else val
             kind[line.get('step', 0)] = line
     return [train[step] for step in sorted(train)], [val[step] for step in sorted(val)]

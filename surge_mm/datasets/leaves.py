@@ -12,6 +12,7 @@ from mmengine.config import ConfigDict
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
 
+from surge_mm.config_errors import explain, near_name
 from surge_mm.datasets.annotations import Annotations, DatasetError, some
 from surge_mm.datasets.images import LARGE_PIXELS, measure_images
 from surge_mm.datasets.pipelines import decoder_of, has_masks, leave_out_clipped_boxes, shape_defect
@@ -58,7 +59,7 @@ def build_lazily(key: str, config: ConfigDict, scope: str | None) -> BaseDataset
     if cls is None:
         raise DatasetError(
             f'{key}.type={kind!r} is no dataset of the scope {scope!r} (default_scope of the config): '
-            'a misspelt name, or a config for the other host'
+            f'a misspelt name, or a config for the other host{near_name(str(kind), registry)}'
         )
     if isinstance(config.get('ann_file'), list):
         raise DatasetError(
@@ -73,7 +74,7 @@ def build_lazily(key: str, config: ConfigDict, scope: str | None) -> BaseDataset
     try:
         return cls(**{**arguments, 'pipeline': [], 'lazy_init': True})
     except Exception as error:  # whatever the host's constructor raises concerns the config
-        raise DatasetError(f'{key}: {cls.__name__} cannot be built: {error}') from error
+        raise DatasetError(f'{key}: {cls.__name__} cannot be built: {explain(error)}') from error
 
 
 def check_images(leaves: list[Leaf], scope: str | None) -> tuple[list[str], list[str]]:

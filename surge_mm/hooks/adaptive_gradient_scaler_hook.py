@@ -84,7 +84,10 @@ class AdaptiveGradientScalerHook(Hook):
                 if name not in self.settings:
                     hint = did_you_mean(str(name), list(self.settings))
                     raise ValueError(f'custom_keys[{key!r}]={override!r}: unknown {name!r}{hint}')
-            adaptive_scale(**{**self.settings, **override})
+            try:
+                adaptive_scale(**{**self.settings, **override})
+            except ValueError as error:
+                raise ValueError(f'custom_keys[{key!r}]: {error}') from error
         self.warmup_iters = warmup_iters
         self.sync = sync
         self._layers: list[BinaryLayer] = []

@@ -29,7 +29,7 @@ class NonFiniteGuardHook(Hook):
       the loss; else the layer in whose backward pass it arose. ``train/guard_bad_steps`` counts such steps.
     - ``patience`` of them in a row end the training: it has diverged, and more steps would cost time alone.
 
-    A model of ResNet-18's kind pays one read of each layer's output for it (``docs/reliability.md``).
+    It costs one read of each output, gradient and buffer a step.
 
     Args:
         patience (int): Steps in a row. Defaults to 100.

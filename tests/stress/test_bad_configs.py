@@ -1,0 +1,200 @@
+"""Bad configs and arguments
+
+Each key of ours (the arguments of everything that surge_mm registers, of the binarisers, and what stands in
+`compensator`, `rules` and `custom_keys`) was misspelt by a letter left out, written twice or changed in its place, and
+was given values of other types and out of range: None, numbers, words, lists, dicts, NaN and infinity, and what lies
+just beyond its range. Of the keys that a class of ours hands on to MMDetection or MMPretrain, the spelling was tried.
+The same was done to each key and each `type` of a whole config of MMEngine (model, data loaders, optimizer, schedules,
+hooks, loops, ...), to each `type` of more than three letters in our configs, and to each option of the tools.
+
+Each is refused in one sentence that names the key, before a step is taken; where a letter was wrong, the sentence
+suggests the right one. What is not spoilt is built; a whole number where a number is asked for, 0 and 1 for False and
+True, and lists for tuples are taken. Variables of an author's own in a config are left alone: no config of MMDetection
+and MMPretrain is refused.
+"""
+
+import re
+from pathlib import Path
+
+import mmdet
+import mmpretrain
+import pytest
+from bad_configs import misspellings, misspelt, spoilt, subjects
+from bad_runs import (
+    WHOLE,
+    misspelt_options,
+    parser_of,
+    places,
+    refusal,
+    suggests,
+    with_key,
+    with_value,
+)
+from bad_values import wrong_values
+from mmengine import registry as registries
+from mmengine.config import Config
+from mmengine.registry import DefaultScope, Registry
+
+from surge_mm.arguments import one_letter_off
+from surge_mm.config_errors import near_name
+from surge_mm.config_keys import check_names, check_parts
+
+CONFIGS = Path(__file__).parents[2] / 'configs'
+TOOLS = ('train', 'test', 'ablation', 'demo', 'get_ops', 'benchmark_training')
+
+
+def test_keys_of_ours(record):
+    every = subjects()
+    assert [one.name for one in every if one.refusal(one.good) is not None] == []
+    cases = misspelt(12, seed=1)
+    for subject, key, wrong in cases:
+        said = subject.refusal(subject.misspelt(key, wrong))
+        assert said and f'{key!r}' in said.partition('Known')[0], (subject.name, key, wrong, said)
+    keys = {(subject.name, key) for subject, key, _ in cases}
+    record(
+        f'misspellings of the {len(keys)} keys of {len(every)} classes and dicts of ours',
+        len(cases),
+        'refused; the right key is suggested, or said to be missing',
+    )
+
+
+def test_values_of_ours(record):
+    cases = spoilt(wrong_values)
+    for subject, key, value in cases:
+        said = subject.refusal(subject.with_key(key, value))
+        assert said and key in said, (subject.name, key, value, said)
+    keys = {(subject.name, key) for subject, key, _ in cases}
+    record(
+        f'values of another type or out of range for {len(keys)} of them',
+        len(cases),
+        'refused; the key and what it takes are named',
+    )
+
+
+def test_keys_of_a_whole_config(record, tmp_path):
+    assert refusal(WHOLE, tmp_path) is None
+    cases = [
+        (path, wrong)
+        for path, _ in places()
+        if len(path[-1]) > 2
+        for wrong in misspellings(path[-1], 8, seed=1)
+    ]
+    trained = len(list(tmp_path.rglob('*.pth')))
+    for path, wrong in cases:
+        said = refusal(with_key(path, wrong), tmp_path)
+        assert suggests(said, path[-1]), (path, wrong, said)
+    assert len(list(tmp_path.rglob('*.pth'))) == trained
+    record(
+        f'misspellings of the {len({path for path, _ in cases})} keys of a whole config',
+        len(cases),
+        'refused before the first step; the right key is suggested',
+    )
+
+
+def test_types_of_a_whole_config(record, tmp_path):
+    cases = [
+        (path, name, wrong)
+        for path, value in places()
+        if path[-1] == 'type' and value != 'norm'
+        for name in [value.rpartition('.')[2]]
+        for wrong in misspellings(name, 8, seed=1)
+    ]
+    for path, name, wrong in cases:
+        said = refusal(with_value(path, wrong), tmp_path)
+        assert suggests(said, name), (path, wrong, said)
+    assert not list(tmp_path.rglob('*.pth'))
+    record('misspellings of its types', len(cases), 'refused likewise; the right type is suggested')
+
+
+def types_in(node):
+    if isinstance(node, dict):
+        if isinstance(node.get('type'), str):
+            yield node['type']
+        node = list(node.values())
+    if isinstance(node, (list, tuple)):
+        for one in node:
+            yield from types_in(one)
+
+
+def test_types_in_our_configs(record):
+    found: dict[tuple[str, str], Registry] = {}
+    for file in CONFIGS.rglob('_base_/**/*.py'):
+        if file.parent.name != 'recipes':  # they inherit from the others alone
+            cfg = Config.fromfile(file, import_custom_modules=False)
+            for name in types_in(cfg.to_dict()):
+                for scope in ('mmdet', 'mmpretrain'):
+                    registry = registry_of(name, scope)
+                    if registry is not None:
+                        found[name, scope] = registry
+    cases = 0
+    for (name, scope), registry in found.items():
+        bare = name.rpartition('.')[2]
+        for wrong in misspellings(bare, 10, seed=1) if len(bare) > 3 else ():
+            with (
+                DefaultScope.overwrite_default_scope(scope),
+                registry.switch_scope_and_registry(None) as scoped,
+            ):
+                if scoped.get(wrong) is None and registry_of(wrong, scope) is None:
+                    said = near_name(wrong, scoped)
+                    assert suggests(said, bare) or as_near(said, wrong), (name, wrong, said)
+                    cases += 1
+    assert len(found) > 50
+    record(
+        f'misspellings of the {len({name for name, _ in found})} types in our configs',
+        cases,
+        'the right one is suggested, or another from which it is one letter away too',
+    )
+
+
+def as_near(said, wrong):
+    """``Ada`` may mean Adam and Adan."""
+    meant = re.search(r"(\w+)'\?$", said)
+    return meant is not None and one_letter_off(wrong, meant[1])
+
+
+def registry_of(name, scope):
+    """The kind of registry that holds it. (By a dotted name a registry also finds what Python can import.)"""
+    bare = name.rpartition('.')[2]
+    for root in vars(registries).values():
+        if isinstance(root, Registry) and root.parent is None and scope in root.children:
+            ours = root.children.get('surge_mm')
+            for one in (root, root.children[scope], *([ours] if ours else [])):
+                one.import_from_location()
+                if bare in one.module_dict:
+                    return root
+    return None
+
+
+def test_options_of_the_tools(record, monkeypatch, capsys):
+    cases = 0
+    for tool in TOOLS:
+        for parse, option, wrong in misspelt_options(parser_of(tool, monkeypatch), 12, seed=1):
+            with pytest.raises(SystemExit):
+                parse(wrong)
+            assert suggests(capsys.readouterr().err, option), (tool, option, wrong)
+            cases += 1
+    record(
+        f'misspelt options of {len(TOOLS)} tools', cases, 'refused; the right option is suggested'
+    )
+
+
+@pytest.mark.parametrize(
+    'name, folder',
+    [
+        ('MMDetection', Path(mmdet.__file__).parent / '.mim/configs'),
+        ('MMPretrain', Path(mmpretrain.__file__).parent / '.mim/configs'),
+    ],
+)
+def test_configs_as_they_are(name, folder, record):
+    files = [file for file in sorted(folder.rglob('*.py')) if '_base_' not in file.parts]
+    checked = 0
+    for file in files:
+        try:
+            cfg = Config.fromfile(file, import_custom_modules=False)
+        except (OSError, RuntimeError, KeyError):
+            continue  # some of the hosts' inherit from files that their wheels lack
+        check_names(cfg)
+        check_parts(cfg)
+        checked += 1
+    assert checked > 0.95 * len(files)
+    record(f'configs of {name} as they are', checked, 'none is refused')

@@ -1,0 +1,65 @@
+"""Values that the tools refuse before time is spent."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+from surge_mm.errors import LaunchError
+
+ROOT = Path(__file__).parents[1]
+DEMO = str(ROOT / 'configs/demo/fcos_r18-light_10e_digits_surge.py')
+
+
+@pytest.mark.parametrize(
+    'words, message',
+    [
+        (['ablation', DEMO, '--work-dir', 'w', '--jobs', '0'], '--jobs 0'),
+        (['ablation', DEMO, '--work-dir', 'w', '--seeds', '-1'], r'--seeds \[-1\]'),
+        (['ablation', DEMO, '--work-dir', 'w', '--seeds', '1', '1'], r'--seeds \[1, 1\]'),
+        (['ablation', DEMO, '--work-dir', 'w', '--seeds', str(2**32)], '--seeds'),
+        (['ablation', DEMO, '--work-dir', 'w', '--baseline', 'x'], "--baseline 'x'"),
+        (['ablation', DEMO, '--work-dir', 'file'], "--work-dir 'file' is no folder"),
+        (['ablation', DEMO, DEMO, '--work-dir', 'w'], 'must have different names'),
+        (['demo', '--pictures', '0'], '--pictures 0'),
+        (['demo', '--pictures', '201'], '--pictures 201'),
+        (['demo', '--config', 'no.py'], "--config 'no.py': there is no such file"),
+        (['demo', '--work-dir', 'file'], "--work-dir 'file' is no folder"),
+        (['get_ops', DEMO, '--shape', '0', '9'], '--shape 0 9'),
+        (['get_ops', 'file'], "config 'file' cannot be read"),
+        *[
+            (['benchmark_training', 'backbone', f'--{name}', value], f'--{name} {value} must')
+            for name, value in [
+                ('batch', '0'),
+                ('pixels', '-1'),
+                ('pixels', '31'),
+                ('channels', '0'),
+                ('steps', '0'),
+                ('warmup', '-1'),
+                ('threads', '0'),
+                ('depth', '19'),
+            ]
+        ],
+        (['benchmark_training', 'layer', '--with-cp'], '--with-cp is for'),
+        (['benchmark_training', 'detector', '--growth', 'a.png'], '--growth needs'),
+        (
+            ['benchmark_training', 'layer', '--json', 'no/a.json'],
+            "--json 'no/a.json' must be a file",
+        ),
+        (['benchmark_training', 'layer', '--json', '.'], "--json '.' must be a file"),
+        (['train', DEMO, '--work-dir', 'file'], "work_dir 'file' is a file"),
+        (['test', DEMO, 'no.pth', '--work-dir', 'w'], "checkpoint 'no.pth': there is no such file"),
+    ],
+)
+def test_values_out_of_range_are_refused_with_their_option(words, message, monkeypatch, tmp_path):
+    tool, *arguments = words
+    (tmp_path / 'file').write_text('')
+    spec = importlib.util.spec_from_file_location(tool, ROOT / 'tools' / f'{tool}.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, 'argv', [tool, *arguments])
+    with pytest.raises(LaunchError, match=message):
+        module.main()
+    assert [path.name for path in tmp_path.iterdir()] == ['file']
