@@ -53,8 +53,12 @@ def main() -> None:
         if cfg.resume:
             check_can_go_on(checkpoint, cfg.load_from, runner.model)
         del checkpoint
-    check_equal_batches(runner)
-    begin(runner, runner.train)
+
+    def train() -> None:
+        check_equal_batches(runner)
+        runner.train()
+
+    begin(runner, train)
 
 
 if __name__ == '__main__':
