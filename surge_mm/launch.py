@@ -219,6 +219,8 @@ def begin(runner: Runner, go: Callable[[], Any]) -> None:
     runner.register_hook(hook, hook.priority)
     try:
         go()
+    except LaunchError:
+        raise
     except Exception as error:
         if hook.begun:
             raise
