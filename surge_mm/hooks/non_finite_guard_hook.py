@@ -82,7 +82,8 @@ class NonFiniteGuardHook(Hook):
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         self._outputs, self._order, self._bad_gradients = [], {}, []
-        torch._foreach_copy_(self._before, self._buffers)
+        if self._buffers:
+            torch._foreach_copy_(self._before, self._buffers)
 
     def _check_gradients(self, optimizer: torch.optim.Optimizer, names: dict[Any, str]) -> None:
         held = [

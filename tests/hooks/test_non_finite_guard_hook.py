@@ -57,6 +57,15 @@ def test_the_model_is_as_before_the_step_and_training_goes_on(tmp_path):
     assert not any(torch.equal(seen[4][name], seen[5][name]) for name in weights)
 
 
+def test_a_model_without_buffers_is_guarded(tmp_path):
+    runner = tiny_runner(tmp_path, length=2, hooks=[Inject(Fault('loss', '', 4, float('nan')))])
+    runner.model.norm = torch.nn.GroupNorm(2, 8)
+    del runner.model.ballast
+    runner.train()
+    assert not list(runner.model.state_dict().keys() - dict(runner.model.named_parameters()).keys())
+    assert not not_finite(runner.model, runner.optim_wrapper.optimizer)
+
+
 def test_without_the_guard_a_fault_spoils_the_weights(tmp_path, monkeypatch):
     monkeypatch.setattr(NonFiniteGuardHook, 'before_train', lambda self, runner: None)
     monkeypatch.setattr(NonFiniteGuardHook, 'before_train_iter', lambda self, *_, **__: None)
