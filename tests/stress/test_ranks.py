@@ -2,12 +2,13 @@
 
 Several processes on one machine by gloo: of a small binary classifier in float64, and of `tools/train.py` with narrow
 detectors of `configs/coco` on digits, which save each step. A rank that dies or fails is noticed at once by those that
-exchange gradients with it. One that hangs, or dies before the ranks have met, is noticed after
-`env_cfg.dist_cfg.timeout` seconds (600 unless the config says otherwise). The others then end with exit status 1 and a
-sentence that names `--resume`, also where nobody is there to end them. Under `tools/dist_train.sh` it is torchrun that
-ends the others when one rank has ended; it waits 30 seconds before it kills those that do not obey, and its own exit
-status is 1. Each time below is from the signal to the end of the last process. Where the ranks' epochs would be
-unequally long, training is refused. Not tried: nccl.
+exchange gradients with it, one that hangs after `env_cfg.dist_cfg.timeout` seconds (600 unless the config says
+otherwise). One that dies before the ranks have met is missed after that time, or twice that time if it is rank 0,
+where PyTorch tries again. The others then end with exit status 1 and a sentence that names `--resume`, also where
+nobody is there to end them. Under `tools/dist_train.sh` it is torchrun that ends the others when one rank has ended; it
+waits 30 seconds before it kills those that do not obey, and its own exit status is 1. Each time below is from the
+signal to the end of the last process. Where the ranks' epochs would be unequally long, training is refused. Not tried:
+nccl.
 """
 
 import os
@@ -21,7 +22,7 @@ from narrow import NARROW, digits_with_masks
 from rank_cases import SETTINGS, Ranks, difference, kept, launch, take_boxes, wait_for, write_config
 
 TIMEOUT = 10  # seconds of env_cfg.dist_cfg.timeout
-BUSY = 15  # seconds that a step, a save or the end of a process may take on a busy machine
+BUSY = 20  # seconds that a step, a save or the end of a process may take on a busy machine
 TORCHRUN = 30  # seconds that torchrun waits before it kills
 SMALL = {'train_dataloader.dataset.pipeline.2.scale': (64, 64)}
 ENDLESS = {
@@ -61,7 +62,7 @@ def test_detectors_of_ranks_without_boxes_stay_equal(tmp_path, record):
         folder = tmp_path / family
         digits = digits_with_masks(folder / 'digits')
         take_boxes(digits / 'annotations/train.json', 4, empty)
-        settings = {**SMALL, 'custom_hooks.0.sync': sync}
+        settings = {**SMALL, 'custom_hooks.0.sync': sync, 'train_dataloader.batch_size': 1}
         if family.startswith('ssd'):
             del settings['train_dataloader.dataset.pipeline.2.scale']  # its anchors need 128 pixels
         if family.startswith('rtmdet'):
@@ -77,7 +78,7 @@ def test_detectors_of_ranks_without_boxes_stay_equal(tmp_path, record):
     )
 
 
-def struck(folder, digits, number, generator, begun):
+def struck(folder, digits, number, generator, begun, limit):
     """What the other ranks of four ended with, and seconds until then, where one random rank gets the signal."""
     path = write_config(
         folder, FCOS, digits, 10_000, {**ENDLESS, 'custom_hooks.0.sync': generator.random() < 0.5}
@@ -86,10 +87,10 @@ def struck(folder, digits, number, generator, begun):
     with Ranks(4, folder, path) as ranks:
         if begun:
             wait_for(folder / 'run/iter_1.pth')
-        time.sleep(generator.uniform(0, 6))
+        time.sleep(generator.uniform(0, 6 if begun else 1))
         ranks.signal(rank, number)
         since = time.monotonic()
-        status = ranks.wait(rank, seconds=TIMEOUT + BUSY)
+        status = ranks.wait(rank, seconds=limit)
         seconds = time.monotonic() - since
         others = [other for other in range(4) if other != rank]
         assert all('--resume goes on' in ranks.said(other) for other in others)
@@ -100,23 +101,23 @@ def struck(folder, digits, number, generator, begun):
     'what, number, begun, times',
     [
         ('killed while they start', signal.SIGKILL, False, 3),
-        ('killed while they train', signal.SIGKILL, True, 6),
+        ('killed while they train', signal.SIGKILL, True, 5),
         ('stopped while they train', signal.SIGSTOP, True, 2),
     ],
 )
 def test_the_others_end_when_one_rank_is_lost(what, number, begun, times, digits, tmp_path, record):
     generator = random.Random(what)
-    worst = 0.0
+    worst, limit = 0.0, (1 if begun else 2) * TIMEOUT + BUSY
     for i in range(times):
         folder = tmp_path / str(i)
         folder.mkdir()
-        status, seconds = struck(folder, digits, number, generator, begun)
+        status, seconds = struck(folder, digits, number, generator, begun, limit)
         assert status == [1] * 3
         worst = max(worst, seconds)
     record(
         f'one of 4 ranks {what}, nobody to end the others; timeout {TIMEOUT} s',
         times,
-        f'the others ended with an error within {worst:.1f} s (limit {TIMEOUT + BUSY} s)',
+        f'the others ended with an error within {worst:.1f} s (limit {limit} s)',
     )
 
 
@@ -165,7 +166,7 @@ def test_launched_run_ends_when_a_rank_is_lost_and_resume_goes_on(digits, tmp_pa
 
 def test_launched_two_stage_detector_keeps_its_ranks_equal(digits, tmp_path, record):
     path = write_config(
-        tmp_path, 'faster-rcnn-1bit_r18_fpn', digits, 6, {**SMALL, 'custom_hooks.0.sync': True}
+        tmp_path, 'faster-rcnn-1bit_r18_fpn', digits, 4, {**SMALL, 'custom_hooks.0.sync': True}
     )
     assert launch(4, tmp_path, path).wait(400) == 0, (tmp_path / 'launched.txt').read_text()[-3000:]
     assert kept(tmp_path, 4).isfinite().all()
