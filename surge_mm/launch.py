@@ -11,7 +11,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -183,18 +184,6 @@ def _read_slurm_environment() -> None:
         os.environ['MASTER_ADDR'] = hosts.split()[0]
 
 
-def build_runner(cfg: Config) -> Runner:
-    """The Runner of the config.
-
-    Raises:
-        LaunchError: a part of the config names what no registry has, or has values that its class refuses.
-    """
-    try:
-        return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    except Exception as error:  # whatever the constructors raise concerns the config
-        raise LaunchError(f'config {cfg.filename!r}: {explain(error)}') from error
-
-
 class _Begun(Hook):
     """Knows whether the Runner has built, initialised and loaded all that it needs to begin."""
 
@@ -209,38 +198,57 @@ class _Begun(Hook):
     before_test = before_train
 
 
-def begin(runner: Runner, go: Callable[[], Any]) -> None:
-    """Call ``go``, the ``train`` or ``test`` of the runner, which builds what the Runner has not built yet.
+@contextmanager
+def _building(cfg: Config, hook: _Begun | None = None) -> Iterator[None]:
+    """What goes wrong in the block, as long as ``hook`` knows of no beginning, concerns the config.
 
     Raises:
-        LaunchError: as :func:`build_runner`, of data loaders, optimizer, schedules, loops and metrics.
+        LaunchError: a part of the config names what no registry has, or has values that its class refuses.
     """
-    hook = _Begun()
-    runner.register_hook(hook, hook.priority)
     try:
-        go()
+        yield
     except LaunchError:
         raise
     except Exception as error:
-        if hook.begun:
+        lost = isinstance(error, RuntimeError) and lost_a_rank(error)
+        if lost or (hook is not None and hook.begun):
             raise
-        raise LaunchError(f'config {runner.cfg.filename!r}: {explain(error)}') from error
+        raise LaunchError(f'config {cfg.filename!r}: {explain(error)}') from error
+
+
+def build_runner(cfg: Config) -> Runner:
+    """The Runner of the config.
+
+    Raises:
+        LaunchError: as :func:`begin`.
+    """
+    with _building(cfg):
+        return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+
+
+def begin(runner: Runner) -> AbstractContextManager[None]:
+    """The block in which the runner trains or tests, and builds data loaders, optimizer, schedules and metrics first.
+
+    Raises:
+        LaunchError: a part of the config names what no registry has, or has values that its class refuses.
+    """
+    hook = _Begun()
+    runner.register_hook(hook, hook.priority)
+    return _building(runner.cfg, hook)
 
 
 def build_model(cfg: Config) -> nn.Module:
     """The model of the config alone, with its data preprocessor as the Runner gives it.
 
     Raises:
-        LaunchError: as :func:`build_runner`.
+        LaunchError: as :func:`begin`.
     """
     model = dict(cfg.model)
     if cfg.get('data_preprocessor'):
         model.setdefault('data_preprocessor', cfg.data_preprocessor)
     init_default_scope(cfg.default_scope)
-    try:
+    with _building(cfg):
         return MODELS.build(model)
-    except Exception as error:  # whatever the constructors raise concerns the config
-        raise LaunchError(f'config {cfg.filename!r}: {explain(error)}') from error
 
 
 def remember_settings(file: Path, settings: list[str]) -> None:

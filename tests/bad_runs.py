@@ -35,8 +35,8 @@ NUMBERS = itertools.count()
 class Line(BaseModel):
     """The least that MMEngine can train."""
 
-    def __init__(self, bias: bool = True) -> None:
-        super().__init__()
+    def __init__(self, bias: bool = True, init_cfg: dict[str, Any] | None = None) -> None:
+        super().__init__(init_cfg=init_cfg)
         self.slope = nn.Linear(1, 1, bias=bias)
 
     def forward(self, x: torch.Tensor, y: torch.Tensor, mode: str = 'tensor') -> Any:
@@ -181,7 +181,8 @@ def refusal(whole: dict[str, Any], folder: Path) -> str | None:
         check_names(cfg)
         check_parts(cfg)
         runner = build_runner(cfg)
-        begin(runner, runner.train)
+        with begin(runner):
+            runner.train()
     except LaunchError as error:
         return str(error)
     return None

@@ -36,7 +36,8 @@ def main() -> None:
     prepare_ranks(cfg)
     runner = build_runner(cfg)
     check_fits(runner.model, args.checkpoint)
-    begin(runner, runner.test)
+    with begin(runner):
+        runner.test()
 
 
 if __name__ == '__main__':

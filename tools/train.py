@@ -53,12 +53,9 @@ def main() -> None:
         if cfg.resume:
             check_can_go_on(checkpoint, cfg.load_from, runner.model)
         del checkpoint
-
-    def train() -> None:
+    with begin(runner):
         check_equal_batches(runner)
         runner.train()
-
-    begin(runner, train)
 
 
 if __name__ == '__main__':
