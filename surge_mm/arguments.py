@@ -188,22 +188,22 @@ def did_you_mean(word: str, known: Collection[str], cutoff: float = 0.6) -> str:
 
 def accepted(function: Callable[..., Any]) -> list[str]:
     """The names of the arguments that a function, or the constructor of a class with its bases, takes."""
-    names = {one.name: None for one in _parameters(function) if one.kind in BY_NAME}
+    names = {one.name: None for one in parameters(function) if one.kind in BY_NAME}
     return [name for name in names if name != 'self']
 
 
 def takes_others(function: Callable[..., Any]) -> bool:
     """Whether it takes more names than :func:`accepted` knows, to hand them on."""
-    return any(one.kind is one.VAR_KEYWORD for one in [*_parameters(function)][-1:])
+    return any(one.kind is one.VAR_KEYWORD for one in [*parameters(function)][-1:])
 
 
-def _parameters(function: Callable[..., Any]) -> Iterator[inspect.Parameter]:
-    if not isinstance(function, type):
-        yield from inspect.signature(function).parameters.values()
-        return
-    for base in function.__mro__[:-1]:
-        if '__init__' in vars(base):
-            parameters = inspect.signature(vars(base)['__init__']).parameters.values()
-            yield from parameters
-            if all(one.kind is not one.VAR_KEYWORD for one in parameters):
-                return
+def parameters(function: Callable[..., Any]) -> Iterator[inspect.Parameter]:
+    """Those of a function, or of the constructor of a class and of those that it hands others on to."""
+    calls = [function]
+    if isinstance(function, type):
+        calls = [vars(one)['__init__'] for one in function.__mro__[:-1] if '__init__' in vars(one)]
+    for call in calls:
+        own = inspect.signature(call).parameters.values()
+        yield from own
+        if all(one.kind is not one.VAR_KEYWORD for one in own):
+            return

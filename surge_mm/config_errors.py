@@ -12,7 +12,7 @@ from typing import Any
 
 from mmengine.registry import Registry
 
-from surge_mm.arguments import accepted, did_you_mean, near
+from surge_mm.arguments import accepted, did_you_mean, near, parameters
 from surge_mm.errors import UsageError
 
 UNEXPECTED = re.compile(r"([\w.<>]+)\(\) got an unexpected keyword argument '(\w+)'")
@@ -42,9 +42,10 @@ def explain(error: BaseException) -> str:
         return said + did_you_mean(match[2], list(dict.fromkeys(names))) if names else said
     if registry is not None and (match := NOT_REGISTERED.search(message)):
         return said.replace(message, match[0]) + near_name(match[1], registry)
-    if registry is not None and NOT_FOUND in message:  # mmcv.cnn forgets to say what it looked for
-        name = str(next(value for key, value in values.items() if key.endswith('layer_type')))
-        return said.replace(message, f'{name} is no layer') + near_name(name, registry)
+    sought = [value for key, value in values.items() if key.endswith('_type')]
+    if registry is not None and NOT_FOUND in message and sought:  # mmcv.cnn leaves the name out
+        hint = near_name(str(sought[0]), registry)
+        return said.replace(message, f'{sought[0]} is no layer') + hint
     if NO_TYPE in message and isinstance(values.get('cfg'), Mapping):
         close = near('type', values['cfg'])
         hint = f"; did you mean 'type' by {close!r}?" if close else ''
@@ -58,7 +59,7 @@ def _first(error: BaseException) -> BaseException:
     """The error that ``error`` was made of, whose message it repeats."""
     while True:
         before = error.__cause__ or error.__context__
-        if before is None or _message(before) not in _message(error):
+        if before is None or not _message(before) or _message(before) not in _message(error):
             return error
         error = before
 
@@ -122,7 +123,7 @@ def _where(frames: list[FrameType]) -> str:
         return ''
     place = f'{Path(frames[-1].f_code.co_filename).name}:{frames[-1].f_lineno}'
     for frame in reversed(frames):
-        if frame.f_code.co_name == '__init__':
+        if frame.f_code.co_name == '__init__' and 'self' in frame.f_locals:
             cls = type(frame.f_locals['self'])
             given = ', '.join(_given(cls, frame))
             return f' ({place}, in {cls.__name__}({given}))'
@@ -130,9 +131,8 @@ def _where(frames: list[FrameType]) -> str:
 
 
 def _given(cls: type, frame: FrameType) -> Iterator[str]:
-    defaults = {
-        name: one.default for name, one in inspect.signature(cls).parameters.items()
-    }  # of the class, which may pass other arguments to the constructor of a base
+    # of the class, which may pass other arguments to the constructor of a base
+    defaults = {one.name: one.default for one in reversed([*parameters(cls)])}
     count = frame.f_code.co_argcount + frame.f_code.co_kwonlyargcount
     for name in frame.f_code.co_varnames[1:count]:
         value: Any = frame.f_locals.get(name)

@@ -187,15 +187,30 @@ def _schedule(cfg: Config) -> Iterator[Section]:
         # several optimizers stand in it by names of their own
         yield replace(section, known=[*section.known, *WRAPPER], whole=False)
     yield from _built('optim_wrapper.optimizer', wrapper.get('optimizer'), OPTIMIZERS)
-    clip = wrapper.get('clip_grad') or {}
+    clip = _dict('optim_wrapper.clip_grad', wrapper.get('clip_grad'))
     clips = clip_grad_value_ if clip.get('type') == 'value' else clip_grad_norm_
     yield Section('optim_wrapper.clip_grad', clip, ['type', *accepted(clips)], whole=True)
-    paramwise = wrapper.get('paramwise_cfg') or {}
+    path = 'optim_wrapper.paramwise_cfg'
+    paramwise = _dict(path, wrapper.get('paramwise_cfg'))
     if 'constructor' not in wrapper:  # others have keys of their own
-        yield Section('optim_wrapper.paramwise_cfg', paramwise, list(PARAMWISE))
-        for key, settings in (paramwise.get('custom_keys') or {}).items():
-            path = f'optim_wrapper.paramwise_cfg.custom_keys.{key}'
-            yield Section(path, settings, ['lr_mult', 'decay_mult'])
+        yield Section(path, paramwise, list(PARAMWISE))
+        path = f'{path}.custom_keys'
+        for key, settings in _dict(path, paramwise.get('custom_keys')).items():
+            where = f'{path}.{key}'
+            yield Section(where, _dict(where, settings), ['lr_mult', 'decay_mult'])
+
+
+def _dict(path: str, content: Any) -> Mapping[str, Any]:
+    """What stands at ``path``; nothing there is an empty dict.
+
+    Raises:
+        LaunchError: it is something else.
+    """
+    if content is None:
+        return {}
+    if not isinstance(content, Mapping):
+        raise LaunchError(f'{path}={content!r} must be a dict or None')
+    return content
 
 
 def _built(

@@ -1,7 +1,7 @@
 """The sentence that is made of an error."""
 
 import pytest
-from mmcv.cnn import ConvModule
+from mmcv.cnn import ConvModule, build_padding_layer
 from mmengine.registry import FUNCTIONS, HOOKS, MODELS, OPTIMIZERS, DefaultScope
 from torch import nn
 
@@ -39,6 +39,7 @@ def test_misspelt_names_are_suggested(build, cfg, message):
 def test_layers_of_mmcv_are_suggested():
     said = said_of(ConvModule, 3, 4, 3, conv_cfg={'type': 'surge_mm.SurgeConv'})
     assert said == "surge_mm.SurgeConv is no layer; did you mean 'surge_mm.SurgeConv2d'?"
+    assert said_of(build_padding_layer, {'type': 'zeros'}, 1).startswith('zeros is no layer')
     said = said_of(ConvModule, 3, 4, 3, conv_cfg={'type': 'surge_mm.SurgeConv2d', 'wieght': None})
     assert "'wieght'; did you mean 'weight'?" in said
 
@@ -53,6 +54,19 @@ def test_a_value_that_a_host_refuses_is_shown_with_its_key():
     said = said_of(OPTIMIZERS.build, {'type': 'SGD', 'params': parameters, 'lr': 'fast'})
     assert said.startswith('TypeError: ') and "in SGD(lr='fast')" in said
     assert 'sgd.py:' in said
+
+
+def test_an_error_that_says_nothing_is_shown_with_its_place():
+    class Silent:
+        def __init__(self, width):
+            try:
+                assert width < 3
+            except AssertionError:
+                raise RuntimeError from None
+
+    said = said_of(Silent, 7)
+    assert said.startswith('RuntimeError:  (test_config_errors.py:')
+    assert said.endswith('in Silent(width=7))')
 
 
 def test_what_we_say_ourselves_is_said_alone():

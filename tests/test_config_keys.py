@@ -56,6 +56,12 @@ def test_names_of_ones_own_and_classes_that_hand_on_are_left_alone():
             {'optim_wrapper': {'paramwise_cfg': {'custom_keys': {'bias': {'lr_mlt': 0}}}}},
             "custom_keys.bias.lr_mlt does not exist; did you mean 'lr_mult'",
         ),
+        ({'optim_wrapper': {'clip_grad': 3}}, 'optim_wrapper.clip_grad=3 must be a dict or None'),
+        ({'optim_wrapper': {'paramwise_cfg': []}}, r'paramwise_cfg=\[\] must be a dict'),
+        (
+            {'optim_wrapper': {'paramwise_cfg': {'custom_keys': {'bias': 0.1}}}},
+            'custom_keys.bias=0.1 must be a dict',
+        ),
         ({'train_dataloader': {'batchsize': 3}}, "train_dataloader.batchsize .* mean 'batch_size'"),
         ({'train_dataloader': {'collate_fn': {'type': 'pseudo_colate'}}}, "mean 'pseudo_collate'"),
     ],
