@@ -67,6 +67,7 @@ BEYOND: dict[tuple[str, str], list[Any]] = {
     ('AdaptiveGradientScalerHook', 'eta'): [-0.1, math.nan, math.inf],
     ('AdaptiveGradientScalerHook', 'warmup_iters'): [-1],
     ('AdaptiveGradientScalerHook', 'custom_keys'): [{'a': 1}, {'a': {'eta': -1}}],
+    ('NonFiniteGuardHook', 'patience'): [0, -1],
     ('EDE', 't_min'): [0, -1, 11, math.nan],
     ('EDE', 't_max'): [0, 1e-3, math.nan, math.inf],
     ('Libra', 't_min'): [0, -1, 11, math.nan],
