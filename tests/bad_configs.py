@@ -70,13 +70,15 @@ class Subject:
 
 
 def subjects() -> list[Subject]:
-    """Everything that surge_mm registers, and what our dicts hold."""
+    """Everything that surge_mm registers for configs, and what our dicts hold."""
     found = []
+    of_benchmarks = 'surge_mm.analysis'
     for registry in vars(registries).values():
         if getattr(registry, 'scope', None) == 'surge_mm':
             registry.import_from_location()
             for name, made in registry.module_dict.items():
-                if made.__module__.startswith('surge_mm') and name != 'whole_batch':
+                ours = made.__module__.startswith('surge_mm')
+                if ours and not made.__module__.startswith(of_benchmarks) and name != 'whole_batch':
                     found.append(_registered(registry, name, made))
     for family in (ActivationBinarizer, WeightBinarizer):
         for name, cls in family.known.items():
