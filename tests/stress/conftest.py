@@ -40,6 +40,10 @@ def record(record_property):
     return add
 
 
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: 'test_soak' not in item.nodeid)  # the longest begins first
+
+
 def pytest_configure(config):
     if config.getoption('--report') and not hasattr(config, 'workerinput'):
         config.pluginmanager.register(Report(Path(config.getoption('--report'))))
