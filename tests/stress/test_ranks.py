@@ -3,25 +3,43 @@
 Several processes on one machine by gloo: of a small binary classifier in float64, and of `tools/train.py` with narrow
 detectors of `configs/coco` on digits, which save each step. A rank that dies or fails is noticed at once by those that
 exchange gradients with it, one that hangs after `env_cfg.dist_cfg.timeout` seconds (600 unless the config says
-otherwise). One that dies before the ranks have met is missed after that time, or up to four times that time if it is
-rank 0, to which PyTorch connects twice and with pauses. The others then end with exit status 1 and a sentence that
-names `--resume`, also where nobody is there to end them. Under `tools/dist_train.sh` it is torchrun that ends the
-others when one rank has ended; it waits 30 seconds before it kills those that do not obey, and its own exit status is
-1. Each time below is from the signal to the end of the last process. Where the ranks' epochs would be unequally long,
-training is refused. Not tried: nccl.
+otherwise). One that dies while the ranks meet may be waited for up to five times as long, for gloo and PyTorch try
+again to reach it. The others then end with exit status 1 and a sentence that names `--resume`, also where nobody is
+there to end them. Under `tools/dist_train.sh` it is torchrun that ends the others when one rank has ended; it waits 30
+seconds before it kills those that do not obey, and its own exit status is 1. Each time below is from the signal to the
+end of the last process. Where the ranks' epochs would be unequally long, training is refused. Not tried: nccl.
 """
 
 import os
 import random
 import signal
+import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
 from narrow import NARROW, digits_with_masks
-from rank_cases import SETTINGS, Ranks, difference, kept, launch, take_boxes, wait_for, write_config
+from rank_cases import (
+    SETTINGS,
+    Ranks,
+    be_rank,
+    difference,
+    free_port,
+    kept,
+    launch,
+    take_boxes,
+    wait_for,
+    write_config,
+)
+
+from surge_mm.ranks import lost_a_rank
 
 TIMEOUT = 10  # seconds of env_cfg.dist_cfg.timeout
+TRIES = 5  # how many times the timeout a rank is waited for that died while they met, at most
 BUSY = 20  # seconds that a step, a save or the end of a process may take on a busy machine
 TORCHRUN = 30  # seconds that torchrun waits before it kills
 SMALL = {'train_dataloader.dataset.pipeline.2.scale': (64, 64)}
@@ -107,7 +125,7 @@ def struck(folder, digits, number, generator, begun, limit):
 )
 def test_the_others_end_when_one_rank_is_lost(what, number, begun, times, digits, tmp_path, record):
     generator = random.Random(what)
-    worst, limit = 0.0, (1 if begun else 4) * TIMEOUT + BUSY
+    worst, limit = 0.0, (1 if begun else TRIES) * TIMEOUT + BUSY
     for i in range(times):
         folder = tmp_path / str(i)
         folder.mkdir()
@@ -118,6 +136,45 @@ def test_the_others_end_when_one_rank_is_lost(what, number, begun, times, digits
         f'one of 4 ranks {what}, nobody to end the others; timeout {TIMEOUT} s',
         times,
         f'the others ended with an error within {worst:.1f} s (limit {limit} s)',
+    )
+
+
+def _meet(rank, port, timeout):
+    be_rank(rank, 4, port)
+    try:
+        dist.init_process_group('gloo', timeout=timedelta(seconds=timeout))
+        group = dist.new_group(timeout=timedelta(seconds=timeout))
+        while True:
+            dist.all_reduce(torch.ones(1), group=group)
+    except RuntimeError as error:
+        sys.exit(3 if lost_a_rank(error) else 4)
+
+
+def test_rank_lost_while_they_meet_is_known_as_lost(record):
+    generator, context = random.Random(0), mp.get_context('fork')
+    timeout, times, worst = 2, 16, 0.0
+    limit = TRIES * timeout + BUSY
+    for i in range(times):
+        port = free_port()
+        ranks = [context.Process(target=_meet, args=(rank, port, timeout)) for rank in range(4)]
+        for rank in ranks:
+            rank.start()
+        time.sleep(generator.uniform(0, 0.04))
+        lost = ranks.pop(i % 4)
+        lost.kill()
+        since = time.monotonic()
+        for rank in ranks:
+            rank.join(max(0, since + limit - time.monotonic()))
+        worst = max(worst, time.monotonic() - since)
+        status = [rank.exitcode for rank in ranks]
+        for rank in ranks:
+            rank.kill()
+        assert status == [3] * 3, f'rank {i % 4} lost'
+    assert worst > timeout, 'all were killed after they had met'
+    record(
+        f'one of 4 processes killed while they make their groups; timeout {timeout} s',
+        times,
+        f'the others ended with an error that is known as a lost rank within {worst:.1f} s (limit {limit} s)',
     )
 
 
