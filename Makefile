@@ -1,6 +1,6 @@
 # make demo    trains and evaluates a binary detector on real digits and draws the results
 # make test    checks style and types and runs the tests
-# make stress  kills, starves and misleads runs for about half an hour and writes docs/reliability.md
+# make stress  kills, starves and misleads runs and writes docs/reliability.md
 #
 # Each makes the environment .venv first, when it is missing or the requirements have changed.
 # PYTHON=/path/to/python picks the Python (3.10, 3.11 or 3.12) that a new .venv is made with.
