@@ -19,6 +19,7 @@ from surge_mm.ops import (
     DualPathSpec,
     FixedScale,
     WeightBinarizer,
+    infer,
 )
 from surge_mm.ops.maps import BilinearMap
 
@@ -177,6 +178,8 @@ class BinaryLayer(nn.Module):
             self.observe,
         )
         learned = (self.activation_shift, self.weight_gain)
+        if compute_dtype is None and not torch.is_grad_enabled():
+            return infer(x, self.weight, self.bias, *learned, spec)
         w_a = self.weight.detach() if self.tied else self.aux_weight
         weights = (self.weight, self.bias, w_a)
         with torch.autocast(device_type, enabled=False):

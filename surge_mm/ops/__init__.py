@@ -2,10 +2,21 @@
 
 from .activations import EDE, ActivationBinarizer, ApproxSign, ReSTE, RSign, STESign, sign
 from .binarizer import Binarizer, Scheduled
-from .dual_path import DualPath, DualPathSpec
+from .dual_path import DualPath, DualPathSpec, infer
 from .maps import Convolution, LinearMap
 from .scale import STATISTICS, AdaptiveScale, FixedScale, set_sync_group
-from .weights import XNOR, AdaBin, Libra, ReAct, Real, ReCU, ScaledSign, Sign, WeightBinarizer
+from .weights import (
+    XNOR,
+    AdaBin,
+    Libra,
+    ReAct,
+    Real,
+    ReCU,
+    ScaledSign,
+    Sign,
+    TwoValues,
+    WeightBinarizer,
+)
 
 __all__ = [
     'EDE',
@@ -31,7 +42,9 @@ __all__ = [
     'ScaledSign',
     'Scheduled',
     'Sign',
+    'TwoValues',
     'WeightBinarizer',
+    'infer',
     'set_sync_group',
     'sign',
 ]

@@ -39,7 +39,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .activations import ActivationBinarizer
+from .activations import ActivationBinarizer, sign
 from .blocks import in_blocks
 from .maps import BilinearMap
 from .scale import AdaptiveScale, FixedScale, apply_adaptive, apply_fixed
@@ -67,6 +67,38 @@ class DualPathSpec:
     pad_value: float = 0.0
     compute_dtype: torch.dtype | None = None
     observe: bool = False
+
+
+def infer(
+    x: Tensor,
+    w_b: Tensor,
+    bias: Tensor | None,
+    shift: Tensor | None,
+    gain: Tensor | None,
+    spec: DualPathSpec,
+) -> Tensor:
+    """The output of a trained layer, without a gradient; arguments as for :class:`DualPath`.
+
+    The sums are those of signs with signs, whole numbers that float32 holds exactly in any order, and are scaled
+    afterwards. So the output does not depend on threads or memory format, and a packed engine gives it to the bit. It
+    equals that of :class:`DualPath`, whose sums are of scaled weights, up to rounding::
+
+        f_b = (gain scale) (sign(z) * Q_x) + (gain offset) (1 * Q_x) + bias          Q_W = scale sign(z) + offset
+    """
+    q_x = spec.activation(_shifted(x, shift))
+    two = spec.weight.two_values(w_b.contiguous())  # means depend on the order in memory
+    if two is None:
+        q_w = spec.weight(w_b)
+        return spec.map.forward(q_x, q_w if gain is None else q_w * gain, bias, spec.pad_value)
+    scale, offset = two.scale, two.offset
+    if gain is not None:
+        scale, offset = scale * gain, None if offset is None else offset * gain
+    signs = torch.empty_like(w_b).copy_(sign(two.z))  # in the memory format of the weights
+    out = spec.map.forward(q_x, signs, None, spec.pad_value)
+    out *= spec.map.per_filter(scale)
+    if offset is not None:
+        out += spec.map.window_sums(q_x, two.z, spec.pad_value) * spec.map.per_filter(offset)
+    return out if bias is None else out.add_(spec.map.per_filter(bias))
 
 
 class DualPath(torch.autograd.Function):

@@ -24,6 +24,12 @@ class BilinearMap(Protocol):
     def bias_gradient(self, g: Tensor) -> Tensor:
         """The gradient of the bias."""
 
+    def per_filter(self, values: Tensor) -> Tensor:
+        """Numbers per filter, C_out of them or one for all, in a shape that broadcasts to the output."""
+
+    def window_sums(self, x: Tensor, w: Tensor, pad_value: float) -> Tensor:
+        """``1 * x``: what filters of ones give, for those of ``w``; its channels broadcast to those of the output."""
+
 
 @dataclass(frozen=True)
 class Convolution:
@@ -77,6 +83,14 @@ class Convolution:
     def bias_gradient(self, g: Tensor) -> Tensor:
         return g.sum(dim=(0, 2, 3))
 
+    def per_filter(self, values: Tensor) -> Tensor:
+        return values.reshape(-1, 1, 1)
+
+    def window_sums(self, x: Tensor, w: Tensor, pad_value: float) -> Tensor:
+        ones = torch.ones_like(w[: self.groups])
+        sums = self.forward(x, ones, None, pad_value)
+        return sums if self.groups == 1 else sums.repeat_interleave(len(w) // self.groups, 1)
+
 
 @dataclass(frozen=True)
 class LinearMap:
@@ -94,3 +108,9 @@ class LinearMap:
 
     def bias_gradient(self, g: Tensor) -> Tensor:
         return g.flatten(0, -2).sum(dim=0)
+
+    def per_filter(self, values: Tensor) -> Tensor:
+        return values.reshape(-1)
+
+    def window_sums(self, x: Tensor, w: Tensor, pad_value: float) -> Tensor:
+        return x.sum(-1, keepdim=True)

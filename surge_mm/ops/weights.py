@@ -1,8 +1,9 @@
 r"""Weight binarisers: from latent real weights :math:`W_b` to the binary ones that the layer computes with.
 
 A weight has the shape ``(C_out, ...)``: ``(C_out, C_in / groups, kH, kW)`` for a convolution, ``(C_out, C_in)`` for a
-linear layer. What is said per filter is said per index of the first axis. Each class has two functions, ``Q_W`` and the
-gradient that stands in for its derivative; both are made of ``W_b`` alone, so nothing need be kept between them.
+linear layer. What is said per filter is said per index of the first axis. Each class has two functions, ``Q_W`` (by its
+two values per filter) and the gradient that stands in for its derivative; both are made of ``W_b`` alone, so nothing
+need be kept between them.
 
 To add one, write a class with the two; its name is then known to configs.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,6 +21,20 @@ from surge_mm.arguments import checked
 
 from .activations import check_ede, ede_derivative, ede_temperature, sign
 from .binarizer import Binarizer, Scheduled
+
+
+class TwoValues(NamedTuple):
+    """``Q_W = scale sign(z) + offset``.
+
+    Attributes:
+        z: Of the shape of the weight; its sign bits count.
+        scale: One number of at least 0 a filter, of shape ``(C_out, 1, ...)``, or of shape ``()`` for all.
+        offset: One number a filter, as ``scale``; None for 0.
+    """
+
+    z: Tensor
+    scale: Tensor
+    offset: Tensor | None = None
 
 
 class WeightBinarizer(Binarizer):
@@ -51,9 +66,19 @@ class WeightBinarizer(Binarizer):
                 "binariser for this layer, such as dict(type='ScaledSign')"
             )
 
-    @abstractmethod
+    def two_values(self, w: Tensor) -> TwoValues | None:
+        """What Q_W(w) is made of; None where its filters have more than two values."""
+        return None
+
     def __call__(self, w: Tensor) -> Tensor:
         """Q_W(w), of the shape and dtype of ``w``."""
+        two = self.two_values(w)
+        if two is None:
+            raise NotImplementedError(
+                f'{type(self).__name__} must define two_values, or __call__ for weights of more than two values'
+            )
+        q_w = torch.copysign(two.scale, two.z)
+        return q_w if two.offset is None else q_w + two.offset
 
     @abstractmethod
     def gradient(self, w: Tensor, grad_q: Tensor) -> Tensor:
@@ -88,8 +113,8 @@ class Sign(WeightBinarizer):
 
     numbers_per_filter = 0
 
-    def __call__(self, w: Tensor) -> Tensor:
-        return sign(w)
+    def two_values(self, w: Tensor) -> TwoValues:
+        return TwoValues(w, torch.ones((), dtype=w.dtype, device=w.device))
 
     def gradient(self, w: Tensor, grad_q: Tensor) -> Tensor:
         return grad_q * (w.abs() <= 1)
@@ -101,8 +126,8 @@ class ScaledSign(WeightBinarizer):
     The scale is that of Rastegari et al., XNOR-Net, arXiv 1603.05279; the gradient leaves it out and does not clip.
     """
 
-    def __call__(self, w: Tensor) -> Tensor:
-        return torch.copysign(magnitude(w), w)
+    def two_values(self, w: Tensor) -> TwoValues:
+        return TwoValues(w, magnitude(w))
 
     def gradient(self, w: Tensor, grad_q: Tensor) -> Tensor:
         return grad_q
@@ -164,9 +189,9 @@ class Libra(Scheduled, WeightBinarizer):
         check_ede(t_min, t_max)
         self.t_min, self.t_max = t_min, t_max
 
-    def __call__(self, w: Tensor) -> Tensor:
+    def two_values(self, w: Tensor) -> TwoValues:
         z, _ = standardise(w)
-        return sign(z) * self._scale(z)
+        return TwoValues(z, self._scale(z))
 
     def gradient(self, w: Tensor, grad_q: Tensor) -> Tensor:
         z, std = standardise(w)
@@ -209,8 +234,9 @@ class ReCU(Scheduled, WeightBinarizer):
         grown = math.expm1(self.progress) / math.expm1(1)
         return self.tau_min + (self.tau_max - self.tau_min) * grown
 
-    def __call__(self, w: Tensor) -> Tensor:
-        return sign(w - mean_per_filter(w))  # neither the division nor the clamp changes a sign
+    def two_values(self, w: Tensor) -> TwoValues:
+        centred = w - mean_per_filter(w)  # neither the division nor the clamp changes a sign
+        return TwoValues(centred, torch.ones((), dtype=w.dtype, device=w.device))
 
     def gradient(self, w: Tensor, grad_q: Tensor) -> Tensor:
         z, std = standardise(w, eps=self.EPS)
@@ -240,10 +266,10 @@ class AdaBin(Scheduled, WeightBinarizer):
         check_ede(t_min, t_max)
         self.t_min, self.t_max = t_min, t_max
 
-    def __call__(self, w: Tensor) -> Tensor:
+    def two_values(self, w: Tensor) -> TwoValues:
         mean = mean_per_filter(w)
         _, alpha = standardise(w, correction=0)
-        return sign(w - mean) * alpha + mean
+        return TwoValues(w - mean, alpha, mean)
 
     def gradient(self, w: Tensor, grad_q: Tensor) -> Tensor:
         z, alpha = standardise(w, correction=0)

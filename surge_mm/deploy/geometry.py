@@ -1,0 +1,110 @@
+"""Where a convolution reads and writes: offsets of windows in packed words, and which windows reach over the border."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from .bits import WORD
+
+
+@dataclass(frozen=True)
+class Window:
+    """What a convolution looks through, as :class:`surge_mm.ops.Convolution` has it.
+
+    ``padding`` is (left, right, top, bottom); ``channels`` are those of the input.
+    """
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int, int, int]
+    dilation: tuple[int, int]
+    groups: int
+    channels: int
+
+    @property
+    def words(self) -> int:
+        """Words in a pixel: those of each group begin anew."""
+        return self.groups * -(-(self.channels // self.groups) // WORD)
+
+    def padded(self, height: int, width: int) -> tuple[int, int]:
+        left, right, top, bottom = self.padding
+        return height + top + bottom, width + left + right
+
+    def output(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of what comes out; not positive where the window does not fit."""
+        sizes = self.padded(height, width)
+        rows, columns = (
+            (size - dilation * (kernel - 1) - 1) // stride + 1
+            for size, kernel, stride, dilation in zip(
+                sizes, self.kernel, self.stride, self.dilation, strict=True
+            )
+        )
+        return rows, columns
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """A window upon an image of one size.
+
+    Attributes:
+        offsets: ``(P,)``, for each of the P output pixels the word where its window begins.
+        taps: ``(groups, T)``, the words after that where the T runs of a window begin.
+        run: Words in a run: a row of the kernel, or one pixel of it.
+        kinds: ``(P,)``, the kind of border that a window meets, as a row of ``inside``.
+        inside: ``(kinds, kH * kW)``, 1 where a pixel of the window lies in the image.
+        places: ``(H * W,)``, for each input pixel the byte where its words begin.
+        image_words: Words in a padded image.
+    """
+
+    offsets: np.ndarray
+    taps: np.ndarray
+    run: int
+    kinds: np.ndarray
+    inside: np.ndarray
+    places: np.ndarray
+    image_words: int
+
+
+@lru_cache(maxsize=256)
+def geometry(window: Window, height: int, width: int) -> Geometry:
+    """The geometry of ``window`` upon images of ``height`` and ``width``."""
+    left, _, top, _ = window.padding
+    padded_height, padded_width = window.padded(height, width)
+    rows, columns = window.output(height, width)
+    words = window.words
+    (kernel_h, kernel_w), (dilation_h, dilation_w) = window.kernel, window.dilation
+
+    y = np.arange(rows) * window.stride[0]
+    x = np.arange(columns) * window.stride[1]
+    offsets = (y[:, None] * padded_width + x).reshape(-1) * words
+    tap_y, tap_x = np.arange(kernel_h) * dilation_h, np.arange(kernel_w) * dilation_w
+    own = words // window.groups
+    if window.groups == 1 and dilation_w == 1:
+        taps, run = tap_y[None] * padded_width * words, kernel_w * words
+    else:
+        pixels = (tap_y[:, None] * padded_width + tap_x).reshape(1, -1) * words
+        taps, run = pixels + np.arange(window.groups)[:, None] * own, own
+
+    row_kinds, row_of = _border(y[:, None] + tap_y - top, height)
+    column_kinds, column_of = _border(x[:, None] + tap_x - left, width)
+    inside = row_kinds[:, None, :, None] & column_kinds[None, :, None, :]
+    places = ((np.arange(height) + top)[:, None] * padded_width + np.arange(width) + left) * words
+    return Geometry(
+        offsets.astype(np.int64),
+        np.ascontiguousarray(taps, dtype=np.int64),
+        run,
+        (row_of[:, None] * len(column_kinds) + column_of).reshape(-1).astype(np.int64),
+        inside.reshape(-1, kernel_h * kernel_w),
+        places.reshape(-1).astype(np.int64) * 8,
+        padded_height * padded_width * words,
+    )
+
+
+def _border(positions: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """The kinds of windows along one axis, by which of their taps lie in the image, and the kind of each."""
+    inside = (positions >= 0) & (positions < size)
+    kinds, kind_of = np.unique(inside, axis=0, return_inverse=True)
+    return kinds, kind_of.reshape(-1)

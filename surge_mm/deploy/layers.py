@@ -1,0 +1,320 @@
+"""Packed layers: signs of weights as bits, and what follows the sums folded into numbers per channel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from surge_mm.errors import UsageError
+from surge_mm.layers import BinaryLayer, SurgeConv2d, SurgeLinear
+from surge_mm.ops import ActivationBinarizer, sign
+
+from . import engine
+from .bits import pack_bytes, pack_words, unpack_bytes
+from .epilogue import NOTHING, Epilogue
+from .geometry import Geometry, Window, geometry
+
+
+class Signs:
+    """Sign bits of a layer's input, in the padded images of that layer.
+
+    Attributes:
+        words (np.ndarray): ``(N, words of an image)`` of int64.
+        size (tuple[int, int]): Height and width of the image without its border.
+    """
+
+    def __init__(self, words: np.ndarray, size: tuple[int, int]) -> None:
+        self.words, self.size = words, size
+
+
+def hindrance(layer: BinaryLayer) -> str:
+    """Why a binary layer cannot be packed; empty where it can."""
+    if layer.weight_binarizer.two_values(layer.weight.detach()) is None:
+        return f'its weights are {layer.weight_binarizer}, which are not of two values'
+    if type(layer.activation).__call__ is not ActivationBinarizer.__call__:
+        return f'its activation {layer.activation} is not the sign'
+    if layer.weight.dtype != torch.float32:
+        return f'its weights are {layer.weight.dtype}, and the engine computes in float32'
+    return ''
+
+
+class PackedLayer(nn.Module):
+    """What both packed layers share: a binary layer without its latent weights, for inference alone.
+
+    Buffers: ``signs`` are those of the weights, 8 in a byte, in the order of the weights; ``shift`` is a learned one
+    before the sign of the input; ``offset`` of a filter with values ``+-scale + offset``; the others are in
+    ``epilogue``. What the engine reads is made of them when first needed.
+    """
+
+    around: tuple[int, ...] = (0, 0, 0, 0)
+    signs: Tensor
+    shift: Tensor | None
+    offset: Tensor | None
+
+    def __init__(self, layer: BinaryLayer, window: Window, pad_value: int) -> None:
+        """Pack ``layer``, a convolution of ``window``.
+
+        Raises:
+            UsageError: it cannot be packed.
+        """
+        super().__init__()
+        if why := hindrance(layer):
+            raise UsageError(f'{type(layer).__name__} cannot be packed: {why}')
+        self.window, self.pad_value = window, pad_value
+        channels = len(layer.weight)
+        self.shape = torch.Size((channels, window.channels // window.groups, *window.kernel))
+        two = layer.weight_binarizer.two_values(layer.weight.detach().contiguous())
+        assert two is not None
+        scale, offset = two.scale, two.offset
+        if layer.weight_gain is not None:
+            gain = layer.weight_gain.detach()
+            scale, offset = scale * gain, None if offset is None else offset * gain
+        self.register_buffer('signs', pack_bytes(two.z))
+        shift = layer.activation_shift
+        self.register_buffer('shift', None if shift is None else shift.detach().reshape(-1).clone())
+        self.register_buffer('offset', None if offset is None else offset.reshape(-1).clone())
+        self.epilogue = Epilogue(channels)
+        self.epilogue.set('m1', scale)
+        if layer.bias is not None:
+            self.epilogue.set('a1', layer.bias)
+        self._ready: dict[Any, Any] = {}
+
+    def _apply(self, fn: Any, recurse: bool = True) -> PackedLayer:
+        self._ready = {}
+        return super()._apply(fn, recurse)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self._ready = {}
+        super()._load_from_state_dict(*args, **kwargs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), '_ready': {}}
+
+    def weight_signs(self) -> Tensor:
+        """+1 and -1, of the shape of the weights as a convolution has them."""
+        return unpack_bytes(self.signs, self.shape)
+
+    def _check(self, x: Tensor) -> None:
+        if x.requires_grad and torch.is_grad_enabled():
+            raise UsageError(
+                f'{type(self).__name__} has no gradient: packed models are for inference. Train the model before it is '
+                'packed'
+            )
+
+    def _by_engine(self, x: Tensor) -> bool:
+        return x.device.type == 'cpu' and x.dtype == torch.float32 and engine.kernels() is not None
+
+    def run(
+        self,
+        x: Tensor | Signs,
+        shortcut: Tensor | None = None,
+        following: PackedLayer | None = None,
+        real: bool = True,
+    ) -> tuple[Tensor, Signs | None]:
+        """The output and the sign bits that the next layer reads.
+
+        Args:
+            x (Tensor | Signs): The input, or its sign bits.
+            shortcut (Tensor, optional): ``(N, C_out, H', W')``, added behind the batch norm.
+            following (PackedLayer, optional): The layer that reads the signs of the output.
+            real (bool): Whether the output itself is wanted beside the signs. Defaults to True.
+
+        Returns:
+            tuple: The output, empty if it is not wanted, and its signs, None where they are not made here.
+        """
+        if isinstance(x, Tensor):
+            self._check(x)
+            x = self.prepare(x)
+            self._check_size(x)
+            if not self._by_engine(x) or self.offset is not None:
+                return self._plain(x, shortcut), None
+            x = self.signs_of(x)
+        return self._engine(x, shortcut, following, real)
+
+    def prepare(self, x: Tensor) -> Tensor:
+        """The input with a border that is made of itself."""
+        return x
+
+    def takes_signs(self) -> bool:
+        """Whether the layer before may write this one's sign bits."""
+        return self.window.groups == 1 and not any(self.around) and self.offset is None
+
+    def _check_size(self, x: Tensor) -> None:
+        size = (x.shape[-2], x.shape[-1])
+        if x.shape[1] != self.window.channels or min(self.window.output(*size)) < 1:
+            raise UsageError(
+                f'the input {tuple(x.shape)} must have {self.window.channels} channels and at least the size of the '
+                f'kernel {self.window.kernel}'
+            )
+
+    def new_signs(self, images: int, size: tuple[int, int]) -> tuple[Signs, Geometry]:
+        """Empty images for the signs of an input, with the border as training has it."""
+        geo = geometry(self.window, *size)
+        signs = Signs(np.zeros((images, geo.image_words), np.int64), size)
+        if self.pad_value == -1:
+            signs.words[:] = self._border(size)
+        return signs, geo
+
+    def _border(self, size: tuple[int, int]) -> np.ndarray:
+        """An image of -1 in all channels; what lies inside is written over, so it has to be 0 there."""
+        key = ('border', size)
+        if key not in self._ready:
+            height, width = size
+            left, right, top, bottom = self.window.padding
+            image = F.pad(torch.zeros(height, width), (left, right, top, bottom), value=-1.0)
+            z = image[..., None, None].expand(
+                -1, -1, self.window.groups, self.window.channels // self.window.groups
+            )
+            self._remember(key, pack_words(z).reshape(-1).numpy())
+        return self._ready[key]
+
+    def _remember(self, key: Any, value: Any) -> None:
+        """Of the sizes of images, the last few."""
+        if len(self._ready) > 64:
+            self._ready.clear()
+        self._ready[key] = value
+
+    def signs_of(self, x: Tensor) -> Signs:
+        """The sign bits of an input."""
+        signs, geo = self.new_signs(len(x), (x.shape[2], x.shape[3]))
+        pixels = x.detach().permute(0, 2, 3, 1).contiguous()
+        engine.pack(pixels, self._own_shift(), self.window.groups, geo, signs.words.view(np.uint8))
+        return signs
+
+    def _own_shift(self) -> np.ndarray:
+        if 'shift' not in self._ready:
+            shift = (
+                torch.full((self.window.channels,), NOTHING) if self.shift is None else self.shift
+            )
+            self._ready['shift'] = shift.numpy()
+        return self._ready['shift']
+
+    def _engine(
+        self, x: Signs, shortcut: Tensor | None, following: PackedLayer | None, real: bool
+    ) -> tuple[Tensor, Signs | None]:
+        geo = geometry(self.window, *x.size)
+        size = self.window.output(*x.size)
+        images, channels = len(x.words), self.shape[0]
+        if following is not None and not (
+            following.takes_signs() and channels // self.window.groups % 16 == 0
+        ):
+            following, real = None, True
+        filters, base, table = self._for_engine(geo, x.size)
+        more: dict[str, Any] = {}
+        out = torch.empty(images, *size, channels) if real else torch.empty(0)
+        if real:
+            more['out'] = out.view(images, -1, channels).numpy()
+        if shortcut is not None:
+            beside = shortcut.detach().permute(0, 2, 3, 1).contiguous()
+            more['shortcut'] = beside.view(images, -1, channels).numpy()
+        signs = None
+        if following is not None:
+            signs, next_geo = following.new_signs(images, size)
+            more['signs'], more['places'] = signs.words.view(np.uint8), next_geo.places
+            more['shift'] = following.shift_beside(self.window.groups)
+        engine.convolve(x.words, geo, filters, base, table, channels, **more)
+        return out.permute(0, 3, 1, 2) if real else out, signs
+
+    def shift_beside(self, groups: int) -> np.ndarray:
+        """The shift before the sign, as the layer before reads it beside its table."""
+        key = ('shift', groups)
+        if key not in self._ready:
+            shift = torch.from_numpy(self._own_shift())
+            self._ready[key] = engine.widened(shift[None], groups)[0]
+        return self._ready[key]
+
+    def _for_engine(
+        self, geo: Geometry, size: tuple[int, int]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Filters, what the sums are where no bit differs, and the steps behind, as the loops read them."""
+        groups = self.window.groups
+        if 'filters' not in self._ready:
+            weight = self.weight_signs().permute(0, 2, 3, 1)
+            words = pack_words(weight).flatten(1)
+            self._ready['filters'] = (
+                engine.blocked(words, groups),
+                engine.widened(self.epilogue.table(), groups),
+            )
+            self._ready['taps'] = weight.sum(-1).flatten(1)  # (C_out, kH * kW)
+        filters, table = self._ready['filters']
+        key = ('base', size)
+        if key not in self._ready:
+            taps = self._ready['taps']
+            weights = self.shape[1:].numel()
+            inside = torch.from_numpy(geo.inside)
+            base = torch.full((len(inside), len(taps)), float(weights))
+            if self.pad_value == 0:  # the bits of the border stand for +1: take back what they add
+                base -= (~inside).float() @ taps.t()
+            self._remember(key, engine.widened(base, groups).astype(np.int32))
+        return filters, self._ready[key], table
+
+    def _plain(self, x: Tensor, shortcut: Tensor | None) -> Tensor:
+        """In PyTorch's operators."""
+        q_x = sign(x if self.shift is None else x + self.shift.view(-1, 1, 1))
+        q_x = F.pad(q_x, self.window.padding, value=float(self.pad_value))
+        options = (self.window.stride, 0, self.window.dilation, self.window.groups)
+        w = self.weight_signs().to(x.device)
+        sums = F.conv2d(q_x, w.to(x.dtype), None, *options)
+        if self.offset is None:
+            return self.epilogue(sums, shortcut)
+        groups = self.window.groups
+        ones = torch.ones_like(w[:groups], dtype=x.dtype)
+        windows = F.conv2d(q_x, ones, None, *options).repeat_interleave(len(w) // groups, 1)
+        return self.epilogue(sums, shortcut, extra=windows * self.offset.view(-1, 1, 1))
+
+    def extra_repr(self) -> str:
+        out, (left, right, top, bottom) = self.shape[0], self.window.padding
+        parts = [
+            f'{self.window.channels}, {out}',
+            f'kernel_size={self.window.kernel}',
+            f'stride={self.window.stride}',
+        ]
+        parts += [f'padding={(left, right, top, bottom)}', f'pad_value={self.pad_value}']
+        parts += [f'groups={self.window.groups}'] if self.window.groups > 1 else []
+        return ', '.join(parts)
+
+
+class PackedConv2d(PackedLayer):
+    """A binary convolution, packed: ``(N, C_in, H, W) -> (N, C_out, H', W')``, in the memory format channels_last.
+
+    Its output is that of the :class:`surge_mm.SurgeConv2d` that it was made of, to the bit in float32 on a CPU, and of
+    what was folded into it. On other devices and without Numba it computes the same in PyTorch's operators.
+    """
+
+    def __init__(self, layer: SurgeConv2d) -> None:
+        left, right, top, bottom = layer._reversed_padding_repeated_twice
+        padding, around = (left, right, top, bottom), (0, 0, 0, 0)
+        if layer.padding_mode != 'zeros':
+            padding, around = around, padding
+        kernel, stride, dilation = (
+            (pair[0], pair[1]) for pair in (layer.kernel_size, layer.stride, layer.dilation)
+        )
+        window = Window(kernel, stride, padding, dilation, layer.groups, layer.in_channels)
+        super().__init__(layer, window, layer.pad_value)
+        self.pad_mode, self.around = layer.padding_mode, around
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dim() == 3:
+            return self.forward(x.unsqueeze(0)).squeeze(0)
+        return self.run(x)[0]
+
+    def prepare(self, x: Tensor) -> Tensor:
+        return F.pad(x, self.around, mode=self.pad_mode) if any(self.around) else x
+
+
+class PackedLinear(PackedLayer):
+    """A binary linear layer, packed: ``(..., C_in) -> (..., C_out)``, as :class:`PackedConv2d`."""
+
+    def __init__(self, layer: SurgeLinear) -> None:
+        super().__init__(
+            layer, Window((1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 1, layer.in_features), 0
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x.reshape(1, 1, -1, x.shape[-1])
+        out = self.run(rows.permute(0, 3, 1, 2))[0]
+        return out.permute(0, 2, 3, 1).reshape(*x.shape[:-1], -1)
