@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from mmengine.logging import print_log
 from torch import Tensor
 
@@ -65,100 +66,121 @@ def threads() -> int:
     return max(1, min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
 
 
-def blocked(words: Tensor, groups: int) -> np.ndarray:
-    """The words of filters as the loops read them.
-
-    Shape: ``(C_out, K) -> (groups, blocks, K, filters of a block)`` of uint64; filters left over are 0.
-    """
-    compiled = kernels()
-    filters = compiled.LANES * compiled.VECTORS
-    per_group = len(words) // groups
-    width = row_width(per_group)
-    padded = np.zeros((groups, width, words.shape[1]), np.uint64)
-    padded[:, :per_group] = words.numpy().view(np.uint64).reshape(groups, per_group, -1)
-    blocks = padded.reshape(groups, width // filters, filters, -1)
-    return np.ascontiguousarray(blocks.transpose(0, 1, 3, 2))
-
-
 def row_width(channels: int) -> int:
     """``channels`` and what fills the last vector."""
     return -(-channels // 16) * 16
 
 
-def widened(table: Tensor, groups: int) -> np.ndarray:
-    """Rows of numbers per output channel with each group's filled up: ``(rows, C_out) -> (rows, groups * width)``."""
-    rows = table.reshape(len(table), groups, -1)
-    filled = rows.new_zeros(len(table), groups, row_width(rows.shape[2]))
-    filled[:, :, : rows.shape[2]] = rows
-    return np.ascontiguousarray(filled.flatten(1).numpy())
+def blocked(words: Tensor, groups: int) -> Tensor:
+    """The words of filters as the loops read them; filters left over are 0.
 
-
-def pack(x: Tensor, shift: np.ndarray, groups: int, geo: Geometry, signs: np.ndarray) -> None:
-    """Write the sign bits of ``x + shift`` into padded images.
-
-    Args:
-        x (Tensor): ``(N, H, W, C)`` of float32, without gaps.
-        shift (np.ndarray): ``(C,)``.
-        groups (int): Of the convolution that reads them.
-        geo (Geometry): Where pixels lie in a padded image.
-        signs (np.ndarray): ``(N, bytes of an image)`` of uint8, written where pixels are.
+    Shape: ``(C_out, K) -> (groups, blocks, K, filters of a block)`` of int64.
     """
     compiled = kernels()
-    pixels = x.reshape(x.shape[0], -1, x.shape[-1]).numpy()
-    count = threads()
-    if count == 1:
-        compiled.pack_pixels(
-            pixels, shift, groups, signs, geo.places, 0, pixels.shape[0] * pixels.shape[1]
+    filters = compiled.LANES * compiled.VECTORS
+    rows = words.unflatten(0, (groups, -1))
+    rows = F.pad(rows, (0, 0, 0, row_width(rows.shape[1]) - rows.shape[1]))
+    return rows.unflatten(1, (-1, filters)).transpose(2, 3).contiguous()
+
+
+def widened(table: Tensor, groups: int) -> Tensor:
+    """Numbers per output channel, each group filled up: ``(rows, C_out) -> (rows, groups * width of a group)``."""
+    rows = table.unflatten(1, (groups, -1))
+    rows = F.pad(rows, (0, row_width(rows.shape[2]) - rows.shape[2]))
+    return rows.flatten(1).contiguous()
+
+
+class Plan:
+    """A layer upon images of one size: all that its convolution reads besides the images.
+
+    Args:
+        geo (Geometry): Where the layer reads.
+        filters (Tensor): As :func:`blocked` makes them.
+        base (Tensor): ``(kinds, width)`` of int32: what the sum is where no bit differs, for each kind of border.
+        table (Tensor): ``(9, width)`` of float32, the steps of :mod:`surge_mm.deploy.epilogue`.
+        channels (int): C_out.
+        shift (Tensor): ``(width,)``, the next layer's shift before its signs.
+        next_geo (Geometry, optional): Where the next layer's signs go.
+
+    Attributes:
+        numbers (np.ndarray): Addresses and sizes, in the order of ``kernels.Numbers``.
+    """
+
+    def __init__(
+        self,
+        geo: Geometry,
+        filters: Tensor,
+        base: Tensor,
+        table: Tensor,
+        channels: int,
+        shift: Tensor,
+        next_geo: Geometry | None,
+    ) -> None:
+        self.shift = shift
+        self._owners = (geo, filters, base, table, next_geo)  # the addresses are theirs
+        groups, blocks, steps, _ = filters.shape
+        pixels = len(geo.offsets)
+        numbers = kernels().Numbers(
+            offsets=geo.offsets.data_ptr(),
+            taps=geo.taps.data_ptr(),
+            n_taps=geo.taps.shape[1],
+            run=geo.run,
+            image_bytes=geo.image_words * 8,
+            pixels=pixels,
+            filters=filters.data_ptr(),
+            groups=groups,
+            blocks=blocks,
+            steps=steps,
+            base=base.data_ptr(),
+            kinds=geo.kinds.data_ptr(),
+            table=table.data_ptr(),
+            width=table.shape[1],
+            channels=channels,
+            shift=shift.data_ptr(),
+            places=next_geo.places.data_ptr() if next_geo else 0,
+            signs_bytes=next_geo.image_words * 8 if next_geo else 0,
         )
-        return
-    with _one_at_a_time:
-        compiled.pack_parallel(pixels, shift, groups, signs, geo.places, count)
-
-
-NO_FLOATS = np.zeros((0, 0, 0), np.float32)
-NO_BYTES = np.zeros((0, 0), np.uint8)
-NO_PLACES = np.zeros(0, np.int64)
+        self.numbers = np.array(numbers, dtype=np.int64)
+        self.tiles = -(-pixels // min(kernels().PIXELS, pixels))
 
 
 def convolve(
-    x: np.ndarray,
-    geo: Geometry,
-    filters: np.ndarray,
-    base: np.ndarray,
-    table: np.ndarray,
-    channels: int,
-    *,
-    shortcut: np.ndarray = NO_FLOATS,
-    out: np.ndarray = NO_FLOATS,
-    shift: np.ndarray | None = None,
-    signs: np.ndarray = NO_BYTES,
-    places: np.ndarray = NO_PLACES,
+    plan: Plan, x: Tensor, shortcut: Tensor | None, out: Tensor | None, signs: Tensor | None
 ) -> None:
-    """A convolution of sign bits and what follows it.
+    """A convolution of sign bits and what follows it; every tensor without gaps.
 
     Args:
-        x (np.ndarray): ``(N, words of a padded image)`` of int64.
-        geo (Geometry): Of this convolution.
-        filters (np.ndarray): As :func:`blocked` makes them.
-        base (np.ndarray): ``(kinds, width)`` of int32: what the sum is where no bit differs, for each kind of border.
-        table (np.ndarray): ``(9, width)``, the steps of :mod:`surge_mm.deploy.epilogue`.
-        channels (int): C_out.
-        shortcut (np.ndarray): ``(N, P, C_out)``, added; empty for none.
-        out (np.ndarray): ``(N, P, C_out)``, written; empty where only signs are wanted.
-        shift (np.ndarray): ``(width,)``, the next layer's shift before its signs.
-        signs (np.ndarray): ``(N, bytes of an image)`` of the next layer, written; empty for none.
-        places (np.ndarray): ``(P,)``, where each pixel's bytes begin there.
+        plan (Plan): Of the layer.
+        x (Tensor): ``(N, words of a padded image)`` of int64.
+        shortcut (Tensor, optional): ``(N, H', W', C_out)`` of float32, added.
+        out (Tensor, optional): Of that shape, written; None where only signs are wanted.
+        signs (Tensor, optional): ``(N, words of a padded image of the next layer)``, written where pixels are.
     """
+    addresses = [0 if one is None else one.data_ptr() for one in (x, shortcut, out, signs)]
+    _on_threads('convolve', len(x) * plan.tiles, plan.numbers, *addresses)
+
+
+def pack(x: Tensor, shift: Tensor, groups: int, geo: Geometry, signs: Tensor) -> None:
+    """Write the sign bits of ``x + shift`` into padded images; every tensor without gaps.
+
+    Args:
+        x (Tensor): ``(N, H, W, C)`` of float32.
+        shift (Tensor): ``(C,)``.
+        groups (int): Of the convolution that reads them.
+        geo (Geometry): Where pixels lie in a padded image.
+        signs (Tensor): ``(N, words of an image)``, written where pixels are.
+    """
+    pixels = x.shape[1] * x.shape[2]
+    addresses = [one.data_ptr() for one in (x, shift, signs, geo.places)]
+    sizes = (x.shape[3], groups, pixels, geo.image_words * 8)
+    _on_threads('pack', len(x) * pixels, *addresses, *sizes)
+
+
+def _on_threads(name: str, parts: int, *arguments: Any) -> None:
     compiled = kernels()
-    shift = table[1] if shift is None else shift  # not read without signs
-    window = (geo.offsets, geo.taps, geo.run)
-    behind = (channels, shift, shortcut, out, signs, places)
-    work = compiled.Convolution(x, *window, filters, base, geo.kinds, table, *behind)
-    pixels = len(geo.offsets)
-    tiles = x.shape[0] * -(-pixels // min(compiled.PIXELS, pixels))
-    count = min(threads(), tiles)
+    count = max(1, min(threads(), parts))
     if count == 1:
-        compiled.convolve_tiles(work, 0, tiles)
+        getattr(compiled, name)(*arguments, 0, parts)
         return
     with _one_at_a_time:
-        compiled.convolve_parallel(work, tiles, count)
+        getattr(compiled, f'{name}_parallel')(*arguments, parts, count)

@@ -113,7 +113,7 @@ class Epilogue(nn.Module):
         if self.a1 is not None:
             y = y + step('a1')
         if self.m2 is not None:  # one rounding, as in batch norm
-            y = (y.double() * step('m2').double() + step('a2').double()).float()
+            y = (y.double() * step('m2').double() + step('a2').double()).to(sums.dtype)
         if shortcut is not None:
             y = y + shortcut
         if self.p is not None:

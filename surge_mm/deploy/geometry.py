@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from .bits import WORD
 
@@ -59,12 +61,12 @@ class Geometry:
         image_words: Words in a padded image.
     """
 
-    offsets: np.ndarray
-    taps: np.ndarray
+    offsets: Tensor
+    taps: Tensor
     run: int
-    kinds: np.ndarray
-    inside: np.ndarray
-    places: np.ndarray
+    kinds: Tensor
+    inside: Tensor
+    places: Tensor
     image_words: int
 
 
@@ -92,15 +94,20 @@ def geometry(window: Window, height: int, width: int) -> Geometry:
     column_kinds, column_of = _border(x[:, None] + tap_x - left, width)
     inside = row_kinds[:, None, :, None] & column_kinds[None, :, None, :]
     places = ((np.arange(height) + top)[:, None] * padded_width + np.arange(width) + left) * words
+    kinds = (row_of[:, None] * len(column_kinds) + column_of).reshape(-1)
     return Geometry(
-        offsets.astype(np.int64),
-        np.ascontiguousarray(taps, dtype=np.int64),
+        _integers(offsets),
+        _integers(taps),
         run,
-        (row_of[:, None] * len(column_kinds) + column_of).reshape(-1).astype(np.int64),
-        inside.reshape(-1, kernel_h * kernel_w),
-        places.reshape(-1).astype(np.int64) * 8,
+        _integers(kinds),
+        torch.from_numpy(inside.reshape(-1, kernel_h * kernel_w)),
+        _integers(places.reshape(-1) * 8),
         padded_height * padded_width * words,
     )
+
+
+def _integers(values: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.int64))
 
 
 def _border(positions: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,19 +16,19 @@ from surge_mm.ops import ActivationBinarizer, sign
 from . import engine
 from .bits import pack_bytes, pack_words, unpack_bytes
 from .epilogue import NOTHING, Epilogue
-from .geometry import Geometry, Window, geometry
+from .geometry import Window, geometry
 
 
-class Signs:
+class Signs(NamedTuple):
     """Sign bits of a layer's input, in the padded images of that layer.
 
     Attributes:
-        words (np.ndarray): ``(N, words of an image)`` of int64.
+        words (Tensor): ``(N, words of an image)`` of int64.
         size (tuple[int, int]): Height and width of the image without its border.
     """
 
-    def __init__(self, words: np.ndarray, size: tuple[int, int]) -> None:
-        self.words, self.size = words, size
+    words: Tensor
+    size: tuple[int, int]
 
 
 def hindrance(layer: BinaryLayer) -> str:
@@ -92,7 +92,7 @@ class PackedLayer(nn.Module):
         super()._load_from_state_dict(*args, **kwargs)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), '_ready': {}}
+        return {**self.__dict__, '_ready': {}}
 
     def weight_signs(self) -> Tensor:
         """+1 and -1, of the shape of the weights as a convolution has them."""
@@ -151,106 +151,88 @@ class PackedLayer(nn.Module):
                 f'kernel {self.window.kernel}'
             )
 
-    def new_signs(self, images: int, size: tuple[int, int]) -> tuple[Signs, Geometry]:
-        """Empty images for the signs of an input, with the border as training has it."""
-        geo = geometry(self.window, *size)
-        signs = Signs(np.zeros((images, geo.image_words), np.int64), size)
-        if self.pad_value == -1:
-            signs.words[:] = self._border(size)
-        return signs, geo
+    def new_signs(self, images: int, size: tuple[int, int]) -> Signs:
+        """Images for the signs of an input, with the border as training has it and nothing inside."""
+        if self.pad_value != -1:
+            words = geometry(self.window, *size).image_words
+            return Signs(torch.zeros(images, words, dtype=torch.int64), size)
+        return Signs(self._once(('border', size), self._border, size).repeat(images, 1), size)
 
-    def _border(self, size: tuple[int, int]) -> np.ndarray:
-        """An image of -1 in all channels; what lies inside is written over, so it has to be 0 there."""
-        key = ('border', size)
-        if key not in self._ready:
-            height, width = size
-            left, right, top, bottom = self.window.padding
-            image = F.pad(torch.zeros(height, width), (left, right, top, bottom), value=-1.0)
-            z = image[..., None, None].expand(
-                -1, -1, self.window.groups, self.window.channels // self.window.groups
-            )
-            self._remember(key, pack_words(z).reshape(-1).numpy())
-        return self._ready[key]
+    def _border(self, size: tuple[int, int]) -> Tensor:
+        """An image of -1 round nothing."""
+        image = F.pad(torch.zeros(size), self.window.padding, value=-1.0)
+        groups, channels = self.window.groups, self.window.channels
+        z = image[..., None, None].expand(-1, -1, groups, channels // groups)
+        return pack_words(z).reshape(1, -1)
 
-    def _remember(self, key: Any, value: Any) -> None:
-        """Of the sizes of images, the last few."""
-        if len(self._ready) > 64:
-            self._ready.clear()
-        self._ready[key] = value
+    def _once(self, key: Any, make: Callable[..., Any], *arguments: Any) -> Any:
+        """What ``make`` makes, kept for the next time; of many sizes of images, the last few."""
+        found = self._ready.get(key)
+        if found is None:
+            if len(self._ready) > 64:
+                self._ready.clear()
+            found = self._ready[key] = make(*arguments)
+        return found
 
     def signs_of(self, x: Tensor) -> Signs:
         """The sign bits of an input."""
-        signs, geo = self.new_signs(len(x), (x.shape[2], x.shape[3]))
+        size = (x.shape[2], x.shape[3])
+        signs = self.new_signs(len(x), size)
         pixels = x.detach().permute(0, 2, 3, 1).contiguous()
-        engine.pack(pixels, self._own_shift(), self.window.groups, geo, signs.words.view(np.uint8))
+        geo = geometry(self.window, *size)
+        engine.pack(
+            pixels, self._once('shift', self._own_shift), self.window.groups, geo, signs.words
+        )
         return signs
 
-    def _own_shift(self) -> np.ndarray:
-        if 'shift' not in self._ready:
-            shift = (
-                torch.full((self.window.channels,), NOTHING) if self.shift is None else self.shift
-            )
-            self._ready['shift'] = shift.numpy()
-        return self._ready['shift']
+    def _own_shift(self) -> Tensor:
+        return torch.full((self.window.channels,), NOTHING) if self.shift is None else self.shift
+
+    def shift_beside(self, groups: int) -> Tensor:
+        """The shift before the sign, as a layer before with so many groups reads it beside its table."""
+        return self._once(
+            ('shift', groups), lambda: engine.widened(self._own_shift()[None], groups)[0]
+        )
 
     def _engine(
         self, x: Signs, shortcut: Tensor | None, following: PackedLayer | None, real: bool
     ) -> tuple[Tensor, Signs | None]:
-        geo = geometry(self.window, *x.size)
-        size = self.window.output(*x.size)
-        images, channels = len(x.words), self.shape[0]
-        if following is not None and not (
-            following.takes_signs() and channels // self.window.groups % 16 == 0
-        ):
+        groups, channels = self.window.groups, self.shape[0]
+        if following is not None and not (following.takes_signs() and channels // groups % 16 == 0):
             following, real = None, True
-        filters, base, table = self._for_engine(geo, x.size)
-        more: dict[str, Any] = {}
-        out = torch.empty(images, *size, channels) if real else torch.empty(0)
-        if real:
-            more['out'] = out.view(images, -1, channels).numpy()
-        if shortcut is not None:
-            beside = shortcut.detach().permute(0, 2, 3, 1).contiguous()
-            more['shortcut'] = beside.view(images, -1, channels).numpy()
-        signs = None
+        plan = self._once((x.size, following), self._plan, x.size, following)
+        if following is not None and plan.shift is not following.shift_beside(
+            groups
+        ):  # it has loaded others
+            plan = self._ready[x.size, following] = self._plan(x.size, following)
+        images, size = len(x.words), self.window.output(*x.size)
+        out = torch.empty(images, *size, channels) if real else None
+        beside = None if shortcut is None else shortcut.detach().permute(0, 2, 3, 1).contiguous()
+        signs = None if following is None else following.new_signs(images, size)
+        engine.convolve(plan, x.words, beside, out, signs.words if signs else None)
+        return torch.empty(0) if out is None else out.permute(0, 3, 1, 2), signs
+
+    def _plan(self, size: tuple[int, int], following: PackedLayer | None) -> engine.Plan:
+        """What the engine is told of this layer upon images of ``size``."""
+        geo = geometry(self.window, *size)
+        groups, channels = self.window.groups, self.shape[0]
+        filters, table, taps = self._once('filters', self._filters)
+        base = torch.full((len(geo.inside), channels), float(self.shape[1:].numel()))
+        if self.pad_value == 0:  # the bits of the border stand for +1: take back what they add
+            base -= (~geo.inside).float() @ taps.t()
+        shift, next_geo = table[0], None  # not read without signs
         if following is not None:
-            signs, next_geo = following.new_signs(images, size)
-            more['signs'], more['places'] = signs.words.view(np.uint8), next_geo.places
-            more['shift'] = following.shift_beside(self.window.groups)
-        engine.convolve(x.words, geo, filters, base, table, channels, **more)
-        return out.permute(0, 3, 1, 2) if real else out, signs
+            shift = following.shift_beside(groups)
+            next_geo = geometry(following.window, *self.window.output(*size))
+        base = engine.widened(base, groups).to(torch.int32)
+        return engine.Plan(geo, filters, base, table, channels, shift, next_geo)
 
-    def shift_beside(self, groups: int) -> np.ndarray:
-        """The shift before the sign, as the layer before reads it beside its table."""
-        key = ('shift', groups)
-        if key not in self._ready:
-            shift = torch.from_numpy(self._own_shift())
-            self._ready[key] = engine.widened(shift[None], groups)[0]
-        return self._ready[key]
-
-    def _for_engine(
-        self, geo: Geometry, size: tuple[int, int]
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Filters, what the sums are where no bit differs, and the steps behind, as the loops read them."""
-        groups = self.window.groups
-        if 'filters' not in self._ready:
-            weight = self.weight_signs().permute(0, 2, 3, 1)
-            words = pack_words(weight).flatten(1)
-            self._ready['filters'] = (
-                engine.blocked(words, groups),
-                engine.widened(self.epilogue.table(), groups),
-            )
-            self._ready['taps'] = weight.sum(-1).flatten(1)  # (C_out, kH * kW)
-        filters, table = self._ready['filters']
-        key = ('base', size)
-        if key not in self._ready:
-            taps = self._ready['taps']
-            weights = self.shape[1:].numel()
-            inside = torch.from_numpy(geo.inside)
-            base = torch.full((len(inside), len(taps)), float(weights))
-            if self.pad_value == 0:  # the bits of the border stand for +1: take back what they add
-                base -= (~inside).float() @ taps.t()
-            self._remember(key, engine.widened(base, groups).astype(np.int32))
-        return filters, self._ready[key], table
+    def _filters(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Filters and steps as the loops read them, and the sums of each tap's signs, ``(C_out, kH * kW)``."""
+        weight = self.weight_signs().permute(0, 2, 3, 1)
+        filters = engine.blocked(pack_words(weight).flatten(1), self.window.groups)
+        table = engine.widened(self.epilogue.table(), self.window.groups)
+        return filters, table, weight.sum(-1).flatten(1)
 
     def _plain(self, x: Tensor, shortcut: Tensor | None) -> Tensor:
         """In PyTorch's operators."""
