@@ -285,6 +285,9 @@ def run(
         os.kill(os.getpid(), number)
 
     signal.signal(signal.SIGTERM, terminate)
+    # A forked worker that is ended before it waits for a lock would keep a handler of Python's waiting for ever, and
+    # who joins it, as VOC evaluation does, waits too.
+    os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
     try:
         main()
     except UsageError as error:
