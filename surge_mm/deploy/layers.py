@@ -130,8 +130,11 @@ class PackedLayer(nn.Module):
             self._check(x)
             x = self.prepare(x)
             self._check_size(x)
-            if not self._by_engine(x) or self.offset is not None:
+            if not self._by_engine(x):
                 return self._plain(x, shortcut), None
+            if self.offset is not None:
+                sums, _ = self._engine(self.signs_of(x), None, None, True)
+                return self.epilogue(sums, shortcut, self._extra(self._padded_signs(x))), None
             x = self.signs_of(x)
         return self._engine(x, shortcut, following, real)
 
@@ -231,22 +234,31 @@ class PackedLayer(nn.Module):
         """Filters and steps as the loops read them, and the sums of each tap's signs, ``(C_out, kH * kW)``."""
         weight = self.weight_signs().permute(0, 2, 3, 1)
         filters = engine.blocked(pack_words(weight).flatten(1), self.window.groups)
-        table = engine.widened(self.epilogue.table(), self.window.groups)
+        steps = self.epilogue if self.offset is None else Epilogue(self.shape[0])  # the sums alone
+        table = engine.widened(steps.table(), self.window.groups)
         return filters, table, weight.sum(-1).flatten(1)
 
     def _plain(self, x: Tensor, shortcut: Tensor | None) -> Tensor:
         """In PyTorch's operators."""
+        q_x = self._padded_signs(x)
+        sums = self._convolve(q_x, self.weight_signs())
+        return self.epilogue(sums, shortcut, None if self.offset is None else self._extra(q_x))
+
+    def _padded_signs(self, x: Tensor) -> Tensor:
         q_x = sign(x if self.shift is None else x + self.shift.view(-1, 1, 1))
-        q_x = F.pad(q_x, self.window.padding, value=float(self.pad_value))
-        options = (self.window.stride, 0, self.window.dilation, self.window.groups)
-        w = self.weight_signs().to(x.device)
-        sums = F.conv2d(q_x, w.to(x.dtype), None, *options)
-        if self.offset is None:
-            return self.epilogue(sums, shortcut)
-        groups = self.window.groups
-        ones = torch.ones_like(w[:groups], dtype=x.dtype)
-        windows = F.conv2d(q_x, ones, None, *options).repeat_interleave(len(w) // groups, 1)
-        return self.epilogue(sums, shortcut, extra=windows * self.offset.view(-1, 1, 1))
+        return F.pad(q_x, self.window.padding, value=float(self.pad_value))
+
+    def _convolve(self, q_x: Tensor, w: Tensor) -> Tensor:
+        window = self.window
+        return F.conv2d(q_x, w.to(q_x), None, window.stride, 0, window.dilation, window.groups)
+
+    def _extra(self, q_x: Tensor) -> Tensor:
+        """``offset (1 * Q_x)``: what filters of the values ``+-scale + offset`` add."""
+        assert self.offset is not None
+        windows = self._convolve(q_x, torch.ones(self.window.groups, *self.shape[1:]))
+        if self.window.groups > 1:
+            windows = windows.repeat_interleave(self.shape[0] // self.window.groups, 1)
+        return windows * self.offset.view(-1, 1, 1)
 
     def extra_repr(self) -> str:
         out, (left, right, top, bottom) = self.shape[0], self.window.padding
@@ -297,6 +309,8 @@ class PackedLinear(PackedLayer):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        if not x.numel():
+            return x.new_zeros(*x.shape[:-1], self.shape[0])
         rows = x.reshape(1, 1, -1, x.shape[-1])
         out = self.run(rows.permute(0, 3, 1, 2))[0]
         return out.permute(0, 2, 3, 1).reshape(*x.shape[:-1], -1)

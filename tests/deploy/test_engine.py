@@ -1,0 +1,88 @@
+import builtins
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from surge_mm import SurgeConv2d
+from surge_mm.deploy import PackedConv2d, engine, instruction_set
+
+
+@pytest.fixture
+def messages(monkeypatch):
+    """What is said to the user, with the engine chosen anew."""
+    said = []
+    monkeypatch.setattr(engine, 'print_log', lambda text, *_: said.append(text))
+    for cached in (engine.kernels, engine._say_once):
+        cached.cache_clear()
+    yield said
+    for cached in (engine.kernels, engine._say_once):
+        cached.cache_clear()
+
+
+@torch.no_grad()
+def test_without_numba_it_is_said_once_and_computed_all_the_same(messages, monkeypatch):
+    real_import = builtins.__import__
+
+    def without_numba(name, *args, **kwargs):
+        if name.startswith(('numba', 'llvmlite')):
+            raise ImportError(name)
+        return real_import(name, *args, **kwargs)
+
+    for name in [
+        n
+        for n in sys.modules
+        if n.startswith('surge_mm.deploy.') and n.endswith(('kernels', 'vectors'))
+    ]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delattr(sys.modules['surge_mm.deploy'], 'kernels', raising=False)
+    monkeypatch.setattr(builtins, '__import__', without_numba)
+    layer, x = SurgeConv2d(20, 5, 3, padding=1), torch.randn(1, 20, 6, 6)
+    packed = PackedConv2d(layer)
+    assert torch.equal(packed(x), layer(x))
+    assert torch.equal(packed(x), layer(x))
+    assert instruction_set() == engine.PLAIN
+    assert len(messages) == 1
+    assert 'pip install "surge_mm[deploy]"' in messages[0]
+
+
+def test_the_instruction_set_can_be_asked():
+    assert instruction_set() in {
+        'AVX-512 VPOPCNTDQ', 'AVX-512', 'AVX2', 'SSE4.2', 'NEON', 'no vectors'
+    }  # fmt: skip
+
+
+SMALLER = '+sse,+sse2,+sse3,+ssse3,+sse4.1,+sse4.2,+popcnt,+avx,+avx2,+fma,+cx16,+64bit'
+
+
+@pytest.mark.parametrize(
+    ('features', 'name'), [(SMALLER, 'AVX2'), ('+sse,+sse2,+cx16,+64bit', 'no vectors')]
+)
+def test_a_cpu_without_wide_vectors_computes_the_same_and_is_told_once(features, name, tmp_path):
+    script = """if True:
+        import torch
+        from surge_mm import SurgeConv2d
+        from surge_mm.deploy import PackedConv2d, instruction_set
+        torch.set_num_threads(1)
+        for channels, filters, stride in ((70, 24, 1), (64, 40, 2)):
+            layer = SurgeConv2d(channels, filters, 3, stride, padding=1)
+            x = torch.randn(2, channels, 9, 8)
+            with torch.no_grad():
+                assert torch.equal(PackedConv2d(layer)(x), layer(x))
+        print(instruction_set())
+    """
+    settings = {
+        'NUMBA_CPU_NAME': 'x86-64',
+        'NUMBA_CPU_FEATURES': features,
+        'NUMBA_CACHE_DIR': str(tmp_path),
+    }
+    done = subprocess.run(
+        [sys.executable, '-c', script],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **settings},
+    )
+    assert done.stdout.splitlines()[-1:] == [name], done.stderr
+    assert (done.stdout + done.stderr).count('right but slower') == 1
