@@ -101,7 +101,9 @@ def draw_val_images(config: Path, checkpoint: Path, number: int, out: Path) -> t
             )
         )
         found.append(Boxes(result.bboxes, result.labels, result.scores))
-    return detector, draw_detections(images, truth, found, dataset.metainfo['classes'], out)
+    return detector, draw_detections(
+        images, truth, {'predicted': found}, dataset.metainfo['classes'], out
+    )
 
 
 def results(work_dir: Path, logs: list[Path], data: Path, detector, seconds: float) -> None:

@@ -5,7 +5,7 @@ Each function draws on a figure of its own and saves one PNG; neither touches py
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,13 +50,13 @@ class Boxes(NamedTuple):
 def draw_detections(
     images: Sequence[np.ndarray],
     ground_truth: Sequence[Boxes],
-    predictions: Sequence[Boxes],
+    predictions: Mapping[str, Sequence[Boxes]],
     class_names: Sequence[str],
     out: str | os.PathLike,
     score_threshold: float = 0.3,
-    pairs_per_row: int = 2,
+    images_per_row: int = 2,
 ) -> Path:
-    """Draws pairs of pictures, ground truth on the left and predictions on the right, into one PNG.
+    """Draws each image several times side by side into one PNG: with its ground truth, then with what models predict.
 
     A prediction is drawn in a solid line if an object of its class is there (IoU of 0.5 or more, each
     object found once), in a dashed line of another colour if not.
@@ -64,25 +64,28 @@ def draw_detections(
     Args:
         images (Sequence[np.ndarray]): Images, (H, W, 3) uint8 in RGB.
         ground_truth (Sequence[Boxes]): The objects of each image.
-        predictions (Sequence[Boxes]): The predictions for each image, with scores.
+        predictions (Mapping[str, Sequence[Boxes]]): Of each model, under the title that it gets, the predictions for
+            each image, with scores.
         class_names (Sequence[str]): Names of the classes.
         out (str or Path): The PNG file. Its folder is made if need be.
         score_threshold (float): Predictions of a lower score are not drawn. Defaults to 0.3.
-        pairs_per_row (int): Pairs side by side. Defaults to 2.
+        images_per_row (int): Images side by side. Defaults to 2.
 
     Returns:
         Path: ``out``.
 
     Raises:
-        ValueError: If there is no image or the three sequences differ in length.
+        ValueError: If there is no image or model, or the sequences differ in length.
     """
-    if not images or not len(images) == len(ground_truth) == len(predictions):
+    counts = {len(ground_truth), *(len(boxes) for boxes in predictions.values())}
+    if not images or not predictions or counts != {len(images)}:
         raise ValueError(
-            f'{len(images)} images, {len(ground_truth)} ground_truth and {len(predictions)} '
-            'predictions: there must be as many of each, and at least one'
+            f'{len(images)} images, {len(ground_truth)} ground_truth and predictions of '
+            f'{[len(boxes) for boxes in predictions.values()]} images: there must be as many of each, and at least one'
         )
-    columns = 2 * min(pairs_per_row, len(images))
-    rows = math.ceil(2 * len(images) / columns)
+    panels = 1 + len(predictions)
+    columns = panels * min(images_per_row, len(images))
+    rows = math.ceil(panels * len(images) / columns)
     aspect = max(image.shape[0] / image.shape[1] for image in images)
     figure = Figure(
         figsize=(columns * PANEL_INCHES, rows * PANEL_INCHES * aspect + 0.6),
@@ -91,24 +94,23 @@ def draw_detections(
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for ax in axes:
         ax.set_axis_off()
-    for number, (image, truth, predicted) in enumerate(
-        zip(images, ground_truth, predictions, strict=True)
-    ):
-        left, right = axes[2 * number : 2 * number + 2]
-        for ax in (left, right):
+    for number, (image, truth) in enumerate(zip(images, ground_truth, strict=True)):
+        first, *others = axes[panels * number : panels * (number + 1)]
+        titles = ['ground truth', *predictions] if panels * number < columns else [''] * panels
+        for ax, title in zip((first, *others), titles, strict=True):
             ax.imshow(image)
-        if 2 * number < columns:
-            left.set_title('ground truth', fontsize=10)
-            right.set_title('predicted', fontsize=10)
+            ax.set_title(title, fontsize=10)
         for box, label in zip(truth.boxes, truth.labels, strict=True):
-            _draw_box(left, box, class_names[label], GREEN, '-')
-        if predicted.scores is None:
-            raise ValueError(f'predictions[{number}] have no scores')
-        hits = match(predicted, truth)
-        for index in np.flatnonzero(predicted.scores >= score_threshold):
-            text = f'{class_names[predicted.labels[index]]} {predicted.scores[index]:.2f}'
-            colour, line = (BLUE, '-') if hits[index] else (VERMILION, '--')
-            _draw_box(right, predicted.boxes[index], text, colour, line)
+            _draw_box(first, box, class_names[label], GREEN, '-')
+        for ax, (title, boxes) in zip(others, predictions.items(), strict=True):
+            predicted = boxes[number]
+            if predicted.scores is None:
+                raise ValueError(f'predictions[{title!r}][{number}] have no scores')
+            hits = match(predicted, truth)
+            for index in np.flatnonzero(predicted.scores >= score_threshold):
+                text = f'{class_names[predicted.labels[index]]} {predicted.scores[index]:.2f}'
+                colour, line = (BLUE, '-') if hits[index] else (VERMILION, '--')
+                _draw_box(ax, predicted.boxes[index], text, colour, line)
     figure.legend(
         handles=[
             Rectangle((0, 0), 1, 1, fill=False, linewidth=1.5, edgecolor=c, linestyle=s, label=t)

@@ -31,7 +31,8 @@ def colours_drawn(path) -> set[str]:
 
 def draw(tmp_path, truth, predicted, **kwargs):
     image = np.full((64, 64, 3), 90, dtype=np.uint8)
-    return draw_detections([image], [truth], [predicted], NAMES, tmp_path / 'new/d.png', **kwargs)
+    found = {'binary': [predicted]}
+    return draw_detections([image], [truth], found, NAMES, tmp_path / 'new/d.png', **kwargs)
 
 
 def test_right_and_wrong_predictions_have_colours_of_their_own(tmp_path):
@@ -53,22 +54,25 @@ def test_predictions_below_the_score_threshold_are_not_drawn(tmp_path):
 def test_many_images_of_several_shapes_make_one_picture(tmp_path):
     images = [np.zeros((40 + 10 * n, 60, 3), dtype=np.uint8) for n in range(5)]
     empty = [boxes(scores=[])] * 5
-    path = draw_detections(images, empty, empty, NAMES, tmp_path / 'd.png', pairs_per_row=2)
-    width, height = Image.open(path).size
-    assert width > 1000 and height > 600
+    widths = []
+    for found in ({'one': empty}, {'one': empty, 'other': empty}):
+        path = draw_detections(images, empty, found, NAMES, tmp_path / 'd.png', images_per_row=2)
+        width, height = Image.open(path).size
+        assert width > 1000 and height > 600
+        widths.append(width)
+    assert widths[1] == pytest.approx(1.5 * widths[0], rel=0.01)
 
 
 @pytest.mark.parametrize('counts', [(0, 0, 0), (2, 1, 2), (2, 2, 1)])
 def test_unequal_numbers_of_images_and_boxes_are_refused(tmp_path, counts):
     images = [np.zeros((8, 8, 3), dtype=np.uint8)] * counts[0]
     with pytest.raises(ValueError, match='as many of each'):
-        draw_detections(
-            images, [boxes()] * counts[1], [boxes()] * counts[2], NAMES, tmp_path / 'd.png'
-        )
+        found = {'one': [boxes()] * counts[2]}
+        draw_detections(images, [boxes()] * counts[1], found, NAMES, tmp_path / 'd.png')
 
 
 def test_predictions_without_scores_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r'predictions\[0\] have no scores'):
+    with pytest.raises(ValueError, match=r"predictions\['binary'\]\[0\] have no scores"):
         draw(tmp_path, boxes(), boxes((0, 0, 9, 9, 0)))
 
 
