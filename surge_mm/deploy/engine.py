@@ -182,5 +182,8 @@ def _on_threads(name: str, parts: int, *arguments: Any) -> None:
     if count == 1:
         getattr(compiled, name)(*arguments, 0, parts)
         return
+    import numba
+
     with _one_at_a_time:
+        numba.set_num_threads(count)  # more would wake up for nothing
         getattr(compiled, f'{name}_parallel')(*arguments, parts, count)
