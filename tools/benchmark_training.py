@@ -17,8 +17,6 @@ A step is forward, backward and SGD with momentum on random data. One step of ea
 
 import argparse
 import json
-import multiprocessing
-import re
 from dataclasses import fields, replace
 from pathlib import Path
 from statistics import median
@@ -30,6 +28,8 @@ from rich.progress import track
 from rich.table import Table
 
 import surge_mm
+from surge_mm.analysis.peak_memory import STATUS
+from surge_mm.analysis.peak_memory import peak_memory as peak_of_process
 from surge_mm.analysis.training_cost import (
     Growth,
     exponent,
@@ -59,17 +59,13 @@ def peak_memory(variant, setting, threads):
         torch.cuda.reset_peak_memory_stats()
         two_steps(variant, setting)
         return torch.cuda.max_memory_allocated() / 1e6
-    with multiprocessing.get_context('spawn').Pool(1) as pool:
-        return pool.apply(_resident_memory, (variant, setting, threads))
+    return peak_of_process(two_steps_of, variant, setting, threads)
 
 
-def _resident_memory(variant, setting, threads):
+def two_steps_of(variant, setting, threads):
     torch.set_num_threads(threads)
     MMLogger.get_current_instance().setLevel('ERROR')
     two_steps(variant, setting)
-    # not ru_maxrss, which a process inherits from the one that started it
-    (peak,) = re.findall(r'VmHWM:\s+(\d+) kB', Path('/proc/self/status').read_text())
-    return int(peak) * 1024 / 1e6
 
 
 def two_steps(variant, setting):
@@ -232,7 +228,7 @@ def check(args):
             raise LaunchError(f'--{name} {getattr(args, name)} must be at least 1')
     if args.warmup < 0:
         raise LaunchError(f'--warmup {args.warmup} must be at least 0')
-    if args.device == 'cpu' and not Path('/proc/self/status').is_file():
+    if args.device == 'cpu' and not STATUS.is_file():
         raise LaunchError(
             'peak memory is read from /proc, which this system does not have: use Linux'
         )

@@ -1,0 +1,142 @@
+"""Time of one image, size of the file and memory: float32, int8 and packed, of one structure.
+
+python tools/benchmark_inference.py layer                # the 3x3 convolutions of ResNet-18
+python tools/benchmark_inference.py layer --channels 96 --pixels 40
+python tools/benchmark_inference.py backbone             # ResNet-18 at 224 pixels
+python tools/benchmark_inference.py detector             # RetinaNet, binary but for the predictors, at 320 pixels
+python tools/benchmark_inference.py detector --config my_config.py --pixels 640
+
+The variants:
+  float                PyTorch, channels_last, inference mode; the same structure with real convolutions
+  int8                 PyTorch's quantized operators; a layer takes and gives int8, as within a network
+  packed               surge_mm.deploy.pack of the binary model; a layer takes and gives float32
+  packed, from signs   a layer that finds the sign bits of its input made, as behind another packed layer
+A detector is timed without the decoding of boxes. Weights are random. One image of each variant in turn; medians.
+"""
+
+import argparse
+import json
+import platform
+import re
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+import surge_mm
+from surge_mm.analysis.inference_cost import measure, plot_rows
+from surge_mm.analysis.inference_subjects import Setting, quiet
+from surge_mm.analysis.peak_memory import STATUS
+from surge_mm.deploy import instruction_set
+from surge_mm.errors import LaunchError
+from surge_mm.launch import load_config, run
+from surge_mm.options import Parser
+
+RESNET18 = ((64, 56), (128, 28), (256, 14), (512, 7))
+PIXELS = {'layer': 56, 'backbone': 224, 'detector': 320}
+
+
+def main() -> None:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('what', choices=list(PIXELS))
+    parser.add_argument('--channels', type=int, help="of a layer; default the four of ResNet-18's")
+    parser.add_argument('--pixels', type=int, help='height and width of the input')
+    parser.add_argument('--depth', type=int, default=18, help='of the backbone; default 18')
+    parser.add_argument('--config', help='of a detector with binary layers')
+    parser.add_argument('--threads', type=int, nargs='+', default=[1, 2], help='default 1 2')
+    parser.add_argument('--rounds', type=int, default=50, help='measured images; default 50')
+    parser.add_argument('--warmup', type=int, default=5, help='images before them; default 5')
+    parser.add_argument('--plot', metavar='PNG', help='draw the times there')
+    parser.add_argument('--json', metavar='FILE', help='also write the figures there')
+    args = parser.parse_args()
+    check(args)
+    quiet()
+    title = (
+        f'{cpu()}, {instruction_set()}, torch {torch.__version__}, surge_mm {surge_mm.__version__}'
+    )
+    rows = []
+    for setting in settings(args):
+        rows += measure(setting, args.threads, args.rounds, args.warmup, track)
+    show(rows, args.threads, title)
+    if args.plot:
+        print(plot_rows(rows, args.plot))
+    if args.json:
+        answer = {'title': title, 'rows': [row.as_dict() for row in rows]}
+        Path(args.json).write_text(json.dumps(answer, indent=1) + '\n')
+
+
+def settings(args):
+    """What is measured."""
+    pixels = args.pixels or PIXELS[args.what]
+    if args.what == 'layer' and args.channels is None and args.pixels is None:
+        return [Setting('layer', size, size, channels) for channels, size in RESNET18]
+    model = None
+    if args.config is not None:
+        model = load_config(argparse.Namespace(**vars(args), **COMMON)).model
+    return [Setting(args.what, pixels, pixels, args.channels or 64, args.depth, model)]
+
+
+COMMON = {'cfg_options': None, 'launcher': 'none', 'work_dir': None}
+
+
+def check(args):
+    """Refuse what cannot be measured, before time is spent."""
+    for name in ('channels', 'pixels', 'rounds'):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise LaunchError(f'--{name} {value} must be at least 1')
+    if args.warmup < 0:
+        raise LaunchError(f'--warmup {args.warmup} must be at least 0')
+    for count in args.threads:
+        if count < 1:
+            raise LaunchError(f'--threads {count} must be at least 1')
+    if len(set(args.threads)) < len(args.threads):
+        raise LaunchError(f'--threads {" ".join(map(str, args.threads))} names a number twice')
+    if args.depth not in (18, 34, 50):
+        raise LaunchError(f'--depth {args.depth} must be 18, 34 or 50')
+    if args.what != 'layer' and args.channels is not None:
+        raise LaunchError(f'--channels is for a layer, not for a {args.what}')
+    if args.what != 'detector' and args.config is not None:
+        raise LaunchError(f'--config is for a detector, not for a {args.what}')
+    if args.what != 'layer' and args.pixels is not None and args.pixels < 32:
+        raise LaunchError(f'--pixels {args.pixels} must be at least 32 for a {args.what}')
+    for option in ('plot', 'json'):
+        path = getattr(args, option)
+        if path and (Path(path).is_dir() or not Path(path).absolute().parent.is_dir()):
+            raise LaunchError(f'--{option} {path!r} must be a file in a folder that is there')
+    if not STATUS.is_file():
+        raise LaunchError(
+            'peak memory is read from /proc, which this system does not have: use Linux'
+        )
+
+
+def cpu() -> str:
+    """The name of the CPU."""
+    named = re.search(r'model name\s*:\s*(.+)', Path('/proc/cpuinfo').read_text())
+    return named[1] if named else platform.machine()
+
+
+def show(rows, threads, title):
+    table = Table(title=title)
+    table.add_column('one image')
+    table.add_column('variant')
+    for count in threads:
+        table.add_column(f'ms, {count} thread{"s" if count > 1 else ""}', justify='right')
+        table.add_column('times float', justify='right')
+    for column in ('gain of threads', 'file', 'peak memory'):
+        table.add_column(column, justify='right')
+    for row in rows:
+        cells = []
+        for count in threads:
+            cells += [f'{row.milliseconds[count]:,.3g}', f'{row.speed[count]:.2f}']
+        gain = row.gain()
+        cells.append('' if gain is None else f'{gain:.2f}')
+        cells += [f'{row.file_MB:,.2f} MB', f'{row.peak_MB:,.0f} MB']
+        table.add_row(row.name, row.variant, *cells)
+    Console(width=130).print(table)
+
+
+if __name__ == '__main__':
+    run(main, 'nothing was written')
