@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -26,6 +27,8 @@ from .peak_memory import peak_memory
 from .plots import BLUE, ORANGE, SKY, VERMILION, save
 from .training_cost import interleaved_times, ratio
 
+IN_A_ROW = {'layer': 20, 'backbone': 3, 'detector': 3}
+"""Images of a turn, timed as one: a layer within a network does not begin with cold caches."""
 COLOURS = {FLOAT: ORANGE, INT8: VERMILION, PACKED: BLUE, FROM_SIGNS: SKY}
 
 
@@ -40,7 +43,7 @@ class Row:
         speed (dict[int, float]): How many times as fast as float, by the number of threads.
         file_MB (float): 10^6 bytes of parameters.
         peak_MB (float): Most memory of a process that runs it, Python, PyTorch and Numba included.
-        all_milliseconds (dict[int, list[float]]): Every measurement.
+        all_milliseconds (dict[int, list[float]]): The mean of each turn.
     """
 
     name: str
@@ -69,22 +72,23 @@ def measure(
 ) -> list[Row]:
     """A row for each variant of one structure.
 
-    One image of each variant in turn, so that a busy machine is busy for all of them; medians.
+    A few images of each variant in turn, so that a busy machine is busy for all of them; medians of turns.
 
     Args:
         setting: The structure.
         threads: The numbers of threads to try. PyTorch's number is as before afterwards.
-        rounds, warmup: Measured images of each variant, and images before them.
+        rounds, warmup: Measured turns of each variant, and turns before them.
         track: Shows the progress of a loop, as :func:`rich.progress.track`.
     """
     subjects = {variant: Subject(variant, setting) for variant in VARIANTS[setting.what]}
-    before = torch.get_num_threads()
+    before, in_a_row = torch.get_num_threads(), IN_A_ROW[setting.what]
     times: dict[int, dict[str, list[float]]] = {}
     try:
         for count in track(threads, setting.name):
             torch.set_num_threads(count)
-            steps = {variant: subject.run for variant, subject in subjects.items()}
-            times[count] = interleaved_times(steps, rounds, warmup)
+            steps = {variant: partial(_turn, one, in_a_row) for variant, one in subjects.items()}
+            turns = interleaved_times(steps, rounds, warmup)
+            times[count] = {name: [t / in_a_row for t in own] for name, own in turns.items()}
     finally:
         torch.set_num_threads(before)
     rows = []
@@ -101,6 +105,11 @@ def measure(
             )
         )
     return rows
+
+
+def _turn(subject: Subject, images: int) -> None:
+    for _ in range(images):
+        subject.run()
 
 
 def plot_rows(rows: Sequence[Row], out: str | os.PathLike) -> Path:
