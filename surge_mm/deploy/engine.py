@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import sys
-import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
@@ -16,7 +18,6 @@ from torch import Tensor
 from .geometry import Geometry
 
 PLAIN = 'plain PyTorch'
-_one_at_a_time = threading.Lock()  # not all of Numba's thread pools may be entered twice
 
 
 @cache
@@ -60,10 +61,8 @@ def instruction_set(compiled: Any = None) -> str:
 
 
 def threads() -> int:
-    """As many as PyTorch's, within Numba's limit."""
-    import numba
-
-    return max(1, min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
+    """As many as PyTorch's."""
+    return torch.get_num_threads()
 
 
 def row_width(channels: int) -> int:
@@ -104,6 +103,8 @@ class Plan:
 
     Attributes:
         numbers (np.ndarray): Addresses and sizes, in the order of ``kernels.Numbers``.
+        tiles (int): Parts of an image that are computed as one.
+        work (int): Words that meet words, in an image.
     """
 
     def __init__(
@@ -141,6 +142,7 @@ class Plan:
             signs_bytes=next_geo.image_words * 8 if next_geo else 0,
         )
         self.numbers = np.array(numbers, dtype=np.int64)
+        self.work = pixels * filters.numel()
         self.tiles = -(-pixels // min(kernels().PIXELS, pixels))
 
 
@@ -157,7 +159,9 @@ def convolve(
         signs (Tensor, optional): ``(N, words of a padded image of the next layer)``, written where pixels are.
     """
     addresses = [0 if one is None else one.data_ptr() for one in (x, shortcut, out, signs)]
-    _on_threads('convolve', len(x) * plan.tiles, plan.numbers, *addresses)
+    _on_threads(
+        'convolve', len(x) * plan.tiles, len(x) * plan.work, plan.numbers.ctypes.data, *addresses
+    )
 
 
 def pack(x: Tensor, shift: Tensor, groups: int, geo: Geometry, signs: Tensor) -> None:
@@ -173,17 +177,44 @@ def pack(x: Tensor, shift: Tensor, groups: int, geo: Geometry, signs: Tensor) ->
     pixels = x.shape[1] * x.shape[2]
     addresses = [one.data_ptr() for one in (x, shift, signs, geo.places)]
     sizes = (x.shape[3], groups, pixels, geo.image_words * 8)
-    _on_threads('pack', len(x) * pixels, *addresses, *sizes)
+    _on_threads('pack', len(x) * pixels, x.numel(), *addresses, *sizes)
 
 
-def _on_threads(name: str, parts: int, *arguments: Any) -> None:
+def _on_threads(name: str, parts: int, work: int, *arguments: int) -> None:
+    """Call the loop ``name`` for all of ``parts``, on several threads where ``work`` operations are worth it."""
     compiled = kernels()
-    count = max(1, min(threads(), parts))
-    if count == 1:
+    count = min(threads(), parts)
+    if count <= 1 or work < WORTH_THREADS:
         getattr(compiled, name)(*arguments, 0, parts)
         return
-    import numba
+    # two parts for each thread, so that one which is held up holds up no other
+    job = np.array([0, min(parts, 2 * count), parts, *arguments], dtype=np.int64)
+    _team()(getattr(compiled, f'{name}_parts').address, job.ctypes.data, count)
 
-    with _one_at_a_time:
-        numba.set_num_threads(count)  # more would wake up for nothing
-        getattr(compiled, f'{name}_parallel')(*arguments, parts, count)
+
+WORTH_THREADS = 1 << 16
+"""Below so many operations, another thread would still wake up when this one has done them."""
+
+
+@cache
+def _team() -> Callable[[int, int, int], None]:
+    """What lets each of several threads call a function of that address with the address of a job.
+
+    These are PyTorch's own where it has GNU's OpenMP, as on Linux: two teams would wait upon each other's cores.
+    """
+    try:
+        parallel = ctypes.CDLL('libgomp.so.1').GOMP_parallel
+    except (OSError, AttributeError):
+        return _python_threads
+    parallel.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
+    parallel.restype = None
+    return lambda function, job, count: parallel(function, job, count, 0)
+
+
+def _python_threads(function: int, job: int, count: int) -> None:
+    call = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(function)
+    with ThreadPoolExecutor(count - 1) as pool:
+        others = [pool.submit(call, job) for _ in range(count - 1)]
+        call(job)
+    for other in others:
+        other.result()

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit, prange
+from numba import cfunc, njit, types
 
 from .vectors import (
     FEATURES,
@@ -22,36 +22,30 @@ from .vectors import (
     ROW,
     VECTORS,
     WIDE,
+    address_of,
     copy,
     finish,
     load,
     pack_row,
+    take_one,
     tile_of_one,
     tile_of_pixels,
 )
 
 __all__ = [
-    'FEATURES',
-    'LANES',
-    'PIXELS',
-    'VECTORS',
-    'WIDE',
-    'Numbers',
-    'convolve',
-    'convolve_parallel',
-    'pack',
-    'pack_parallel',
-]
+    'FEATURES', 'LANES', 'PIXELS', 'VECTORS', 'WIDE', 'Numbers', 'convolve', 'convolve_parts', 'pack', 'pack_parts'
+]  # fmt: skip
 
 
-def _compiled(**options: Any) -> Any:
-    """``njit`` with its results kept on the disk, where there is a place for them."""
+def _compiled(how: Any, *signature: Any) -> Any:
+    """``njit`` or ``cfunc`` with what it makes kept on the disk, where there is a place for it."""
 
     def decorate(function: Any) -> Any:
+        options = {'nogil': True} if how is njit else {}
         try:
-            return njit(cache=True, nogil=True, **options)(function)
+            return how(*signature, cache=True, **options)(function)
         except RuntimeError:  # no folder is writable
-            return njit(nogil=True, **options)(function)
+            return how(*signature, **options)(function)
 
     return decorate
 
@@ -79,14 +73,18 @@ class Numbers(NamedTuple):
     signs_bytes: int
 
 
-@_compiled()
+@_compiled(njit)
 def convolve(numbers, x, shortcut, out, signs, first, last):
-    """Tiles ``first`` to ``last``, counted through all images; an address of 0 is left out."""
-    offsets, taps, n_taps, run = numbers[0], numbers[1], numbers[2], numbers[3]
-    image_bytes, pixels = numbers[4], numbers[5]
-    filters, groups, blocks, steps = numbers[6], numbers[7], numbers[8], numbers[9]
-    base, kinds, table, width = numbers[10], numbers[11], numbers[12], numbers[13]
-    channels, shift, places, signs_bytes = numbers[14], numbers[15], numbers[16], numbers[17]
+    """Tiles ``first`` to ``last``, counted through all images; ``numbers`` is the address of :class:`Numbers`.
+
+    An address of 0 is left out.
+    """
+    offsets, taps, n_taps = load(numbers), load(numbers + 8), load(numbers + 16)
+    run, image_bytes, pixels = load(numbers + 24), load(numbers + 32), load(numbers + 40)
+    filters, groups, blocks = load(numbers + 48), load(numbers + 56), load(numbers + 64)
+    steps, base, kinds = load(numbers + 72), load(numbers + 80), load(numbers + 88)
+    table, width, channels = load(numbers + 96), load(numbers + 104), load(numbers + 112)
+    shift, places, signs_bytes = load(numbers + 120), load(numbers + 128), load(numbers + 136)
     filter_bytes = steps * LANES * VECTORS * 8
     per_group, padded = channels // groups, width // groups
     whole, stride = per_group // ROW * ROW, channels * 4
@@ -151,15 +149,7 @@ def convolve(numbers, x, shortcut, out, signs, first, last):
                 copy(real + done + p * stride, rest, left_over)
 
 
-@_compiled(parallel=True)
-def convolve_parallel(numbers, x, shortcut, out, signs, tiles, threads):
-    """All ``tiles``, on several threads."""
-    for t in prange(threads):
-        first, last = t * tiles // threads, (t + 1) * tiles // threads
-        convolve(numbers, x, shortcut, out, signs, first, last)
-
-
-@_compiled()
+@_compiled(njit)
 def pack(x, shift, signs, places, channels, groups, pixels, image_bytes, first, last):
     """The sign bits of pixels ``first`` to ``last``, counted through all images."""
     per_group = channels // groups
@@ -184,9 +174,41 @@ def pack(x, shift, signs, places, channels, groups, pixels, image_bytes, first, 
                 copy(to + whole // 8, rest_bits, (left_over + 7) // 8)
 
 
-@_compiled(parallel=True)
-def pack_parallel(x, shift, signs, places, channels, groups, pixels, image_bytes, parts, threads):
-    """All pixels, on several threads."""
-    for t in prange(threads):
-        first, last = t * parts // threads, (t + 1) * parts // threads
+JOB = types.void(types.CPointer(types.int64))
+"""What threads share: the next part and the number of parts, how many tiles or pixels there are, then the arguments.
+
+Each thread takes the next part until there is none, so it does not matter how many there are.
+"""
+
+
+@_compiled(cfunc, JOB)
+def convolve_parts(job):
+    """Parts of a convolution, on the thread that calls."""
+    parts, total, numbers, x, shortcut, out, signs = (
+        job[1],
+        job[2],
+        job[3],
+        job[4],
+        job[5],
+        job[6],
+        job[7],
+    )
+    part = take_one(address_of(job))
+    while part < parts:
+        convolve(
+            numbers, x, shortcut, out, signs, part * total // parts, (part + 1) * total // parts
+        )
+        part = take_one(address_of(job))
+
+
+@_compiled(cfunc, JOB)
+def pack_parts(job):
+    """Parts of the pixels, on the thread that calls."""
+    parts, total = job[1], job[2]
+    x, shift, signs, places = job[3], job[4], job[5], job[6]
+    channels, groups, pixels, image_bytes = job[7], job[8], job[9], job[10]
+    part = take_one(address_of(job))
+    while part < parts:
+        first, last = part * total // parts, (part + 1) * total // parts
         pack(x, shift, signs, places, channels, groups, pixels, image_bytes, first, last)
+        part = take_one(address_of(job))

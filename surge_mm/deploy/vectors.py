@@ -254,6 +254,27 @@ def load(context, address):
 
 
 @intrinsic
+def address_of(context, pointer):
+    """A pointer as a whole number."""
+
+    def codegen(context, b, signature, arguments):
+        return b.ptrtoint(arguments[0], I64)
+
+    return types.int64(pointer), codegen
+
+
+@intrinsic
+def take_one(context, address):
+    """The whole number at ``address``, and let the next caller on any thread find one more there."""
+
+    def codegen(context, b, signature, arguments):
+        counter = b.inttoptr(arguments[0], I64.as_pointer())
+        return b.atomic_rmw('add', counter, I64(1), 'monotonic')
+
+    return types.int64(types.int64), codegen
+
+
+@intrinsic
 def copy(context, to, source, size):
     """Copy ``size`` bytes."""
 

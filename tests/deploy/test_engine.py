@@ -2,6 +2,7 @@ import builtins
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -86,3 +87,25 @@ def test_a_cpu_without_wide_vectors_computes_the_same_and_is_told_once(features,
     )
     assert done.stdout.splitlines()[-1:] == [name], done.stderr
     assert (done.stdout + done.stderr).count('right but slower') == 1
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('team', ['openmp', 'python'])
+@pytest.mark.parametrize('threads', [2, 3, 7])
+def test_any_number_of_threads_computes_the_same(team, threads, monkeypatch):
+    monkeypatch.setattr(engine, 'threads', lambda: threads)
+    monkeypatch.setattr(engine, 'WORTH_THREADS', 0)
+    if team == 'python':
+        monkeypatch.setattr(engine, '_team', lambda: engine._python_threads)
+    layer, x = SurgeConv2d(70, 24, 3, padding=1), torch.randn(2, 70, 9, 8)
+    assert torch.equal(PackedConv2d(layer)(x), layer(x))
+
+
+@torch.no_grad()
+def test_several_threads_of_python_may_run_one_model_at_once():
+    layer, x = SurgeConv2d(64, 64, 3, padding=1), [torch.randn(1, 64, 8 + i, 9) for i in range(4)]
+    packed = PackedConv2d(layer)
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(5):
+            for one, out in zip(x, pool.map(packed, x), strict=True):
+                assert torch.equal(out, layer(one))

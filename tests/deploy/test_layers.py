@@ -54,6 +54,7 @@ def draw_conv(seed):
 @pytest.mark.parametrize('seed', range(60))
 def test_a_packed_convolution_gives_the_output_to_the_bit(seed, threads, monkeypatch):
     monkeypatch.setattr(engine, 'threads', lambda: threads)
+    monkeypatch.setattr(engine, 'WORTH_THREADS', 0)
     layer, x = draw_conv(seed)
     out = PackedConv2d(layer)(x)
     assert out.is_contiguous(memory_format=torch.channels_last)
