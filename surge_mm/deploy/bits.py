@@ -18,7 +18,7 @@ def pack_bytes(z: Tensor) -> Tensor:
 
     Shape: ``(C_out, ...) -> (C_out, ceil(n / 8))`` of uint8, n weights in a filter. Bits left over are 0.
     """
-    bits = torch.signbit(z).flatten(1)
+    bits = torch.signbit(z).flatten(1)  # of int8 too
     bits = F.pad(bits, (0, -bits.shape[1] % BYTE)).unflatten(1, (-1, BYTE))
     places = torch.arange(BYTE, device=z.device)
     return (bits.long() << places).sum(-1).to(torch.uint8)

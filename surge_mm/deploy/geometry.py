@@ -31,6 +31,10 @@ class Window:
         """Words in a pixel: those of each group begin anew."""
         return self.groups * -(-(self.channels // self.groups) // WORD)
 
+    def shape(self, filters: int) -> torch.Size:
+        """Of a convolution's weights."""
+        return torch.Size((filters, self.channels // self.groups, *self.kernel))
+
     def padded(self, height: int, width: int) -> tuple[int, int]:
         left, right, top, bottom = self.padding
         return height + top + bottom, width + left + right

@@ -10,13 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from surge_mm.errors import UsageError
-from surge_mm.layers import BinaryLayer, SurgeConv2d, SurgeLinear
-from surge_mm.ops import ActivationBinarizer, sign
+from surge_mm.layers import BinaryLayer, SurgeConv2d
+from surge_mm.ops import sign
 
 from . import engine
 from .bits import pack_bytes, pack_words, unpack_bytes
 from .epilogue import NOTHING, Epilogue
-from .geometry import Window, geometry
+from .geometry import geometry
+from .parts import hindrance, parts_of, window_of
 
 
 class Signs(NamedTuple):
@@ -31,17 +32,6 @@ class Signs(NamedTuple):
     size: tuple[int, int]
 
 
-def hindrance(layer: BinaryLayer) -> str:
-    """Why a binary layer cannot be packed; empty where it can."""
-    if layer.weight_binarizer.two_values(layer.weight.detach()) is None:
-        return f'its weights are {layer.weight_binarizer}, which are not of two values'
-    if type(layer.activation).__call__ is not ActivationBinarizer.__call__:
-        return f'its activation {layer.activation} is not the sign'
-    if layer.weight.dtype != torch.float32:
-        return f'its weights are {layer.weight.dtype}, and the engine computes in float32'
-    return ''
-
-
 class PackedLayer(nn.Module):
     """What both packed layers share: a binary layer without its latent weights, for inference alone.
 
@@ -50,13 +40,12 @@ class PackedLayer(nn.Module):
     ``epilogue``. What the engine reads is made of them when first needed.
     """
 
-    around: tuple[int, ...] = (0, 0, 0, 0)
     signs: Tensor
     shift: Tensor | None
     offset: Tensor | None
 
-    def __init__(self, layer: BinaryLayer, window: Window, pad_value: int) -> None:
-        """Pack ``layer``, a convolution of ``window``.
+    def __init__(self, layer: BinaryLayer) -> None:
+        """Pack ``layer``.
 
         Raises:
             UsageError: it cannot be packed.
@@ -64,16 +53,13 @@ class PackedLayer(nn.Module):
         super().__init__()
         if why := hindrance(layer):
             raise UsageError(f'{type(layer).__name__} cannot be packed: {why}')
-        self.window, self.pad_value = window, pad_value
-        channels = len(layer.weight)
-        self.shape = torch.Size((channels, window.channels // window.groups, *window.kernel))
-        two = layer.weight_binarizer.two_values(layer.weight.detach().contiguous())
-        assert two is not None
-        scale, offset = two.scale, two.offset
-        if layer.weight_gain is not None:
-            gain = layer.weight_gain.detach()
-            scale, offset = scale * gain, None if offset is None else offset * gain
-        self.register_buffer('signs', pack_bytes(two.z))
+        self.window, self.around = window_of(layer)
+        self.pad_value = getattr(layer, 'pad_value', 0)
+        weight, scale, offset = parts_of(layer)
+        assert scale is not None
+        channels = len(weight)
+        self.shape = self.window.shape(channels)
+        self.register_buffer('signs', pack_bytes(weight))
         shift = layer.activation_shift
         self.register_buffer('shift', None if shift is None else shift.detach().reshape(-1).clone())
         self.register_buffer('offset', None if offset is None else offset.reshape(-1).clone())
@@ -280,16 +266,8 @@ class PackedConv2d(PackedLayer):
     """
 
     def __init__(self, layer: SurgeConv2d) -> None:
-        left, right, top, bottom = layer._reversed_padding_repeated_twice
-        padding, around = (left, right, top, bottom), (0, 0, 0, 0)
-        if layer.padding_mode != 'zeros':
-            padding, around = around, padding
-        kernel, stride, dilation = (
-            (pair[0], pair[1]) for pair in (layer.kernel_size, layer.stride, layer.dilation)
-        )
-        window = Window(kernel, stride, padding, dilation, layer.groups, layer.in_channels)
-        super().__init__(layer, window, layer.pad_value)
-        self.pad_mode, self.around = layer.padding_mode, around
+        super().__init__(layer)
+        self.pad_mode = layer.padding_mode
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() == 3:
@@ -302,11 +280,6 @@ class PackedConv2d(PackedLayer):
 
 class PackedLinear(PackedLayer):
     """A binary linear layer, packed: ``(..., C_in) -> (..., C_out)``, as :class:`PackedConv2d`."""
-
-    def __init__(self, layer: SurgeLinear) -> None:
-        super().__init__(
-            layer, Window((1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 1, layer.in_features), 0
-        )
 
     def forward(self, x: Tensor) -> Tensor:
         if not x.numel():

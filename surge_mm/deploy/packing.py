@@ -15,7 +15,8 @@ from surge_mm.models.backbones.reactnet import ReActBlock
 
 from .blocks import PackedBottleneck, PackedReActBlock, PackedStage
 from .epilogue import can_fold_activation, can_fold_norm
-from .layers import PackedConv2d, PackedLayer, PackedLinear, hindrance
+from .layers import PackedConv2d, PackedLayer, PackedLinear
+from .parts import hindrance
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def _can_pack(layer: nn.Module) -> bool:
 
 
 def _packed(layer: BinaryLayer) -> PackedLayer:
-    return PackedConv2d(layer) if isinstance(layer, SurgeConv2d) else PackedLinear(layer)  # type: ignore[arg-type]
+    return PackedConv2d(layer) if isinstance(layer, SurgeConv2d) else PackedLinear(layer)
 
 
 def _pack_children(parent: nn.Module) -> None:
