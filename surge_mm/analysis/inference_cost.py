@@ -117,10 +117,9 @@ def plot_rows(rows: Sequence[Row], out: str | os.PathLike) -> Path:
     names = list(dict.fromkeys(row.name for row in rows))
     variants = list(dict.fromkeys(row.variant for row in rows))
     threads = list(rows[0].milliseconds)
-    figure = Figure(
-        figsize=(max(4.5, 2.1 * len(names) + 1.5) * len(threads), 3.8), layout='constrained'
-    )
-    axes = figure.subplots(1, len(threads), squeeze=False, sharey=True)[0]
+    size = (max(5, 2.1 * len(names) + 1.5), 2.8 * len(threads))
+    figure = Figure(figsize=size, layout='constrained')
+    axes = figure.subplots(len(threads), 1, squeeze=False)[:, 0]
     width = 0.85 / len(variants)
     for ax, count in zip(axes, threads, strict=True):
         for i, variant in enumerate(variants):
@@ -136,6 +135,6 @@ def plot_rows(rows: Sequence[Row], out: str | os.PathLike) -> Path:
         ax.spines[['top', 'right']].set_visible(False)
         ax.grid(axis='y', alpha=0.3)
         ax.set_axisbelow(True)
-    axes[0].set_ylabel('ms an image')
-    axes[-1].legend(fontsize=8, frameon=False)
+        ax.set_ylabel('ms an image')
+    axes[0].legend(fontsize=8, frameon=False, ncols=len(variants))
     return save(figure, out)

@@ -78,4 +78,4 @@ def test_figures_are_drawn(tmp_path):
     ]
     assert rows[0].gain() == 2
     width, height = Image.open(plot_rows(rows, tmp_path / 'figures.png')).size
-    assert width > 1000 and height > 400
+    assert width > 700 and height > 800
