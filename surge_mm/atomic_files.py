@@ -19,8 +19,17 @@ from surge_mm.errors import UsageError
 PARTIAL = '.partial'
 
 
-def write_atomically(path: str | os.PathLike, data: bytes) -> None:
+def write_atomically(
+    path: str | os.PathLike,
+    data: bytes,
+    way_out: str = 'make room there, then the same command with --resume goes on',
+) -> None:
     """Write ``data`` to ``path``; whatever happens, ``path`` then holds all of it, or what it held before.
+
+    Args:
+        path (str): The file; folders that are not there are made.
+        data (bytes): What it shall hold.
+        way_out (str): What the error advises.
 
     Raises:
         UsageError: it cannot be written, for instance since the disk is full.
@@ -37,10 +46,11 @@ def write_atomically(path: str | os.PathLike, data: bytes) -> None:
         os.replace(partial, path)
         _sync_folder(path.parent)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
         raise UsageError(
             f'{str(path)!r} ({len(data):,} bytes) could not be written: {error.strerror}. Files written before are '
-            'as they were: make room there, then the same command with --resume goes on'
+            f'as they were: {way_out}'
         ) from error
 
 

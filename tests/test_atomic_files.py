@@ -54,3 +54,9 @@ def test_ranks_that_write_one_file_at_once_do_not_disturb_each_other(tmp_path):
             list(pool.map(lambda data: write_atomically(tmp_path / 'a.json', data), contents))
             assert (tmp_path / 'a.json').read_bytes() in contents
     assert [file.name for file in tmp_path.iterdir()] == ['a.json']
+
+
+def test_a_folder_that_is_a_file_is_said_with_the_way_out(tmp_path):
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(UsageError, match="a.bin' .*could not be written.*: name another folder"):
+        write_atomically(tmp_path / 'file' / 'a.bin', b'bytes', 'name another folder')

@@ -49,7 +49,7 @@ def strip(model: nn.Module) -> nn.Module:
             module.ags_warmup = module.ags_statistics = None
             module.warn_as = ''
         if hasattr(module, '_teacher'):
-            del module._teacher
+            module._teacher = []  # type: ignore[assignment]
         if hasattr(module, 'with_cp'):
             module.with_cp = False  # type: ignore[assignment]
     return model.requires_grad_(False).eval()

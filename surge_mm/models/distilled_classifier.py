@@ -59,7 +59,8 @@ class DistilledClassifier(ImageClassifier):
         self.teacher.init_weights()  # type: ignore[operator]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> DistilledClassifier:
-        self.teacher._apply(fn)
+        for teacher in self._teacher:  # none in a student that is stripped for inference
+            teacher._apply(fn)
         return super()._apply(fn, recurse)
 
     def loss(self, inputs: Tensor, data_samples: list[Any]) -> dict[str, Tensor]:

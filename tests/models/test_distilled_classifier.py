@@ -7,6 +7,8 @@ from mmengine.runner.checkpoint import get_state_dict
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 
+from surge_mm.deploy import pack
+
 
 @pytest.fixture(autouse=True)
 def scope():
@@ -113,3 +115,12 @@ def test_a_teacher_that_cannot_teach_is_refused(checkpoint, change, message):
 def test_a_negative_weight_is_refused(checkpoint):
     with pytest.raises(ValueError, match='label_weight=-1'):
         student(checkpoint[0], label_weight=-1)
+
+
+@torch.no_grad()
+def test_a_packed_student_needs_no_teacher(checkpoint):
+    model = student(checkpoint[0]).eval()
+    inputs, _ = batch()
+    expected = model.to(memory_format=torch.channels_last)(inputs)
+    packed = copy.deepcopy(pack(model).to('cpu'))
+    assert torch.equal(packed(inputs), expected)
