@@ -14,7 +14,12 @@ MODELS = Registry(
     'model',
     parent=ROOT_MODELS,
     scope='surge_mm',
-    locations=['surge_mm.layers', 'surge_mm.models', 'surge_mm.models.heads'],
+    locations=[
+        'surge_mm.layers',
+        'surge_mm.models',
+        'surge_mm.models.heads',
+        'surge_mm.deploy.file',
+    ],
 )
 DATASETS = Registry(
     'dataset', parent=ROOT_DATASETS, scope='surge_mm', locations=['surge_mm.datasets.cifar']

@@ -11,13 +11,13 @@ import json
 import logging
 import sys
 
-from mmengine.config import Config
 from mmengine.logging import MMLogger
 from rich.console import Console
 from rich.table import Table
 
 import surge_mm  # noqa: F401  prepares the stack before the hosts are imported
 from surge_mm.analysis.operations import Costs, count_costs
+from surge_mm.datasets.evaluation_set import image_size
 from surge_mm.errors import LaunchError
 from surge_mm.launch import build_model, load_config, run
 from surge_mm.options import Parser, add_common_arguments
@@ -51,26 +51,6 @@ def main() -> None:
         print(json.dumps({'shape': [height, width], **costs.as_dict()}))
     else:
         show(costs, height, width)
-
-
-def image_size(cfg: Config) -> tuple[int, int]:
-    """Height and width of what the test pipeline gives."""
-    dataset = (cfg.get('test_dataloader') or {}).get('dataset', {})
-    while 'dataset' in dataset:
-        dataset = dataset['dataset']
-    if dataset.get('type') == 'surge_mm.CIFAR10Tensor':
-        size = dataset.get('size', 32)
-        return size, size
-    for step in reversed(dataset.get('pipeline', [])):
-        if step['type'] in ('CenterCrop', 'RandomCrop', 'Pad') and 'crop_size' in step:
-            crop = step['crop_size']
-            return (crop, crop) if isinstance(crop, int) else tuple(crop)
-        if step['type'] in ('Resize', 'FixScaleResize') and 'scale' in step:
-            scale = step['scale']
-            return (scale, scale) if isinstance(scale, int) else (min(scale), max(scale))
-    raise LaunchError(
-        'the test pipeline does not say how large an image is: add --shape HEIGHT WIDTH'
-    )
 
 
 def show(costs: Costs, height: int, width: int) -> None:
