@@ -6,6 +6,7 @@ A refusal is a :class:`surge_mm.errors.LaunchError`: one sentence that names the
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import os
 import signal
@@ -243,7 +244,7 @@ def build_model(cfg: Config) -> nn.Module:
     Raises:
         LaunchError: as :func:`begin`.
     """
-    model = dict(cfg.model)
+    model = copy.deepcopy(cfg.model)  # detectors write into their settings
     if cfg.get('data_preprocessor'):
         model.setdefault('data_preprocessor', cfg.data_preprocessor)
     init_default_scope(cfg.default_scope)

@@ -52,6 +52,18 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         '--work-dir', help='folder for logs and checkpoints; default ./work_dirs/NAME_OF_CONFIG'
     )
     parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='who started the processes; dist_train.sh and slurm_train.sh set it',
+    )
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+    add_settings(parser)
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """The argument of every tool that reads a config."""
+    parser.add_argument(
         '--cfg-options',
         nargs='+',
         type=setting,
@@ -59,10 +71,4 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='KEY=VALUE',
         help='settings that replace those of the config, e.g. model.backbone.init_cfg=None',
     )
-    parser.add_argument(
-        '--launcher',
-        choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none',
-        help='who started the processes; dist_train.sh and slurm_train.sh set it',
-    )
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+    parser.set_defaults(launcher='none', work_dir=None)

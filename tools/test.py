@@ -1,11 +1,19 @@
-"""Evaluate a checkpoint with the test set and the metrics of its config file.
+"""Evaluate a checkpoint, or a packed model, with the test set and the metrics of a config file.
 
 python tools/test.py configs/demo/fcos_r18-light_10e_digits_surge.py work_dirs/demo/epoch_10.pth
+python tools/test.py configs/demo/fcos_r18-light_10e_digits_surge.py digits.safetensors
 """
 
 from pathlib import Path
 
+from mmengine.config import Config
+
 import surge_mm  # noqa: F401  prepares the stack before the hosts are imported
+from surge_mm.datasets.evaluation_set import dataset_meta
+from surge_mm.deploy.container import read_packed
+from surge_mm.deploy.file import SUFFIX
+from surge_mm.deploy.stored_config import differences, stored_model
+from surge_mm.errors import LaunchError, UsageError
 from surge_mm.launch import (
     begin,
     build_runner,
@@ -21,7 +29,10 @@ from surge_mm.start import check_checkpoint, check_fits
 def main() -> None:
     parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument('config', help='path of a config file')
-    parser.add_argument('checkpoint', help='path or address of a checkpoint')
+    parser.add_argument(
+        'checkpoint',
+        help=f'path or address of a checkpoint; or a packed model, *{SUFFIX}, which is evaluated as it is in its file',
+    )
     add_common_arguments(parser)
     args = parser.parse_args()
 
@@ -31,13 +42,52 @@ def main() -> None:
     ):  # the config that MMEngine writes there must not replace that of the training
         cfg.work_dir = str(Path(cfg.work_dir) / 'test')
     check_checkpoint(args.checkpoint, 'checkpoint')
-    cfg.load_from = args.checkpoint
+    packed = args.checkpoint.endswith(SUFFIX)
+    if packed:
+        take_packed(cfg, args.checkpoint)
+    else:
+        cfg.load_from = args.checkpoint
     check_data(cfg, ('test',))
     prepare_ranks(cfg)
     runner = build_runner(cfg)
-    check_fits(runner.model, args.checkpoint)
+    if not packed:
+        check_fits(runner.model, args.checkpoint)
     with begin(runner):
         runner.test()
+
+
+def take_packed(cfg: Config, path: str) -> None:
+    """Put the packed model of a file in the place of the config's own; print where that one differs.
+
+    Raises:
+        LaunchError: it cannot be evaluated with this config.
+        CheckpointError: it is no packed file, or a damaged one.
+    """
+    if cfg.launcher != 'none':
+        raise LaunchError(
+            f'--launcher {cfg.launcher}: a packed model has nothing to share between processes; evaluate it with one: '
+            f'python tools/test.py CONFIG {path}'
+        )
+    file = read_packed(path)
+    theirs, ours = file.config['dataset_meta'].get('classes'), dataset_meta(cfg).get('classes')
+    if theirs and ours and list(theirs) != list(ours):
+        raise LaunchError(
+            f'packed model {path!r} knows the classes {", ".join(theirs):.200}; those of the test set are '
+            f'{", ".join(ours):.200}. Take the config that it was exported with'
+        )
+    try:
+        keys = list(differences(stored_model(cfg), file.config['model'], 'model'))
+    except UsageError:  # what cannot be stored differs
+        keys = ['model']
+    if keys:
+        print(
+            f'the model is that of {path!r}, with the settings that it was exported with; the config, which is asked '
+            f'for the data and the metrics alone, differs in {", ".join(keys[:3])}'
+            + (f' and {len(keys) - 3} more' if len(keys) > 3 else '')
+        )
+    cfg.model = {'type': 'surge_mm.load_packed', 'path': path}
+    cfg.load_from = None
+    cfg.pop('data_preprocessor', None)
 
 
 if __name__ == '__main__':

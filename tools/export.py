@@ -1,0 +1,140 @@
+"""Pack a trained model for inference: one file with a bit a binary weight, or one of ONNX's standard operators.
+
+python tools/export.py my_config.py work_dirs/my_config/epoch_12.pth detector.safetensors
+python tools/export.py my_config.py work_dirs/my_config/epoch_12.pth detector.onnx --shape 320 320
+
+The first is evaluated by tools/test.py, drawn by tools/detect.py and loaded by surge_mm.deploy.load_packed.
+"""
+
+import argparse
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.runner import load_checkpoint
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+import surge_mm  # noqa: F401  prepares the stack before the hosts are imported
+from surge_mm.datasets.evaluation_set import dataset_meta, image_size
+from surge_mm.deploy import Packing, pack, save_packed, strip
+from surge_mm.deploy.container import read_packed
+from surge_mm.deploy.file import SUFFIX, check_out
+from surge_mm.deploy.sizes import Sizes, bytes_in_float, sizes_of
+from surge_mm.errors import LaunchError
+from surge_mm.launch import build_model, load_config, run
+from surge_mm.layers import BinaryLayer
+from surge_mm.options import Parser, add_settings
+from surge_mm.start import check_checkpoint, check_fits
+
+ONNX = '.onnx'
+
+
+def main() -> None:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='path of a config file')
+    parser.add_argument('checkpoint', help='path or address of a checkpoint')
+    parser.add_argument('out', help=f'the file to write, *{SUFFIX} or *{ONNX}')
+    parser.add_argument(
+        '--shape',
+        nargs=2,
+        type=int,
+        metavar=('HEIGHT', 'WIDTH'),
+        help=f"for *{ONNX}: the size of an image in pixels; default that of the config's test pipeline",
+    )
+    parser.add_argument('--overwrite', action='store_true', help='replace the file')
+    add_settings(parser)
+    args = parser.parse_args()
+
+    check(args)
+    cfg = load_config(args)
+    shape = None
+    if args.out.endswith(ONNX):
+        shape = tuple(args.shape) if args.shape else image_size(cfg)
+    model = trained_model(cfg, args.checkpoint)
+    if shape:
+        from surge_mm.deploy.onnx import export_onnx
+
+        export_onnx(strip(model), args.out, shape)
+        print(f'{args.out}: {Path(args.out).stat().st_size:,} bytes, for images of {shape}')
+    else:
+        export_packed(model, cfg, args)
+
+
+def check(args: argparse.Namespace) -> None:
+    """Refuse what cannot work, before the model is built."""
+    if Path(args.out).exists() and not args.overwrite and not Path(args.out).is_dir():
+        raise LaunchError(
+            f'{args.out!r} is there already: name another file, or add --overwrite to replace it'
+        )
+    check_out(args.out, args.overwrite, (SUFFIX, ONNX))
+    if args.shape and not args.out.endswith(ONNX):
+        raise LaunchError(f'--shape is for *{ONNX}; a packed model takes images of any size')
+    if args.shape and min(args.shape) < 1:
+        raise LaunchError(f'--shape {args.shape[0]} {args.shape[1]} must be at least 1 1')
+    check_checkpoint(args.checkpoint, 'checkpoint')
+    if args.checkpoint.endswith(SUFFIX):
+        raise LaunchError(
+            f'checkpoint {args.checkpoint!r} is packed already; name the one of the training'
+        )
+
+
+def trained_model(cfg: Config, path: str) -> nn.Module:
+    """The model of the config with the weights of a checkpoint, those that tools/test.py evaluates."""
+    model = build_model(cfg)
+    checkpoint = check_fits(model, path)
+    load_checkpoint(model, path, map_location='cpu')
+    meta = checkpoint.get('meta', {}).get('dataset_meta') or {}
+    model.dataset_meta = {key.lower(): value for key, value in meta.items()} or dataset_meta(cfg)
+    return model.eval()
+
+
+def export_packed(model: nn.Module, cfg: Config, args: argparse.Namespace) -> None:
+    """Pack the model, write the file and say what is in it."""
+    in_float = bytes_in_float(model)
+    shapes = {
+        name: tuple(module.weight.shape)
+        for name, module in model.named_modules()
+        if isinstance(module, BinaryLayer)
+    }
+    pack(model)
+    save_packed(model, cfg, args.out, overwrite=args.overwrite)
+    file = read_packed(args.out)
+    console = Console()
+    if not console.is_terminal:  # a file or a pipe has no width of its own
+        console = Console(width=140)
+    console.print(table_of_layers(model.packing, shapes))
+    console.print(table_of_sizes(sizes_of(file, model, in_float)))
+    console.print(f'{args.out}\nsha256 {file.sha256}', soft_wrap=True, highlight=False)
+
+
+def table_of_layers(packing: Packing, shapes: dict[str, tuple[int, ...]]) -> Table:
+    table = Table(title=f'{len(packing.packed)} of {len(shapes)} binary layers are packed')
+    for column in ('layer', 'weight', 'is', 'because'):
+        table.add_column(column, overflow='fold')
+    for name, shape in shapes.items():
+        why = packing.kept.get(name, '')
+        table.add_row(name, 'x'.join(map(str, shape)), 'kept' if why else 'packed', why)
+    return table
+
+
+def table_of_sizes(sizes: Sizes) -> Table:
+    table = Table(title='size in bytes')
+    table.add_column('')
+    for column in ('float32', 'packed', 'times less'):
+        table.add_column(column, justify='right')
+    numbers_float = sizes.real_float - sizes.real
+    for name, before, after in (
+        ('binary weights', sizes.binary_float, sizes.signs),
+        ('numbers per filter: scales, norms, activations', numbers_float, sizes.numbers),
+        ('real layers', sizes.real, sizes.real),
+        ('config, names, checksum', 0, sizes.rest),
+        ('total', sizes.float, sizes.total),
+    ):
+        times = f'{before / after:.1f}' if before and after else ''
+        table.add_row(name, f'{before:,}' if before else '', f'{after:,}', times)
+    return table
+
+
+if __name__ == '__main__':
+    run(main, 'nothing was written')
