@@ -62,6 +62,7 @@ $(INSTALLED): $(wildcard requirements/*.txt) setup.py
 	    mkdir -p $(VENV) && touch $(UNFINISHED) && $$fits -m venv $(VENV) || exit 1; \
 	fi; \
 	$(BIN)/python -m pip install --disable-pip-version-check -c requirements/constraints.txt \
-	    -r requirements/runtime.txt -r requirements/lite.txt -r requirements/tests.txt && \
+	    -r requirements/runtime.txt -r requirements/lite.txt -r requirements/deploy.txt \
+	    -r requirements/onnx.txt -r requirements/tests.txt && \
 	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e . && \
 	rm -f $(UNFINISHED) && touch $@

@@ -35,7 +35,9 @@ with tempfile.TemporaryDirectory() as build_base:
         },
         exclude_package_data={'surge_mm': ['*.pyc', '.mim/**/*.pyc']},
         install_requires=requirements('runtime'),
-        extras_require={'lite': requirements('lite'), 'tests': requirements('tests')},
+        extras_require={
+            extra: requirements(extra) for extra in ('lite', 'deploy', 'onnx', 'tests')
+        },
         options={'build': {'build_base': build_base}},
         zip_safe=False,
     )
