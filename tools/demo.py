@@ -117,7 +117,9 @@ class ValImage(NamedTuple):
 def trained_detector(config: Path, checkpoint: Path) -> nn.Module:
     from mmdet.apis import init_detector
 
-    return init_detector(str(config), str(checkpoint), device='cpu')
+    detector = init_detector(str(config), str(checkpoint), device='cpu')
+    # the memory format of a packed detector, in which real convolutions round alike
+    return detector.to(memory_format=torch.channels_last)
 
 
 def is_binary(model: nn.Module) -> bool:
@@ -190,7 +192,7 @@ def packed_results(
     from mmdet.apis import inference_detector
 
     trained = models['trained']
-    real = to_float(copy.deepcopy(trained)).to(memory_format=torch.channels_last)
+    real = to_float(copy.deepcopy(trained))
     compared = {'packed': models['packed'], 'real': real}
     steps = {
         name: functools.partial(inference_detector, model, images[0].bgr)
