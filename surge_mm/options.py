@@ -51,6 +51,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--work-dir', help='folder for logs and checkpoints; default ./work_dirs/NAME_OF_CONFIG'
     )
+    add_settings(parser)
     parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
@@ -58,7 +59,6 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         help='who started the processes; dist_train.sh and slurm_train.sh set it',
     )
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
-    add_settings(parser)
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:

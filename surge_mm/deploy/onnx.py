@@ -159,7 +159,7 @@ def export_onnx(model: nn.Module, path: str | Path, size: tuple[int, int]) -> No
         )
     data = _finished(file.getvalue(), model)
     _compare(data, image, expected)
-    write_atomically(path, data)
+    write_atomically(path, data, 'make room there, or name another file')
 
 
 def _check_packages() -> None:
