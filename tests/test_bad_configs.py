@@ -15,7 +15,10 @@ from bad_runs import (
 )
 from bad_values import wrong_values
 
-TOOLS = ('train', 'test', 'ablation', 'demo', 'get_ops', 'benchmark_training')
+TOOLS = (
+    *('train', 'test', 'ablation', 'demo', 'get_ops', 'benchmark_training'),
+    *('benchmark_inference', 'detect', 'export'),
+)
 SUBJECTS = {one.name: one for one in subjects()}
 
 

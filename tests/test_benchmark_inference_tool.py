@@ -5,8 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 TOOL = Path(__file__).parents[1] / 'tools/benchmark_inference.py'
 
 
@@ -46,23 +44,3 @@ def test_a_layer_is_measured_in_all_variants_and_drawn(tmp_path):
     assert answer['rows'][0]['speed'] == {'1': 1.0, '2': 1.0}
     assert (tmp_path / 'a.png').stat().st_size > 1000
     assert '32 channels' in done.stdout
-
-
-@pytest.mark.parametrize(
-    ('words', 'said'),
-    [
-        (['layer', '--rounds', '0'], '--rounds 0 must be at least 1'),
-        (['layer', '--threads', '2', '2'], '--threads 2 2 names a number twice'),
-        (['backbone', '--pixels', '16'], '--pixels 16 must be at least 32'),
-        (['backbone', '--channels', '8'], '--channels is for a layer'),
-        (['backbone', '--depth', '19'], '--depth 19 must be 18, 34 or 50'),
-        (['layer', '--config', 'a.py'], '--config is for a detector'),
-        (['detector', '--config', 'a.py'], "config 'a.py': there is no such file"),
-        (['layer', '--json', '.'], "--json '.' must be a file"),
-    ],
-)
-def test_what_cannot_be_measured_is_refused_in_one_line(tmp_path, words, said):
-    done = benchmark(tmp_path, *words)
-    assert done.returncode == 1 and done.stdout == ''
-    assert done.stderr.startswith('error: ') and said in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
