@@ -113,8 +113,9 @@ def _plain(value: Any, key: str) -> Any:
     if isinstance(value, (list, tuple)):
         inner = [_plain(one, f'{key}.{i}') for i, one in enumerate(value)]
         return tuple(inner) if isinstance(value, tuple) else inner
+    kind = 'class' if isinstance(value, type) else type(value).__name__
     raise UsageError(
-        f'{key}={value!r} cannot be stored: it is a {type(value).__name__}. Write the name of a registered class, a '
+        f'{key}={value!r} cannot be stored: it is a {kind}. Write the name of a registered class, a '
         'number, a text, or lists and dicts of them'
     )
 
