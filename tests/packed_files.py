@@ -55,6 +55,8 @@ def trained_model(cfg):
             nn.init.uniform_(module.running_var, 0.5, 2)
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.normal_(module.bias, std=0.3)
+        elif isinstance(module, nn.PReLU):
+            nn.init.uniform_(module.weight)
     return model.eval()
 
 

@@ -62,7 +62,7 @@ class _Limit(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = func(*args, **(kwargs or {}))
         if func in self.FACTORIES:
-            self.left -= max(made.numel(), 512)  # a small one costs its module
+            self.left -= max(made.numel(), 2048)  # a small one costs its module
             if self.left < 0:
                 raise UsageError('its config describes a model that is larger than the file')
         return made

@@ -73,7 +73,7 @@ def write_packed(
         UsageError: it cannot be written; safetensors is not installed.
     """
     safetensors = safetensors_torch()
-    kept, same = _each_once(state)
+    kept, same = each_once(state)
     texts = {
         'format': FORMAT,
         'version': str(VERSION),
@@ -177,7 +177,7 @@ def _bytes(value: Tensor) -> Any:
     return value.reshape(-1).view(torch.uint8).numpy().data
 
 
-def _each_once(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
+def each_once(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors of which no other is a copy, and of which of them the others are: heads share layers over levels."""
     first: dict[tuple[Any, ...], str] = {}
     kept, same = {}, {}

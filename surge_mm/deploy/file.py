@@ -17,7 +17,7 @@ from surge_mm.registry import MODELS
 from surge_mm.version import __version__
 
 from .building import build_packed
-from .container import read_packed, safetensors_torch, write_packed
+from .container import each_once, read_packed, safetensors_torch, write_packed
 from .foreign_config import check_config
 from .layers import PackedLayer
 from .stored_config import stored_config
@@ -55,11 +55,8 @@ def save_packed(
     except UsageError as error:
         raise UsageError(f'the config cannot be stored in a packed file: {error}') from error
     state = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
-    _check_fits(
-        build_packed(stored, sum(value.nbytes for value in state.values())),
-        state,
-        'the model is not what cfg builds, packed',
-    )
+    size = sum(value.nbytes for value in each_once(state)[0].values())
+    _check_fits(build_packed(stored, size), state, 'the model is not what cfg builds, packed')
     return write_packed(path, stored, state)
 
 
