@@ -1,4 +1,4 @@
-# make demo    trains and evaluates a binary detector on real digits and draws the results
+# make demo    trains, evaluates and packs a binary detector on real digits and draws the results
 # make test    checks style and types and runs the tests
 # make stress  kills, starves and misleads runs and writes docs/reliability.md
 #

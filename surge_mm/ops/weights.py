@@ -74,7 +74,7 @@ class WeightBinarizer(Binarizer):
         """Q_W(w), of the shape and dtype of ``w``."""
         two = self.two_values(w)
         if two is None:
-            raise NotImplementedError(
+            raise TypeError(
                 f'{type(self).__name__} must define two_values, or __call__ for weights of more than two values'
             )
         q_w = torch.copysign(two.scale, two.z)

@@ -70,3 +70,9 @@ def test_an_argument_out_of_range_is_named(cfg):
 def test_scaled_sign_has_one_magnitude_per_filter():
     q = WeightBinarizer.build({'type': 'ScaledSign'})(torch.randn(4, 3, 3, 3))
     assert all(len(filter.abs().unique()) == 1 for filter in q)
+
+
+def test_a_binarizer_without_values_says_what_it_lacks():
+    half = type('Half', (WeightBinarizer,), {'gradient': lambda self, w, grad_q: grad_q})()
+    with pytest.raises(TypeError, match='Half must define two_values'):
+        half(torch.randn(2, 3))
