@@ -190,13 +190,19 @@ class PackedLayer(nn.Module):
         if following is not None and not (following.takes_signs() and channels // groups % 16 == 0):
             following, real = None, True
         plan = self._once((x.size, following), self._plan, x.size, following)
-        if following is not None and plan.shift is not following.shift_beside(
-            groups
-        ):  # it has loaded others
+        if following is not None and plan.shift is not following.shift_beside(groups):
+            # following has loaded other numbers
             plan = self._ready[x.size, following] = self._plan(x.size, following)
         images, size = len(x.words), self.window.output(*x.size)
         out = torch.empty(images, *size, channels) if real else None
-        beside = None if shortcut is None else shortcut.detach().permute(0, 2, 3, 1).contiguous()
+        beside = None
+        if shortcut is not None:
+            beside = shortcut.detach().permute(0, 2, 3, 1).contiguous()
+            if beside.shape != (images, *size, channels) or beside.dtype != torch.float32:
+                raise UsageError(
+                    f'the shortcut {tuple(shortcut.shape)} of {shortcut.dtype} must be as the output, '
+                    f'{(images, channels, *size)} of float32'
+                )
         signs = None if following is None else following.new_signs(images, size)
         engine.convolve(plan, x.words, beside, out, signs.words if signs else None)
         return torch.empty(0) if out is None else out.permute(0, 3, 1, 2), signs

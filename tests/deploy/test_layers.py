@@ -182,6 +182,14 @@ def test_an_input_that_does_not_fit_is_named(shape):
         packed(torch.randn(shape))
 
 
+@torch.no_grad()
+@pytest.mark.parametrize('shortcut', [torch.zeros(1, 16, 4, 3), torch.zeros(1, 16, 4, 4).double()])
+def test_a_shortcut_that_does_not_fit_is_refused(shortcut):
+    packed = PackedConv2d(SurgeConv2d(16, 16, 3))
+    with pytest.raises(UsageError, match='the shortcut .* must be as the output'):
+        packed.run(torch.randn(1, 16, 6, 6), shortcut)
+
+
 class Halves(ActivationBinarizer):
     """An activation that is not the sign."""
 
