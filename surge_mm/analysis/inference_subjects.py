@@ -6,6 +6,7 @@ import copy
 import logging
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,6 +20,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from surge_mm.deploy import PackedConv2d, pack
 from surge_mm.layers import SurgeConv2d
 from surge_mm.models import SurgeResNet, to_float
+
+from .forward import forward_of
 
 FLOAT, INT8, PACKED, FROM_SIGNS = 'float', 'int8', 'packed', 'packed, from signs'
 DETECTOR = 'surge_mm::coco/retinanet-1bit_r18_fpn_12e_coco_ste.py'
@@ -36,7 +39,7 @@ class Setting:
 
     Args:
         what: ``layer`` (binary 3x3 convolution), ``backbone`` (SurgeResNet) or ``detector`` (its network: backbone,
-            neck and head, without the decoding of boxes).
+            neck and head, as :func:`surge_mm.analysis.forward.forward_of` runs it).
         height: Of the image, or of a layer's input, in pixels.
         width: As ``height``.
         channels: Of a layer.
@@ -69,16 +72,16 @@ class Subject:
 
     Attributes:
         model (nn.Module): The model.
+        x (Tensor): Its input.
         bytes (int): What its file has to hold: parameters and statistics, as far as they are not folded.
     """
 
     def __init__(self, variant: str, setting: Setting) -> None:
         torch.manual_seed(0)
-        binary = _build(setting)
+        binary = build(setting)
         channels = setting.channels if setting.what == 'layer' else 3
         x = torch.randn(1, channels, setting.height, setting.width)
-        self._x: Any = x.to(memory_format=torch.channels_last)
-        self._call: Any
+        self.x: Any = x.to(memory_format=torch.channels_last)
         if variant in (PACKED, FROM_SIGNS):
             self.model = pack(binary)
         else:
@@ -89,17 +92,15 @@ class Subject:
             # a byte for each weight of a matrix, the rest as it is
             matrices = sum(p.numel() for p in self.model.parameters() if p.dim() > 1)
             self.bytes -= 3 * matrices
-            self.model, self._x = _quantized(self.model, self._x, setting)
-        self._call = self.model
+            self.model, self.x = _quantized(self.model, self.x, setting)
+        self._call = forward_of(self.model, self.x)
         if variant == FROM_SIGNS:
             assert isinstance(self.model, PackedConv2d)
-            self._call, self._x = self.model.run, self.model.signs_of(self._x)
-        elif setting.what == 'detector':
-            self._call = lambda image: self.model(image, mode='tensor')
+            self._call = partial(self.model.run, self.model.signs_of(self.x))
 
     @torch.inference_mode()
     def run(self) -> Any:
-        return self._call(self._x)
+        return self._call()
 
 
 def run_twice(variant: str, setting: Setting) -> None:
@@ -117,8 +118,8 @@ def quiet() -> None:
     warnings.filterwarnings('ignore', module='torch.ao.quantization')
 
 
-def _build(setting: Setting) -> nn.Module:
-    """The binary model, in evaluation mode."""
+def build(setting: Setting) -> nn.Module:
+    """The binary model of which the variants are made, in evaluation mode."""
     if setting.what == 'layer':
         model: nn.Module = SurgeConv2d(
             setting.channels, setting.channels, 3, padding=1, bias=False, compensator=None
@@ -128,7 +129,6 @@ def _build(setting: Setting) -> nn.Module:
         model = SurgeResNet(setting.depth, act_cfg={'type': 'Hardtanh'})
     else:
         cfg = copy.deepcopy(get_config(DETECTOR).model if setting.model is None else setting.model)
-        cfg.backbone.init_cfg = None
         with DefaultScope.overwrite_default_scope('mmdet'):
             model = ROOT_MODELS.build(cfg)
     for module in model.modules():

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from surge_mm.analysis.forward import forward_of
 from surge_mm.analysis.size import Size, size_in_bits
 from surge_mm.errors import UsageError
 from surge_mm.layers import BinaryLayer
@@ -120,7 +121,7 @@ def count_costs(model: nn.Module, height: int, width: int) -> Costs:
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
-            _forward(model, image)
+            forward_of(model, image)()
     except (RuntimeError, AttributeError, TypeError, ValueError, AssertionError) as error:
         raise UsageError(
             f'{type(model).__name__} does not run on one image of {height} x {width} pixels, so it cannot be counted: '
@@ -176,30 +177,3 @@ def _matrix(module: nn.Module) -> Tensor:
         if weight is not None:
             return weight
     return torch.zeros(())
-
-
-def _forward(model: nn.Module, image: Tensor) -> None:
-    from mmdet.models import BaseDetector
-    from mmdet.structures import DetDataSample
-    from mmengine.structures import InstanceData
-    from mmpretrain.models import BaseClassifier
-
-    if isinstance(model, BaseDetector):
-        empty = InstanceData(
-            bboxes=image.new_zeros(0, 4),
-            labels=torch.zeros(0, dtype=torch.long, device=image.device),
-        )
-        size = tuple(image.shape[-2:])
-        metainfo = {
-            'img_shape': size,
-            'ori_shape': size,
-            'pad_shape': size,
-            'batch_input_shape': size,
-            'scale_factor': (1.0, 1.0),
-            'img_id': 0,
-        }
-        model(image, [DetDataSample(metainfo=metainfo, gt_instances=empty)], mode='tensor')
-    elif isinstance(model, BaseClassifier):
-        model(image, mode='tensor')
-    else:
-        model(image)

@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from mmengine.hub import get_config
 from PIL import Image
 from torch import nn
 
+from surge_mm.analysis.forward import forward_of
 from surge_mm.analysis.inference_cost import Row, plot_rows
 from surge_mm.analysis.inference_subjects import (
     FLOAT,
@@ -14,7 +16,7 @@ from surge_mm.analysis.inference_subjects import (
     VARIANTS,
     Setting,
     Subject,
-    _build,
+    build,
 )
 from surge_mm.layers import BinaryLayer
 
@@ -25,37 +27,61 @@ SETTINGS = [
 ]
 
 
-def shapes(outputs):
+def tensors(outputs):
     if torch.is_tensor(outputs):
-        return [tuple(outputs.shape)]
-    return [shape for one in outputs for shape in shapes(one)] if outputs is not None else []
+        return [outputs]
+    if not isinstance(outputs, list | tuple):
+        return []
+    return [tensor for one in outputs for tensor in tensors(one)]
+
+
+def shapes_of_convolutions(model):
+    return {
+        name: (tuple(layer.weight.shape), layer.stride, layer.padding)
+        for name, layer in model.named_modules()
+        if isinstance(layer, nn.Conv2d)
+    }
 
 
 @pytest.mark.parametrize('setting', SETTINGS, ids=lambda setting: setting.what)
 def test_all_variants_give_outputs_of_one_shape(setting):
-    given = {variant: shapes(Subject(variant, setting).run()) for variant in VARIANTS[setting.what]}
+    given = {
+        variant: [one.shape for one in tensors(Subject(variant, setting).run()) if one.numel()]
+        for variant in VARIANTS[setting.what]
+    }
     if FROM_SIGNS in given:
         assert given.pop(FROM_SIGNS)[0] == given[FLOAT][0]
     assert all(one == given[FLOAT] for one in given.values())
 
 
+@pytest.mark.parametrize('setting', SETTINGS, ids=lambda setting: setting.what)
 @torch.no_grad()
-def test_the_packed_backbone_computes_what_the_binary_one_does():
-    setting = SETTINGS[1]
+def test_packed_computes_what_the_binary_model_does(setting):
     torch.manual_seed(0)
-    binary = _build(setting).to(memory_format=torch.channels_last)
+    binary = build(setting).to(memory_format=torch.channels_last)
     subject = Subject(PACKED, setting)
-    for one, other in zip(binary(subject._x), subject.run(), strict=True):
+    expected, given = tensors(forward_of(binary, subject.x)()), tensors(subject.run())
+    assert any(one.abs().sum() > 0 for one in expected)
+    for one, other in zip(expected, given, strict=True):
         assert torch.equal(one, other)
 
 
-def test_float_is_the_same_structure_with_real_convolutions():
-    subject = Subject(FLOAT, SETTINGS[1])
-    assert not any(isinstance(m, BinaryLayer) for m in subject.model.modules())
+@pytest.mark.parametrize('setting', SETTINGS, ids=lambda setting: setting.what)
+def test_float_is_the_same_structure_with_real_convolutions(setting):
+    binary, model = build(setting), Subject(FLOAT, setting).model
+    assert not any(isinstance(module, BinaryLayer) for module in model.modules())
+    assert shapes_of_convolutions(model) == shapes_of_convolutions(binary)
     assert (
-        sum(isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3) for m in subject.model.modules())
-        == 16
+        len(shapes_of_convolutions(model))
+        >= {'layer': 1, 'backbone': 16, 'detector': 32}[setting.what]
     )
+
+
+def test_a_two_stage_detector_runs_from_its_config():
+    cfg = get_config('surge_mm::voc/faster-rcnn-1bit_r18_fpn_12e_voc0712_ste.py')
+    setting = Setting('detector', 64, 64, model=cfg.model)
+    for variant in VARIANTS['detector']:
+        assert tensors(Subject(variant, setting).run())
 
 
 def test_files_shrink_from_float_to_int8_to_packed():
