@@ -1,6 +1,7 @@
 """A wheel carries configs and tools, and MMEngine finds them there and in a checkout."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -64,13 +65,41 @@ def test_the_wheel_carries_the_package_and_the_licence_and_no_tests(names: set[s
     assert not any('tests/' in name or name.endswith('.pyc') for name in names)
 
 
-def test_the_wheel_does_not_require_any_mmcv_except_as_an_extra(wheel: Path) -> None:
+def requirements(wheel: Path) -> list[str]:
     with zipfile.ZipFile(wheel) as archive:
         (metadata,) = (name for name in archive.namelist() if name.endswith('/METADATA'))
         lines = archive.read(metadata).decode().splitlines()
-    requires = [line for line in lines if line.startswith('Requires-Dist: ')]
+    return [line for line in lines if line.startswith('Requires-Dist: ')]
+
+
+def test_the_wheel_does_not_require_any_mmcv_except_as_an_extra(wheel: Path) -> None:
+    requires = requirements(wheel)
     assert any('mmdet' in line for line in requires)
     assert all('extra == ' in line for line in requires if 'mmcv' in line)
+
+
+@pytest.mark.parametrize(
+    'extra, packages', [('deploy', {'numba', 'safetensors'}), ('onnx', {'onnx', 'onnxruntime'})]
+)
+def test_what_errors_say_to_install_is_an_extra_alone(
+    extra: str, packages: set[str], wheel: Path
+) -> None:
+    requires = [line.removeprefix('Requires-Dist: ') for line in requirements(wheel)]
+    found = {line.partition(';')[0].strip() for line in requires if f'"{extra}"' in line}
+    assert found == packages
+    assert not packages & {line for line in requires if 'extra == ' not in line}
+
+
+def test_every_requirement_has_a_pinned_version() -> None:
+    files = ROOT / 'requirements'
+    pinned = {
+        line.partition('==')[0]
+        for line in (files / 'constraints.txt').read_text().splitlines()
+        if not line.startswith('#')
+    }
+    for file in files.glob('*.txt'):
+        lines = [line for line in file.read_text().splitlines() if not line.startswith('#')]
+        assert {re.split('[=<> ]', line)[0] for line in lines} <= pinned, file.name
 
 
 def test_configs_resolve_in_an_unpacked_wheel_outside_the_checkout(
