@@ -178,7 +178,8 @@ class BinaryLayer(nn.Module):
             self.observe,
         )
         learned = (self.activation_shift, self.weight_gain)
-        if compute_dtype is None and not torch.is_grad_enabled():
+        # in training, activation checkpointing runs a layer without a gradient first, and then with one
+        if compute_dtype is None and not self.training and not torch.is_grad_enabled():
             return infer(x, self.weight, self.bias, *learned, spec)
         w_a = self.weight.detach() if self.tied else self.aux_weight
         weights = (self.weight, self.bias, w_a)

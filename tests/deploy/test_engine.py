@@ -40,7 +40,7 @@ def test_without_numba_it_is_said_once_and_computed_all_the_same(messages, monke
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.delattr(sys.modules['surge_mm.deploy'], 'kernels', raising=False)
     monkeypatch.setattr(builtins, '__import__', without_numba)
-    layer, x = SurgeConv2d(20, 5, 3, padding=1), torch.randn(1, 20, 6, 6)
+    layer, x = SurgeConv2d(20, 5, 3, padding=1).eval(), torch.randn(1, 20, 6, 6)
     packed = PackedConv2d(layer)
     assert torch.equal(packed(x), layer(x))
     assert torch.equal(packed(x), layer(x))
@@ -68,7 +68,7 @@ def test_a_cpu_without_wide_vectors_computes_the_same_and_is_told_once(features,
         from surge_mm.deploy import PackedConv2d, instruction_set
         torch.set_num_threads(1)
         for channels, filters, stride in ((70, 24, 1), (64, 40, 2)):
-            layer = SurgeConv2d(channels, filters, 3, stride, padding=1)
+            layer = SurgeConv2d(channels, filters, 3, stride, padding=1).eval()
             x = torch.randn(2, channels, 9, 8)
             with torch.no_grad():
                 assert torch.equal(PackedConv2d(layer)(x), layer(x))
@@ -97,15 +97,19 @@ def test_any_number_of_threads_computes_the_same(team, threads, monkeypatch):
     monkeypatch.setattr(engine, 'WORTH_THREADS', 0)
     if team == 'python':
         monkeypatch.setattr(engine, '_team', lambda: engine._python_threads)
-    layer, x = SurgeConv2d(70, 24, 3, padding=1), torch.randn(2, 70, 9, 8)
+    layer, x = SurgeConv2d(70, 24, 3, padding=1).eval(), torch.randn(2, 70, 9, 8)
     assert torch.equal(PackedConv2d(layer)(x), layer(x))
 
 
 @torch.no_grad()
 def test_several_threads_of_python_may_run_one_model_at_once():
-    layer, x = SurgeConv2d(64, 64, 3, padding=1), [torch.randn(1, 64, 8 + i, 9) for i in range(4)]
+    layer, x = (
+        SurgeConv2d(64, 64, 3, padding=1).eval(),
+        [torch.randn(1, 64, 8 + i, 9) for i in range(4)],
+    )
     packed = PackedConv2d(layer)
     with ThreadPoolExecutor(4) as pool:
         for _ in range(5):
             for one, out in zip(x, pool.map(packed, x), strict=True):
-                assert torch.equal(out, layer(one))
+                with torch.no_grad():
+                    assert torch.equal(out, layer(one))

@@ -20,7 +20,7 @@ def conv(weight, **settings):
         for learned in (layer.activation_shift, layer.weight_gain):
             if learned is not None:
                 learned.normal_()
-    return layer
+    return layer.eval()
 
 
 @pytest.mark.parametrize('weight', WEIGHTS)
@@ -62,7 +62,7 @@ def test_output_without_a_gradient_is_the_same_in_every_memory_format(weight):
 @pytest.mark.parametrize('weight', WEIGHTS)
 def test_linear_output_without_a_gradient_equals_the_formula_in_float64(weight):
     torch.manual_seed(0)
-    layer = SurgeLinear(20, 6, weight={'type': weight})
+    layer = SurgeLinear(20, 6, weight={'type': weight}).eval()
     x = torch.randn(2, 3, 20)
     with torch.no_grad():
         w = binary_weight(layer.weight.double(), weight, 1.0)
