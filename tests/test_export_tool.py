@@ -197,4 +197,4 @@ def test_what_is_no_packed_detector_of_these_classes_is_not_evaluated(
     with pytest.raises(CheckpointError, match="packed model '.*c.safetensors': it breaks off"):
         main_of('test', monkeypatch, folder, 'mine.py', tmp_path / 'c.safetensors')
     other = packed_file(classifier_config(), tmp_path / 'd.safetensors')
-    refused(other, 'knows the classes airplane, .*; those of the test set are 0, 1, 2')
+    refused(other, r"knows the classes \['airplane', .*; those of the test set are \['0', '1', '2'")

@@ -72,8 +72,8 @@ def take_packed(cfg: Config, path: str) -> None:
     theirs, ours = file.config['dataset_meta'].get('classes'), dataset_meta(cfg).get('classes')
     if theirs and ours and list(theirs) != list(ours):
         raise LaunchError(
-            f'packed model {path!r} knows the classes {", ".join(theirs):.200}; those of the test set are '
-            f'{", ".join(ours):.200}. Take the config that it was exported with'
+            f'packed model {path!r} knows the classes {list(theirs)!r:.200}; those of the test set are '
+            f'{list(ours)!r:.200}. Take the config that it was exported with'
         )
     try:
         keys = list(differences(stored_model(cfg), file.config['model'], 'model'))

@@ -153,7 +153,7 @@ def _read(path: Path) -> tuple[dict[str, str], bytes]:
     version = str(texts.get('version'))
     if version.isdecimal() and int(version[:9]) > VERSION:
         raise UsageError(
-            f'it has version {version[:9]} of the format, written by surge_mm {texts.get("surge_mm")!s:.40}; surge_mm '
+            f'it has version {version[:9]} of the format, written by surge_mm {texts.get("surge_mm")!r:.40}; surge_mm '
             f'{__version__} reads version {VERSION}: install a later surge_mm, or export the model anew'
         )
     if version != str(VERSION) or not all(isinstance(texts.get(key), str) for key in TEXTS):

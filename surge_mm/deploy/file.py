@@ -104,7 +104,9 @@ def load_packed(path: str | os.PathLike, device: str | torch.device = 'cpu') -> 
     try:
         model = build_packed(file.config, file.size)
         writer = (
-            '' if file.writer == __version__ else f' (it was written by surge_mm {file.writer})'
+            ''
+            if file.writer == __version__
+            else f' (it was written by surge_mm {file.writer!r:.40})'
         )
         _check_fits(model, file.tensors, f'its tensors are not those of its config{writer}')
     except UsageError as error:
@@ -125,7 +127,7 @@ def _check_fits(model: nn.Module, tensors: Mapping[str, Tensor], what: str) -> N
     """
     mine = model.state_dict()
     wrong = [
-        f'{name} is {_kind(tensors.get(name))} there and {_kind(mine.get(name))} here'
+        f'{name!r:.200} is {_kind(tensors.get(name))} there and {_kind(mine.get(name))} here'
         for name in (*mine, *(name for name in tensors if name not in mine))
         if _kind(tensors.get(name)) != _kind(mine.get(name))
     ]

@@ -8,16 +8,15 @@ take the names of models to download, or of pickles. So here
 
 - every ``type`` must be in the tables of the registries, under the scope that MMEngine would look in;
 - classes that take code, files or addresses are refused, and so are arguments that do;
-- no text may look like a call or an address.
+- texts and keys must be plain words: no code and no address can be written with them.
 
 What was read for this are MMEngine 0.10.7, MMCV 2.1 and 2.2, MMDetection 3.3 and MMPretrain 1.2.
 """
 
 from __future__ import annotations
 
-import functools
 import re
-from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
@@ -30,7 +29,8 @@ from .stored_config import NONE, TRAINING, WRITING
 
 HOSTS = ('mmdet', 'mmpretrain')
 SCOPES = ('mmengine', *HOSTS, 'surge_mm')
-MODEL, PIPELINE, VISUALIZER = ('MODELS', 'TASK_UTILS'), ('TRANSFORMS',), ('VISUALIZERS',)
+MODEL: tuple[str, ...] = ('MODELS', 'TASK_UTILS')
+PIPELINE, VISUALIZER = ('TRANSFORMS',), ('VISUALIZERS',)
 """The registries that the parts of a config are built by."""
 OTHER_NAMES = frozenset(
     (
@@ -61,7 +61,10 @@ READERS = (
     'surge_mm.deploy',
 )
 """Modules of the hosts whose classes run, read or download what their arguments name."""
-CODE = re.compile(r'[(;`]|__|://')
+WORDS = re.compile(r'[\w ./+-]*', re.ASCII)
+"""What texts are made of. Python needs brackets or two underscores for what does harm, an address a colon."""
+PATTERNS = re.compile(r'[\w ./+*?!,\[\]-]*', re.ASCII)
+"""What the names in rules are made of, which nobody evaluates."""
 KEYS = {'default_scope', 'custom_imports', 'model', 'test_dataloader', 'visualizer', 'dataset_meta'}
 
 
@@ -78,9 +81,12 @@ def check_config(config: Any) -> None:
         raise UsageError(f'its config must be a dict with the keys {", ".join(sorted(KEYS))}')
     scope, imports = config['default_scope'], config['custom_imports']
     if scope not in HOSTS:
-        raise UsageError(f'default_scope={scope!r} must be {" or ".join(map(repr, HOSTS))}')
-    if not (isinstance(imports, list) and all(isinstance(name, str) for name in imports)):
-        raise UsageError(f'custom_imports={imports!r} must be a list of names')
+        raise UsageError(f'default_scope={scope!r:.200} must be {" or ".join(map(repr, HOSTS))}')
+    if not (
+        isinstance(imports, list)
+        and all(isinstance(name, str) and WORDS.fullmatch(name) for name in imports)
+    ):
+        raise UsageError(f'custom_imports={imports!r:.200} must be a list of names')
     data, meta = config['test_dataloader'], config['dataset_meta']
     classes = meta.get('classes', ()) if isinstance(meta, dict) else None
     if not (isinstance(classes, (list, tuple)) and all(isinstance(name, str) for name in classes)):
@@ -88,93 +94,96 @@ def check_config(config: Any) -> None:
     steps = data.get('dataset', {}).get('pipeline') if isinstance(data, dict) else None
     if not isinstance(steps, list) or data != {'dataset': {'pipeline': steps}}:
         raise UsageError('test_dataloader must hold dataset.pipeline, a list, and nothing else')
-    check = functools.partial(_check, imports=imports)
-    for key, kinds in (('model', MODEL), ('visualizer', VISUALIZER)):
-        if key in config:
-            _check_built(config[key], key)
-            check(config[key], key, kinds, scope)
-    for i, step in enumerate(steps):
-        key = f'test_dataloader.dataset.pipeline.{i}'
-        _check_built(step, key)
-        check(step, key, PIPELINE, scope)
-
-
-def _check_built(value: Any, key: str) -> None:
-    if not isinstance(value, dict) or 'type' not in value:
-        raise UsageError(f'{key} must be a dict with a type')
-
-
-def _check(value: Any, key: str, kinds: Sequence[str], scope: str, imports: Sequence[str]) -> None:
-    """Check a part of a config and all that is in it.
-
-    Args:
-        value: The part.
-        key (str): Where it stands.
-        kinds (Sequence[str]): The registries that build it.
-        scope (str): The scope that names without one are looked up in.
-        imports (Sequence[str]): The modules that its author imported.
-
-    Raises:
-        UsageError: with the key and its value.
-    """
-    if isinstance(value, str) and CODE.search(value):
-        raise UsageError(
-            f'{key}={value!r} looks like code or an address, which no packed file needs'
-        )
-    if isinstance(value, (list, tuple)):
-        for i, inner in enumerate(value):
-            _check(inner, f'{key}.{i}', kinds, scope, imports)
-    if not isinstance(value, dict):
-        return
-    scope = value.get('_scope_', scope)
-    if not isinstance(scope, str) or not (
-        scope in SCOPES or scope in mmengine.registry.MODELS.children
-    ):
-        raise UsageError(f'{key}._scope_={scope!r} must be one of {", ".join(SCOPES)}')
-    for name, inner in value.items():
-        inner_key = f'{key}.{name}'
-        if name in ARGUMENTS and inner is not None:
-            raise UsageError(f'{inner_key}={inner!r:.200} must not be set in a packed file')
-        if name in ('type', 'base_type'):
-            _check_type(inner, inner_key, kinds, scope, imports)
-        elif name == 'rules' and isinstance(inner, (list, tuple)):
-            for i, rule in enumerate(inner):  # the type of a rule is that of a layer to look for
-                rest = (
-                    {k: v for k, v in rule.items() if k != 'type'}
-                    if isinstance(rule, dict)
-                    else rule
-                )
-                _check(rest, f'{inner_key}.{i}', kinds, scope, imports)
-        else:
-            _check(inner, inner_key, kinds, scope, imports)
-
-
-def _check_type(
-    name: Any, key: str, kinds: Sequence[str], scope: str, imports: Sequence[str]
-) -> None:
-    if not isinstance(name, str):
-        raise UsageError(f'{key}={name!r} must be the name of a registered class')
-    if kinds == MODEL and (name in OTHER_NAMES or _is_binariser(name)):
-        return
-    found = [
-        one
-        for kind in kinds
-        for place in (scope, 'surge_mm')  # backbones of ours look up activations at home first
-        if (one := _registered(kind, name, place)) is not None
+    parts = [('model', config['model'], MODEL)]
+    parts += [
+        (f'test_dataloader.dataset.pipeline.{i}', one, PIPELINE) for i, one in enumerate(steps)
     ]
-    if not found:
-        where = f'its author imported {", ".join(imports)}; ' if imports else ''
-        raise UsageError(
-            f'{key}={name!r} is in no registry of {", ".join(SCOPES)}. {where}If it is a class of your own, import its '
-            'module before you load the file'
-        )
-    for one in found:
-        module = getattr(one, 'func', one).__module__  # wrappers of torchvision are partials
-        if any(f'{module}.'.startswith(f'{reader}.') for reader in READERS):
+    parts += [('visualizer', config['visualizer'], VISUALIZER)] if 'visualizer' in config else []
+    for key, part, kinds in parts:
+        if not isinstance(part, dict) or 'type' not in part:
+            raise UsageError(f'{key} must be a dict with a type')
+        _Check(kinds, imports).check(part, key, scope)
+
+
+@dataclass(frozen=True)
+class _Check:
+    """Of a part of a config.
+
+    Attributes:
+        kinds: The registries that build it.
+        imports: The modules that its author imported.
+    """
+
+    kinds: tuple[str, ...]
+    imports: list[str]
+
+    def check(self, value: Any, key: str, scope: str, words: re.Pattern[str] = WORDS) -> None:
+        """Check a value and all that is in it.
+
+        Args:
+            value: What stands at ``key``.
+            key (str): Its place in the config.
+            scope (str): The scope that names without one are looked up in.
+            words (re.Pattern): What texts are made of.
+
+        Raises:
+            UsageError: with the key and its value.
+        """
+        if isinstance(value, str) and ('__' in value or not words.fullmatch(value)):
             raise UsageError(
-                f'{key}={name!r} is of {module}, whose arguments name files, addresses or code; no packed file '
-                'may hold such a class'
+                f'{key}={value!r:.200} looks like code or an address, which no packed file needs'
             )
+        if isinstance(value, (list, tuple)):
+            for i, inner in enumerate(value):
+                self.check(inner, f'{key}.{i}', scope, words)
+        if not isinstance(value, dict):
+            return
+        scope = value.get('_scope_', scope)
+        if not isinstance(scope, str) or not (
+            scope in SCOPES or scope in mmengine.registry.MODELS.children
+        ):
+            raise UsageError(f'{key}._scope_={scope!r:.200} must be one of {", ".join(SCOPES)}')
+        for name, inner in value.items():
+            if not WORDS.fullmatch(name):
+                raise UsageError(f'{key}: its key {name!r:.200} is no name')
+            inner_key = f'{key}.{name}'
+            if name in ARGUMENTS and inner is not None:
+                raise UsageError(f'{inner_key}={inner!r:.200} must not be set in a packed file')
+            if name in ('type', 'base_type'):
+                self.check_type(inner, inner_key, scope)
+            elif name == 'rules' and isinstance(inner, (list, tuple)):
+                for i, rule in enumerate(inner):
+                    if isinstance(rule, dict):  # its type is that of a layer to look for
+                        rule = {k: v for k, v in rule.items() if k != 'type'}
+                    self.check(rule, f'{inner_key}.{i}', scope, PATTERNS)
+            else:
+                self.check(inner, inner_key, scope, words)
+
+    def check_type(self, name: Any, key: str, scope: str) -> None:
+        """Check the name of a class."""
+        if not isinstance(name, str):
+            raise UsageError(f'{key}={name!r:.200} must be the name of a registered class')
+        if self.kinds == MODEL and (name in OTHER_NAMES or _is_binariser(name)):
+            return
+        found = [
+            one
+            for kind in self.kinds
+            for place in (scope, 'surge_mm')  # backbones of ours look up activations at home first
+            if (one := _registered(kind, name, place)) is not None
+        ]
+        if not found:
+            where = f'its author imported {", ".join(self.imports)}; ' if self.imports else ''
+            raise UsageError(
+                f'{key}={name!r:.200} is in no registry of {", ".join(SCOPES)}. {where}If it is a class of your own, '
+                'import its module before you load the file'
+            )
+        for one in found:
+            module = getattr(one, 'func', one).__module__  # wrappers of torchvision are partials
+            if any(f'{module}.'.startswith(f'{reader}.') for reader in READERS):
+                raise UsageError(
+                    f'{key}={name!r} is of {module}, whose arguments name files, addresses or code; no packed file '
+                    'may hold such a class'
+                )
 
 
 def _is_binariser(name: str) -> bool:

@@ -17,8 +17,8 @@ from surge_mm.datasets.evaluation_set import evaluation_pipeline
 from surge_mm.errors import UsageError
 
 TUPLE = '()'
-TRAINING = ('init_cfg', 'pretrained', 'batch_augments')
-"""Arguments of models and their parts that inference does without; each has a default."""
+TRAINING = ('init_cfg', 'pretrained', 'batch_augments', 'why')
+"""Arguments of models and their parts that inference does without; each has a default. ``why`` is a rule's remark."""
 NONE = ('train_cfg', 'compensator')
 """Likewise, but some classes want to be told None."""
 WRITING = ('vis_backends', 'save_dir')

@@ -116,7 +116,9 @@ def with_texts(path, target, **texts):
 
 def test_a_later_version_is_told_before_all_else(path, tmp_path):
     later = with_texts(path, tmp_path / 'later', version='2', surge_mm='9.0', config='{}')
-    refused(later, 'it has version 2 of the format, written by surge_mm 9.0; .* reads version 1: ')
+    refused(
+        later, "it has version 2 of the format, written by surge_mm '9.0'; .* reads version 1: "
+    )
     refused(with_texts(path, tmp_path / 'a', version='9' * 5000), 'has version 9+ of the format')
 
 
@@ -145,15 +147,53 @@ def test_without_safetensors_the_extra_is_named(path, tmp_path, monkeypatch):
             call()
 
 
-def test_checksum_is_that_of_the_documented_bytes(path):
-    header, data = parts_of(path)
-    texts = header.pop('__metadata__')
+def checksum(header, data):
+    """Of the documented bytes."""
+    texts = header['__metadata__']
     kinds = {'F32': 'float32', 'U8': 'uint8', 'I64': 'int64'}
     said = ''.join(f'{key}\0{texts[key]}\0' for key in TEXTS).encode()
-    for name in sorted(header):
+    for name in sorted(set(header) - {'__metadata__'}):
         entry = header[name]
-        begin, stop = entry['data_offsets']
-        shape = tuple(entry['shape'])
-        said += f'{name}\0torch.{kinds[entry["dtype"]]}\0{shape}\0'.encode()
-        said += data[begin:stop]
-    assert hashlib.sha256(said).hexdigest() == texts['sha256'] == read_packed(path).sha256
+        begin, end = entry['data_offsets']
+        said += f'{name}\0torch.{kinds[entry["dtype"]]}\0{tuple(entry["shape"])}\0'.encode()
+        said += data[begin:end]
+    return hashlib.sha256(said).hexdigest()
+
+
+def test_checksum_is_that_of_the_documented_bytes(path):
+    header, data = parts_of(path)
+    assert checksum(header, data) == header['__metadata__']['sha256'] == read_packed(path).sha256
+
+
+@pytest.mark.parametrize(
+    'texts',
+    [
+        {'same': '{"a": "nowhere"}'},
+        {'same': '{"a": ["head.fc.bias"]}'},
+        {'same': '[1]'},
+        {'same': 'x'},
+        {'config': 'x'},
+        {'config': '[' * 100_000},
+        {'config': '{"model":' * 100_000},
+        {'config': '{"model": 1' + '0' * 9999 + '}'},
+        {'config': '{"()": {}}'},
+        {'config': '[]'},
+    ],
+)
+def test_texts_that_make_no_sense_are_refused_whoever_signed_them(texts, path, tmp_path):
+    header, data = parts_of(path)
+    header['__metadata__'].update(texts)
+    texts['sha256'] = checksum(header, data)
+    refused(with_texts(path, tmp_path / 'a', **texts), 'its config is malformed|must be a dict')
+
+
+def test_a_config_nested_without_end_is_refused(path, tmp_path):
+    header, data = parts_of(path)
+    config = json.loads(header['__metadata__']['config'])
+    deep = [1]
+    for _ in range(600):
+        deep = [deep]
+    config['model']['neck']['deep'] = deep
+    header['__metadata__']['config'] = json.dumps(config)
+    texts = {'config': header['__metadata__']['config'], 'sha256': checksum(header, data)}
+    refused(with_texts(path, tmp_path / 'a', **texts), r'its config is malformed|cannot be built')

@@ -188,15 +188,21 @@ def test_a_file_is_replaced_only_on_request(tmp_path):
 @pytest.mark.parametrize(
     'change, message',
     [
-        (lambda t: t.pop('head.fc.bias'), r'1 of \d+ differ.*: head.fc.bias is missing there and'),
-        (lambda t: t.update(more=torch.ones(2)), r'more is \(2,\) of float32 there and missing'),
+        (
+            lambda t: t.pop('head.fc.bias'),
+            r"1 of \d+ differ.*: 'head.fc.bias' is missing there and",
+        ),
+        (
+            lambda t: t.update({'mo\nre': torch.ones(2)}),
+            r"'mo\\nre' is \(2,\) of float32 there and missing here",
+        ),
         (
             lambda t: t.update({'head.fc.bias': torch.ones(3)}),
-            r'head.fc.bias is \(3,\) of float32 there and \(10,\) of float32 here',
+            r"'head.fc.bias' is \(3,\) of float32 there and \(10,\) of float32 here",
         ),
         (
             lambda t: t.update({'head.fc.bias': t['head.fc.bias'].double()}),
-            r'head.fc.bias is \(10,\) of float64 there',
+            r"'head.fc.bias' is \(10,\) of float64 there",
         ),
     ],
 )

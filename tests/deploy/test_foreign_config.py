@@ -107,6 +107,15 @@ CASES = {
         {'type': 'mmpretrain.torchvision/ConvertImageDtype', 'dtype': f'float32 if {CODE} else 0'},
         f'{STEP}.dtype=.* looks like code or an address',
     ),
+    'code without a call': (
+        f'{STEP}',
+        {
+            'type': 'mmpretrain.torchvision/ConvertImageDtype',
+            'dtype': 'os if [0 for torch.conv2d in [torch.os.system]] else 0',
+        },
+        f'{STEP}.dtype=.* looks like code or an address',
+    ),
+    'a key that is no name': ('model.neck.a\nb', 1, r"model.neck: its key 'a\\nb' is no name"),
     'code for OpenCV': (
         'model.bbox_head.bbox_coder',
         {'type': 'mmdet.CameraMotionCompensation', 'warp_mode': 'exit'},
