@@ -10,6 +10,8 @@ from surge_mm.errors import LaunchError
 
 ROOT = Path(__file__).parents[1]
 DEMO = str(ROOT / 'configs/demo/fcos_r18-light_10e_digits_surge.py')
+FULL_PRECISION = DEMO.replace('surge.py', 'fp.py')
+CLASSIFIER = str(ROOT / 'configs/cifar10/resnet18_600e_cifar10_bireal.py')
 
 
 @pytest.mark.parametrize(
@@ -53,6 +55,16 @@ DEMO = str(ROOT / 'configs/demo/fcos_r18-light_10e_digits_surge.py')
         (['benchmark_inference', 'backbone', '--pixels', '16'], '--pixels 16 must be at least 32'),
         (['benchmark_inference', 'backbone', '--channels', '8'], '--channels is for a layer'),
         (['benchmark_inference', 'backbone', '--depth', '19'], '--depth 19 must be 18, 34 or 50'),
+        (['benchmark_inference', 'layer', '--depth', '34'], '--depth is for a backbone'),
+        (['benchmark_inference', 'detector', '--cfg-options', 'a=1'], '--cfg-options changes'),
+        (
+            ['benchmark_inference', 'detector', '--config', CLASSIFIER],
+            'is for mmpretrain; it must be that of a detector',
+        ),
+        (
+            ['benchmark_inference', 'detector', '--config', FULL_PRECISION],
+            'has no binary layer, so there is nothing to pack',
+        ),
         (['benchmark_inference', 'layer', '--config', 'a.py'], '--config is for a detector'),
         (
             ['benchmark_inference', 'detector', '--config', 'a.py'],

@@ -21,7 +21,7 @@ from .inference_subjects import (
     VARIANTS,
     Setting,
     Subject,
-    run_twice,
+    run_built,
 )
 from .peak_memory import peak_memory
 from .plots import BLUE, ORANGE, SKY, VERMILION, save
@@ -42,7 +42,8 @@ class Row:
         milliseconds (dict[int, float]): The median of an image, by the number of threads.
         speed (dict[int, float]): How many times as fast as float, by the number of threads.
         file_MB (float): 10^6 bytes of parameters.
-        peak_MB (float): Most memory of a process that runs it, Python, PyTorch and Numba included.
+        peak_MB (float): Most memory of a process that runs it on one thread once it is built, with Python, PyTorch and,
+            where it is packed, Numba.
         all_milliseconds (dict[int, list[float]]): The mean of each turn.
     """
 
@@ -100,7 +101,7 @@ def measure(
                 milliseconds={n: 1e3 * median(t[variant]) for n, t in times.items()},
                 speed={n: 1 / ratio(t, variant, FLOAT) for n, t in times.items()},
                 file_MB=subject.bytes / 1e6,
-                peak_MB=peak_memory(run_twice, variant, setting),
+                peak_MB=peak_memory(run_built, variant, setting),
                 all_milliseconds={n: [1e3 * one for one in t[variant]] for n, t in times.items()},
             )
         )

@@ -22,6 +22,7 @@ from surge_mm.layers import SurgeConv2d
 from surge_mm.models import SurgeResNet, to_float
 
 from .forward import forward_of
+from .peak_memory import forget_peak
 
 FLOAT, INT8, PACKED, FROM_SIGNS = 'float', 'int8', 'packed', 'packed, from signs'
 DETECTOR = 'surge_mm::coco/retinanet-1bit_r18_fpn_12e_coco_ste.py'
@@ -30,7 +31,12 @@ VARIANTS = {
     'backbone': (FLOAT, INT8, PACKED),
     'detector': (FLOAT, PACKED),
 }
-"""PyTorch's quantization by graph does not take a whole detector, so there is no int8 of it."""
+NOT_AVAILABLE = {
+    'detector': {
+        INT8: "PyTorch's quantization by graph (FX) does not take the control flow of a detector"
+    }
+}
+"""Variants that there are not, and why."""
 
 
 @dataclass(frozen=True)
@@ -103,13 +109,14 @@ class Subject:
         return self._call()
 
 
-def run_twice(variant: str, setting: Setting) -> None:
-    """What a process of its own does whose memory is measured; on one thread."""
+def run_built(variant: str, setting: Setting) -> None:
+    """What a process of its own does whose memory is measured: runs, one thread, not the building and packing."""
     torch.set_num_threads(1)
     quiet()
     subject = Subject(variant, setting)
-    for _ in range(2):
-        subject.run()
+    subject.run()
+    forget_peak()
+    subject.run()
 
 
 def quiet() -> None:
