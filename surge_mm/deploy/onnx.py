@@ -1,39 +1,35 @@
 """A trained model as an ONNX file of standard operators, for runtimes that know nothing of this package.
 
-A sign is ``Where(x >= 0, 1, -1)``: of -0.0 it is +1, where the trained network takes the sign bit and has -1; behind a
-batch norm such a number is as good as never met. Signs of weights are int8 constants, which a ``Cast`` makes floats of.
-Sums of signs are scaled afterwards, so they are exact, as everywhere in this package; a ``Round`` between, which
-changes none, keeps runtimes from moving the scale into the weights: where a sum is 0, the next sign would be left to
-chance.
+Its binary layers are those of :mod:`surge_mm.deploy.onnx_layers`; that the file is right is found by
+:mod:`surge_mm.deploy.onnx_check`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import inspect
 import io
 import json
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from surge_mm.atomic_files import write_atomically
 from surge_mm.errors import UsageError
-from surge_mm.layers import BinaryLayer, SurgeLinear
+from surge_mm.layers import BinaryLayer
 from surge_mm.version import __version__
 
 from .layers import PackedLayer
+from .onnx_check import INPUT, check_outputs
+from .onnx_layers import exported
 from .packing import strip
-from .parts import is_sign, parts_of, window_of
 
 OPSET = 17
-INPUT = 'images'
-TOLERANCE = 0.1
-"""Of an output's distance: a wrong network is about its whole size away, one with a few flipped signs hundredths."""
 PREPROCESSING = {
     'pad_size_divisor': 'pad_size_divisor',
     '_channel_conversion': 'bgr_to_rgb',  # MMDetection
@@ -42,88 +38,58 @@ PREPROCESSING = {
 """What a file says of its input, beside mean and standard deviation."""
 
 
-class ExportLayer(nn.Module):
-    """A binary layer in operators that ONNX has; of signs, ``weight`` is int8."""
-
-    weight: Tensor
-    scale: Tensor | None
-    shift: Tensor | None
-    offset: Tensor | None
-    bias: Tensor | None
-
-    def __init__(self, layer: BinaryLayer) -> None:
-        super().__init__()
-        self.linear = isinstance(layer, SurgeLinear)
-        self.window, self.around = window_of(layer)
-        self.pad_value = float(getattr(layer, 'pad_value', 0))
-        self.mode = str(getattr(layer, 'padding_mode', 'zeros'))
-        weight, scale, offset = parts_of(layer)
-        self.register_buffer('weight', weight.reshape(self.window.shape(len(weight))))
-        numbers = {
-            'shift': layer.activation_shift,
-            'scale': scale,
-            'offset': offset,
-            'bias': layer.bias,
-        }
-        for name, values in numbers.items():
-            column = None if values is None else values.detach().reshape(-1, 1, 1)
-            self.register_buffer(name, column)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.linear:
-            rows = x.reshape(1, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)
-            out = self._convolution(rows).permute(0, 2, 3, 1)
-            return out.reshape(*x.shape[:-1], out.shape[-1])
-        return self._convolution(x)
-
-    def _convolution(self, x: Tensor) -> Tensor:
-        if any(self.around):
-            x = F.pad(x, self.around, mode=self.mode)
-        if self.shift is not None:
-            x = x + self.shift
-        q_x = torch.where(x >= 0, 1.0, -1.0)
-        if any(self.window.padding):
-            q_x = F.pad(q_x, self.window.padding, value=self.pad_value)
-        stride, dilation, groups = self.window.stride, self.window.dilation, self.window.groups
-        weight = self.weight.to(torch.float32)
-        y = F.conv2d(q_x, weight, None, stride, 0, dilation, groups)
-        if self.scale is not None:
-            y = torch.round(y) * self.scale
-        if self.offset is not None:
-            ones = torch.ones_like(weight[:groups])
-            windows = F.conv2d(q_x, ones, None, stride, 0, dilation, groups)
-            if groups > 1:
-                windows = windows.repeat_interleave(len(weight) // groups, 1)
-            y = y + torch.round(windows) * self.offset
-        return y if self.bias is None else y + self.bias
-
-
 class Network(nn.Module):
-    """A model as a function of images to a flat tuple of tensors."""
+    """A model of export layers as a function of images to its outputs, and then what each layer takes the signs of."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.model = model
-        self.takes_mode = hasattr(model, 'data_preprocessor')
+        self.signed: list[Tensor] = []
+        self.model = exported(model, self.signed)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        out = self.model(images, mode='tensor') if self.takes_mode else self.model(images)
-        return tuple(_flat(out))
+        self.signed.clear()
+        return (*outputs_of(self.model, images).values(), *self.signed)
 
 
-def _flat(outputs: Any) -> list[Tensor]:
+def outputs_of(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
+    """The outputs of a model by their names in the file: ``scores``, ``features_0``, or those of the head's loss.
+
+    Raises:
+        UsageError: there is something among them that is no tensor.
+    """
+    out = model(images, mode='tensor') if hasattr(model, 'data_preprocessor') else model(images)
+    loss = getattr(getattr(model, 'bbox_head', None), 'loss_by_feat', None)
+    if loss is not None and not torch.is_tensor(out):  # it takes what the forward pass gives
+        names = list(inspect.signature(loss).parameters)[: len(out)]
+        if len(names) == len(out):
+            kinds = zip(names, out, strict=True)
+            return {name: one for kind, maps in kinds for name, one in _named(maps, kind)}
+    return dict(_named(out, 'scores' if getattr(model, 'with_head', False) else 'features'))
+
+
+def _named(outputs: Any, name: str) -> Iterator[tuple[str, Tensor]]:
     if torch.is_tensor(outputs):
-        return [outputs]
-    return [tensor for one in outputs if one is not None for tensor in _flat(one)]
+        yield name, outputs
+    elif isinstance(outputs, (list, tuple)):
+        for i, one in enumerate(outputs):
+            yield from _named(one, f'{name}_{i}')
+    elif outputs is not None:
+        raise UsageError(
+            f'the output {name} is a {type(outputs).__name__}, and an ONNX file gives tensors: export a part of the '
+            'model that gives tensors, such as model.backbone'
+        )
 
 
 def export_onnx(model: nn.Module, path: str | Path, size: tuple[int, int]) -> None:
     """Write ``model`` as an ONNX file, after ONNX Runtime was seen to compute what the model does.
 
     The input is ``images``, ``(N, 3, H, W)`` of float32 with any N, normalised as the model's data preprocessor does;
-    its mean, standard deviation and channel order stand in the file's metadata, as JSON. The outputs are the scores of
-    a classifier, the feature maps of a backbone, and the raw maps of a one-stage detector's head, level by level,
-    before boxes are decoded and sifted, for which ONNX has no one way.
+    its mean, standard deviation, channel order and pad divisor stand in the file's metadata, as JSON. The outputs are:
+
+    - ``scores`` of a classifier, before the softmax;
+    - ``features_0``, ... of a backbone;
+    - the raw maps of a one-stage detector's head, by their names in its loss and their level, such as ``cls_scores_0``,
+      before boxes are decoded and sifted, for which ONNX has no one way.
 
     Args:
         model (nn.Module): A classifier, a one-stage detector or a backbone with binary layers, not packed. It is left
@@ -132,34 +98,82 @@ def export_onnx(model: nn.Module, path: str | Path, size: tuple[int, int]) -> No
         size (tuple[int, int]): Height and width of an image, in pixels.
 
     Raises:
-        UsageError: packages are missing, the model is packed or of two stages, or ONNX Runtime computes something else.
+        UsageError: packages are missing; the model is packed, of two stages, or not for images of this size; it has
+            what ONNX has no operator for; ONNX Runtime computes something else.
     """
     _check_packages()
     _check_model(model)
-    network = Network(_exported(model)).eval()
-    image = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        expected = Network(strip(copy.deepcopy(model)))(image)
-    names = [f'output_{i}' for i in range(len(expected))]
-    if len(names) == 1:
-        names = ['scores' if hasattr(model, 'head') else 'features']
+    original = strip(copy.deepcopy(model)).cpu().float()
+    image = _image(original, size)
+    try:
+        with torch.no_grad():
+            outputs = outputs_of(original, image)
+            file = _traced(Network(original).eval(), image.repeat(2, 1, 1, 1), list(outputs))
+        data, signed = _finished(file, original, outputs)
+        check_outputs(data, original, image, outputs_of, signed)
+    except UsageError:
+        raise
+    except Exception as error:  # of any layer of the hosts, of the exporter, or of ONNX Runtime
+        raise UsageError(
+            f'{type(model).__name__} for images of size={tuple(size)} cannot be an ONNX file of standard operators: '
+            f'{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}'
+        ) from error
+    write_atomically(path, data, 'make room there, or name another file')
+
+
+def _image(model: nn.Module, size: tuple[int, int]) -> Tensor:
+    """An image of noise, normalised as those that the model is made for. ``(1, 3, H, W)``.
+
+    Raises:
+        UsageError: ``size`` is no size.
+    """
+    pair = isinstance(size, (tuple, list)) and len(size) == 2
+    if not pair or not all(isinstance(one, int) and one > 0 for one in size):
+        raise UsageError(
+            f'size={size!r} must be the height and the width of an image, in pixels, such as (224, 224)'
+        )
+    generator = torch.Generator().manual_seed(0)
+    facts = _normalisation(model)
+    if not facts:
+        return torch.randn(1, 3, *size, generator=generator)
+    mean, std = (torch.tensor(facts[name]).reshape(1, -1, 1, 1) for name in ('mean', 'std'))
+    return (255 * torch.rand(1, 3, *size, generator=generator) - mean) / std
+
+
+def _normalisation(model: nn.Module) -> dict[str, list[float]]:
+    preprocessor = getattr(model, 'data_preprocessor', None)
+    values = {name: getattr(preprocessor, name, None) for name in ('mean', 'std')}
+    return {name: one.flatten().tolist() for name, one in values.items() if torch.is_tensor(one)}
+
+
+def _traced(network: Network, images: Tensor, names: list[str]) -> bytes:
+    """The file as the exporter gives it: its outputs are those of ``names``, then what signs are taken of."""
     file = io.BytesIO()
-    with warnings.catch_warnings(), torch.no_grad():
+    with warnings.catch_warnings(), _quiet():
         warnings.simplefilter('ignore')
         torch.onnx.export(
             network,
-            (image,),
+            (images,),
             file,  # type: ignore[arg-type]  # a file or a path
-            dynamo=False,
+            dynamo=False,  # the other one makes floats of small layers' signs, and needs onnxscript
             opset_version=OPSET,
             do_constant_folding=False,  # it would make floats of the int8 signs
             input_names=[INPUT],
             output_names=names,
             dynamic_axes={name: {0: 'N'} for name in [INPUT, *names]},
         )
-    data = _finished(file.getvalue(), model)
-    _compare(data, image, expected)
-    write_atomically(path, data, 'make room there, or name another file')
+    return file.getvalue()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps the exporter from printing its whole graph where it fails."""
+    log = torch._C._jit_onnx_log
+    torch._C._jit_onnx_log = lambda *_: None
+    try:
+        yield
+    finally:
+        torch._C._jit_onnx_log = log
 
 
 def _check_packages() -> None:
@@ -192,66 +206,38 @@ def _check_model(model: nn.Module) -> None:
         )
 
 
-def _exported(model: nn.Module) -> nn.Module:
-    """A copy for inference whose binary layers are :class:`ExportLayer`."""
-    model = strip(copy.deepcopy(model))
-    if isinstance(model, BinaryLayer):
-        return ExportLayer(model)
-    for name, layer in list(model.named_modules()):
-        if isinstance(layer, BinaryLayer):
-            if not is_sign(layer.activation):
-                raise UsageError(f'{name}: its activation {layer.activation} is not the sign')
-            parent, _, own = name.rpartition('.')
-            setattr(model.get_submodule(parent), own, ExportLayer(layer))
-    return model
+def _finished(
+    data: bytes, model: nn.Module, outputs: dict[str, Tensor]
+) -> tuple[bytes, tuple[str, ...]]:
+    """The file checked by ONNX, with what a user of it needs to know in its metadata.
 
-
-def _finished(data: bytes, model: nn.Module) -> bytes:
-    """The file checked by ONNX, with what a user of it needs to know in its metadata."""
+    Returns:
+        tuple[bytes, tuple[str, ...]]: The file, and the names of the tensors in it that signs are taken of.
+    """
     import onnx
 
     proto = onnx.load_model_from_string(data)
-    onnx.checker.check_model(proto, full_check=True)
-    facts: dict[str, Any] = {}
-    preprocessor = getattr(model, 'data_preprocessor', None)
-    if getattr(preprocessor, '_enable_normalize', False):
-        facts = {name: getattr(preprocessor, name).flatten().tolist() for name in ('mean', 'std')}
+    shown = proto.graph.output[len(outputs) :]
+    same = {
+        node.output[0]: node.input[0] for node in proto.graph.node if node.op_type == 'Identity'
+    }
+    signed = tuple(same.get(one.name, one.name) for one in shown)
+    extra = ({one.name for one in shown} & set(same)) - set(outputs)
+    for node in [node for node in proto.graph.node if node.output[0] in extra]:
+        proto.graph.node.remove(node)
+    del proto.graph.output[:], proto.graph.value_info[:]
+    for name, one in outputs.items():
+        kind = onnx.helper.np_dtype_to_tensor_dtype(one.numpy().dtype)
+        shape = ['N', *one.shape[1:]]
+        proto.graph.output.append(onnx.helper.make_tensor_value_info(name, kind, shape))
+    facts: dict[str, Any] = _normalisation(model)
     for attribute, name in PREPROCESSING.items():
-        if hasattr(preprocessor, attribute):
-            facts[name] = getattr(preprocessor, attribute)
+        if hasattr(getattr(model, 'data_preprocessor', None), attribute):
+            facts[name] = getattr(model.data_preprocessor, attribute)
     if classes := (getattr(model, 'dataset_meta', None) or {}).get('classes'):
         facts['classes'] = list(classes)
     props = {name: json.dumps(value) for name, value in facts.items()}
     props['surge_mm_version'] = __version__
     onnx.helper.set_model_props(proto, props)
-    return proto.SerializeToString()
-
-
-def _compare(data: bytes, image: Tensor, expected: tuple[Tensor, ...]) -> None:
-    """Refuse a file that ONNX Runtime runs to other outputs.
-
-    Real layers round in their own way there, and where a number is within a rounding of 0, the sign behind it may be
-    the other one. What counts is the distance of each output relative to its size, weighted by its number of elements.
-    """
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(data, providers=['CPUExecutionProvider'])
-    outputs = session.run(None, {INPUT: image.numpy()})
-    distances, elements = [], []
-    for name, ours, theirs in zip(
-        [o.name for o in session.get_outputs()], expected, outputs, strict=True
-    ):
-        wanted = ours.numpy()
-        if wanted.shape != theirs.shape:
-            raise UsageError(
-                f'ONNX Runtime gives {name} the shape {theirs.shape}, and the model {wanted.shape}'
-            )
-        size = max(float(np.linalg.norm(wanted)), 1e-12)
-        distances.append(float(np.linalg.norm(wanted - theirs)) / size)
-        elements.append(wanted.size)
-    distance = float(np.average(distances, weights=elements))
-    if not distance < TOLERANCE:
-        raise UsageError(
-            f'what ONNX Runtime computes is {distance:.2g} of its size away from what the model does, more than '
-            f'{TOLERANCE}: nothing was written'
-        )
+    onnx.checker.check_model(proto, full_check=True)
+    return proto.SerializeToString(), signed
