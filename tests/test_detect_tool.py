@@ -63,7 +63,7 @@ def test_a_folder_is_drawn_and_timed_and_nothing_is_overwritten(folder):
     drawn = np.asarray(Image.open(folder / 'found/a.jpg.png').convert('RGB')).astype(int)
     assert np.abs(drawn - np.asarray(Image.open(folder / 'images/a.jpg')).astype(int)).max() > 50
     assert 'no image that can be read, passed over: images/broken.jpg' in done.stdout
-    assert 'ms an image, of 2' in done.stdout and '1 threads' in done.stdout
+    assert 'ms an image, of 2' in done.stdout and 'threads: 1' in done.stdout
     again = detect(folder, *words)
     assert again.returncode == 1
     assert "'found/a.jpg.png' is there already" in again.stderr and '--overwrite' in again.stderr

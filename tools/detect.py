@@ -13,6 +13,7 @@ from statistics import median
 
 import torch
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 
 import surge_mm  # noqa: F401  prepares the stack before the hosts are imported
@@ -93,12 +94,12 @@ def detect(model: torch.nn.Module, files: list[Path], args: argparse.Namespace) 
 
     visualizer = DetLocalVisualizer()
     visualizer.dataset_meta = model.dataset_meta
-    table = Table(title=f'{args.threads} threads, {instruction_set()}')
+    table = Table(title=f'threads: {args.threads}, {instruction_set()}')
     table.add_column('image', overflow='fold')
     for column in ('boxes', 'ms', 'picture'):
         table.add_column(column, justify='right', overflow='fold')
     times, unreadable = [], []
-    for file in files:
+    for file in track(files, 'images', console=Console(stderr=True)):
         image = imread(str(file))
         if image is None:
             unreadable.append(str(file))
