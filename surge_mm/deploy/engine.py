@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from mmengine.logging import print_log
@@ -73,13 +72,14 @@ def row_width(channels: int) -> int:
 def blocked(words: Tensor, groups: int) -> Tensor:
     """The words of filters as the loops read them; filters left over are 0.
 
-    Shape: ``(C_out, K) -> (groups, blocks, K, filters of a block)`` of int64.
+    Shape: ``(C_out, K) -> (groups, blocks, K, filters of a block)`` of int64, or of int32 with twice as many words.
     """
     compiled = kernels()
-    filters = compiled.LANES * compiled.VECTORS
-    rows = words.unflatten(0, (groups, -1))
+    rows = words.view(torch.int32 if compiled.LANE == 32 else torch.int64).unflatten(
+        0, (groups, -1)
+    )
     rows = F.pad(rows, (0, 0, 0, row_width(rows.shape[1]) - rows.shape[1]))
-    return rows.unflatten(1, (-1, filters)).transpose(2, 3).contiguous()
+    return rows.unflatten(1, (-1, compiled.ROW)).transpose(2, 3).contiguous()
 
 
 def widened(table: Tensor, groups: int) -> Tensor:
@@ -94,34 +94,40 @@ class Plan:
 
     Args:
         geo (Geometry): Where the layer reads.
+        size (tuple[int, int]): Height and width of the output.
+        in_shift (Tensor): ``(C_in,)``, added to the input before its signs.
         filters (Tensor): As :func:`blocked` makes them.
         base (Tensor): ``(kinds, width)`` of int32: what the sum is where no bit differs, for each kind of border.
         table (Tensor): ``(9, width)`` of float32, the steps of :mod:`surge_mm.deploy.epilogue`.
+        activated (bool): Whether the table has steps behind the shortcut.
         channels (int): C_out.
         shift (Tensor): ``(width,)``, the next layer's shift before its signs.
         next_geo (Geometry, optional): Where the next layer's signs go.
-
-    Attributes:
-        numbers (np.ndarray): Addresses and sizes, in the order of ``kernels.Numbers``.
-        tiles (int): Parts of an image that are computed as one.
-        work (int): Words that meet words, in an image.
     """
 
     def __init__(
         self,
         geo: Geometry,
+        size: tuple[int, int],
+        in_shift: Tensor,
         filters: Tensor,
         base: Tensor,
         table: Tensor,
+        activated: bool,
         channels: int,
         shift: Tensor,
         next_geo: Geometry | None,
     ) -> None:
-        self.shift = shift
-        self._owners = (geo, filters, base, table, next_geo)  # the addresses are theirs
+        self.size = size
+        # the addresses are theirs
+        self._owners = (geo, in_shift, filters, base, table, shift, next_geo)
+        compiled = kernels()
         groups, blocks, steps, _ = filters.shape
         pixels = len(geo.offsets)
-        numbers = kernels().Numbers(
+        tiles = -(-pixels // min(compiled.PIXELS, pixels))
+        # a small image has too few tiles to share them out evenly
+        slices = min(blocks, -(-ENOUGH_UNITS // (tiles * groups)))
+        numbers = compiled.Numbers(
             offsets=geo.offsets.data_ptr(),
             taps=geo.taps.data_ptr(),
             n_taps=geo.taps.shape[1],
@@ -130,91 +136,121 @@ class Plan:
             pixels=pixels,
             filters=filters.data_ptr(),
             groups=groups,
-            blocks=blocks,
             steps=steps,
             base=base.data_ptr(),
             kinds=geo.kinds.data_ptr(),
             table=table.data_ptr(),
             width=table.shape[1],
             channels=channels,
+            slices=slices,
+            activated=activated,
             shift=shift.data_ptr(),
             places=next_geo.places.data_ptr() if next_geo else 0,
             signs_bytes=next_geo.image_words * 8 if next_geo else 0,
+            in_shift=in_shift.data_ptr(),
+            in_places=geo.places.data_ptr(),
+            in_channels=len(in_shift),
+            in_pixels=len(geo.places),
         )
-        self.numbers = np.array(numbers, dtype=np.int64)
-        self.work = pixels * filters.numel()
-        self.tiles = -(-pixels // min(kernels().PIXELS, pixels))
+        self._numbers = (ctypes.c_int64 * len(numbers))(*numbers)
+        self._address = ctypes.addressof(self._numbers)
+        self._units = tiles * groups * slices
+        self._pixels = len(geo.places)
+        self._work = pixels * filters.numel()
+        self._packing = self._pixels * len(in_shift)
+
+    def run(
+        self,
+        images: int,
+        x: Tensor | None,
+        words: Tensor,
+        shortcut: Tensor | None,
+        out: Tensor | None,
+        signs: Tensor | None,
+    ) -> None:
+        """A convolution of sign bits and what follows it; every tensor dense, in the format channels_last.
+
+        Args:
+            images (int): N.
+            x (Tensor, optional): ``(N, C_in, H, W)`` of float32, whose sign bits are first written into ``words``.
+            words (Tensor): ``(N, words of a padded image)`` of int64.
+            shortcut (Tensor, optional): ``(N, C_out, H', W')`` of float32, added.
+            out (Tensor, optional): Of that shape, written; None where only signs are wanted.
+            signs (Tensor, optional): ``(N, words of a padded image of the next layer)``, written where pixels are.
+        """
+        work = self._work + (0 if x is None else self._packing)
+        self._start(images, work, self._units, x, words, shortcut, out, signs)
+
+    def pack(self, images: int, x: Tensor, words: Tensor) -> None:
+        """Only write the sign bits of ``x`` into ``words``, as :meth:`run` does."""
+        self._start(images, self._packing, 0, x, words)
+
+    def _start(
+        self, images: int, work: int, units: int, x: Tensor | None, *others: Tensor | None
+    ) -> None:
+        count = threads() if images * work >= WORTH_THREADS else 1
+        units, pixels = images * units, 0 if x is None else images * self._pixels
+        # several parts for each thread, so that one which is held up holds up no other
+        packed_parts, unit_parts = min(pixels, PARTS * count), min(units, PARTS * count)
+        begins = []
+        for owner in range(count):
+            begins += [owner * packed_parts // count, owner * unit_parts // count]
+        addresses = [0 if one is None else one.data_ptr() for one in (x, *others)]
+        run, own_number = _team() if count > 1 else (_alone(), 0)
+        job = _job(count)(
+            *(0, 0, count, own_number, packed_parts, unit_parts, pixels, units, self._address),
+            *addresses,
+            *begins,
+        )
+        run(job, count)
 
 
-def convolve(
-    plan: Plan, x: Tensor, shortcut: Tensor | None, out: Tensor | None, signs: Tensor | None
-) -> None:
-    """A convolution of sign bits and what follows it; every tensor without gaps.
-
-    Args:
-        plan (Plan): Of the layer.
-        x (Tensor): ``(N, words of a padded image)`` of int64.
-        shortcut (Tensor, optional): ``(N, H', W', C_out)`` of float32, added.
-        out (Tensor, optional): Of that shape, written; None where only signs are wanted.
-        signs (Tensor, optional): ``(N, words of a padded image of the next layer)``, written where pixels are.
-    """
-    addresses = [0 if one is None else one.data_ptr() for one in (x, shortcut, out, signs)]
-    _on_threads(
-        'convolve', len(x) * plan.tiles, len(x) * plan.work, plan.numbers.ctypes.data, *addresses
-    )
-
-
-def pack(x: Tensor, shift: Tensor, groups: int, geo: Geometry, signs: Tensor) -> None:
-    """Write the sign bits of ``x + shift`` into padded images; every tensor without gaps.
-
-    Args:
-        x (Tensor): ``(N, H, W, C)`` of float32.
-        shift (Tensor): ``(C,)``.
-        groups (int): Of the convolution that reads them.
-        geo (Geometry): Where pixels lie in a padded image.
-        signs (Tensor): ``(N, words of an image)``, written where pixels are.
-    """
-    pixels = x.shape[1] * x.shape[2]
-    addresses = [one.data_ptr() for one in (x, shift, signs, geo.places)]
-    sizes = (x.shape[3], groups, pixels, geo.image_words * 8)
-    _on_threads('pack', len(x) * pixels, x.numel(), *addresses, *sizes)
-
-
-def _on_threads(name: str, parts: int, work: int, *arguments: int) -> None:
-    """Call the loop ``name`` for all of ``parts``, on several threads where ``work`` operations are worth it."""
-    compiled = kernels()
-    count = min(threads(), parts)
-    if count <= 1 or work < WORTH_THREADS:
-        getattr(compiled, name)(*arguments, 0, parts)
-        return
-    # two parts for each thread, so that one which is held up holds up no other
-    job = np.array([0, min(parts, 2 * count), parts, *arguments], dtype=np.int64)
-    _team()(getattr(compiled, f'{name}_parts').address, job.ctypes.data, count)
-
-
+ENOUGH_UNITS = 28
+"""Parts of a layer that can be given to threads, at least."""
+PARTS = 2
+"""Parts of a layer for each thread."""
 WORTH_THREADS = 1 << 16
 """Below so many operations, another thread would still wake up when this one has done them."""
 
 
 @cache
-def _team() -> Callable[[int, int, int], None]:
-    """What lets each of several threads call a function of that address with the address of a job.
+def _job(count: int) -> Any:
+    """The type of a job for so many threads."""
+    return ctypes.c_int64 * (len(kernels().Job._fields) + 2 * count)
 
-    These are PyTorch's own where it has GNU's OpenMP, as on Linux: two teams would wait upon each other's cores.
+
+Run = Callable[[Any, int], None]
+"""Lets so many threads do a job."""
+
+
+@cache
+def _alone() -> Run:
+    call = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(kernels().run_parts.address)
+    return lambda job, count: call(job)
+
+
+@cache
+def _team() -> tuple[Run, int]:
+    """A team of threads, and the address of the function that tells one its number in it, if there is one.
+
+    The team is PyTorch's own where it has GNU's OpenMP, as on Linux: two teams would wait upon each other's cores.
     """
+    function = kernels().run_parts.address
     try:
-        parallel = ctypes.CDLL('libgomp.so.1').GOMP_parallel
+        library = ctypes.CDLL('libgomp.so.1')
+        parallel, own_number = library.GOMP_parallel, library.omp_get_thread_num
     except (OSError, AttributeError):
-        return _python_threads
+        return _python_threads, 0
     parallel.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
     parallel.restype = None
-    return lambda function, job, count: parallel(function, job, count, 0)
+    address = ctypes.cast(own_number, ctypes.c_void_p).value
+    return lambda job, count: parallel(function, job, count, 0), address or 0
 
 
-def _python_threads(function: int, job: int, count: int) -> None:
-    call = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(function)
+def _python_threads(job: Any, count: int) -> None:
+    run = _alone()
     with ThreadPoolExecutor(count - 1) as pool:
-        others = [pool.submit(call, job) for _ in range(count - 1)]
-        call(job)
+        others = [pool.submit(run, job, 1) for _ in range(count - 1)]
+        run(job, 1)
     for other in others:
         other.result()

@@ -83,6 +83,10 @@ class Epilogue(nn.Module):
         else:
             raise TypeError(f'{type(activation).__name__} cannot be folded')
 
+    def activates(self) -> bool:
+        """Whether there is a step behind the shortcut."""
+        return any(getattr(self, name) is not None for name in ('p', 'slope', 'c', 'low', 'high'))
+
     def table(self) -> Tensor:
         """All numbers, of shape ``(len(ROWS), C_out)``."""
         given = [getattr(self, name) for name in ROWS]

@@ -1,9 +1,9 @@
 """The loops over packed words, compiled by Numba for the CPU at hand.
 
-A convolution goes tile by tile: ``PIXELS`` neighbours times ``8 * VECTORS`` filters, whose counts stay in registers
-while the words of the window pass by. A word of 64 input channels meets 8 filters at once: ``popcount(a ^ w)`` of eight
-64-bit lanes, one instruction on a CPU with AVX-512 VPOPCNTDQ. What follows the sums (scale, batch norm, shortcut,
-activation, the next layer's sign bits) is done on a row of counts while it is in the cache.
+A convolution goes tile by tile: a few neighbours times 16 filters, whose counts stay in registers while the words of
+the window pass by. A word meets 16 filters at once: ``popcount(a ^ w)`` of 16 lanes, one instruction on a CPU with AVX-512
+VPOPCNTDQ. What follows the sums (scale, batch norm, shortcut, activation, the next layer's sign bits) is done before
+they leave the registers.
 
 Addresses are passed as whole numbers: an array as an argument costs a microsecond. Who calls keeps the arrays alive.
 """
@@ -12,29 +12,28 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numpy as np
 from numba import cfunc, njit, types
 
 from .vectors import (
     FEATURES,
-    LANES,
+    LANE,
     PIXELS,
     ROW,
-    VECTORS,
     WIDE,
+    add_one,
     address_of,
-    copy,
-    finish,
+    call,
     load,
-    pack_row,
-    take_one,
+    load_shared,
+    pack_rest,
+    pack_rows,
+    rest_of_one,
+    rest_of_pixels,
     tile_of_one,
     tile_of_pixels,
 )
 
-__all__ = [
-    'FEATURES', 'LANES', 'PIXELS', 'VECTORS', 'WIDE', 'Numbers', 'convolve', 'convolve_parts', 'pack', 'pack_parts'
-]  # fmt: skip
+__all__ = ['FEATURES', 'LANE', 'PIXELS', 'ROW', 'WIDE', 'Job', 'Numbers', 'run_parts']
 
 
 def _compiled(how: Any, *signature: Any) -> Any:
@@ -61,154 +60,171 @@ class Numbers(NamedTuple):
     pixels: int
     filters: int
     groups: int
-    blocks: int
     steps: int
     base: int
     kinds: int
     table: int
     width: int
     channels: int
+    slices: int
+    activated: int
     shift: int
     places: int
     signs_bytes: int
+    in_shift: int
+    in_places: int
+    in_channels: int
+    in_pixels: int
 
 
 @_compiled(njit)
 def convolve(numbers, x, shortcut, out, signs, first, last):
-    """Tiles ``first`` to ``last``, counted through all images; ``numbers`` is the address of :class:`Numbers`.
+    """Units ``first`` to ``last``: a tile and a slice of the filters each, the tiles of an image within a slice.
 
-    An address of 0 is left out.
+    ``numbers`` is the address of :class:`Numbers`. An address of 0 is left out.
     """
     offsets, taps, n_taps = load(numbers), load(numbers + 8), load(numbers + 16)
     run, image_bytes, pixels = load(numbers + 24), load(numbers + 32), load(numbers + 40)
-    filters, groups, blocks = load(numbers + 48), load(numbers + 56), load(numbers + 64)
-    steps, base, kinds = load(numbers + 72), load(numbers + 80), load(numbers + 88)
-    table, width, channels = load(numbers + 96), load(numbers + 104), load(numbers + 112)
-    shift, places, signs_bytes = load(numbers + 120), load(numbers + 128), load(numbers + 136)
-    filter_bytes = steps * LANES * VECTORS * 8
+    filters, groups, steps = load(numbers + 48), load(numbers + 56), load(numbers + 64)
+    base, kinds, table = load(numbers + 72), load(numbers + 80), load(numbers + 88)
+    width, channels, slices = load(numbers + 96), load(numbers + 104), load(numbers + 112)
+    activated, shift, places = load(numbers + 120), load(numbers + 128), load(numbers + 136)
+    signs_bytes = load(numbers + 144)
+    block_bytes = steps * ROW * LANE // 8
     per_group, padded = channels // groups, width // groups
-    whole, stride = per_group // ROW * ROW, channels * 4
-    left_over, done = (per_group - whole) * 4, whole * 4
+    blocks = padded // ROW
+    stride = channels * 4
     together = min(PIXELS, pixels)
     tiles = (pixels + together - 1) // together
-    room = np.empty(PIXELS * width + 2 * ROW, np.int32)
-    counts = room.ctypes.data
-    rest = counts + PIXELS * width * 4
-    rest_beside = rest + ROW * 4
 
     for index in range(first, last):
-        image = index // tiles
+        slice_index = index // tiles
+        image, own_slice = slice_index // (groups * slices), slice_index % (groups * slices)
+        g, part = own_slice // slices, own_slice % slices
         # the last tile reaches back over some pixels of the one before
         start = min(index % tiles * together, pixels - together)
-        words = x + image * image_bytes
-        for g in range(groups):
-            own_taps = taps + g * n_taps * 8
-            for block in range(blocks):
-                w = filters + (g * blocks + block) * filter_bytes
-                to = counts + (g * padded + block * LANES * VECTORS) * 4
-                if together == PIXELS:
-                    tile_of_pixels(
-                        words, offsets + start * 8, own_taps, n_taps, run, w, to, width * 4
-                    )
-                else:
-                    for p in range(together):
-                        at = offsets + (start + p) * 8
-                        tile_of_one(words, at, own_taps, n_taps, run, w, to + p * width * 4, 0)
-        kinds_here, places_here = kinds + start * 8, places + start * 8
-        for g in range(groups):
-            own = g * padded * 4
-            at = ((image * pixels + start) * channels + g * per_group) * 4
+        words, own_taps = x + image * image_bytes, taps + g * n_taps * 8
+        here, kinds_here, places_here = offsets + start * 8, kinds + start * 8, places + start * 8
+        to_image = signs + image * signs_bytes
+        for block in range(part * blocks // slices, (part + 1) * blocks // slices):
+            w = filters + (g * blocks + block) * block_bytes
+            column = (g * padded + block * ROW) * 4
+            channel = g * per_group + block * ROW
+            at = (image * pixels + start) * stride + channel * 4
+            own_base, own_table, own_shift = base + column, table + column, shift + column
             beside = shortcut + at if shortcut else 0
             real = out + at if out else 0
-            bits = signs + image * signs_bytes + g * per_group // 8 if signs else 0
-            rows, rows_base, steps_here, shift_here = (
-                counts + own,
-                base + own,
-                table + own,
-                shift + own,
-            )
-            finish(
-                *(rows, width, rows_base, kinds_here, steps_here, shift_here, beside, real, stride),
-                *(bits, places_here, whole // ROW, together),
-            )
-            for p in range(together if left_over else 0):
-                if shortcut:
-                    copy(rest_beside, beside + done + p * stride, left_over)
-                row, own_rest = rows + done + p * width * 4, rest_beside if shortcut else 0
-                finish(
-                    *(
-                        row,
-                        width,
-                        rows_base + done,
-                        kinds_here + p * 8,
-                        steps_here + done,
-                        shift_here,
-                    ),
-                    *(own_rest, rest, 0, 0, places_here, 1, 1),
-                )
-                copy(real + done + p * stride, rest, left_over)
+            bits = to_image + channel // 8 if signs else 0
+            some = per_group - block * ROW
+            if together == PIXELS:
+                if some >= ROW:
+                    tile_of_pixels(
+                        *(words, here, own_taps, n_taps, run, w, own_base, kinds_here),
+                        *(own_table, width, own_shift, activated, beside, real, stride),
+                        *(bits, places_here, some),
+                    )
+                else:
+                    rest_of_pixels(
+                        *(words, here, own_taps, n_taps, run, w, own_base, kinds_here),
+                        *(own_table, width, own_shift, activated, beside, real, stride),
+                        *(bits, places_here, some),
+                    )
+                continue
+            for p in range(together):
+                own_beside = beside + p * stride if shortcut else 0
+                own_real = real + p * stride if out else 0
+                if some >= ROW:
+                    tile_of_one(
+                        *(words, here + p * 8, own_taps, n_taps, run, w, own_base),
+                        *(kinds_here + p * 8, own_table, width, own_shift, activated),
+                        *(own_beside, own_real, stride, bits, places_here + p * 8, some),
+                    )
+                else:
+                    rest_of_one(
+                        *(words, here + p * 8, own_taps, n_taps, run, w, own_base),
+                        *(kinds_here + p * 8, own_table, width, own_shift, activated),
+                        *(own_beside, own_real, stride, bits, places_here + p * 8, some),
+                    )
 
 
 @_compiled(njit)
-def pack(x, shift, signs, places, channels, groups, pixels, image_bytes, first, last):
-    """The sign bits of pixels ``first`` to ``last``, counted through all images."""
+def pack(numbers, x, words, first, last):
+    """The sign bits of pixels ``first`` to ``last``, counted through all images, into padded images."""
+    image_bytes, groups = load(numbers + 32), load(numbers + 56)
+    shift, places = load(numbers + 152), load(numbers + 160)
+    channels, pixels = load(numbers + 168), load(numbers + 176)
     per_group = channels // groups
     group_bytes = (per_group + 63) // 64 * 8
-    whole = per_group // ROW * ROW
-    left_over = per_group - whole
-    room = np.zeros(2 * ROW + 1, np.float32)
-    rest = room.ctypes.data
-    rest_shift, rest_bits = rest + ROW * 4, rest + 2 * ROW * 4
-    for index in range(first, last):
-        image, pixel = index // pixels, index % pixels
-        to_pixel = signs + image * image_bytes + load(places + pixel * 8)
-        for g in range(groups):
-            channel = g * per_group
-            own, own_shift = x + (index * channels + channel) * 4, shift + channel * 4
-            to = to_pixel + g * group_bytes
-            pack_row(own, own_shift, to, whole // ROW)
-            if left_over:  # what lies behind in the row of 16 is +0.0, whose bit is 0
-                copy(rest, own + whole * 4, left_over * 4)
-                copy(rest_shift, own_shift + whole * 4, left_over * 4)
-                pack_row(rest, rest_shift, rest_bits, 1)
-                copy(to + whole // 8, rest_bits, (left_over + 7) // 8)
+    rows, rest = per_group // ROW, per_group % ROW
+    to_image, pixel = words + first // pixels * image_bytes, first % pixels
+    own = x + first * channels * 4
+    for _ in range(first, last):
+        to = to_image + load(places + pixel * 8)
+        own_shift = shift
+        for _ in range(groups):
+            pack_rows(own, own_shift, to, rows)
+            if rest:
+                done = rows * ROW
+                pack_rest(own + done * 4, own_shift + done * 4, to + done // 8, rest)
+            own += per_group * 4
+            own_shift += per_group * 4
+            to += group_bytes
+        pixel += 1
+        if pixel == pixels:
+            to_image, pixel = to_image + image_bytes, 0
 
 
-JOB = types.void(types.CPointer(types.int64))
-"""What threads share: the next part and the number of parts, how many tiles or pixels there are, then the arguments.
+class Job(NamedTuple):
+    """What threads share: this, then for each thread the next part to pack and the next to convolve.
 
-Each thread takes the next part until there is none, so it does not matter how many there are.
-"""
+    Each of ``threads`` has a run of parts of its own, the same in each layer, so that it finds in its cache what it
+    wrote there; whoever is done with these takes others'. So it does not matter how many threads there are.
+    ``own_number`` is the address of a function that tells a thread its number; without it, they count themselves.
+    """
 
-
-@_compiled(cfunc, JOB)
-def convolve_parts(job):
-    """Parts of a convolution, on the thread that calls."""
-    parts, total, numbers, x, shortcut, out, signs = (
-        job[1],
-        job[2],
-        job[3],
-        job[4],
-        job[5],
-        job[6],
-        job[7],
-    )
-    part = take_one(address_of(job))
-    while part < parts:
-        convolve(
-            numbers, x, shortcut, out, signs, part * total // parts, (part + 1) * total // parts
-        )
-        part = take_one(address_of(job))
+    arrived: int
+    done_packed: int
+    threads: int
+    own_number: int
+    packed_parts: int
+    unit_parts: int
+    pixels: int
+    units: int
+    numbers: int
+    x: int
+    words: int
+    shortcut: int
+    out: int
+    signs: int
 
 
-@_compiled(cfunc, JOB)
-def pack_parts(job):
-    """Parts of the pixels, on the thread that calls."""
-    parts, total = job[1], job[2]
-    x, shift, signs, places = job[3], job[4], job[5], job[6]
-    channels, groups, pixels, image_bytes = job[7], job[8], job[9], job[10]
-    part = take_one(address_of(job))
-    while part < parts:
-        first, last = part * total // parts, (part + 1) * total // parts
-        pack(x, shift, signs, places, channels, groups, pixels, image_bytes, first, last)
-        part = take_one(address_of(job))
+COUNTERS = len(Job._fields) * 8
+
+
+@_compiled(cfunc, types.void(types.CPointer(types.int64)))
+def run_parts(job):
+    """Pack parts of the pixels, wait until all are packed, and convolve parts of the units, on the calling thread."""
+    at = address_of(job)
+    threads, own_number = job[2], job[3]
+    packed_parts, unit_parts, pixels, units = job[4], job[5], job[6], job[7]
+    numbers, x, words, shortcut, out, signs = job[8], job[9], job[10], job[11], job[12], job[13]
+    who = call(own_number) if own_number else add_one(at)
+    for i in range(threads if packed_parts else 0):
+        owner = (who + i) % threads
+        last_part = (owner + 1) * packed_parts // threads
+        part = add_one(at + COUNTERS + owner * 16)
+        while part < last_part:
+            first, last = part * pixels // packed_parts, (part + 1) * pixels // packed_parts
+            pack(numbers, x, words, first, last)
+            add_one(at + 8)
+            part = add_one(at + COUNTERS + owner * 16)
+    while load_shared(at + 8) < packed_parts:
+        continue
+    for i in range(threads):
+        owner = (who + i) % threads
+        last_part = (owner + 1) * unit_parts // threads
+        part = add_one(at + COUNTERS + owner * 16 + 8)
+        while part < last_part:
+            first, last = part * units // unit_parts, (part + 1) * units // unit_parts
+            convolve(numbers, words, shortcut, out, signs, first, last)
+            part = add_one(at + COUNTERS + owner * 16 + 8)

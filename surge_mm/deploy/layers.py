@@ -20,6 +20,15 @@ from .geometry import geometry
 from .parts import hindrance, parts_of, window_of
 
 
+def _dense(x: Tensor) -> Tensor:
+    """``x`` of ``(N, C, H, W)`` with one pixel's channels behind another's in memory, and no gaps."""
+    return (
+        x
+        if x.is_contiguous(memory_format=torch.channels_last)
+        else x.contiguous(memory_format=torch.channels_last)
+    )
+
+
 class Signs(NamedTuple):
     """Sign bits of a layer's input, in the padded images of that layer.
 
@@ -115,13 +124,12 @@ class PackedLayer(nn.Module):
         if isinstance(x, Tensor):
             self._check(x)
             x = self.prepare(x)
-            self._check_size(x)
             if not self._by_engine(x):
+                self._check_size(x.shape[1], x.shape[2], x.shape[3])
                 return self._plain(x, shortcut), None
             if self.offset is not None:
-                sums, _ = self._engine(self.signs_of(x), None, None, True)
+                sums, _ = self._engine(x, None, None, True)
                 return self.epilogue(sums, shortcut, self._extra(self._padded_signs(x))), None
-            x = self.signs_of(x)
         return self._engine(x, shortcut, following, real)
 
     def prepare(self, x: Tensor) -> Tensor:
@@ -132,20 +140,25 @@ class PackedLayer(nn.Module):
         """Whether the layer before may write this one's sign bits."""
         return self.window.groups == 1 and not any(self.around) and self.offset is None
 
-    def _check_size(self, x: Tensor) -> None:
-        size = (x.shape[-2], x.shape[-1])
-        if x.shape[1] != self.window.channels or min(self.window.output(*size)) < 1:
+    def _check_size(self, channels: int, height: int, width: int) -> None:
+        if channels != self.window.channels or min(self.window.output(height, width)) < 1:
             raise UsageError(
-                f'the input {tuple(x.shape)} must have {self.window.channels} channels and at least the size of the '
-                f'kernel {self.window.kernel}'
+                f'the input of channels, height and width {channels, height, width} must have '
+                f'{self.window.channels} channels and at least the size of the kernel {self.window.kernel}'
             )
 
     def new_signs(self, images: int, size: tuple[int, int]) -> Signs:
         """Images for the signs of an input, with the border as training has it and nothing inside."""
-        if self.pad_value != -1:
-            words = geometry(self.window, *size).image_words
+        words, border = self._once(('image', size), self._image, size)
+        if border is None:
             return Signs(torch.zeros(images, words, dtype=torch.int64), size)
-        return Signs(self._once(('border', size), self._border, size).repeat(images, 1), size)
+        return Signs(border.repeat(images, 1), size)
+
+    def _image(self, size: tuple[int, int]) -> tuple[int, Tensor | None]:
+        """Words of a padded image, and what they are around the pixels, if that is not 0."""
+        self._check_size(self.window.channels, *size)
+        words = geometry(self.window, *size).image_words
+        return words, self._border(size) if self.pad_value == -1 else None
 
     def _border(self, size: tuple[int, int]) -> Tensor:
         """An image of -1 round nothing."""
@@ -167,68 +180,98 @@ class PackedLayer(nn.Module):
         """The sign bits of an input."""
         size = (x.shape[2], x.shape[3])
         signs = self.new_signs(len(x), size)
-        pixels = x.detach().permute(0, 2, 3, 1).contiguous()
-        geo = geometry(self.window, *size)
-        engine.pack(
-            pixels, self._once('shift', self._own_shift), self.window.groups, geo, signs.words
-        )
+        self._plan_of(size, None).pack(len(x), _dense(x), signs.words)
         return signs
 
     def _own_shift(self) -> Tensor:
         return torch.full((self.window.channels,), NOTHING) if self.shift is None else self.shift
 
-    def shift_beside(self, groups: int) -> Tensor:
-        """The shift before the sign, as a layer before with so many groups reads it beside its table."""
-        return self._once(
-            ('shift', groups), lambda: engine.widened(self._own_shift()[None], groups)[0]
-        )
-
     def _engine(
-        self, x: Signs, shortcut: Tensor | None, following: PackedLayer | None, real: bool
+        self,
+        x: Tensor | Signs,
+        shortcut: Tensor | None,
+        following: PackedLayer | None,
+        real: bool,
     ) -> tuple[Tensor, Signs | None]:
-        groups, channels = self.window.groups, self.shape[0]
-        if following is not None and not (following.takes_signs() and channels // groups % 16 == 0):
+        if isinstance(x, Signs):
+            pixels, signs = None, x
+        else:
+            images, channels, height, width = x.shape
+            if channels != self.window.channels:
+                self._check_size(channels, height, width)
+            pixels, signs = _dense(x), self.new_signs(images, (height, width))
+        if following is not None and not self._can_write_signs_of(following):
             following, real = None, True
-        plan = self._once((x.size, following), self._plan, x.size, following)
-        if following is not None and plan.shift is not following.shift_beside(groups):
-            # following has loaded other numbers
-            plan = self._ready[x.size, following] = self._plan(x.size, following)
-        images, size = len(x.words), self.window.output(*x.size)
-        out = torch.empty(images, *size, channels) if real else None
+        images, channels = signs.words.shape[0], self.shape[0]
+        plan = self._plan_of(signs.size, following)
+        height, width = plan.size
+        out = None
+        if real:
+            # channels last, told by strides: more than a microsecond faster than by memory_format
+            row = width * channels
+            out = torch.empty_strided(
+                (images, channels, height, width), (height * row, 1, row, channels)
+            )
         beside = None
         if shortcut is not None:
-            beside = shortcut.detach().permute(0, 2, 3, 1).contiguous()
-            if beside.shape != (images, *size, channels) or beside.dtype != torch.float32:
+            if (
+                shortcut.shape != (images, channels, height, width)
+                or shortcut.dtype != torch.float32
+            ):
                 raise UsageError(
                     f'the shortcut {tuple(shortcut.shape)} of {shortcut.dtype} must be as the output, '
-                    f'{(images, channels, *size)} of float32'
+                    f'{(images, channels, height, width)} of float32'
                 )
-        signs = None if following is None else following.new_signs(images, size)
-        engine.convolve(plan, x.words, beside, out, signs.words if signs else None)
-        return torch.empty(0) if out is None else out.permute(0, 3, 1, 2), signs
+            beside = _dense(shortcut)
+        made = None if following is None else following.new_signs(images, plan.size)
+        plan.run(images, pixels, signs.words, beside, out, made.words if made else None)
+        return torch.empty(0) if out is None else out, made
 
-    def _plan(self, size: tuple[int, int], following: PackedLayer | None) -> engine.Plan:
+    def _can_write_signs_of(self, following: PackedLayer) -> bool:
+        """Whether each 16 channels of the output begin at a byte of the signs."""
+        groups = self.window.groups
+        return following.takes_signs() and (groups == 1 or self.shape[0] // groups % 16 == 0)
+
+    def _plan_of(self, size: tuple[int, int], following: PackedLayer | None) -> engine.Plan:
         """What the engine is told of this layer upon images of ``size``."""
+        plan, numbers = self._once((size, following), self._plan, size, following)
+        if following is not None and numbers is not following._ready:
+            # following has loaded other numbers
+            plan, _ = self._ready[size, following] = self._plan(size, following)
+        return plan
+
+    def _plan(
+        self, size: tuple[int, int], following: PackedLayer | None
+    ) -> tuple[engine.Plan, Any]:
         geo = geometry(self.window, *size)
         groups, channels = self.window.groups, self.shape[0]
-        filters, table, taps = self._once('filters', self._filters)
+        filters, table, activated, taps = self._once('filters', self._filters)
         base = torch.full((len(geo.inside), channels), float(self.shape[1:].numel()))
         if self.pad_value == 0:  # the bits of the border stand for +1: take back what they add
             base -= (~geo.inside).float() @ taps.t()
-        shift, next_geo = table[0], None  # not read without signs
-        if following is not None:
-            shift = following.shift_beside(groups)
-            next_geo = geometry(following.window, *self.window.output(*size))
         base = engine.widened(base, groups).to(torch.int32)
-        return engine.Plan(geo, filters, base, table, channels, shift, next_geo)
+        shift, next_geo, numbers = table[0], None, None  # not read without signs
+        if following is not None:
+            shift = engine.widened(following._own_shift()[None], groups)[0]
+            next_geo = geometry(following.window, *self.window.output(*size))
+            numbers = following._ready
+        in_shift = self._once('shift', self._own_shift)
+        output = self.window.output(*size)
+        plan = engine.Plan(
+            geo, output, in_shift, filters, base, table, activated, channels, shift, next_geo
+        )
+        return plan, numbers
 
-    def _filters(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Filters and steps as the loops read them, and the sums of each tap's signs, ``(C_out, kH * kW)``."""
+    def _filters(self) -> tuple[Tensor, Tensor, bool, Tensor]:
+        """What the loops read: filters, steps, whether one is behind the shortcut.
+
+        And the sums of each tap's signs, ``(C_out, kH * kW)``.
+        """
         weight = self.weight_signs().permute(0, 2, 3, 1)
         filters = engine.blocked(pack_words(weight).flatten(1), self.window.groups)
         steps = self.epilogue if self.offset is None else Epilogue(self.shape[0])  # the sums alone
         table = engine.widened(steps.table(), self.window.groups)
-        return filters, table, weight.sum(-1).flatten(1)
+        return filters, table, steps.activates(), weight.sum(-1).flatten(1)
 
     def _plain(self, x: Tensor, shortcut: Tensor | None) -> Tensor:
         """In PyTorch's operators."""

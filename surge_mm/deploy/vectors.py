@@ -1,4 +1,4 @@
-"""Vectors of eight counts and of sixteen channels, written in LLVM's own terms, which LLVM fits to the CPU at hand.
+"""Vectors of sixteen counts and of sixteen channels, written in LLVM's own terms, which LLVM fits to the CPU at hand.
 
 Addresses are passed as whole numbers. The compiled loops of :mod:`surge_mm.deploy.kernels` are kept on the disk until
 that file changes: touch it after a change here.
@@ -6,6 +6,8 @@ that file changes: touch it after a change here.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from llvmlite import binding, ir
@@ -13,8 +15,8 @@ from numba import types
 from numba.core import cgutils, config
 from numba.extending import intrinsic
 
-LANES, ROW = 8, 16
-"""Filters in a vector of counts, and channels in a vector of a row."""
+ROW = 16
+"""Filters that a word meets at once, and channels that are finished at once."""
 
 
 def _features() -> dict[str, bool]:
@@ -27,8 +29,10 @@ def _features() -> dict[str, bool]:
 
 FEATURES = _features()
 WIDE = bool(FEATURES.get('avx512f'))
-PIXELS, VECTORS = (7, 2) if WIDE else (2, 1)
-"""As many as the registers hold: 32 of 512 bits, or 16 of 256, of which a vector of counts takes two."""
+LANE = 32 if FEATURES.get('avx512vpopcntdq') else 64
+"""Bits that are counted as one: LLVM's popcount without an instruction for it adds up bytes to words of 64."""
+PIXELS = 7 if WIDE else 2
+"""Neighbours whose counts for a row of filters stay in registers."""
 
 I8, I16, I32, I64, F32 = (
     ir.IntType(8),
@@ -37,7 +41,8 @@ I8, I16, I32, I64, F32 = (
     ir.IntType(64),
     ir.FloatType(),
 )
-COUNTS, COUNTS32 = ir.VectorType(I64, LANES), ir.VectorType(I32, LANES)
+BITS = ir.IntType(LANE)
+COUNTS = ir.VectorType(BITS, ROW)
 FLOATS, INTS = ir.VectorType(F32, ROW), ir.VectorType(I32, ROW)
 
 
@@ -53,191 +58,260 @@ def _function(builder: Any, name: str, result: Any, *arguments: Any) -> Any:
     return cgutils.get_or_insert_function(builder.module, ir.FunctionType(result, arguments), name)
 
 
-def _tile(pixels: int, vectors: int) -> Any:
-    """``counts[p, f] = sum over taps t and words k of popcount(x[offsets[p] + taps[t] + k] ^ w[t, k, f])``."""
+def _tile(pixels: int, whole: bool) -> Any:
+    """The intrinsic for so many pixels and 16 filters, or for the first few of 16.
+
+    First the counts, over taps t and words k::
+
+        count[p, f] = sum popcount(words[offsets[p] + taps[t] + k] ^ w[t, k, f])
+
+    Then real outputs and sign bits; an address of 0 is left out. ``S = base - 2 count``; the rows of ``table`` are m1,
+    a1, m2, a2, p, slope, c, low, high::
+
+        y = (m1 S + a1) m2 + a2 + shortcut
+        y = y + p;  y = y > 0 ? y : slope y;  y = clamp(y + c, low, high)     if activated
+        out = y;  signs of y + shift
+
+    with one rounding for ``y m2 + a2`` where the CPU can, as PyTorch's batch norm. Rows of ``base`` and ``table`` are
+    ``width`` numbers apart, those of ``shortcut`` and ``out`` ``stride`` bytes; pixel i has the row ``kinds[i]`` of
+    ``base``, and its signs begin at ``signs + places[i]``.
+    """
 
     @intrinsic
-    def tile(context, x, offsets, taps, n_taps, run, w, counts, stride):
+    def tile(
+        context,
+        words,
+        offsets,
+        taps,
+        n_taps,
+        run,
+        w,
+        base,
+        kinds,
+        table,
+        width,
+        shift,
+        activated,
+        shortcut,
+        out,
+        stride,
+        signs,
+        places,
+        channels,
+    ):
         def codegen(context, b, signature, arguments):
-            x, offsets, taps, n_taps, run, w, counts, stride = arguments
-            words = b.inttoptr(x, I64.as_pointer())
-            offsets = b.inttoptr(offsets, I64.as_pointer())
-            taps = b.inttoptr(taps, I64.as_pointer())
-            w = b.inttoptr(w, COUNTS.as_pointer())
-            popcount = _function(b, 'llvm.ctpop.v8i64', COUNTS, COUNTS)
-            pixel = [b.gep(words, [b.load(b.gep(offsets, [I64(p)]))]) for p in range(pixels)]
-            before = b.block
-            tap_loop, word_loop, next_tap, done = (
-                b.append_basic_block(name) for name in ('tap', 'word', 'next', 'done')
-            )
-            b.branch(tap_loop)
-
-            b.position_at_end(tap_loop)
-            tap, w_tap = b.phi(I64), b.phi(w.type)
-            at_tap = [b.phi(COUNTS) for _ in range(pixels * vectors)]
-            tap.add_incoming(I64(0), before)
-            w_tap.add_incoming(w, before)
-            for phi in at_tap:
-                phi.add_incoming(ir.Constant(COUNTS, [0] * LANES), before)
-            here = b.load(b.gep(taps, [tap]))
-            rows = [b.gep(one, [here]) for one in pixel]
-            b.branch(word_loop)
-
-            b.position_at_end(word_loop)
-            k, w_word = b.phi(I64), b.phi(w.type)
-            at_word = [b.phi(COUNTS) for _ in range(pixels * vectors)]
-            k.add_incoming(I64(0), tap_loop)
-            w_word.add_incoming(w_tap, tap_loop)
-            for phi, outer in zip(at_word, at_tap, strict=True):
-                phi.add_incoming(outer, tap_loop)
-            filters = [b.load(b.gep(w_word, [I64(v)]), align=8) for v in range(vectors)]
-            after = []
-            for p in range(pixels):
-                word = _splat(b, b.load(b.gep(rows[p], [k])), COUNTS)
-                for v in range(vectors):
-                    differing = b.call(popcount, [b.xor(word, filters[v])])
-                    after.append(b.add(at_word[p * vectors + v], differing))
-            k_next, w_next = b.add(k, I64(1)), b.gep(w_word, [I64(vectors)])
-            k.add_incoming(k_next, word_loop)
-            w_word.add_incoming(w_next, word_loop)
-            for phi, new in zip(at_word, after, strict=True):
-                phi.add_incoming(new, word_loop)
-            b.cbranch(b.icmp_signed('<', k_next, run), word_loop, next_tap)
-
-            b.position_at_end(next_tap)
-            tap_next = b.add(tap, I64(1))
-            tap.add_incoming(tap_next, next_tap)
-            w_tap.add_incoming(w_next, next_tap)
-            for phi, new in zip(at_tap, after, strict=True):
-                phi.add_incoming(new, next_tap)
-            b.cbranch(b.icmp_signed('<', tap_next, n_taps), tap_loop, done)
-
-            b.position_at_end(done)
-            for p in range(pixels):
-                row = b.inttoptr(b.add(counts, b.mul(stride, I64(p))), COUNTS32.as_pointer())
-                for v in range(vectors):
-                    b.store(
-                        b.trunc(after[p * vectors + v], COUNTS32), b.gep(row, [I64(v)]), align=4
-                    )
+            words, offsets, taps, n_taps, run, w, *others = arguments
+            counts = _counts(b, pixels, words, offsets, taps, n_taps, run, w)
+            _finish(b, whole, counts, *others)
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 8), codegen
+        return types.void(*[types.int64] * 18), codegen
 
     return tile
 
 
-tile_of_pixels, tile_of_one = _tile(PIXELS, VECTORS), _tile(1, VECTORS)
+def _counts(
+    b: Any, pixels: int, words: Any, offsets: Any, taps: Any, n_taps: Any, run: Any, w: Any
+) -> list[Any]:
+    """What :func:`_tile` says of counts."""
+    words = b.inttoptr(words, I64.as_pointer())
+    offsets, taps = (b.inttoptr(one, I64.as_pointer()) for one in (offsets, taps))
+    w = b.inttoptr(w, COUNTS.as_pointer())
+    run = b.mul(run, I64(64 // LANE))
+    popcount = _function(b, f'llvm.ctpop.v{ROW}i{LANE}', COUNTS, COUNTS)
+    pixel = [b.gep(words, [b.load(b.gep(offsets, [I64(p)]))]) for p in range(pixels)]
+    before = b.block
+    tap_loop, word_loop, next_tap, done = (
+        b.append_basic_block(name) for name in ('tap', 'word', 'next', 'done')
+    )
+    b.branch(tap_loop)
+
+    b.position_at_end(tap_loop)
+    tap, w_tap = b.phi(I64), b.phi(w.type)
+    at_tap = [b.phi(COUNTS) for _ in range(pixels)]
+    tap.add_incoming(I64(0), before)
+    w_tap.add_incoming(w, before)
+    for phi in at_tap:
+        phi.add_incoming(ir.Constant(COUNTS, [0] * ROW), before)
+    here = b.load(b.gep(taps, [tap]))
+    rows = [b.bitcast(b.gep(one, [here]), BITS.as_pointer()) for one in pixel]
+    b.branch(word_loop)
+
+    b.position_at_end(word_loop)
+    k, w_word = b.phi(I64), b.phi(w.type)
+    at_word = [b.phi(COUNTS) for _ in range(pixels)]
+    k.add_incoming(I64(0), tap_loop)
+    w_word.add_incoming(w_tap, tap_loop)
+    for phi, outer in zip(at_word, at_tap, strict=True):
+        phi.add_incoming(outer, tap_loop)
+    filters = b.load(w_word, align=8)
+    after = []
+    for row, count in zip(rows, at_word, strict=True):
+        word = _splat(b, b.load(b.gep(row, [k])), COUNTS)
+        after.append(b.add(count, b.call(popcount, [b.xor(word, filters)])))
+    k_next, w_next = b.add(k, I64(1)), b.gep(w_word, [I64(1)])
+    k.add_incoming(k_next, word_loop)
+    w_word.add_incoming(w_next, word_loop)
+    for phi, new in zip(at_word, after, strict=True):
+        phi.add_incoming(new, word_loop)
+    b.cbranch(b.icmp_signed('<', k_next, run), word_loop, next_tap)
+
+    b.position_at_end(next_tap)
+    tap_next = b.add(tap, I64(1))
+    tap.add_incoming(tap_next, next_tap)
+    w_tap.add_incoming(w_next, next_tap)
+    for phi, new in zip(at_tap, after, strict=True):
+        phi.add_incoming(new, next_tap)
+    b.cbranch(b.icmp_signed('<', tap_next, n_taps), tap_loop, done)
+
+    b.position_at_end(done)
+    return after if LANE == 32 else [b.trunc(count, INTS) for count in after]
+
+
+def _finish(
+    b: Any,
+    whole: bool,
+    counts: list[Any],
+    base: Any,
+    kinds: Any,
+    table: Any,
+    width: Any,
+    shift: Any,
+    activated: Any,
+    shortcut: Any,
+    out: Any,
+    stride: Any,
+    signs: Any,
+    places: Any,
+    channels: Any,
+) -> None:
+    """What :func:`_tile` says of outputs."""
+    kinds, places = (b.inttoptr(one, I64.as_pointer()) for one in (kinds, places))
+    fuse = _function(b, f'llvm.fmuladd.v{ROW}f32', FLOATS, FLOATS, FLOATS, FLOATS)
+    row_bytes = b.mul(width, I64(4))
+    row = _Row(b, None if whole else channels)
+    m1, a1, m2, a2, p, slope, c, low, high = (
+        _load(b, b.add(table, b.mul(row_bytes, I64(i)))) for i in range(9)
+    )
+    pixels = range(len(counts))
+    outputs = []
+    for i in pixels:
+        kind = b.load(b.gep(kinds, [I64(i)]))
+        most = _load(b, b.add(base, b.mul(kind, row_bytes)), INTS)
+        doubled = b.shl(counts[i], ir.Constant(INTS, [1] * ROW))
+        sums = b.sitofp(b.sub(most, doubled), FLOATS)
+        outputs.append(b.call(fuse, [b.fadd(b.fmul(sums, m1), a1), m2, a2]))
+    with _if(b, b.icmp_unsigned('!=', shortcut, I64(0)), outputs) as joined:
+        for i in pixels:
+            joined[i] = b.fadd(outputs[i], row.load(b.add(shortcut, b.mul(stride, I64(i)))))
+    outputs = joined
+    with _if(b, b.icmp_unsigned('!=', activated, I64(0)), outputs) as joined:
+        for i in pixels:
+            y = b.fadd(outputs[i], p)
+            y = b.select(
+                b.fcmp_ordered('>', y, ir.Constant(FLOATS, [0.0] * ROW)), y, b.fmul(y, slope)
+            )
+            y = b.fadd(y, c)
+            y = b.select(b.fcmp_ordered('<', y, low), low, y)
+            joined[i] = b.select(b.fcmp_ordered('>', y, high), high, y)
+    outputs = joined
+    with b.if_then(b.icmp_unsigned('!=', out, I64(0))):
+        for i in pixels:
+            row.store(outputs[i], b.add(out, b.mul(stride, I64(i))))
+    with b.if_then(b.icmp_unsigned('!=', signs, I64(0))):
+        next_shift = _load(b, shift)
+        for i in pixels:
+            place = b.add(signs, b.load(b.gep(places, [I64(i)])))
+            row.store_bits(b.fadd(outputs[i], next_shift), place)
+
+
+@contextmanager
+def _if(b: Any, condition: Any, values: list[Any]) -> Iterator[list[Any]]:
+    """Other ``values`` if the condition holds, set within; afterwards the list has those that came out."""
+    before, others = b.block, list(values)
+    with b.if_then(condition):
+        yield others
+        inside, found = b.block, list(others)
+    for i, (value, other) in enumerate(zip(values, found, strict=True)):
+        others[i] = b.phi(value.type)
+        others[i].add_incoming(value, before)
+        others[i].add_incoming(other, inside)
+
+
+def _load(b: Any, address: Any, vector: ir.VectorType = FLOATS) -> Any:
+    return b.load(b.inttoptr(address, vector.as_pointer()), align=4)
+
+
+class _Row:
+    """16 channels in memory, or the first few of them: what lies behind is neither read nor written."""
+
+    def __init__(self, b: Any, channels: Any | None) -> None:
+        self.b, self.channels = b, channels
+        if channels is not None:
+            self.room = cgutils.alloca_once_value(b, ir.Constant(FLOATS, [0.0] * ROW))
+            self.address = b.ptrtoint(self.room, I64)
+            self.bytes = b.mul(channels, I64(4))
+            bits = b.sub(b.shl(I64(1), channels), I64(1))
+            self.bits = b.trunc(bits, I16)
+
+    def load(self, address: Any) -> Any:
+        """Floats; 0 where there is no channel."""
+        if self.channels is None:
+            return _load(self.b, address)
+        self.b.store(ir.Constant(FLOATS, [0.0] * ROW), self.room)
+        self._copy(self.address, address)
+        return self.b.load(self.room)
+
+    def store(self, y: Any, address: Any) -> None:
+        if self.channels is None:
+            self.b.store(y, self.b.inttoptr(address, FLOATS.as_pointer()), align=4)
+        else:
+            self.b.store(y, self.room)
+            self._copy(address, self.address)
+
+    def store_bits(self, y: Any, address: Any) -> None:
+        """Sign bits, 16 of them: 0 where there is no channel."""
+        b = self.b
+        negative = b.icmp_signed('<', b.bitcast(y, INTS), ir.Constant(INTS, [0] * ROW))
+        bits = b.bitcast(negative, I16)
+        if self.channels is not None:
+            bits = b.and_(bits, self.bits)
+        b.store(bits, b.inttoptr(address, I16.as_pointer()), align=1)
+
+    def _copy(self, to: Any, source: Any) -> None:
+        b = self.b
+        to, source = (b.inttoptr(one, I8.as_pointer()) for one in (to, source))
+        cgutils.raw_memcpy(b, to, source, self.bytes, 1)
+
+
+tile_of_pixels, tile_of_one = _tile(PIXELS, True), _tile(1, True)
+rest_of_pixels, rest_of_one = _tile(PIXELS, False), _tile(1, False)
 
 
 @intrinsic
-def finish(
-    context,
-    counts,
-    width,
-    base,
-    kinds,
-    table,
-    shift,
-    shortcut,
-    out,
-    stride,
-    signs,
-    places,
-    chunks,
-    pixels,
-):
-    """Rows of counts to real outputs and sign bits, 16 channels at a time; an address of 0 is left out.
-
-    ``S = base - 2 counts``; the rows of ``table`` are m1, a1, m2, a2, p, slope, c, low, high, and then::
-
-        y = (m1 S + a1) m2 + a2 + shortcut + p;  y = y > 0 ? y : slope y
-        out = clamp(y + c, low, high);  signs of out + shift
-
-    with one rounding for ``y m2 + a2`` where the CPU can, as PyTorch's batch norm. Rows of counts, ``base`` and
-    ``table`` are ``width`` numbers apart, those of ``shortcut`` and ``out`` ``stride`` bytes; pixel i has the row
-    ``kinds[i]`` of ``base``, and its signs begin at ``signs + places[i]``.
-    """
-
-    def codegen(context, b, signature, arguments):
-        (
-            counts,
-            width,
-            base,
-            kinds,
-            table,
-            shift,
-            shortcut,
-            out,
-            stride,
-            signs,
-            places,
-            chunks,
-            pixels,
-        ) = arguments
-        kinds, places = (b.inttoptr(one, I64.as_pointer()) for one in (kinds, places))
-        fuse = _function(b, 'llvm.fmuladd.v16f32', FLOATS, FLOATS, FLOATS, FLOATS)
-        zero = ir.Constant(FLOATS, [0.0] * ROW)
-        row_bytes = b.mul(width, I64(4))
-
-        def load(address, vector=FLOATS):
-            return b.load(b.inttoptr(address, vector.as_pointer()), align=4)
-
-        with cgutils.for_range(b, chunks, intp=I64) as chunk:
-            at = b.mul(chunk.index, I64(4 * ROW))
-            steps = [load(b.add(b.add(table, b.mul(row_bytes, I64(i))), at)) for i in range(9)]
-            m1, a1, m2, a2, p, slope, c, low, high = steps
-            next_shift = load(b.add(shift, at))
-            with cgutils.for_range(b, pixels, intp=I64) as pixel:
-                own = b.add(b.mul(pixel.index, stride), at)
-                row = b.add(b.mul(pixel.index, row_bytes), at)
-                kind = b.load(b.gep(kinds, [pixel.index]))
-                doubled = b.shl(load(b.add(counts, row), INTS), ir.Constant(INTS, [1] * ROW))
-                most = load(b.add(base, b.add(b.mul(kind, row_bytes), at)), INTS)
-                y = b.sitofp(b.sub(most, doubled), FLOATS)
-                y = b.call(fuse, [b.fadd(b.fmul(y, m1), a1), m2, a2])
-                before = b.block
-                with b.if_then(b.icmp_unsigned('!=', shortcut, I64(0))):
-                    added = b.fadd(y, load(b.add(shortcut, own)))
-                    inside = b.block
-                joined = b.phi(FLOATS)
-                joined.add_incoming(y, before)
-                joined.add_incoming(added, inside)
-                y = b.fadd(joined, p)
-                y = b.select(b.fcmp_ordered('>', y, zero), y, b.fmul(y, slope))
-                y = b.fadd(y, c)
-                y = b.select(b.fcmp_ordered('<', y, low), low, y)
-                y = b.select(b.fcmp_ordered('>', y, high), high, y)
-                with b.if_then(b.icmp_unsigned('!=', out, I64(0))):
-                    b.store(y, b.inttoptr(b.add(out, own), FLOATS.as_pointer()), align=4)
-                with b.if_then(b.icmp_unsigned('!=', signs, I64(0))):
-                    bits = _sign_bits(b, b.fadd(y, next_shift))
-                    place = b.add(signs, b.load(b.gep(places, [pixel.index])))
-                    place = b.add(place, b.mul(chunk.index, I64(ROW // 8)))
-                    b.store(bits, b.inttoptr(place, I16.as_pointer()), align=1)
-        return context.get_dummy_value()
-
-    return types.void(*[types.int64] * 13), codegen
-
-
-def _sign_bits(b: Any, y: Any) -> Any:
-    negative = b.icmp_signed('<', b.bitcast(y, INTS), ir.Constant(INTS, [0] * ROW))
-    return b.bitcast(negative, I16)
-
-
-@intrinsic
-def pack_row(context, x, shift, signs, chunks):
+def pack_rows(context, x, shift, signs, rows):
     """The sign bits of ``x + shift``, 16 channels at a time."""
 
     def codegen(context, b, signature, arguments):
-        x, shift, signs, chunks = arguments
-        with cgutils.for_range(b, chunks, intp=I64) as loop:
+        x, shift, signs, rows = arguments
+        row = _Row(b, None)
+        with cgutils.for_range(b, rows, intp=I64) as loop:
             at = b.mul(loop.index, I64(4 * ROW))
-            y, s = (
-                b.load(b.inttoptr(b.add(one, at), FLOATS.as_pointer()), align=4)
-                for one in (x, shift)
-            )
             place = b.add(signs, b.mul(loop.index, I64(ROW // 8)))
-            b.store(_sign_bits(b, b.fadd(y, s)), b.inttoptr(place, I16.as_pointer()), align=1)
+            row.store_bits(b.fadd(row.load(b.add(x, at)), _load(b, b.add(shift, at))), place)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 4), codegen
+
+
+@intrinsic
+def pack_rest(context, x, shift, signs, channels):
+    """The sign bits of ``x + shift``, the first few of 16."""
+
+    def codegen(context, b, signature, arguments):
+        x, shift, signs, channels = arguments
+        row = _Row(b, channels)
+        row.store_bits(b.fadd(row.load(x), row.load(shift)), signs)
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 4), codegen
@@ -264,23 +338,33 @@ def address_of(context, pointer):
 
 
 @intrinsic
-def take_one(context, address):
-    """The whole number at ``address``, and let the next caller on any thread find one more there."""
+def add_one(context, address):
+    """The whole number at ``address``, and let who comes next on any thread find one more there."""
 
     def codegen(context, b, signature, arguments):
         counter = b.inttoptr(arguments[0], I64.as_pointer())
-        return b.atomic_rmw('add', counter, I64(1), 'monotonic')
+        return b.atomic_rmw('add', counter, I64(1), 'seq_cst')
 
     return types.int64(types.int64), codegen
 
 
 @intrinsic
-def copy(context, to, source, size):
-    """Copy ``size`` bytes."""
+def load_shared(context, address):
+    """The whole number at ``address`` as other threads have left it, and what they wrote before."""
 
     def codegen(context, b, signature, arguments):
-        to, source, size = arguments
-        cgutils.raw_memcpy(b, *(b.inttoptr(one, I8.as_pointer()) for one in (to, source)), size, 1)
-        return context.get_dummy_value()
+        counter = b.inttoptr(arguments[0], I64.as_pointer())
+        return b.load_atomic(counter, 'seq_cst', 8)
 
-    return types.void(*[types.int64] * 3), codegen
+    return types.int64(types.int64), codegen
+
+
+@intrinsic
+def call(context, function):
+    """What the C function at that address gives, of no arguments, a whole number."""
+
+    def codegen(context, b, signature, arguments):
+        kind = ir.FunctionType(I32, [])
+        return b.sext(b.call(b.inttoptr(arguments[0], kind.as_pointer()), []), I64)
+
+    return types.int64(types.int64), codegen

@@ -96,7 +96,7 @@ def test_any_number_of_threads_computes_the_same(team, threads, monkeypatch):
     monkeypatch.setattr(engine, 'threads', lambda: threads)
     monkeypatch.setattr(engine, 'WORTH_THREADS', 0)
     if team == 'python':
-        monkeypatch.setattr(engine, '_team', lambda: engine._python_threads)
+        monkeypatch.setattr(engine, '_team', lambda: (engine._python_threads, 0))
     layer, x = SurgeConv2d(70, 24, 3, padding=1).eval(), torch.randn(2, 70, 9, 8)
     assert torch.equal(PackedConv2d(layer)(x), layer(x))
 

@@ -119,11 +119,24 @@ def test_the_next_layer_reads_the_signs_that_one_layer_leaves(channels, pad_valu
     a, b = PackedConv2d(first), PackedConv2d(second)
     x = torch.randn(2, 32, 7, 9)
     out, signs = a.run(x, following=b)
-    assert (signs is not None) == (channels % 16 == 0)
+    assert signs is not None
     assert torch.equal(out, first(x))
     assert torch.equal(b.run(signs or out)[0], second(first(x)))
     inner, signs = a.run(x, following=b, real=False)
-    assert torch.equal(b.run(signs or inner)[0], second(first(x)))
+    assert inner.numel() == 0
+    assert torch.equal(b.run(signs)[0], second(first(x)))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(('channels', 'by_first'), [(32, True), (24, False)])
+def test_signs_are_left_by_groups_whose_channels_begin_at_a_byte_of_them(channels, by_first):
+    first = SurgeConv2d(32, channels, 3, padding=1, groups=2).eval()
+    second = SurgeConv2d(channels, 16, 3, padding=1).eval()
+    a, b = PackedConv2d(first), PackedConv2d(second)
+    x = torch.randn(2, 32, 7, 9)
+    out, signs = a.run(x, following=b, real=False)
+    assert (signs is not None) == by_first
+    assert torch.equal(b.run(signs or out)[0], second(first(x)))
 
 
 @torch.no_grad()
