@@ -69,15 +69,22 @@ def row_width(channels: int) -> int:
     return -(-channels // 16) * 16
 
 
-def blocked(words: Tensor, groups: int) -> Tensor:
+def blocked(words: Tensor, threes: bool) -> Tensor:
     """The words of filters as the loops read them; filters left over are 0.
 
-    Shape: ``(C_out, K) -> (groups, blocks, K, filters of a block)`` of int64, or of int32 with twice as many words.
+    Where the loops take three words at a time, those of a row of the kernel, the xor of the three stands for the third.
+
+    Shape: ``(groups, filters, kH, kW, K) -> (groups, blocks, n, filters of a block)`` of int64, n all words of a
+    filter, or of int32 with twice as many.
     """
     compiled = kernels()
-    rows = words.view(torch.int32 if compiled.LANE == 32 else torch.int64).unflatten(
-        0, (groups, -1)
-    )
+    if threes:
+        first, second, third = words.unbind(3)
+        words = torch.stack([first, second, first ^ second ^ third], dim=-1)
+    if compiled.LANE == 32:
+        words = words.unsqueeze(-1).view(torch.int32)
+        words = words.transpose(-1, -2) if threes else words
+    rows = words.flatten(2)
     rows = F.pad(rows, (0, 0, 0, row_width(rows.shape[1]) - rows.shape[1]))
     return rows.unflatten(1, (-1, compiled.ROW)).transpose(2, 3).contiguous()
 
@@ -122,21 +129,21 @@ class Plan:
         # the addresses are theirs
         self._owners = (geo, in_shift, filters, base, table, shift, next_geo)
         compiled = kernels()
-        groups, blocks, steps, _ = filters.shape
+        groups, blocks = filters.shape[:2]
         pixels = len(geo.offsets)
         tiles = -(-pixels // min(compiled.PIXELS, pixels))
         # a small image has too few tiles to share them out evenly
         slices = min(blocks, -(-ENOUGH_UNITS // (tiles * groups)))
         numbers = compiled.Numbers(
             offsets=geo.offsets.data_ptr(),
-            taps=geo.taps.data_ptr(),
-            n_taps=geo.taps.shape[1],
-            run=geo.run,
+            steps=geo.steps.data_ptr(),
+            n_steps=geo.steps.shape[1],
+            beside=geo.beside,
             image_bytes=geo.image_words * 8,
             pixels=pixels,
             filters=filters.data_ptr(),
             groups=groups,
-            steps=steps,
+            block_bytes=filters[0, 0].nbytes,
             base=base.data_ptr(),
             kinds=geo.kinds.data_ptr(),
             table=table.data_ptr(),

@@ -57,8 +57,9 @@ class Geometry:
 
     Attributes:
         offsets: ``(P,)``, for each of the P output pixels the word where its window begins.
-        taps: ``(groups, T)``, the words after that where the T runs of a window begin.
-        run: Words in a run: a row of the kernel, or one pixel of it.
+        steps: ``(groups, S)``, how many words behind that the words of a window lie: all of them, or those of its first
+            column.
+        beside: If the kernel is three wide, how many words behind a word of one column that of the next lies; else 0.
         kinds: ``(P,)``, the kind of border that a window meets, as a row of ``inside``.
         inside: ``(kinds, kH * kW)``, 1 where a pixel of the window lies in the image.
         places: ``(H * W,)``, for each input pixel the byte where its words begin.
@@ -66,8 +67,8 @@ class Geometry:
     """
 
     offsets: Tensor
-    taps: Tensor
-    run: int
+    steps: Tensor
+    beside: int
     kinds: Tensor
     inside: Tensor
     places: Tensor
@@ -87,12 +88,11 @@ def geometry(window: Window, height: int, width: int) -> Geometry:
     x = np.arange(columns) * window.stride[1]
     offsets = (y[:, None] * padded_width + x).reshape(-1) * words
     tap_y, tap_x = np.arange(kernel_h) * dilation_h, np.arange(kernel_w) * dilation_w
-    own = words // window.groups
-    if window.groups == 1 and dilation_w == 1:
-        taps, run = tap_y[None] * padded_width * words, kernel_w * words
-    else:
-        pixels = (tap_y[:, None] * padded_width + tap_x).reshape(1, -1) * words
-        taps, run = pixels + np.arange(window.groups)[:, None] * own, own
+    beside = dilation_w * words if kernel_w == 3 else 0
+    tap_columns = tap_x[:1] if beside else tap_x
+    own = np.arange(words).reshape(window.groups, 1, -1)
+    taps = (tap_y[:, None] * padded_width + tap_columns).reshape(-1, 1) * words
+    steps = (taps + own).reshape(window.groups, -1)
 
     row_kinds, row_of = _border(y[:, None] + tap_y - top, height)
     column_kinds, column_of = _border(x[:, None] + tap_x - left, width)
@@ -101,8 +101,8 @@ def geometry(window: Window, height: int, width: int) -> Geometry:
     kinds = (row_of[:, None] * len(column_kinds) + column_of).reshape(-1)
     return Geometry(
         _integers(offsets),
-        _integers(taps),
-        run,
+        _integers(steps),
+        beside,
         _integers(kinds),
         torch.from_numpy(inside.reshape(-1, kernel_h * kernel_w)),
         _integers(places.reshape(-1) * 8),

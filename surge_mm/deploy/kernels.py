@@ -1,8 +1,8 @@
 """The loops over packed words, compiled by Numba for the CPU at hand.
 
 A convolution goes tile by tile: a few neighbours times 16 filters, whose counts stay in registers while the words of
-the window pass by. A word meets 16 filters at once: ``popcount(a ^ w)`` of 16 lanes, one instruction on a CPU with AVX-512
-VPOPCNTDQ. What follows the sums (scale, batch norm, shortcut, activation, the next layer's sign bits) is done before
+the window pass by. A word meets 16 filters at once: ``popcount(a ^ w)`` of 16 lanes, one instruction on a CPU with
+AVX-512 VPOPCNTDQ. What follows the sums (scale, batch norm, shortcut, activation, the next layer's sign bits) is done before
 they leave the registers.
 
 Addresses are passed as whole numbers: an array as an argument costs a microsecond. Who calls keeps the arrays alive.
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
 from numba import cfunc, njit, types
 
 from .vectors import (
@@ -27,6 +28,7 @@ from .vectors import (
     load_shared,
     pack_rest,
     pack_rows,
+    parities,
     rest_of_one,
     rest_of_pixels,
     tile_of_one,
@@ -53,14 +55,14 @@ class Numbers(NamedTuple):
     """What a convolution is told of a layer, addresses and sizes; see :class:`surge_mm.deploy.engine.Plan`."""
 
     offsets: int
-    taps: int
-    n_taps: int
-    run: int
+    steps: int
+    n_steps: int
+    beside: int
     image_bytes: int
     pixels: int
     filters: int
     groups: int
-    steps: int
+    block_bytes: int
     base: int
     kinds: int
     table: int
@@ -78,73 +80,105 @@ class Numbers(NamedTuple):
 
 
 @_compiled(njit)
-def convolve(numbers, x, shortcut, out, signs, first, last):
-    """Units ``first`` to ``last``: a tile and a slice of the filters each, the tiles of an image within a slice.
-
-    ``numbers`` is the address of :class:`Numbers`. An address of 0 is left out.
-    """
-    offsets, taps, n_taps = load(numbers), load(numbers + 8), load(numbers + 16)
-    run, image_bytes, pixels = load(numbers + 24), load(numbers + 32), load(numbers + 40)
-    filters, groups, steps = load(numbers + 48), load(numbers + 56), load(numbers + 64)
+def tiles_of_slice(numbers, x, shortcut, out, signs, image, g, part, first_tile, count):
+    """Tiles one after another, of one image, one group and one slice of its filters."""
+    offsets, steps, n_steps = load(numbers), load(numbers + 8), load(numbers + 16)
+    beside, image_bytes, pixels = load(numbers + 24), load(numbers + 32), load(numbers + 40)
+    filters, groups, block_bytes = load(numbers + 48), load(numbers + 56), load(numbers + 64)
     base, kinds, table = load(numbers + 72), load(numbers + 80), load(numbers + 88)
     width, channels, slices = load(numbers + 96), load(numbers + 104), load(numbers + 112)
     activated, shift, places = load(numbers + 120), load(numbers + 128), load(numbers + 136)
     signs_bytes = load(numbers + 144)
-    block_bytes = steps * ROW * LANE // 8
     per_group, padded = channels // groups, width // groups
     blocks = padded // ROW
     stride = channels * 4
     together = min(PIXELS, pixels)
-    tiles = (pixels + together - 1) // together
+    words, own_steps = x + image * image_bytes, steps + g * n_steps * 8
+    to_image = signs + image * signs_bytes
+    # the last tile reaches back over some pixels of the one before
+    furthest = pixels - together
+    parity = 0
+    if beside:
+        start = min(first_tile * together, furthest)
+        end = min((first_tile + count - 1) * together, furthest) + together - 1
+        low = load(offsets + start * 8)
+        n = load(offsets + end * 8) + load(own_steps + (n_steps - 1) * 8) + 1 - low
+        room = np.empty(n, np.int64)
+        parities(words + low * 8, beside, room.ctypes.data, n)
+        parity = (room.ctypes.data - words) // 8 - low
 
-    for index in range(first, last):
-        slice_index = index // tiles
-        image, own_slice = slice_index // (groups * slices), slice_index % (groups * slices)
-        g, part = own_slice // slices, own_slice % slices
-        # the last tile reaches back over some pixels of the one before
-        start = min(index % tiles * together, pixels - together)
-        words, own_taps = x + image * image_bytes, taps + g * n_taps * 8
+    for tile in range(first_tile, first_tile + count):
+        start = min(tile * together, furthest)
         here, kinds_here, places_here = offsets + start * 8, kinds + start * 8, places + start * 8
-        to_image = signs + image * signs_bytes
         for block in range(part * blocks // slices, (part + 1) * blocks // slices):
             w = filters + (g * blocks + block) * block_bytes
             column = (g * padded + block * ROW) * 4
             channel = g * per_group + block * ROW
             at = (image * pixels + start) * stride + channel * 4
             own_base, own_table, own_shift = base + column, table + column, shift + column
-            beside = shortcut + at if shortcut else 0
+            added = shortcut + at if shortcut else 0
             real = out + at if out else 0
             bits = to_image + channel // 8 if signs else 0
             some = per_group - block * ROW
             if together == PIXELS:
                 if some >= ROW:
                     tile_of_pixels(
-                        *(words, here, own_taps, n_taps, run, w, own_base, kinds_here),
-                        *(own_table, width, own_shift, activated, beside, real, stride),
-                        *(bits, places_here, some),
+                        *(words, here, own_steps, n_steps, beside, parity, w, own_base),
+                        *(kinds_here, own_table, width, own_shift, activated),
+                        *(added, real, stride, bits, places_here, some),
                     )
                 else:
                     rest_of_pixels(
-                        *(words, here, own_taps, n_taps, run, w, own_base, kinds_here),
-                        *(own_table, width, own_shift, activated, beside, real, stride),
-                        *(bits, places_here, some),
+                        *(words, here, own_steps, n_steps, beside, parity, w, own_base),
+                        *(kinds_here, own_table, width, own_shift, activated),
+                        *(added, real, stride, bits, places_here, some),
                     )
                 continue
             for p in range(together):
-                own_beside = beside + p * stride if shortcut else 0
+                own_added = added + p * stride if shortcut else 0
                 own_real = real + p * stride if out else 0
                 if some >= ROW:
                     tile_of_one(
-                        *(words, here + p * 8, own_taps, n_taps, run, w, own_base),
+                        *(words, here + p * 8, own_steps, n_steps, beside, parity, w, own_base),
                         *(kinds_here + p * 8, own_table, width, own_shift, activated),
-                        *(own_beside, own_real, stride, bits, places_here + p * 8, some),
+                        *(own_added, own_real, stride, bits, places_here + p * 8, some),
                     )
                 else:
                     rest_of_one(
-                        *(words, here + p * 8, own_taps, n_taps, run, w, own_base),
+                        *(words, here + p * 8, own_steps, n_steps, beside, parity, w, own_base),
                         *(kinds_here + p * 8, own_table, width, own_shift, activated),
-                        *(own_beside, own_real, stride, bits, places_here + p * 8, some),
+                        *(own_added, own_real, stride, bits, places_here + p * 8, some),
                     )
+
+
+@_compiled(njit)
+def convolve(numbers, x, shortcut, out, signs, first, last):
+    """Units ``first`` to ``last``: a tile and a slice of the filters each, the tiles of an image within a slice.
+
+    ``numbers`` is the address of :class:`Numbers`. An address of 0 is left out.
+    """
+    pixels, groups, slices = load(numbers + 40), load(numbers + 56), load(numbers + 112)
+    together = min(PIXELS, pixels)
+    tiles = (pixels + together - 1) // together
+    index = first
+    while index < last:
+        tile, own_slice = index % tiles, index // tiles
+        image, own_slice = own_slice // (groups * slices), own_slice % (groups * slices)
+        # so few that the words they read stay in the cache
+        count = min(tiles - tile, last - index, 32)
+        tiles_of_slice(
+            numbers,
+            x,
+            shortcut,
+            out,
+            signs,
+            image,
+            own_slice // slices,
+            own_slice % slices,
+            tile,
+            count,
+        )
+        index += count
 
 
 @_compiled(njit)

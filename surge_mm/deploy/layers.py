@@ -268,7 +268,9 @@ class PackedLayer(nn.Module):
         And the sums of each tap's signs, ``(C_out, kH * kW)``.
         """
         weight = self.weight_signs().permute(0, 2, 3, 1)
-        filters = engine.blocked(pack_words(weight).flatten(1), self.window.groups)
+        filters = engine.blocked(
+            pack_words(weight).unflatten(0, (self.window.groups, -1)), self.window.kernel[1] == 3
+        )
         steps = self.epilogue if self.offset is None else Epilogue(self.shape[0])  # the sums alone
         table = engine.widened(steps.table(), self.window.groups)
         return filters, table, steps.activates(), weight.sum(-1).flatten(1)

@@ -6,7 +6,7 @@ that file changes: touch it after a change here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -41,6 +41,7 @@ I8, I16, I32, I64, F32 = (
     ir.IntType(64),
     ir.FloatType(),
 )
+HALVES = 64 // LANE
 BITS = ir.IntType(LANE)
 COUNTS = ir.VectorType(BITS, ROW)
 FLOATS, INTS = ir.VectorType(F32, ROW), ir.VectorType(I32, ROW)
@@ -61,9 +62,18 @@ def _function(builder: Any, name: str, result: Any, *arguments: Any) -> Any:
 def _tile(pixels: int, whole: bool) -> Any:
     """The intrinsic for so many pixels and 16 filters, or for the first few of 16.
 
-    First the counts, over taps t and words k::
+    First the counts, over the ``n_steps`` words of a window::
 
-        count[p, f] = sum popcount(words[offsets[p] + taps[t] + k] ^ w[t, k, f])
+        count[p, f] = sum popcount(x[i, p] ^ w[i, f]);  x[i, p] = words[offsets[p] + steps[i]]
+
+    or, of a kernel three wide, over the words of its first column, with two popcounts for three words::
+
+        odd = x[i, p] ^ x'[i, p] ^ x''[i, p] ^ w[i, f] ^ w'[i, f] ^ w''[i, f]     1 and 3 of three bits differ
+        two = where two or three of x ^ w, x' ^ w', x'' ^ w'' are 1
+        count[p, f] = sum popcount(odd) + 2 popcount(two)
+
+    x' lies ``beside`` words behind x, and the xor of the three ``parity`` words behind it, see :func:`parities`; that
+    of the three w takes the place of w''.
 
     Then real outputs and sign bits; an address of 0 is left out. ``S = base - 2 count``; the rows of ``table`` are m1,
     a1, m2, a2, p, slope, c, low, high::
@@ -82,9 +92,10 @@ def _tile(pixels: int, whole: bool) -> Any:
         context,
         words,
         offsets,
-        taps,
-        n_taps,
-        run,
+        steps,
+        n_steps,
+        beside,
+        parity,
         w,
         base,
         kinds,
@@ -100,72 +111,141 @@ def _tile(pixels: int, whole: bool) -> Any:
         channels,
     ):
         def codegen(context, b, signature, arguments):
-            words, offsets, taps, n_taps, run, w, *others = arguments
-            counts = _counts(b, pixels, words, offsets, taps, n_taps, run, w)
+            words, offsets, steps, n_steps, beside, parity, w, *others = arguments
+            words = b.inttoptr(words, I64.as_pointer())
+            offsets, steps = (b.inttoptr(one, I64.as_pointer()) for one in (offsets, steps))
+            pixel = [b.gep(words, [b.load(b.gep(offsets, [I64(p)]))]) for p in range(pixels)]
+            w = b.inttoptr(w, COUNTS.as_pointer())
+            with b.if_else(b.icmp_unsigned('!=', beside, I64(0))) as (threes, ones):
+                with threes:
+                    by_threes = _counts_by_threes(b, pixel, steps, n_steps, beside, parity, w)
+                    in_threes = b.block
+                with ones:
+                    by_ones = _counts(b, pixel, steps, n_steps, w)
+                    in_ones = b.block
+            counts = []
+            for one, other in zip(by_threes, by_ones, strict=True):
+                counts.append(b.phi(INTS))
+                counts[-1].add_incoming(one, in_threes)
+                counts[-1].add_incoming(other, in_ones)
             _finish(b, whole, counts, *others)
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 18), codegen
+        return types.void(*[types.int64] * 19), codegen
 
     return tile
 
 
-def _counts(
-    b: Any, pixels: int, words: Any, offsets: Any, taps: Any, n_taps: Any, run: Any, w: Any
+def _counts(b: Any, pixel: list[Any], steps: Any, n_steps: Any, w: Any) -> list[Any]:
+    """Word by word; see :func:`_tile`."""
+
+    def add(at: Any, w: Any, counts: list[Any]) -> list[Any]:
+        for half in range(HALVES):
+            filters = b.load(b.gep(w, [I64(half)]), align=8)
+            words = [_word(b, one, at, half) for one in pixel]
+            counts = [
+                b.add(count, _popcount(b, b.xor(word, filters)))
+                for count, word in zip(counts, words, strict=True)
+            ]
+        return counts
+
+    zeros = [ir.Constant(COUNTS, [0] * ROW)] * len(pixel)
+    return _narrow(b, _over_steps(b, steps, n_steps, w, HALVES, zeros, add))
+
+
+def _counts_by_threes(
+    b: Any, pixel: list[Any], steps: Any, n_steps: Any, beside: Any, parity: Any, w: Any
 ) -> list[Any]:
-    """What :func:`_tile` says of counts."""
-    words = b.inttoptr(words, I64.as_pointer())
-    offsets, taps = (b.inttoptr(one, I64.as_pointer()) for one in (offsets, taps))
-    w = b.inttoptr(w, COUNTS.as_pointer())
-    run = b.mul(run, I64(64 // LANE))
-    popcount = _function(b, f'llvm.ctpop.v{ROW}i{LANE}', COUNTS, COUNTS)
-    pixel = [b.gep(words, [b.load(b.gep(offsets, [I64(p)]))]) for p in range(pixels)]
+    """Three words at a time; see :func:`_tile`."""
+
+    def add(at: Any, w: Any, counts: list[Any]) -> list[Any]:
+        second, odd = _opaque(b, b.add(at, beside)), _opaque(b, b.add(at, parity))
+        at, counts = _opaque(b, at), list(counts)
+        for half in range(HALVES):
+            w0, w1, w_odd = (b.load(b.gep(w, [I64(3 * half + i)]), align=8) for i in range(3))
+            for p, one in enumerate(pixel):
+                x0 = b.xor(_word(b, one, at, half), w0)
+                x1 = b.xor(_word(b, one, second, half), w1)
+                ones = b.xor(_word(b, one, odd, half), w_odd)
+                twos = _carry(b, x0, x1, ones)
+                counts[2 * p] = b.add(counts[2 * p], _popcount(b, ones))
+                counts[2 * p + 1] = b.add(counts[2 * p + 1], _popcount(b, twos))
+        return counts
+
+    zeros = [ir.Constant(COUNTS, [0] * ROW)] * (2 * len(pixel))
+    both = _narrow(b, _over_steps(b, steps, n_steps, w, 3 * HALVES, zeros, add))
+    return [
+        b.add(ones, b.shl(twos, ir.Constant(INTS, [1] * ROW)))
+        for ones, twos in zip(both[::2], both[1::2], strict=True)
+    ]
+
+
+def _over_steps(
+    b: Any,
+    steps: Any,
+    n_steps: Any,
+    w: Any,
+    w_step: int,
+    counts: list[Any],
+    add: Callable[[Any, Any, list[Any]], list[Any]],
+) -> list[Any]:
+    """``counts`` after ``add(steps[i], w, counts)`` for all steps, w going on by ``w_step`` vectors."""
     before = b.block
-    tap_loop, word_loop, next_tap, done = (
-        b.append_basic_block(name) for name in ('tap', 'word', 'next', 'done')
-    )
-    b.branch(tap_loop)
+    loop, done = b.append_basic_block('step'), b.append_basic_block('done')
+    b.branch(loop)
 
-    b.position_at_end(tap_loop)
-    tap, w_tap = b.phi(I64), b.phi(w.type)
-    at_tap = [b.phi(COUNTS) for _ in range(pixels)]
-    tap.add_incoming(I64(0), before)
-    w_tap.add_incoming(w, before)
-    for phi in at_tap:
-        phi.add_incoming(ir.Constant(COUNTS, [0] * ROW), before)
-    here = b.load(b.gep(taps, [tap]))
-    rows = [b.bitcast(b.gep(one, [here]), BITS.as_pointer()) for one in pixel]
-    b.branch(word_loop)
-
-    b.position_at_end(word_loop)
-    k, w_word = b.phi(I64), b.phi(w.type)
-    at_word = [b.phi(COUNTS) for _ in range(pixels)]
-    k.add_incoming(I64(0), tap_loop)
-    w_word.add_incoming(w_tap, tap_loop)
-    for phi, outer in zip(at_word, at_tap, strict=True):
-        phi.add_incoming(outer, tap_loop)
-    filters = b.load(w_word, align=8)
-    after = []
-    for row, count in zip(rows, at_word, strict=True):
-        word = _splat(b, b.load(b.gep(row, [k])), COUNTS)
-        after.append(b.add(count, b.call(popcount, [b.xor(word, filters)])))
-    k_next, w_next = b.add(k, I64(1)), b.gep(w_word, [I64(1)])
-    k.add_incoming(k_next, word_loop)
-    w_word.add_incoming(w_next, word_loop)
-    for phi, new in zip(at_word, after, strict=True):
-        phi.add_incoming(new, word_loop)
-    b.cbranch(b.icmp_signed('<', k_next, run), word_loop, next_tap)
-
-    b.position_at_end(next_tap)
-    tap_next = b.add(tap, I64(1))
-    tap.add_incoming(tap_next, next_tap)
-    w_tap.add_incoming(w_next, next_tap)
-    for phi, new in zip(at_tap, after, strict=True):
-        phi.add_incoming(new, next_tap)
-    b.cbranch(b.icmp_signed('<', tap_next, n_taps), tap_loop, done)
+    b.position_at_end(loop)
+    i, here = b.phi(I64), b.phi(w.type)
+    so_far = [b.phi(COUNTS) for _ in counts]
+    after = add(b.load(b.gep(steps, [i])), here, so_far)
+    following = b.add(i, I64(1))
+    for phi, first, later in (
+        (i, I64(0), following),
+        (here, w, b.gep(here, [I64(w_step)])),
+        *zip(so_far, counts, after, strict=True),
+    ):
+        phi.add_incoming(first, before)
+        phi.add_incoming(later, loop)
+    b.cbranch(b.icmp_signed('<', following, n_steps), loop, done)
 
     b.position_at_end(done)
-    return after if LANE == 32 else [b.trunc(count, INTS) for count in after]
+    return after
+
+
+def _word(b: Any, row: Any, at: Any, half: int) -> Any:
+    """Bits of a word of a row, the same in each lane."""
+    bits = b.bitcast(b.gep(row, [at]), BITS.as_pointer())
+    return _splat(b, b.load(b.gep(bits, [I64(half)])), COUNTS)
+
+
+def _opaque(b: Any, value: Any) -> Any:
+    """``value``, of which LLVM does not know what it is.
+
+    For it would rather have an address of its own for each word of each pixel than add an index to that of the pixel,
+    and there are not so many registers.
+    """
+    return b.asm(ir.FunctionType(I64, [I64]), '', '=r,0', [value], False)
+
+
+def _popcount(b: Any, bits: Any) -> Any:
+    return b.call(_function(b, f'llvm.ctpop.v{ROW}i{LANE}', COUNTS, COUNTS), [bits])
+
+
+def _carry(b: Any, x0: Any, x1: Any, ones: Any) -> Any:
+    """Where two or three of x0, x1 and x2 are 1, ``ones`` being the xor of the three.
+
+    ``(x0 & x1) | ((x0 ^ x1) & ~ones)``, which AVX-512 has as one instruction.
+    """
+    if LANE == 32:
+        kind = (COUNTS, COUNTS, COUNTS, COUNTS, I32)
+        by_table = _function(b, 'llvm.x86.avx512.pternlog.d.512', *kind)
+        table = sum(1 << i for i in range(8) if i in (0b010, 0b100, 0b110, 0b111))
+        return b.call(by_table, [x0, x1, ones, I32(table)])
+    return b.or_(b.and_(x0, x1), b.and_(b.xor(x0, x1), b.not_(ones)))
+
+
+def _narrow(b: Any, counts: list[Any]) -> list[Any]:
+    return counts if LANE == 32 else [b.trunc(count, INTS) for count in counts]
 
 
 def _finish(
@@ -286,6 +366,34 @@ class _Row:
 
 tile_of_pixels, tile_of_one = _tile(PIXELS, True), _tile(1, True)
 rest_of_pixels, rest_of_one = _tile(PIXELS, False), _tile(1, False)
+
+
+@intrinsic
+def parities(context, words, beside, to, n):
+    """``to[i] = words[i] ^ words[i + beside] ^ words[i + 2 beside]`` for i below n; no word behind these is read."""
+
+    def codegen(context, b, signature, arguments):
+        words, beside, to, n = arguments
+        eight = ir.VectorType(I64, 8)
+
+        def each(start, end, kind, step):
+            with cgutils.for_range_slice(b, start, end, I64(step), intp=I64) as (i, _):
+                x = b.xor(at(words, i, kind), at(words, b.add(i, beside), kind))
+                x = b.xor(x, at(words, b.add(i, b.add(beside, beside)), kind))
+                b.store(x, place(to, i, kind), align=8)
+
+        def place(address, i, kind):
+            return b.inttoptr(b.add(address, b.mul(i, I64(8))), kind.as_pointer())
+
+        def at(address, i, kind):
+            return b.load(place(address, i, kind), align=8)
+
+        whole = b.and_(n, I64(-8))
+        each(I64(0), whole, eight, 8)
+        each(whole, n, I64, 1)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 4), codegen
 
 
 @intrinsic
