@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -96,6 +96,20 @@ def widened(table: Tensor, groups: int) -> Tensor:
     return rows.flatten(1).contiguous()
 
 
+Run = Callable[[Any, int], None]
+"""Lets so many threads do a job."""
+
+
+class _Share(NamedTuple):
+    """How a layer is shared out: ``job(*head, *addresses of tensors, *begins)`` is a ``kernels.Job``."""
+
+    run: Run
+    threads: int
+    job: Callable[..., Any]
+    head: tuple[int, ...]
+    begins: list[int]
+
+
 class Plan:
     """A layer upon images of one size: all that its convolution reads besides the images.
 
@@ -165,6 +179,7 @@ class Plan:
         self._pixels = len(geo.places)
         self._work = pixels * filters.numel()
         self._packing = self._pixels * len(in_shift)
+        self._shares: dict[tuple[int, bool, bool, int], _Share] = {}
 
     def run(
         self,
@@ -185,31 +200,45 @@ class Plan:
             out (Tensor, optional): Of that shape, written; None where only signs are wanted.
             signs (Tensor, optional): ``(N, words of a padded image of the next layer)``, written where pixels are.
         """
-        work = self._work + (0 if x is None else self._packing)
-        self._start(images, work, self._units, x, words, shortcut, out, signs)
+        self._start(self._share(images, x is not None, True), x, words, shortcut, out, signs)
 
     def pack(self, images: int, x: Tensor, words: Tensor) -> None:
         """Only write the sign bits of ``x`` into ``words``, as :meth:`run` does."""
-        self._start(images, self._packing, 0, x, words)
+        self._start(self._share(images, True, False), x, words, None, None, None)
 
-    def _start(
-        self, images: int, work: int, units: int, x: Tensor | None, *others: Tensor | None
-    ) -> None:
-        count = threads() if images * work >= WORTH_THREADS else 1
-        units, pixels = images * units, 0 if x is None else images * self._pixels
+    def _start(self, share: _Share, *tensors: Tensor | None) -> None:
+        addresses = [0 if one is None else one.data_ptr() for one in tensors]
+        share.run(share.job(*share.head, *addresses, *share.begins), share.threads)
+
+    def _share(self, images: int, packs: bool, convolves: bool) -> _Share:
+        """How so many images are shared out to threads."""
+        key = images, packs, convolves, threads()
+        found = self._shares.get(key)
+        if found is None:
+            if len(self._shares) > 64:
+                self._shares.clear()
+            found = self._shares[key] = self._new_share(*key)
+        return found
+
+    def _new_share(self, images: int, packs: bool, convolves: bool, count: int) -> _Share:
+        pixels = images * self._pixels if packs else 0
+        units = images * self._units if convolves else 0
+        work = images * (self._packing * packs + self._work * convolves)
+        if work < WORTH_THREADS:
+            count = 1
         # several parts for each thread, so that one which is held up holds up no other
         packed_parts, unit_parts = min(pixels, PARTS * count), min(units, PARTS * count)
         begins = []
         for owner in range(count):
             begins += [owner * packed_parts // count, owner * unit_parts // count]
-        addresses = [0 if one is None else one.data_ptr() for one in (x, *others)]
         run, own_number = _team() if count > 1 else (_alone(), 0)
-        job = _job(count)(
-            *(0, 0, count, own_number, packed_parts, unit_parts, pixels, units, self._address),
-            *addresses,
-            *begins,
+        return _Share(
+            run,
+            count,
+            ctypes.c_int64 * (len(kernels().Job._fields) + 2 * count),
+            (0, 0, count, own_number, packed_parts, unit_parts, pixels, units, self._address),
+            begins,
         )
-        run(job, count)
 
 
 ENOUGH_UNITS = 28
@@ -218,16 +247,6 @@ PARTS = 2
 """Parts of a layer for each thread."""
 WORTH_THREADS = 1 << 16
 """Below so many operations, another thread would still wake up when this one has done them."""
-
-
-@cache
-def _job(count: int) -> Any:
-    """The type of a job for so many threads."""
-    return ctypes.c_int64 * (len(kernels().Job._fields) + 2 * count)
-
-
-Run = Callable[[Any, int], None]
-"""Lets so many threads do a job."""
 
 
 @cache

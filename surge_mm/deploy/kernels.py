@@ -2,8 +2,8 @@
 
 A convolution goes tile by tile: a few neighbours times 16 filters, whose counts stay in registers while the words of
 the window pass by. A word meets 16 filters at once: ``popcount(a ^ w)`` of 16 lanes, one instruction on a CPU with
-AVX-512 VPOPCNTDQ. What follows the sums (scale, batch norm, shortcut, activation, the next layer's sign bits) is done before
-they leave the registers.
+AVX-512 VPOPCNTDQ. What follows the sums (scale, batch norm, shortcut, activation, the next layer's sign bits) is done
+before they leave the registers.
 
 Addresses are passed as whole numbers: an array as an argument costs a microsecond. Who calls keeps the arrays alive.
 """
