@@ -101,7 +101,7 @@ class PackedLayer(nn.Module):
             )
 
     def _by_engine(self, x: Tensor) -> bool:
-        return x.device.type == 'cpu' and x.dtype == torch.float32 and engine.kernels() is not None
+        return x.is_cpu and x.dtype == torch.float32 and engine.kernels() is not None
 
     def run(
         self,
