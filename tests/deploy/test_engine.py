@@ -67,8 +67,8 @@ def test_a_cpu_without_wide_vectors_computes_the_same_and_is_told_once(features,
         from surge_mm import SurgeConv2d
         from surge_mm.deploy import PackedConv2d, instruction_set
         torch.set_num_threads(1)
-        for channels, filters, stride in ((70, 24, 1), (64, 40, 2)):
-            layer = SurgeConv2d(channels, filters, 3, stride, padding=1).eval()
+        for channels, filters, kernel, stride in ((70, 24, 3, 1), (64, 40, 3, 2), (64, 16, 1, 1)):
+            layer = SurgeConv2d(channels, filters, kernel, stride, padding=1).eval()
             x = torch.randn(2, channels, 9, 8)
             with torch.no_grad():
                 assert torch.equal(PackedConv2d(layer)(x), layer(x))
