@@ -27,7 +27,8 @@ from surge_mm.launch import begin, build_runner
 from surge_mm.options import Parser
 from surge_mm.registry import DATASETS, MODELS
 
-TOOLS = Path(__file__).parents[1] / 'tools'
+_FOLDER = Path(__file__).parents[1] / 'tools'
+TOOLS = sorted(tool.stem for tool in _FOLDER.glob('*.py'))
 NUMBERS = itertools.count()
 
 
@@ -198,7 +199,7 @@ class _Parser(Exception):
 
 def parser_of(tool: str, monkeypatch: Any) -> Parser:
     """The parser that the tool's main makes."""
-    spec = importlib.util.spec_from_file_location(tool, TOOLS / f'{tool}.py')
+    spec = importlib.util.spec_from_file_location(tool, _FOLDER / f'{tool}.py')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from bad_configs import misspellings, misspelt, spoilt, subjects
 from bad_runs import (
+    TOOLS,
     WHOLE,
     misspelt_options,
     parser_of,
@@ -15,10 +16,6 @@ from bad_runs import (
 )
 from bad_values import wrong_values
 
-TOOLS = (
-    *('train', 'test', 'ablation', 'demo', 'get_ops', 'benchmark_training'),
-    *('benchmark_inference', 'detect', 'export'),
-)
 SUBJECTS = {one.name: one for one in subjects()}
 
 

@@ -21,6 +21,7 @@ import mmpretrain
 import pytest
 from bad_configs import misspellings, misspelt, spoilt, subjects
 from bad_runs import (
+    TOOLS,
     WHOLE,
     misspelt_options,
     parser_of,
@@ -40,7 +41,6 @@ from surge_mm.config_errors import near_name
 from surge_mm.config_keys import check_names, check_parts
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
-TOOLS = ('train', 'test', 'ablation', 'demo', 'get_ops', 'benchmark_training')
 
 
 def test_keys_of_ours(record):
