@@ -80,6 +80,12 @@ class Numbers(NamedTuple):
 
 
 @_compiled(njit)
+def keep(array):
+    """Let ``array`` live until here: Numba frees it behind its last use, and an address of it is none."""
+    return array.size
+
+
+@_compiled(njit)
 def tiles_of_slice(numbers, x, shortcut, out, signs, image, g, part, first_tile, count):
     """Tiles one after another, of one image, one group and one slice of its filters."""
     offsets, steps, n_steps = load(numbers), load(numbers + 8), load(numbers + 16)
@@ -149,6 +155,8 @@ def tiles_of_slice(numbers, x, shortcut, out, signs, image, g, part, first_tile,
                         *(kinds_here + p * 8, own_table, width, own_shift, activated),
                         *(own_added, own_real, stride, bits, places_here + p * 8, some),
                     )
+    if beside:
+        keep(room)
 
 
 @_compiled(njit)

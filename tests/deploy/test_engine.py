@@ -113,3 +113,25 @@ def test_several_threads_of_python_may_run_one_model_at_once():
             for one, out in zip(x, pool.map(packed, x), strict=True):
                 with torch.no_grad():
                     assert torch.equal(out, layer(one))
+
+
+def test_no_memory_is_read_that_was_given_back():
+    script = """if True:
+        import torch
+        from surge_mm import SurgeConv2d
+        from surge_mm.deploy import PackedConv2d
+        torch.set_num_threads(1)
+        for stride in (1, 2):
+            layer = SurgeConv2d(512, 16, 3, stride, padding=1).eval()
+            x = torch.randn(1, 512, 29, 28)
+            with torch.no_grad():
+                assert torch.equal(PackedConv2d(layer)(x), layer(x))
+    """
+    # GNU's malloc then writes over what is given back
+    done = subprocess.run(
+        [sys.executable, '-c', script],
+        capture_output=True,
+        text=True,
+        env={**os.environ, 'MALLOC_PERTURB_': '165'},
+    )
+    assert done.returncode == 0, done.stderr
