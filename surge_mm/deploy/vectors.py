@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba import types
 from numba.core import cgutils, config
+from numba.core.codegen import get_host_cpu_features
 from numba.extending import intrinsic
 
 ROW = 16
@@ -20,10 +21,13 @@ ROW = 16
 
 
 def _features() -> dict[str, bool]:
-    """Those of the CPU that Numba compiles for: the one at hand, or what ``NUMBA_CPU_FEATURES`` says."""
+    """Those of the CPU that Numba compiles for.
+
+    They are those of the one at hand, without AVX if ``NUMBA_ENABLE_AVX`` is 0, or what ``NUMBA_CPU_FEATURES`` says.
+    """
     chosen: str | None = config.CPU_FEATURES  # type: ignore[attr-defined]
     if chosen is None:
-        return dict(binding.get_host_cpu_features())
+        chosen = get_host_cpu_features()
     return {one[1:]: one[0] == '+' for one in chosen.split(',') if one}
 
 

@@ -59,9 +59,17 @@ SMALLER = '+sse,+sse2,+sse3,+ssse3,+sse4.1,+sse4.2,+popcnt,+avx,+avx2,+fma,+cx16
 
 
 @pytest.mark.parametrize(
-    ('features', 'name'), [(SMALLER, 'AVX2'), ('+sse,+sse2,+cx16,+64bit', 'no vectors')]
+    ('settings', 'name'),
+    [
+        ({'NUMBA_CPU_NAME': 'x86-64', 'NUMBA_CPU_FEATURES': SMALLER}, 'AVX2'),
+        (
+            {'NUMBA_CPU_NAME': 'x86-64', 'NUMBA_CPU_FEATURES': '+sse,+sse2,+cx16,+64bit'},
+            'no vectors',
+        ),
+        ({'NUMBA_ENABLE_AVX': '0'}, 'SSE4.2'),
+    ],
 )
-def test_a_cpu_without_wide_vectors_computes_the_same_and_is_told_once(features, name, tmp_path):
+def test_a_cpu_without_wide_vectors_computes_the_same_and_is_told_once(settings, name, tmp_path):
     script = """if True:
         import torch
         from surge_mm import SurgeConv2d
@@ -74,16 +82,11 @@ def test_a_cpu_without_wide_vectors_computes_the_same_and_is_told_once(features,
                 assert torch.equal(PackedConv2d(layer)(x), layer(x))
         print(instruction_set())
     """
-    settings = {
-        'NUMBA_CPU_NAME': 'x86-64',
-        'NUMBA_CPU_FEATURES': features,
-        'NUMBA_CACHE_DIR': str(tmp_path),
-    }
     done = subprocess.run(
         [sys.executable, '-c', script],
         capture_output=True,
         text=True,
-        env={**os.environ, **settings},
+        env={**os.environ, **settings, 'NUMBA_CACHE_DIR': str(tmp_path)},
     )
     assert done.stdout.splitlines()[-1:] == [name], done.stderr
     assert (done.stdout + done.stderr).count('right but slower') == 1
