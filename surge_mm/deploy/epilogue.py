@@ -88,11 +88,13 @@ class Epilogue(nn.Module):
         return any(getattr(self, name) is not None for name in ('p', 'slope', 'c', 'low', 'high'))
 
     def table(self) -> Tensor:
-        """All numbers, of shape ``(len(ROWS), C_out)``."""
+        """All numbers, of shape ``(len(ROWS), C_out)``, float32 on the CPU whatever the buffers are."""
         given = [getattr(self, name) for name in ROWS]
         return torch.stack(
             [
-                torch.full((self.channels,), default) if values is None else values.cpu()
+                torch.full((self.channels,), default, dtype=torch.float32)
+                if values is None
+                else values.to('cpu', torch.float32)
                 for values, default in zip(given, ROWS.values(), strict=True)
             ]
         )

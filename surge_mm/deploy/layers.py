@@ -184,7 +184,9 @@ class PackedLayer(nn.Module):
         return signs
 
     def _own_shift(self) -> Tensor:
-        return torch.full((self.window.channels,), NOTHING) if self.shift is None else self.shift
+        if self.shift is None:
+            return torch.full((self.window.channels,), NOTHING, dtype=torch.float32)
+        return self.shift.to('cpu', torch.float32)
 
     def _engine(
         self,
@@ -210,7 +212,9 @@ class PackedLayer(nn.Module):
             # channels last, told by strides: more than a microsecond faster than by memory_format
             row = width * channels
             out = torch.empty_strided(
-                (images, channels, height, width), (height * row, 1, row, channels)
+                (images, channels, height, width),
+                (height * row, 1, row, channels),
+                dtype=torch.float32,
             )
         beside = None
         if shortcut is not None:
@@ -248,7 +252,8 @@ class PackedLayer(nn.Module):
         filters, table, activated, taps = self._once('filters', self._filters)
         base = torch.full((len(geo.inside), channels), float(self.shape[1:].numel()))
         if self.pad_value == 0:  # the bits of the border stand for +1: take back what they add
-            base -= (~geo.inside).float() @ taps.t()
+            # autocast would round them, but lets double be
+            base -= (~geo.inside).double() @ taps.t().double()
         base = engine.widened(base, groups).to(torch.int32)
         shift, next_geo, numbers = table[0], None, None  # not read without signs
         if following is not None:

@@ -158,6 +158,39 @@ def test_a_packed_layer_computes_in_other_precisions_too():
 
 
 @torch.no_grad()
+def test_sums_of_a_layer_that_first_runs_under_autocast_are_exact():
+    layer = SurgeConv2d(512, 16, 3, padding=1, bias=False, weight={'type': 'Sign'}).eval()
+    layer.weight.sub_(layer.weight.std())  # sums of a tap's signs beyond the 256 of bfloat16
+    packed, x = PackedConv2d(layer), torch.randn(1, 512, 6, 6)
+    with torch.autocast('cpu', torch.bfloat16):
+        packed(x)
+    assert torch.equal(packed(x), layer(x))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float64])
+def test_a_layer_of_another_precision_takes_float32(dtype):
+    layer, x = SurgeConv2d(16, 16, 3, activation={'type': 'RSign'}).eval(), torch.randn(1, 16, 6, 6)
+    layer.activation_shift.normal_()
+    packed = PackedConv2d(layer).to(dtype)
+    layer.activation_shift.copy_(layer.activation_shift.to(dtype))
+    torch.testing.assert_close(packed(x), layer(x), rtol=0.01, atol=0.01)
+
+
+@torch.no_grad()
+def test_a_layer_computes_in_float32_whatever_the_default_is():
+    layer, x = SurgeConv2d(16, 16, 3).eval(), torch.randn(1, 16, 6, 6)
+    expected, packed = layer(x), PackedConv2d(layer)
+    torch.set_default_dtype(torch.float64)
+    try:
+        out = packed(x)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert out.dtype == torch.float32
+    assert torch.equal(out, expected)
+
+
+@torch.no_grad()
 def test_what_is_loaded_counts_from_then_on():
     torch.manual_seed(1)
     one, other = (SurgeConv2d(16, 16, 3, activation={'type': 'RSign'}).eval() for _ in range(2))
