@@ -232,9 +232,13 @@ class PackedLayer(nn.Module):
         return torch.empty(0) if out is None else out, made
 
     def _can_write_signs_of(self, following: PackedLayer) -> bool:
-        """Whether each 16 channels of the output begin at a byte of the signs."""
-        groups = self.window.groups
-        return following.takes_signs() and (groups == 1 or self.shape[0] // groups % 16 == 0)
+        """Whether they are as many channels, each 16 of which begin at a byte of the signs."""
+        groups, channels = self.window.groups, self.shape[0]
+        return (
+            following.takes_signs()
+            and following.window.channels == channels
+            and (groups == 1 or channels // groups % 16 == 0)
+        )
 
     def _plan_of(self, size: tuple[int, int], following: PackedLayer | None) -> engine.Plan:
         """What the engine is told of this layer upon images of ``size``."""

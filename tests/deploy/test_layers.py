@@ -191,6 +191,16 @@ def test_a_layer_computes_in_float32_whatever_the_default_is():
 
 
 @torch.no_grad()
+def test_no_signs_are_left_for_a_layer_of_other_channels():
+    one, other = (PackedConv2d(SurgeConv2d(16, n, 3)) for n in (48, 16))
+    x = torch.randn(1, 16, 6, 6)
+    out, signs = one.run(x, following=other, real=False)
+    assert signs is None
+    with pytest.raises(UsageError, match='must have 16 channels'):
+        other.run(out)
+
+
+@torch.no_grad()
 def test_what_is_loaded_counts_from_then_on():
     torch.manual_seed(1)
     one, other = (SurgeConv2d(16, 16, 3, activation={'type': 'RSign'}).eval() for _ in range(2))
