@@ -25,7 +25,7 @@ import mmengine.registry
 from surge_mm.errors import UsageError
 from surge_mm.ops import ActivationBinarizer, WeightBinarizer
 
-from .stored_config import NONE, TRAINING, WRITING
+from .stored_config import NONE, READING, TRAINING, WRITING
 
 HOSTS = ('mmdet', 'mmpretrain')
 SCOPES = ('mmengine', *HOSTS, 'surge_mm')
@@ -45,8 +45,10 @@ OTHER_NAMES = frozenset(
     )
 )
 """Types in models of the hosts that are looked up in tables of their own."""
-ARGUMENTS = (*TRAINING, *NONE, *WRITING, 'checkpoint')
+ARGUMENTS = (*TRAINING, *NONE, *WRITING, *READING, 'checkpoint')
 """Arguments that no packed file holds: for training, or the names of files to read and write."""
+TYPES = ('type', 'base_type', 'resize_type')
+"""Arguments that name a class: RandomResize and RandomChoiceResize build what their ``resize_type`` says."""
 READERS = (
     *('mmdet.models.detectors.d2_wrapper', 'mmdet.models.detectors.glip'),
     *('mmdet.models.detectors.grounding_dino', 'mmdet.models.detectors.kd_one_stage'),
@@ -147,9 +149,10 @@ class _Check:
             if not WORDS.fullmatch(name):
                 raise UsageError(f'{key}: its key {name!r:.200} is no name')
             inner_key = f'{key}.{name}'
-            if name in ARGUMENTS and inner is not None:
+            a_file = name == 'margins' and isinstance(inner, str)  # ArcFaceClsHead reads it
+            if a_file or (name in ARGUMENTS and inner is not None):
                 raise UsageError(f'{inner_key}={inner!r:.200} must not be set in a packed file')
-            if name in ('type', 'base_type'):
+            if name in TYPES:
                 self.check_type(inner, inner_key, scope)
             elif name == 'rules' and isinstance(inner, (list, tuple)):
                 for i, rule in enumerate(inner):

@@ -23,6 +23,8 @@ NONE = ('train_cfg', 'compensator')
 """Likewise, but some classes want to be told None."""
 WRITING = ('vis_backends', 'save_dir')
 """Arguments of a visualizer that say where it writes."""
+READING = ('backend_args', 'file_client_args')
+"""Arguments of a pipeline that say how files are read; MMEngine's memcached imports a module from where they say."""
 OURS = ('surge_mm', 'mmdet', 'mmpretrain', 'mmengine', 'mmcv')
 
 
@@ -52,13 +54,16 @@ def stored_config(cfg: Config, dataset_meta: Mapping[str, Any]) -> dict[str, Any
         ],
         'model': stored_model(cfg),
         'test_dataloader': {
-            'dataset': {'pipeline': [_scoped(one, scope) for one in evaluation_pipeline(cfg)]}
+            'dataset': {
+                'pipeline': [
+                    _scoped(_without(READING, one), scope) for one in evaluation_pipeline(cfg)
+                ]
+            }
         },
         'dataset_meta': dict(dataset_meta),
     }
     if visualizer:
-        kept = {key: value for key, value in visualizer.items() if key not in WRITING}
-        stored['visualizer'] = _scoped(kept, scope)
+        stored['visualizer'] = _scoped(_without(WRITING, visualizer), scope)
     return _plain(stored, '')
 
 
@@ -87,6 +92,15 @@ def _without_training(value: Any) -> Any:
         }
     if isinstance(value, (list, tuple)):
         return type(value)(_without_training(inner) for inner in value)
+    return value
+
+
+def _without(keys: tuple[str, ...], value: Any) -> Any:
+    """The value without these keys, at any depth."""
+    if isinstance(value, Mapping):
+        return {key: _without(keys, inner) for key, inner in value.items() if key not in keys}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_without(keys, inner) for inner in value)
     return value
 
 

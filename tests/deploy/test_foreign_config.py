@@ -94,6 +94,27 @@ CASES = {
         {'type': 'RandomApply', 'transforms': [{'type': 'evil.run'}]},
         f"{STEP}.transforms.0.type='evil.run' {UNKNOWN}",
     ),
+    'a class by another name': (
+        STEP,
+        {'type': 'RandomResize', 'scale': (8, 8), 'resize_type': 'evil.run'},
+        f"{STEP}.resize_type='evil.run' {UNKNOWN}",
+    ),
+    'a folder to import from': (
+        f'{STEP}.backend_args',
+        {'backend': 'memcached', 'server_list_cfg': 'a', 'client_cfg': 'b', 'sys_path': 'evil'},
+        f'{STEP}.backend_args=.* must not be set',
+    ),
+    'an old name of it': (f'{STEP}.file_client_args', {'backend': 'lmdb'}, 'must not be set'),
+    'a file of margins': (
+        'model.bbox_head',
+        {
+            'type': 'mmpretrain.ArcFaceClsHead',
+            'num_classes': 1,
+            'in_channels': 1,
+            'margins': 'a.txt',
+        },
+        "model.bbox_head.margins='a.txt' must not be set",
+    ),
     'a list as type': ('model.backbone.type', ['os.system'], 'must be the name of a registered'),
     'a scope': ('model._scope_', 'evil', "model._scope_='evil' must be one of mmengine"),
     'a scope inside': ('model.neck._scope_', 'evil', "model.neck._scope_='evil' must be"),

@@ -112,6 +112,17 @@ def test_of_a_config_only_what_inference_reads_is_stored():
     assert json.loads(to_json(stored))['dataset_meta'] == {'classes': {'()': ['a']}}
 
 
+def test_how_files_were_read_in_training_is_not_stored():
+    cfg = config()
+    load = {'type': 'A', 'backend_args': {'backend': 'petrel'}, 'file_client_args': None}
+    cfg.val_dataloader.dataset.pipeline = [load, {'type': 'B', 'transforms': [[load]]}]
+    stored = stored_config(cfg, {})['test_dataloader']['dataset']['pipeline']
+    assert stored == [
+        {'_scope_': 'mmdet', 'type': 'A'},
+        {'_scope_': 'mmdet', 'type': 'B', 'transforms': [[{'type': 'A'}]]},
+    ]
+
+
 @pytest.mark.parametrize(
     'model, message',
     [
