@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -19,6 +20,10 @@ from surge_mm.errors import UsageError
 
 from .packing import pack
 
+LONGEST = 1000
+"""Characters of a message, for those of PyTorch and of the hosts hold whole arguments."""
+_one_at_a_time = threading.RLock()
+
 
 def build_packed(config: Mapping[str, Any], size: int) -> nn.Module:
     """The packed model of a checked config, with no numbers in it yet that mean anything.
@@ -32,6 +37,7 @@ def build_packed(config: Mapping[str, Any], size: int) -> nn.Module:
     """
     try:
         with (
+            _one_at_a_time,  # the default scope is one for all threads
             DefaultScope.overwrite_default_scope(config['default_scope']),
             _no_imports(),
             _Limit(32 * size + 2**24),
@@ -39,7 +45,8 @@ def build_packed(config: Mapping[str, Any], size: int) -> nn.Module:
             model = MODELS.build(copy.deepcopy(ConfigDict(config['model'])))
         return pack(model)
     except Exception as error:  # whatever the classes of the hosts make of arguments
-        raise UsageError(f'its model cannot be built: {explain(error)}') from error
+        said = ' '.join(explain(error).split())
+        raise UsageError(f'its model cannot be built: {said:.{LONGEST}}') from error
 
 
 class _Limit(TorchFunctionMode):
@@ -70,10 +77,14 @@ class _Limit(TorchFunctionMode):
 
 @contextlib.contextmanager
 def _no_imports() -> Iterator[None]:
-    """Has MMEngine find what is registered, and nothing else."""
-
+    """Has MMEngine find what is registered, and nothing else, in this thread."""
     before = mmengine_registry.get_object_from_string
-    mmengine_registry.get_object_from_string = lambda name: None
+    here = threading.get_ident()
+
+    def look_up(name: str) -> Any:
+        return None if threading.get_ident() == here else before(name)
+
+    mmengine_registry.get_object_from_string = look_up
     try:
         yield
     finally:

@@ -1,6 +1,9 @@
 """A packed model is after its file what it was before."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import mmcv
+import mmengine.registry.registry
 import numpy as np
 import pytest
 import torch
@@ -215,6 +218,18 @@ def test_tensors_of_another_model_are_not_loaded(change, message, tmp_path):
 def test_a_device_that_is_not_there_is_said_before_the_file_is_read():
     with pytest.raises(UsageError, match="device='tpu':"):
         load_packed('nowhere.safetensors', device='tpu')
+
+
+def test_files_are_loaded_in_threads_as_one_after_the_other(tmp_path):
+    paths = [
+        packed_file(classifier_config(), tmp_path / 'a.safetensors'),
+        packed_file(detector_config(), tmp_path / 'b.safetensors'),
+    ]
+    look_up = mmengine.registry.registry.get_object_from_string
+    with ThreadPoolExecutor(4) as threads:
+        loaded = list(threads.map(load_packed, paths * 4))
+    assert [type(model).__name__ for model in loaded] == ['ImageClassifier', 'FCOS'] * 4
+    assert mmengine.registry.registry.get_object_from_string is look_up
 
 
 def test_a_class_of_ones_own_is_found_when_its_module_is_imported(tmp_path, monkeypatch):
