@@ -123,14 +123,14 @@ def _read(path: Path) -> tuple[dict[str, str], bytes]:
     Raises:
         UsageError: it is no packed file, or one of a later version.
     """
-    if not path.exists():
-        raise UsageError(f'there is no such file (looked from {Path.cwd()})')
-    if not path.is_file():
-        raise UsageError('it is a folder; name the file')
     no_file = (
         'it is no packed model. Make one: python tools/export.py CONFIG CHECKPOINT OUT.safetensors'
     )
     try:
+        if not path.exists():
+            raise UsageError(f'there is no such file (looked from {Path.cwd()})')
+        if not path.is_file():
+            raise UsageError(f'it is {"a folder" if path.is_dir() else "no file"}; name the file')
         with path.open('rb') as file:
             length = file.read(8)
             size = int.from_bytes(length, 'little')

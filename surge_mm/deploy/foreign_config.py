@@ -67,6 +67,8 @@ WORDS = re.compile(r'[\w ./+-]*', re.ASCII)
 """What texts are made of. Python needs brackets or two underscores for what does harm, an address a colon."""
 PATTERNS = re.compile(r'[\w ./+*?!,\[\]-]*', re.ASCII)
 """What the names in rules are made of, which nobody evaluates."""
+DEEPEST = 50
+"""Levels of a config."""
 KEYS = {'default_scope', 'custom_imports', 'model', 'test_dataloader', 'visualizer', 'dataset_meta'}
 
 
@@ -81,6 +83,7 @@ def check_config(config: Any) -> None:
     """
     if not isinstance(config, dict) or not KEYS - {'visualizer'} <= set(config) <= KEYS:
         raise UsageError(f'its config must be a dict with the keys {", ".join(sorted(KEYS))}')
+    _check_depth(config)
     scope, imports = config['default_scope'], config['custom_imports']
     if scope not in HOSTS:
         raise UsageError(f'default_scope={scope!r:.200} must be {" or ".join(map(repr, HOSTS))}')
@@ -105,6 +108,20 @@ def check_config(config: Any) -> None:
         if not isinstance(part, dict) or 'type' not in part:
             raise UsageError(f'{key} must be a dict with a type')
         _Check(kinds, imports).check(part, key, scope)
+
+
+def _check_depth(config: Any) -> None:
+    """Refuse what is nested so deep that classes of configs, which call themselves for each level, break off."""
+    level = [config]
+    for _ in range(DEEPEST):
+        level = [
+            inner
+            for value in level
+            if isinstance(value, (dict, list, tuple))
+            for inner in (value.values() if isinstance(value, dict) else value)
+        ]
+    if level:
+        raise UsageError(f'its config is malformed: it is nested more than {DEEPEST} deep')
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,8 @@ def test_what_is_no_packed_model_is_told_how_to_become_one(name, tmp_path):
 
 def test_what_is_no_file_is_refused(tmp_path):
     refused(tmp_path, 'it is a folder')
+    refused('/dev/null', 'it is no file; name')
+    refused(tmp_path / ('a' * 5000), 'it cannot be read: File name too long')
     refused(tmp_path / 'a.safetensors', r'there is no such file \(looked from')
 
 
@@ -187,13 +189,15 @@ def test_texts_that_make_no_sense_are_refused_whoever_signed_them(texts, path, t
     refused(with_texts(path, tmp_path / 'a', **texts), 'its config is malformed|must be a dict')
 
 
-def test_a_config_nested_without_end_is_refused(path, tmp_path):
+@pytest.mark.parametrize('part', ['model', 'dataset_meta', 'test_dataloader'])
+@pytest.mark.parametrize('depth', [60, 450, 700])
+def test_a_config_nested_without_end_is_refused(depth, part, path, tmp_path):
     header, data = parts_of(path)
     config = json.loads(header['__metadata__']['config'])
-    deep = [1]
-    for _ in range(600):
-        deep = [deep]
-    config['model']['neck']['deep'] = deep
+    deep = 1
+    for level in range(depth):
+        deep = {'a': deep} if level % 2 else [deep]
+    config[part]['deep'] = deep
     header['__metadata__']['config'] = json.dumps(config)
     texts = {'config': header['__metadata__']['config'], 'sha256': checksum(header, data)}
-    refused(with_texts(path, tmp_path / 'a', **texts), r'its config is malformed|cannot be built')
+    refused(with_texts(path, tmp_path / 'a', **texts), r'its config is malformed')
