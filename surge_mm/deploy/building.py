@@ -50,7 +50,10 @@ def build_packed(config: Mapping[str, Any], size: int) -> nn.Module:
 
 
 class _Limit(TorchFunctionMode):
-    """A number of elements, of all tensors made meanwhile, that is not exceeded: numbers in a config may be any."""
+    """A number of elements that the tensors made meanwhile by :attr:`FACTORIES` do not exceed, not even for a moment.
+
+    Numbers in a config may be any. What is computed of such tensors, and lists of Python, are not counted.
+    """
 
     FACTORIES = (
         torch.empty,
@@ -60,6 +63,7 @@ class _Limit(TorchFunctionMode):
         torch.rand,
         torch.randn,
         torch.arange,
+        torch.linspace,
     )
 
     def __init__(self, elements: int) -> None:
@@ -67,12 +71,13 @@ class _Limit(TorchFunctionMode):
         self.left = elements
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
         if func in self.FACTORIES:
+            made = func(*args, **{**kwargs, 'device': 'meta'})  # takes no memory
             self.left -= max(made.numel(), 2048)  # a small one costs its module
             if self.left < 0:
                 raise UsageError('its config describes a model that is larger than the file')
-        return made
+        return func(*args, **kwargs)
 
 
 @contextlib.contextmanager

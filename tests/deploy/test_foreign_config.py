@@ -178,6 +178,28 @@ CASES = {
     'a broken number': ('model.bbox_head.num_classes', 1.5, 'cannot be built'),
     'a long number': ('model.bbox_head.num_classes', 10**4000, 'cannot be built: .{,1000}$'),
     'very wide layers': ('model.backbone.base_channels', 2**11, 'larger than the file'),
+    'very many zeros': (
+        'model.bbox_head.loss_cls',
+        {'type': 'mmdet.SeesawLoss', 'num_classes': 10**9},
+        'larger than the file',
+    ),
+    'a very long line': (
+        'model.bbox_head',
+        {
+            'type': 'GFLHead',
+            'num_classes': 1,
+            'in_channels': 1,
+            'stacked_convs': 0,
+            'reg_max': 10**9,
+            'anchor_generator': {
+                'type': 'AnchorGenerator',
+                'scales': [4],
+                'ratios': [1.0],
+                'strides': [8],
+            },
+        },
+        'larger than the file',
+    ),
     'very many layers': ('model.bbox_head.stacked_convs', 10**9, 'larger than the file'),
     'very many classes': ('model.bbox_head.num_classes', 2**40, 'larger than the file|cannot be b'),
 }
