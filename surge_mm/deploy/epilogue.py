@@ -37,7 +37,10 @@ ROWS = {
 
 
 class Epilogue(nn.Module):
-    """The steps of a layer. What is not left out is a buffer of that name and of shape ``(C_out,)``, float32."""
+    """The steps of a layer. What is not left out is a buffer of that name and of shape ``(C_out,)``, float32.
+
+    They are set before the layer runs: it keeps what it made of them.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()

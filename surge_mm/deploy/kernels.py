@@ -15,25 +15,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import cfunc, njit, types
 
-from .vectors import (
-    FEATURES,
-    LANE,
-    PIXELS,
-    ROW,
-    WIDE,
+from .memory import (
     add_one,
     address_of,
     call,
     load,
     load_shared,
+    loads,
     pack_rest,
     pack_rows,
     parities,
-    rest_of_one,
-    rest_of_pixels,
-    tile_of_one,
-    tile_of_pixels,
 )
+from .tiles import rest_of_one, rest_of_pixels, tile_of_one, tile_of_pixels
+from .vectors import FEATURES, LANE, PIXELS, ROW, WIDE
 
 __all__ = ['FEATURES', 'LANE', 'PIXELS', 'ROW', 'WIDE', 'Job', 'Numbers', 'run_parts']
 
@@ -52,7 +46,15 @@ def _compiled(how: Any, *signature: Any) -> Any:
 
 
 class Numbers(NamedTuple):
-    """What a convolution is told of a layer, addresses and sizes; see :class:`surge_mm.deploy.engine.Plan`."""
+    """What a convolution is told of a layer; see :class:`surge_mm.deploy.engine.Plan`.
+
+    Addresses: ``offsets``, ``steps``, ``kinds`` and ``in_places`` of a Geometry, ``places`` of that of the next layer,
+    ``filters``, ``base``, ``table``, ``shift`` and ``in_shift`` of a Plan. Counts: ``pixels`` of the output,
+    ``channels`` likewise and ``width`` with what fills each group up, ``slices`` that the filters of a group are shared
+    out in, ``in_pixels`` and ``in_channels``. ``n_steps`` and ``beside`` are those of :mod:`.tiles`; ``activated`` is 1
+    where the table has steps behind the shortcut. Bytes: ``block_bytes`` of 16 filters, ``image_bytes`` and
+    ``signs_bytes`` of a padded image of this layer and of the next.
+    """
 
     offsets: int
     steps: int
@@ -79,6 +81,38 @@ class Numbers(NamedTuple):
     in_pixels: int
 
 
+class Job(NamedTuple):
+    """What threads share: this, then for each thread the next part to pack and the next to convolve.
+
+    Each of ``threads`` has a run of parts of its own, the same in each layer, so that it finds in its cache what it
+    wrote there; whoever is done with these takes others'. So it does not matter how many threads there are.
+    ``own_number`` is the address of a function that tells a thread its number; without it, they count themselves by
+    ``arrived``. ``pixels`` are packed in ``packed_parts``, ``units`` convolved in ``unit_parts``; the others are the
+    addresses of :class:`Numbers` and of what they work on, 0 for what is left out.
+    """
+
+    arrived: int
+    done_packed: int
+    threads: int
+    own_number: int
+    packed_parts: int
+    unit_parts: int
+    pixels: int
+    units: int
+    numbers: int
+    x: int
+    words: int
+    shortcut: int
+    out: int
+    signs: int
+
+
+COUNTERS = len(Job._fields) * 8
+
+
+fields_of_numbers, fields_of_job = loads(len(Numbers._fields)), loads(len(Job._fields))
+
+
 @_compiled(njit)
 def keep(array):
     """Let ``array`` live until here: Numba frees it behind its last use, and an address of it is none."""
@@ -86,24 +120,21 @@ def keep(array):
 
 
 @_compiled(njit)
-def tiles_of_slice(numbers, x, shortcut, out, signs, image, g, part, first_tile, count):
-    """Tiles one after another, of one image, one group and one slice of its filters."""
-    offsets, steps, n_steps = load(numbers), load(numbers + 8), load(numbers + 16)
-    beside, image_bytes, pixels = load(numbers + 24), load(numbers + 32), load(numbers + 40)
-    filters, groups, block_bytes = load(numbers + 48), load(numbers + 56), load(numbers + 64)
-    base, kinds, table = load(numbers + 72), load(numbers + 80), load(numbers + 88)
-    width, channels, slices = load(numbers + 96), load(numbers + 104), load(numbers + 112)
-    activated, shift, places = load(numbers + 120), load(numbers + 128), load(numbers + 136)
-    signs_bytes = load(numbers + 144)
+def tiles_of_slice(layer, x, shortcut, out, signs, image, g, own_slice, first_tile, count):
+    """Tiles one after another, of one image, one group g and one slice of its filters."""
+    channels, width, pixels = layer.channels, layer.width, layer.pixels
+    offsets, kinds, places = layer.offsets, layer.kinds, layer.places
+    n_steps, beside, activated = layer.n_steps, layer.beside, layer.activated
+    groups, slices = layer.groups, layer.slices
     per_group, padded = channels // groups, width // groups
     blocks = padded // ROW
     stride = channels * 4
     together = min(PIXELS, pixels)
-    words, own_steps = x + image * image_bytes, steps + g * n_steps * 8
-    to_image = signs + image * signs_bytes
+    words, own_steps = x + image * layer.image_bytes, layer.steps + g * n_steps * 8
+    to_image = signs + image * layer.signs_bytes
     # the last tile reaches back over some pixels of the one before
     furthest = pixels - together
-    parity = 0
+    parity = 0  # how many words behind a word its xor with those beside it lies
     if beside:
         start = min(first_tile * together, furthest)
         end = min((first_tile + count - 1) * together, furthest) + together - 1
@@ -116,12 +147,13 @@ def tiles_of_slice(numbers, x, shortcut, out, signs, image, g, part, first_tile,
     for tile in range(first_tile, first_tile + count):
         start = min(tile * together, furthest)
         here, kinds_here, places_here = offsets + start * 8, kinds + start * 8, places + start * 8
-        for block in range(part * blocks // slices, (part + 1) * blocks // slices):
-            w = filters + (g * blocks + block) * block_bytes
+        for block in range(own_slice * blocks // slices, (own_slice + 1) * blocks // slices):
+            w = layer.filters + (g * blocks + block) * layer.block_bytes
             column = (g * padded + block * ROW) * 4
             channel = g * per_group + block * ROW
             at = (image * pixels + start) * stride + channel * 4
-            own_base, own_table, own_shift = base + column, table + column, shift + column
+            own_base, own_table = layer.base + column, layer.table + column
+            own_shift = layer.shift + column
             added = shortcut + at if shortcut else 0
             real = out + at if out else 0
             bits = to_image + channel // 8 if signs else 0
@@ -160,22 +192,22 @@ def tiles_of_slice(numbers, x, shortcut, out, signs, image, g, part, first_tile,
 
 
 @_compiled(njit)
-def convolve(numbers, x, shortcut, out, signs, first, last):
+def convolve(layer, x, shortcut, out, signs, first, last):
     """Units ``first`` to ``last``: a tile and a slice of the filters each, the tiles of an image within a slice.
 
-    ``numbers`` is the address of :class:`Numbers`. An address of 0 is left out.
+    ``layer`` are :class:`Numbers`. An address of 0 is left out.
     """
-    pixels, groups, slices = load(numbers + 40), load(numbers + 56), load(numbers + 112)
+    pixels, slices = layer.pixels, layer.slices
     together = min(PIXELS, pixels)
     tiles = (pixels + together - 1) // together
     index = first
     while index < last:
         tile, own_slice = index % tiles, index // tiles
-        image, own_slice = own_slice // (groups * slices), own_slice % (groups * slices)
+        image, own_slice = own_slice // (layer.groups * slices), own_slice % (layer.groups * slices)
         # so few that the words they read stay in the cache
         count = min(tiles - tile, last - index, 32)
         tiles_of_slice(
-            numbers,
+            layer,
             x,
             shortcut,
             out,
@@ -190,19 +222,17 @@ def convolve(numbers, x, shortcut, out, signs, first, last):
 
 
 @_compiled(njit)
-def pack(numbers, x, words, first, last):
+def pack(layer, x, words, first, last):
     """The sign bits of pixels ``first`` to ``last``, counted through all images, into padded images."""
-    image_bytes, groups = load(numbers + 32), load(numbers + 56)
-    shift, places = load(numbers + 152), load(numbers + 160)
-    channels, pixels = load(numbers + 168), load(numbers + 176)
+    channels, groups, pixels = layer.in_channels, layer.groups, layer.in_pixels
     per_group = channels // groups
     group_bytes = (per_group + 63) // 64 * 8
     rows, rest = per_group // ROW, per_group % ROW
-    to_image, pixel = words + first // pixels * image_bytes, first % pixels
+    to_image, pixel = words + first // pixels * layer.image_bytes, first % pixels
     own = x + first * channels * 4
     for _ in range(first, last):
-        to = to_image + load(places + pixel * 8)
-        own_shift = shift
+        to = to_image + load(layer.in_places + pixel * 8)
+        own_shift = layer.in_shift
         for _ in range(groups):
             pack_rows(own, own_shift, to, rows)
             if rest:
@@ -213,51 +243,24 @@ def pack(numbers, x, words, first, last):
             to += group_bytes
         pixel += 1
         if pixel == pixels:
-            to_image, pixel = to_image + image_bytes, 0
-
-
-class Job(NamedTuple):
-    """What threads share: this, then for each thread the next part to pack and the next to convolve.
-
-    Each of ``threads`` has a run of parts of its own, the same in each layer, so that it finds in its cache what it
-    wrote there; whoever is done with these takes others'. So it does not matter how many threads there are.
-    ``own_number`` is the address of a function that tells a thread its number; without it, they count themselves.
-    """
-
-    arrived: int
-    done_packed: int
-    threads: int
-    own_number: int
-    packed_parts: int
-    unit_parts: int
-    pixels: int
-    units: int
-    numbers: int
-    x: int
-    words: int
-    shortcut: int
-    out: int
-    signs: int
-
-
-COUNTERS = len(Job._fields) * 8
+            to_image, pixel = to_image + layer.image_bytes, 0
 
 
 @_compiled(cfunc, types.void(types.CPointer(types.int64)))
-def run_parts(job):
+def run_parts(address):
     """Pack parts of the pixels, wait until all are packed, and convolve parts of the units, on the calling thread."""
-    at = address_of(job)
-    threads, own_number = job[2], job[3]
-    packed_parts, unit_parts, pixels, units = job[4], job[5], job[6], job[7]
-    numbers, x, words, shortcut, out, signs = job[8], job[9], job[10], job[11], job[12], job[13]
-    who = call(own_number) if own_number else add_one(at)
+    at = address_of(address)
+    job = Job(*fields_of_job(at))
+    layer = Numbers(*fields_of_numbers(job.numbers))
+    threads, packed_parts, unit_parts = job.threads, job.packed_parts, job.unit_parts
+    who = call(job.own_number) if job.own_number else add_one(at)
     for i in range(threads if packed_parts else 0):
         owner = (who + i) % threads
         last_part = (owner + 1) * packed_parts // threads
         part = add_one(at + COUNTERS + owner * 16)
         while part < last_part:
-            first, last = part * pixels // packed_parts, (part + 1) * pixels // packed_parts
-            pack(numbers, x, words, first, last)
+            first, last = part * job.pixels // packed_parts, (part + 1) * job.pixels // packed_parts
+            pack(layer, job.x, job.words, first, last)
             add_one(at + 8)
             part = add_one(at + COUNTERS + owner * 16)
     while load_shared(at + 8) < packed_parts:
@@ -267,6 +270,6 @@ def run_parts(job):
         last_part = (owner + 1) * unit_parts // threads
         part = add_one(at + COUNTERS + owner * 16 + 8)
         while part < last_part:
-            first, last = part * units // unit_parts, (part + 1) * units // unit_parts
-            convolve(numbers, words, shortcut, out, signs, first, last)
+            first, last = part * job.units // unit_parts, (part + 1) * job.units // unit_parts
+            convolve(layer, job.words, job.shortcut, job.out, job.signs, first, last)
             part = add_one(at + COUNTERS + owner * 16 + 8)

@@ -244,7 +244,7 @@ class PackedLayer(nn.Module):
         """What the engine is told of this layer upon images of ``size``."""
         plan, numbers = self._once((size, following), self._plan, size, following)
         if following is not None and numbers is not following._ready:
-            # following has loaded other numbers
+            # following has loaded other numbers: it has a new dict then
             plan, _ = self._ready[size, following] = self._plan(size, following)
         return plan
 

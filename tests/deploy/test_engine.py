@@ -1,5 +1,6 @@
 import builtins
 import os
+import platform
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -35,7 +36,8 @@ def test_without_numba_it_is_said_once_and_computed_all_the_same(messages, monke
     for name in [
         n
         for n in sys.modules
-        if n.startswith('surge_mm.deploy.') and n.endswith(('kernels', 'vectors'))
+        if n.startswith('surge_mm.deploy.')
+        and n.endswith(('kernels', 'memory', 'tiles', 'vectors'))
     ]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.delattr(sys.modules['surge_mm.deploy'], 'kernels', raising=False)
@@ -58,6 +60,7 @@ def test_the_instruction_set_can_be_asked():
 SMALLER = '+sse,+sse2,+sse3,+ssse3,+sse4.1,+sse4.2,+popcnt,+avx,+avx2,+fma,+cx16,+64bit'
 
 
+@pytest.mark.skipif(platform.machine() not in ('x86_64', 'AMD64'), reason='names of x86')
 @pytest.mark.parametrize(
     ('settings', 'name'),
     [

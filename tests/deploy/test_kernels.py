@@ -10,12 +10,12 @@ from surge_mm import SurgeConv2d
 from surge_mm.deploy import PackedConv2d, engine
 
 numba = pytest.importorskip('numba')
-from surge_mm.deploy import kernels, vectors  # noqa: E402  needs Numba
+from surge_mm.deploy import kernels, memory  # noqa: E402  need Numba
 
 
 @numba.njit
 def parities(words, beside, to, n):
-    vectors.parities(words, beside, to, n)
+    memory.parities(words, beside, to, n)
 
 
 @given(st.integers(1, 40), st.integers(1, 9), st.integers(0, 2**31))
