@@ -108,8 +108,7 @@ class Job(NamedTuple):
 
 
 COUNTERS = len(Job._fields) * 8
-
-
+"""Bytes of a job before the counters of its threads."""
 fields_of_numbers, fields_of_job = loads(len(Numbers._fields)), loads(len(Job._fields))
 
 
