@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from surge_mm.models.backbones.blocks import BasicBlock, Bottleneck
 from surge_mm.models.backbones.reactnet import ReActBlock
 
-from .layers import PackedConv2d, PackedLayer, Signs
+from .layers import PackedConv2d, PackedLayer
+from .signs import Signs
 
 
 class PackedBasicBlock(nn.Module):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,27 +18,7 @@ from .bits import pack_bytes, pack_words, unpack_bytes
 from .epilogue import NOTHING, Epilogue
 from .geometry import geometry
 from .parts import hindrance, parts_of, window_of
-
-
-def _dense(x: Tensor) -> Tensor:
-    """``x`` of ``(N, C, H, W)`` with one pixel's channels behind another's in memory, and no gaps."""
-    return (
-        x
-        if x.is_contiguous(memory_format=torch.channels_last)
-        else x.contiguous(memory_format=torch.channels_last)
-    )
-
-
-class Signs(NamedTuple):
-    """Sign bits of a layer's input, in the padded images of that layer.
-
-    Attributes:
-        words (Tensor): ``(N, words of an image)`` of int64.
-        size (tuple[int, int]): Height and width of the image without its border.
-    """
-
-    words: Tensor
-    size: tuple[int, int]
+from .signs import Signs, dense, minus_border
 
 
 class PackedLayer(nn.Module):
@@ -158,14 +138,7 @@ class PackedLayer(nn.Module):
         """Words of a padded image, and what they are around the pixels, if that is not 0."""
         self._check_size(self.window.channels, *size)
         words = geometry(self.window, *size).image_words
-        return words, self._border(size) if self.pad_value == -1 else None
-
-    def _border(self, size: tuple[int, int]) -> Tensor:
-        """An image of -1 round nothing."""
-        image = F.pad(torch.zeros(size), self.window.padding, value=-1.0)
-        groups, channels = self.window.groups, self.window.channels
-        z = image[..., None, None].expand(-1, -1, groups, channels // groups)
-        return pack_words(z).reshape(1, -1)
+        return words, minus_border(self.window, size) if self.pad_value == -1 else None
 
     def _once(self, key: Any, make: Callable[..., Any], *arguments: Any) -> Any:
         """What ``make`` makes, kept for the next time; of many sizes of images, the last few."""
@@ -180,7 +153,7 @@ class PackedLayer(nn.Module):
         """The sign bits of an input."""
         size = (x.shape[2], x.shape[3])
         signs = self.new_signs(len(x), size)
-        self._plan_of(size, None).pack(len(x), _dense(x), signs.words)
+        self._plan_of(size, None).pack(len(x), dense(x), signs.words)
         return signs
 
     def _own_shift(self) -> Tensor:
@@ -201,7 +174,7 @@ class PackedLayer(nn.Module):
             images, channels, height, width = x.shape
             if channels != self.window.channels:
                 self._check_size(channels, height, width)
-            pixels, signs = _dense(x), self.new_signs(images, (height, width))
+            pixels, signs = dense(x), self.new_signs(images, (height, width))
         if following is not None and not self._can_write_signs_of(following):
             following, real = None, True
         images, channels = signs.words.shape[0], self.shape[0]
@@ -226,7 +199,7 @@ class PackedLayer(nn.Module):
                     f'the shortcut {tuple(shortcut.shape)} of {shortcut.dtype} must be as the output, '
                     f'{(images, channels, height, width)} of float32'
                 )
-            beside = _dense(shortcut)
+            beside = dense(shortcut)
         made = None if following is None else following.new_signs(images, plan.size)
         plan.run(images, pixels, signs.words, beside, out, made.words if made else None)
         return torch.empty(0) if out is None else out, made
