@@ -13,10 +13,10 @@ from surge_mm.version import __version__
 
 check_stack()
 
-from surge_mm.atomic_files import install_atomic_writes
-from surge_mm.checkpoint_files import guard_mmengine_loader
+from surge_mm.checkpoint.safe_loading import guard_mmengine_loader
 from surge_mm.compat import allow_mmengine_checkpoints, install_mmcv_ops
-from surge_mm.hub import register_configs
+from surge_mm.compat.config_prefix import register_configs
+from surge_mm.utils.atomic_write import install_atomic_writes
 
 install_mmcv_ops()
 allow_mmengine_checkpoints()

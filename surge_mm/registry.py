@@ -18,7 +18,7 @@ MODELS = Registry(
         'surge_mm.layers',
         'surge_mm.models',
         'surge_mm.models.heads',
-        'surge_mm.deploy.file',
+        'surge_mm.deploy.packed_file.save_load',
     ],
 )
 DATASETS = Registry(

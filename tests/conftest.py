@@ -1,15 +1,11 @@
 """Settings of the whole suite."""
 
-import sys
-from pathlib import Path
-
 import hypothesis
 import pytest
 import torch
 
 import surge_mm  # noqa: F401  prepares the stack before a test imports the hosts
 
-sys.path.insert(0, str(Path(__file__).parent))  # tests/formula.py
 torch.set_num_threads(1)
 hypothesis.settings.register_profile('surge_mm', deadline=None, derandomize=True, max_examples=25)
 hypothesis.settings.load_profile('surge_mm')

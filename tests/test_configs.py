@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.samples import detection_batch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 from mmpretrain.structures import DataSample
-from samples import detection_batch
 
-from surge_mm.config_keys import check_names, check_parts
 from surge_mm.layers import BinaryLayer
 from surge_mm.ops import AdaptiveScale, FixedScale, Scheduled
+from surge_mm.preflight.config_keys import check_names, check_parts
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 LEAVES = sorted(p for p in CONFIGS.rglob('*.py') if '_base_' not in p.parts)

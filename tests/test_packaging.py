@@ -12,7 +12,7 @@ import pytest
 from mmengine.config import Config
 from mmengine.hub import get_config
 
-import surge_mm.hub
+import surge_mm.compat.config_prefix
 
 ROOT = Path(__file__).parents[1]
 
@@ -145,7 +145,7 @@ def test_a_base_of_this_package_keeps_the_scope_of_the_host(
         "_base_ = 'mmdet::_base_/models/retinanet_r50_fpn.py'\n"
         "train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=1)\n"
     )
-    monkeypatch.setattr(surge_mm.hub, 'MIM_ROOT', tmp_path)
+    monkeypatch.setattr(surge_mm.compat.config_prefix, 'MIM_ROOT', tmp_path)
     leaf = tmp_path / 'leaf.py'
     leaf.write_text("_base_ = 'surge_mm::probe/base.py'\n")
     cfg = Config.fromfile(leaf)

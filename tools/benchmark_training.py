@@ -47,9 +47,9 @@ from surge_mm.analysis.training_subjects import (
     Setting,
     Subject,
 )
-from surge_mm.errors import LaunchError
-from surge_mm.launch import run
-from surge_mm.options import Parser
+from surge_mm.launch.cli import Parser
+from surge_mm.launch.runner import run
+from surge_mm.utils.errors import LaunchError
 
 
 def peak_memory(variant, setting, threads):

@@ -27,11 +27,11 @@ from surge_mm.analysis.size import size_in_bits
 from surge_mm.analysis.training_cost import interleaved_times
 from surge_mm.datasets.digits import make_digits
 from surge_mm.deploy import instruction_set, load_packed
-from surge_mm.errors import LaunchError
-from surge_mm.launch import remember_settings, run
+from surge_mm.launch.cli import Parser, setting
+from surge_mm.launch.runner import remember_settings, run
 from surge_mm.layers import BinaryLayer
 from surge_mm.models import to_float
-from surge_mm.options import Parser, setting
+from surge_mm.utils.errors import LaunchError
 
 TOOLS = Path(__file__).resolve().parent
 CONFIG = TOOLS.parent / 'configs' / 'demo' / 'fcos_r18-light_10e_digits_surge.py'

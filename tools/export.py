@@ -18,14 +18,14 @@ from torch import nn
 import surge_mm  # noqa: F401  prepares the stack before the hosts are imported
 from surge_mm.datasets.evaluation_set import dataset_meta, image_size
 from surge_mm.deploy import Packing, pack, save_packed, strip
-from surge_mm.deploy.container import read_packed
-from surge_mm.deploy.file import SUFFIX, check_out
-from surge_mm.deploy.sizes import Sizes, bytes_in_float, sizes_of
-from surge_mm.errors import LaunchError
-from surge_mm.launch import build_model, load_config, run
+from surge_mm.deploy.packed_file.format import read_packed
+from surge_mm.deploy.packed_file.save_load import SUFFIX, check_out
+from surge_mm.deploy.packed_file.size_report import Sizes, bytes_in_float, sizes_of
+from surge_mm.launch.cli import Parser, add_settings
+from surge_mm.launch.resume import check_checkpoint, check_fits
+from surge_mm.launch.runner import build_model, load_config, run
 from surge_mm.layers import BinaryLayer
-from surge_mm.options import Parser, add_settings
-from surge_mm.start import check_checkpoint, check_fits
+from surge_mm.utils.errors import LaunchError
 
 ONNX = '.onnx'
 
@@ -53,7 +53,7 @@ def main() -> None:
         shape = tuple(args.shape) if args.shape else image_size(cfg)
     model = trained_model(cfg, args.checkpoint)
     if shape:
-        from surge_mm.deploy.onnx import export_onnx
+        from surge_mm.deploy.onnx.export import export_onnx
 
         export_onnx(strip(model), args.out, shape)
         print(f'{args.out}: {Path(args.out).stat().st_size:,} bytes, for images of {shape}')

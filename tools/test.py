@@ -10,11 +10,12 @@ from mmengine.config import Config
 
 import surge_mm  # noqa: F401  prepares the stack before the hosts are imported
 from surge_mm.datasets.evaluation_set import dataset_meta
-from surge_mm.deploy.container import read_packed
-from surge_mm.deploy.file import SUFFIX
-from surge_mm.deploy.stored_config import differences, stored_model
-from surge_mm.errors import LaunchError, UsageError
-from surge_mm.launch import (
+from surge_mm.deploy.packed_file.config import differences, stored_model
+from surge_mm.deploy.packed_file.format import read_packed
+from surge_mm.deploy.packed_file.save_load import SUFFIX
+from surge_mm.launch.cli import Parser, add_common_arguments
+from surge_mm.launch.resume import check_checkpoint, check_fits
+from surge_mm.launch.runner import (
     begin,
     build_runner,
     check_data,
@@ -22,8 +23,7 @@ from surge_mm.launch import (
     prepare_ranks,
     run,
 )
-from surge_mm.options import Parser, add_common_arguments
-from surge_mm.start import check_checkpoint, check_fits
+from surge_mm.utils.errors import LaunchError, UsageError
 
 
 def main() -> None:

@@ -6,9 +6,11 @@ python tools/train.py configs/demo/fcos_r18-light_10e_digits_surge.py
 import torch
 
 import surge_mm  # noqa: F401  prepares the stack before the hosts are imported
-from surge_mm.checkpoint_files import check_can_go_on
-from surge_mm.errors import LaunchError
-from surge_mm.launch import (
+from surge_mm.checkpoint.safe_loading import check_can_go_on
+from surge_mm.launch.cli import Parser, add_common_arguments
+from surge_mm.launch.distributed import check_equal_batches
+from surge_mm.launch.resume import check_checkpoint, check_fits, choose_start
+from surge_mm.launch.runner import (
     begin,
     build_runner,
     check_data,
@@ -16,9 +18,7 @@ from surge_mm.launch import (
     prepare_ranks,
     run,
 )
-from surge_mm.options import Parser, add_common_arguments
-from surge_mm.ranks import check_equal_batches
-from surge_mm.start import check_checkpoint, check_fits, choose_start
+from surge_mm.utils.errors import LaunchError
 
 
 def main() -> None:

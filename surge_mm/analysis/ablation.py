@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from surge_mm.analysis.log import curve, read_log
 from surge_mm.analysis.plots import METRICS, save
-from surge_mm.errors import UsageError
+from surge_mm.utils.errors import UsageError
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
-from .inference_subjects import (
+from surge_mm.analysis.inference_subjects import (
     FLOAT,
     FROM_SIGNS,
     INT8,
@@ -23,9 +23,9 @@ from .inference_subjects import (
     Subject,
     run_built,
 )
-from .peak_memory import peak_memory
-from .plots import BLUE, ORANGE, SKY, VERMILION, save
-from .training_cost import interleaved_times, ratio
+from surge_mm.analysis.peak_memory import peak_memory
+from surge_mm.analysis.plots import BLUE, ORANGE, SKY, VERMILION, save
+from surge_mm.analysis.training_cost import interleaved_times, ratio
 
 IN_A_ROW = {'layer': 20, 'backbone': 3, 'detector': 3}
 """Images of a turn, timed as one: a layer within a network does not begin with cold caches."""

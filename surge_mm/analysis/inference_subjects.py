@@ -17,12 +17,11 @@ from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from surge_mm.analysis.forward import forward_of
+from surge_mm.analysis.peak_memory import forget_peak
 from surge_mm.deploy import PackedConv2d, pack
 from surge_mm.layers import SurgeConv2d
 from surge_mm.models import SurgeResNet, to_float
-
-from .forward import forward_of
-from .peak_memory import forget_peak
 
 FLOAT, INT8, PACKED, FROM_SIGNS = 'float', 'int8', 'packed', 'packed, from signs'
 DETECTOR = 'surge_mm::coco/retinanet-1bit_r18_fpn_12e_coco_ste.py'

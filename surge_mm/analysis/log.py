@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from surge_mm.errors import UsageError
+from surge_mm.utils.errors import UsageError
 
 Lines = list[dict[str, float]]
 

@@ -20,10 +20,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from surge_mm.analysis.forward import forward_of
 from surge_mm.analysis.size import Size, size_in_bits
-from surge_mm.errors import UsageError
 from surge_mm.layers import BinaryLayer
-from surge_mm.models.binarized import fates_of
+from surge_mm.models.binarization.binarize import fates_of
 from surge_mm.ops import Real
+from surge_mm.utils.errors import UsageError
 
 BOPS_PER_OP = 64
 BATCHED = (torch.ops.aten.bmm, torch.ops.aten.baddbmm)

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator
 from torch import Tensor, nn
 
-from .plots import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, save
+from surge_mm.analysis.plots import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, save
 
 Step = Callable[[], None]
 COLOURS = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY)

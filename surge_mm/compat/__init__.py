@@ -4,7 +4,7 @@
 - ``allow_mmengine_checkpoints``: resuming while ``torch.load`` refuses to run a checkpoint's code.
 """
 
-from .checkpoints import allow_mmengine_checkpoints
-from .mmcv_ops import install_mmcv_ops
+from surge_mm.checkpoint.safe_globals import allow_mmengine_checkpoints
+from surge_mm.compat.mmcv_ops.extension import install_mmcv_ops
 
 __all__ = ['allow_mmengine_checkpoints', 'install_mmcv_ops']

@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from surge_mm.datasets.drawing import DIGIT_PIXELS, Digit, draw_image
+from surge_mm.datasets.digits_rendering import DIGIT_PIXELS, Digit, draw_image
 
 CLASSES = tuple('0123456789')
 SMALLEST_IMAGE = 96

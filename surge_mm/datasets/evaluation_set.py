@@ -8,7 +8,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
-from surge_mm.errors import LaunchError
+from surge_mm.utils.errors import LaunchError
 
 TENSORS = 'surge_mm.CIFAR10Tensor'
 

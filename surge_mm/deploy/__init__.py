@@ -1,9 +1,9 @@
 """Run what was trained: binary layers packed to a bit a weight, and fast on a CPU."""
 
-from .engine import instruction_set
-from .file import load_packed, save_packed
-from .layers import PackedConv2d, PackedLinear
-from .packing import Packing, pack, strip
+from surge_mm.deploy.convert import Packing, pack, strip
+from surge_mm.deploy.cpu.backend import instruction_set
+from surge_mm.deploy.packed_file.save_load import load_packed, save_packed
+from surge_mm.deploy.packed_layers import PackedConv2d, PackedLinear
 
 __all__ = [
     'PackedConv2d',

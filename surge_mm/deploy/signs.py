@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .bits import pack_words
-from .geometry import Window
+from surge_mm.deploy.cpu.bitpacking import pack_words
+from surge_mm.deploy.cpu.geometry import Window
 
 
 class Signs(NamedTuple):

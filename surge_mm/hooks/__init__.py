@@ -1,11 +1,11 @@
 """Training policies as MMEngine hooks."""
 
-from .adaptive_gradient_scaler_hook import AdaptiveGradientScalerHook
-from .binarizer_schedule_hook import BinarizerScheduleHook
-from .channels_last_hook import ChannelsLastHook
-from .exact_resume_hook import ExactResumeHook
-from .non_finite_guard_hook import NonFiniteGuardHook
-from .safe_checkpoint_hook import SafeCheckpointHook
+from surge_mm.hooks.adaptive_gradient_scaler_hook import AdaptiveGradientScalerHook
+from surge_mm.hooks.binarizer_schedule_hook import BinarizerScheduleHook
+from surge_mm.hooks.channels_last_hook import ChannelsLastHook
+from surge_mm.hooks.exact_resume_hook import ExactResumeHook
+from surge_mm.hooks.non_finite_guard_hook import NonFiniteGuardHook
+from surge_mm.hooks.safe_checkpoint_hook import SafeCheckpointHook
 
 __all__ = [
     'AdaptiveGradientScalerHook',

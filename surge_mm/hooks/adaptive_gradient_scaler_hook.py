@@ -18,12 +18,12 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner
 from torch import Tensor
 
-from surge_mm.arguments import did_you_mean
-from surge_mm.errors import UsageError
 from surge_mm.layers import BinaryLayer, compensated_layers
 from surge_mm.layers.compensator import adaptive_scale
 from surge_mm.ops import STATISTICS, set_sync_group
 from surge_mm.registry import HOOKS
+from surge_mm.utils.argument_checks import did_you_mean
+from surge_mm.utils.errors import UsageError
 
 Batch = Any
 

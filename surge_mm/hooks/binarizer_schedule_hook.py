@@ -8,10 +8,10 @@ from typing import Any
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from surge_mm.errors import UsageError
 from surge_mm.layers import BinaryLayer
 from surge_mm.ops import Scheduled
 from surge_mm.registry import HOOKS
+from surge_mm.utils.errors import UsageError
 
 
 @HOOKS.register_module()

@@ -14,8 +14,8 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from surge_mm.errors import UsageError
 from surge_mm.registry import HOOKS
+from surge_mm.utils.errors import UsageError
 
 
 @HOOKS.register_module()

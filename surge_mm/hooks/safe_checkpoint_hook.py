@@ -12,9 +12,9 @@ from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 from torch import nn
 
-from surge_mm.atomic_files import PARTIAL
-from surge_mm.errors import CheckpointError
 from surge_mm.registry import HOOKS
+from surge_mm.utils.atomic_write import PARTIAL
+from surge_mm.utils.errors import CheckpointError
 
 GRADIENTS = 'accumulated_gradients'
 
@@ -29,7 +29,7 @@ class SafeCheckpointHook(CheckpointHook):
       gathered so far (the mean over the ranks), and a resumed run goes on with them. MMEngine forgets them.
     - What a killed run has left half written is removed when training begins.
 
-    That each file is there whole or not at all is the work of :mod:`surge_mm.atomic_files`.
+    That each file is there whole or not at all is the work of :mod:`surge_mm.utils.atomic_write`.
     """
 
     file_backend: Any

@@ -1,8 +1,8 @@
 """Binary layers that take the place of ``nn.Conv2d`` and ``nn.Linear``, and activations made for binary networks."""
 
-from .activations import RPReLU
-from .binary_layer import BinaryLayer, compensated_layers
-from .surge_conv import SurgeConv2d
-from .surge_linear import SurgeLinear
+from surge_mm.layers.binary_layer import BinaryLayer, compensated_layers
+from surge_mm.layers.rprelu import RPReLU
+from surge_mm.layers.surge_conv import SurgeConv2d
+from surge_mm.layers.surge_linear import SurgeLinear
 
 __all__ = ['BinaryLayer', 'RPReLU', 'SurgeConv2d', 'SurgeLinear', 'compensated_layers']

@@ -11,6 +11,7 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
+from surge_mm.layers.compensator import parse_compensator
 from surge_mm.ops import (
     STATISTICS,
     ActivationBinarizer,
@@ -21,9 +22,7 @@ from surge_mm.ops import (
     WeightBinarizer,
     infer,
 )
-from surge_mm.ops.maps import BilinearMap
-
-from .compensator import parse_compensator
+from surge_mm.ops.linear_maps import BilinearMap
 
 B = TypeVar('B', bound='BinaryLayer')
 L = TypeVar('L', nn.Conv2d, nn.Linear)

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from surge_mm.arguments import did_you_mean
 from surge_mm.ops import AdaptiveScale, FixedScale
+from surge_mm.utils.argument_checks import did_you_mean
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from surge_mm.arguments import Count, Positive, checked
+from surge_mm.layers.binary_layer import DEFAULT_COMPENSATOR, BinaryLayer
 from surge_mm.ops import Convolution
 from surge_mm.registry import MODELS
-
-from .binary_layer import DEFAULT_COMPENSATOR, BinaryLayer
+from surge_mm.utils.argument_checks import Count, Positive, checked
 
 Size = Positive | tuple[Positive, Positive]
 

@@ -7,11 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from surge_mm.arguments import Positive, checked
+from surge_mm.layers.binary_layer import DEFAULT_COMPENSATOR, BinaryLayer
 from surge_mm.ops import LinearMap
 from surge_mm.registry import MODELS
-
-from .binary_layer import DEFAULT_COMPENSATOR, BinaryLayer
+from surge_mm.utils.argument_checks import Positive, checked
 
 
 @MODELS.register_module()

@@ -1,9 +1,9 @@
 """Networks whose structure suits binary layers."""
 
-from .backbones import ReActNetA, SurgeResNet, SurgeVGGSmall
-from .binarized import Binarized, binarize, to_float
-from .data_preprocessors import BatchAugmentPreprocessor
-from .distilled_classifier import DistilledClassifier
+from surge_mm.models.backbones import ReActNetA, SurgeResNet, SurgeVGGSmall
+from surge_mm.models.binarization.binarize import Binarized, binarize, to_float
+from surge_mm.models.classifiers.distilled_classifier import DistilledClassifier
+from surge_mm.models.data_preprocessors import BatchAugmentPreprocessor
 
 __all__ = [
     'BatchAugmentPreprocessor',

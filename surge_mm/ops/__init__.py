@@ -1,11 +1,19 @@
 """The mathematics: tensors in, tensors out. Nothing here imports a host; torch alone, and what checks arguments."""
 
-from .activations import EDE, ActivationBinarizer, ApproxSign, ReSTE, RSign, STESign, sign
-from .binarizer import Binarizer, Scheduled
-from .dual_path import DualPath, DualPathSpec, infer
-from .maps import Convolution, LinearMap
-from .scale import STATISTICS, AdaptiveScale, FixedScale, set_sync_group
-from .weights import (
+from surge_mm.ops.activation_binarizers import (
+    EDE,
+    ActivationBinarizer,
+    ApproxSign,
+    ReSTE,
+    RSign,
+    STESign,
+    sign,
+)
+from surge_mm.ops.binarizer import Binarizer, Scheduled
+from surge_mm.ops.dual_path import DualPath, DualPathSpec, infer
+from surge_mm.ops.gradient_scale import STATISTICS, AdaptiveScale, FixedScale, set_sync_group
+from surge_mm.ops.linear_maps import Convolution, LinearMap
+from surge_mm.ops.weight_binarizers import (
     XNOR,
     AdaBin,
     Libra,

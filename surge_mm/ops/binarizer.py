@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC
 from typing import Any, ClassVar, TypeVar
 
-from surge_mm.arguments import accepted, did_you_mean
+from surge_mm.utils.argument_checks import accepted, did_you_mean
 
 B = TypeVar('B', bound='Binarizer')
 

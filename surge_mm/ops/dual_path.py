@@ -39,11 +39,11 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .activations import ActivationBinarizer, sign
-from .blocks import in_blocks
-from .maps import BilinearMap
-from .scale import AdaptiveScale, FixedScale, apply_adaptive, apply_fixed
-from .weights import WeightBinarizer
+from surge_mm.ops.activation_binarizers import ActivationBinarizer, sign
+from surge_mm.ops.chunking import in_blocks
+from surge_mm.ops.gradient_scale import AdaptiveScale, FixedScale, apply_adaptive, apply_fixed
+from surge_mm.ops.linear_maps import BilinearMap
+from surge_mm.ops.weight_binarizers import WeightBinarizer
 
 
 @dataclass(frozen=True)

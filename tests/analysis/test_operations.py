@@ -9,7 +9,7 @@ from torch import nn
 
 from surge_mm import SurgeConv2d, SurgeLinear, SurgeResNet, binarize
 from surge_mm.analysis.operations import count_costs
-from surge_mm.errors import UsageError
+from surge_mm.utils.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
 

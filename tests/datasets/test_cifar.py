@@ -10,9 +10,9 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from mmpretrain.registry import DATASETS
 
-from surge_mm.datasets.annotations import DatasetError
-from surge_mm.datasets.check import check_datasets
 from surge_mm.datasets.cifar import CIFAR10Tensor
+from surge_mm.preflight.annotations import DatasetError
+from surge_mm.preflight.datasets import check_datasets
 
 PER_FILE = 20
 

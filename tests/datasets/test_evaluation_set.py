@@ -15,7 +15,7 @@ from surge_mm.datasets.evaluation_set import (
     evaluation_set,
     image_size,
 )
-from surge_mm.errors import LaunchError
+from surge_mm.utils.errors import LaunchError
 
 SET = {'type': 'CocoDataset', 'pipeline': [{'type': 'Resize', 'scale': (320, 200)}]}
 

@@ -9,16 +9,16 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from helpers.narrow import digits_with_masks
+from helpers.rank_cases import Ranks, be_rank, free_port, kept, prepared, wait_for, write_config
 from mmengine.config import Config
-from narrow import digits_with_masks
-from rank_cases import Ranks, be_rank, free_port, kept, prepared, wait_for, write_config
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from surge_mm import AdaptiveGradientScalerHook, SurgeConv2d
-from surge_mm.errors import LaunchError
-from surge_mm.launch import prepare_ranks
-from surge_mm.ranks import lost_a_rank
+from surge_mm.launch.distributed import lost_a_rank
+from surge_mm.launch.runner import prepare_ranks
+from surge_mm.utils.errors import LaunchError
 
 SMALL = {
     'train_dataloader.dataset.pipeline.2.scale': (64, 64),

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from narrow import digits_with_masks
-from rank_cases import SETTINGS, Ranks, classify, difference, kept, take_boxes, write_config
+from helpers.narrow import digits_with_masks
+from helpers.rank_cases import SETTINGS, Ranks, classify, difference, kept, take_boxes, write_config
 
 
 @pytest.mark.parametrize(

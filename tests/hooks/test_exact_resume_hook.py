@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny_run import BATCHES, Stop, differences, state, stop_and_resume, tiny_runner
+from helpers.tiny_run import BATCHES, Stop, differences, state, stop_and_resume, tiny_runner
 
 from surge_mm.hooks.exact_resume_hook import reseed
 

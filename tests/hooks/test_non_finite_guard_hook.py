@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from faults import BAD, KINDS, Fault, Inject, not_finite
+from helpers.faults import BAD, KINDS, Fault, Inject, not_finite
+from helpers.tiny_run import tiny_runner
 from mmengine.logging import MessageHub
-from tiny_run import tiny_runner
 
 from surge_mm import NonFiniteGuardHook
-from surge_mm.errors import UsageError
+from surge_mm.utils.errors import UsageError
 
 
 def train(tmp_path, fault, monkeypatch=None, **kwargs):

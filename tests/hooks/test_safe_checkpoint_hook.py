@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from helpers.tiny_run import BATCHES, tiny_runner
 from mmengine.runner import Runner
-from tiny_run import BATCHES, tiny_runner
 
-from surge_mm.errors import CheckpointError, UsageError
+from surge_mm.utils.errors import CheckpointError, UsageError
 
 
 class Watch:
@@ -36,7 +36,8 @@ def test_the_last_checkpoint_stays_until_the_next_is_written(tmp_path, monkeypat
 def test_the_best_checkpoint_stays_until_a_better_one_is_written(tmp_path, monkeypatch):
     scores = iter([0.1, 0.3, 0.2, 0.4])
     monkeypatch.setattr(
-        'tiny_run.Accuracy.compute_metrics', lambda self, results: {'accuracy': next(scores)}
+        'helpers.tiny_run.Accuracy.compute_metrics',
+        lambda self, results: {'accuracy': next(scores)},
     )
     watch = Watch(tmp_path, monkeypatch)
     checkpoint = {'max_keep_ckpts': 1, 'save_best': 'accuracy', 'rule': 'greater'}

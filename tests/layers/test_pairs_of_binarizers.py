@@ -6,7 +6,7 @@ import itertools
 import pytest
 import torch
 import torch.nn.functional as F
-from formula import binary_weight, surrogate_sign
+from helpers.formula import binary_weight, surrogate_sign
 
 from surge_mm.layers import SurgeConv2d, SurgeLinear
 from surge_mm.ops import ActivationBinarizer, Scheduled, WeightBinarizer

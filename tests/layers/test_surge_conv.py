@@ -3,7 +3,7 @@ from unittest import mock
 import pytest
 import torch
 import torch.nn.functional as F
-from formula import dual_path
+from helpers.formula import dual_path
 from hypothesis import given
 from hypothesis import strategies as st
 from mmcv.cnn import ConvModule, build_conv_layer
@@ -11,7 +11,7 @@ from mmengine.registry import DefaultScope
 from torch import nn
 
 from surge_mm.layers import SurgeConv2d, compensated_layers
-from surge_mm.ops import blocks
+from surge_mm.ops import chunking as blocks
 
 
 @st.composite

@@ -1,7 +1,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from formula import dual_path
+from helpers.formula import dual_path
 
 from surge_mm.layers import SurgeLinear
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.samples import detection_batch
 from mmdet.apis import inference_detector, init_detector
 from mmdet.registry import MODELS as DETECTORS
 from mmdet.structures import DetDataSample
@@ -15,7 +16,6 @@ from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner.checkpoint import save_checkpoint
 from mmpretrain.registry import MODELS as CLASSIFIERS
 from mmpretrain.structures import DataSample
-from samples import detection_batch
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from surge_mm import SurgeResNet, binarize

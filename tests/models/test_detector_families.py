@@ -7,9 +7,9 @@ import copy
 
 import pytest
 import torch
+from helpers.narrow import NARROW, config, digits_with_masks
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
-from narrow import NARROW, config, digits_with_masks
 
 from surge_mm import to_float
 from surge_mm.layers import BinaryLayer

@@ -5,9 +5,9 @@ from pathlib import Path
 import mmdet
 import pytest
 import torch
+from helpers.samples import detection_batch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
-from samples import detection_batch
 
 from surge_mm.layers import BinaryLayer
 

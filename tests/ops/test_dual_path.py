@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 import torch.nn.functional as F
-from formula import dual_path, surrogate_and_branch_gradients
+from helpers.formula import dual_path, surrogate_and_branch_gradients
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode

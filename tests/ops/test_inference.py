@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from formula import SCHEDULED, binary_weight, hard_sign
+from helpers.formula import SCHEDULED, binary_weight, hard_sign
 
 from surge_mm import SurgeConv2d, SurgeLinear
 

@@ -19,8 +19,8 @@ from pathlib import Path
 import mmdet
 import mmpretrain
 import pytest
-from bad_configs import misspellings, misspelt, spoilt, subjects
-from bad_runs import (
+from helpers.bad_configs import misspellings, misspelt, spoilt, subjects
+from helpers.bad_runs import (
     TOOLS,
     WHOLE,
     misspelt_options,
@@ -31,14 +31,14 @@ from bad_runs import (
     with_key,
     with_value,
 )
-from bad_values import wrong_values
+from helpers.bad_values import wrong_values
 from mmengine import registry as registries
 from mmengine.config import Config
 from mmengine.registry import DefaultScope, Registry
 
-from surge_mm.arguments import one_letter_off
-from surge_mm.config_errors import near_name
-from surge_mm.config_keys import check_names, check_parts
+from surge_mm.preflight.config_keys import check_names, check_parts
+from surge_mm.utils.argument_checks import one_letter_off
+from surge_mm.utils.registry_errors import near_name
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 

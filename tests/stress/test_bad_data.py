@@ -25,9 +25,9 @@ import shutil
 from collections import Counter
 
 import pytest
-from bad_data import COUNTED, HARMLESS, REFUSED, Made, images, make_good
-from bad_data.cases import CASES, name_of, try_case
-from bad_data.training import config_for, train_through
+from helpers.bad_data import COUNTED, HARMLESS, REFUSED, Made, images, make_good
+from helpers.bad_data.cases import CASES, name_of, try_case
+from helpers.bad_data.training import config_for, train_through
 
 SEEDS = range(1000, 1024)
 ONE_SQUARE = 20_000**2 * 3 / 2**30

@@ -19,11 +19,11 @@ in its numbers is not noticed (a file cut off is).
 
 import time
 
-import hostile_checkpoints as hostile
 import numpy as np
 import pytest
 import torch
-from hostile_runs import (
+from helpers import hostile_checkpoints as hostile
+from helpers.hostile_runs import (
     WAYS,
     Classifier,
     assert_damage_is_found,
@@ -36,9 +36,9 @@ from hostile_runs import (
 from mmengine.runner import load_checkpoint
 
 from surge_mm import ReActNetA, SurgeResNet, SurgeVGGSmall
-from surge_mm.checkpoint_files import load_from_file
-from surge_mm.errors import CheckpointError, UsageError
-from surge_mm.start import check_fits
+from surge_mm.checkpoint.safe_loading import load_from_file
+from surge_mm.launch.resume import check_fits
+from surge_mm.utils.errors import CheckpointError, UsageError
 
 NETWORKS = (
     lambda: SurgeResNet(18, base_channels=4),

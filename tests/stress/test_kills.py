@@ -20,11 +20,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_run import BATCHES, differences, state
+from helpers.tiny_run import BATCHES, differences, state
 
-from surge_mm.start import newest_checkpoint
+from surge_mm.launch.resume import newest_checkpoint
 
-TINY_RUN = Path(__file__).parents[1] / 'tiny_run.py'
+TINY_RUN = Path(__file__).parents[1] / 'helpers/tiny_run.py'
 KILLS, LENGTH = 30, 60
 SETTING = {
     'length': LENGTH,

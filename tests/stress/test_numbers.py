@@ -18,14 +18,14 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from faults import BAD, Inject, not_finite, random_fault
+from helpers.faults import BAD, Inject, not_finite, random_fault
+from helpers.samples import detection_sample
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
-from samples import detection_sample
 from torch import nn
 from torch.utils.data import Dataset
 

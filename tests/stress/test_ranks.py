@@ -22,8 +22,8 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from narrow import NARROW, digits_with_masks
-from rank_cases import (
+from helpers.narrow import NARROW, digits_with_masks
+from helpers.rank_cases import (
     SETTINGS,
     Ranks,
     be_rank,
@@ -36,7 +36,7 @@ from rank_cases import (
     write_config,
 )
 
-from surge_mm.ranks import lost_a_rank
+from surge_mm.launch.distributed import lost_a_rank
 
 TIMEOUT = 10  # seconds of env_cfg.dist_cfg.timeout
 TRIES = 5  # how many times the timeout a rank is waited for that died while they met, at most

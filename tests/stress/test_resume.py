@@ -16,7 +16,7 @@ count of `ags_nonfinite_steps` in the log. An iteration-based loop finds its pla
 import random
 
 import pytest
-from tiny_run import BATCHES, differences, state, stop_and_resume
+from helpers.tiny_run import BATCHES, differences, state, stop_and_resume
 
 LENGTH = 4
 BINARISERS = [

@@ -1,7 +1,7 @@
 """Backbones for MMDetection and MMPretrain."""
 
-from .reactnet import ReActNetA
-from .surge_resnet import SurgeResNet
-from .surge_vgg import SurgeVGGSmall
+from surge_mm.models.backbones.reactnet import ReActNetA
+from surge_mm.models.backbones.surge_resnet import SurgeResNet
+from surge_mm.models.backbones.surge_vgg import SurgeVGGSmall
 
 __all__ = ['ReActNetA', 'SurgeResNet', 'SurgeVGGSmall']

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from surge_mm.errors import UsageError
-from surge_mm.models.whole_loading import misfits
+from surge_mm.checkpoint.matching import misfits
+from surge_mm.utils.errors import UsageError
 
 
 class SurgeBackbone(BaseModule):

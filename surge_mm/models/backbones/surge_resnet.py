@@ -11,11 +11,15 @@ from mmcv.cnn import build_norm_layer
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from surge_mm.arguments import Cfg, Positive, checked
+from surge_mm.models.backbones.base import SurgeBackbone
+from surge_mm.models.backbones.residual_blocks import (
+    BasicBlock,
+    BlockStyle,
+    Bottleneck,
+    build_activation,
+)
 from surge_mm.registry import MODELS
-
-from .base import SurgeBackbone
-from .blocks import BasicBlock, BlockStyle, Bottleneck, build_activation
+from surge_mm.utils.argument_checks import Cfg, Positive, checked
 
 
 @MODELS.register_module()

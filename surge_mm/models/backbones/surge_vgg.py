@@ -5,11 +5,10 @@ from __future__ import annotations
 from mmcv.cnn import build_conv_layer, build_norm_layer
 from torch import Tensor, nn
 
-from surge_mm.arguments import Cfg, Positive, checked
+from surge_mm.models.backbones.base import SurgeBackbone
+from surge_mm.models.backbones.residual_blocks import build_activation
 from surge_mm.registry import MODELS
-
-from .base import SurgeBackbone
-from .blocks import build_activation
+from surge_mm.utils.argument_checks import Cfg, Positive, checked
 
 
 @MODELS.register_module()

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 
-from surge_mm.arguments import Count, Finite, Share, checked
 from surge_mm.registry import MODELS
+from surge_mm.utils.argument_checks import Count, Finite, Share, checked
 
 
 def random_crop_flip(images: Tensor, padding: int, flip_prob: float) -> Tensor:

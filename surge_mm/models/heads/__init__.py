@@ -1,5 +1,5 @@
 """Heads of detectors that differ from the hosts'."""
 
-from .ssd_head import SSDHead
+from surge_mm.models.heads.ssd_head import SSDHead
 
 __all__ = ['SSDHead']

@@ -6,7 +6,7 @@ from mmengine.runner.checkpoint import save_checkpoint
 from torch import nn
 
 from surge_mm import ReActNetA, SurgeResNet, SurgeVGGSmall
-from surge_mm.errors import UsageError
+from surge_mm.utils.errors import UsageError
 
 NETWORKS = {
     'resnet18': lambda **kwargs: SurgeResNet(18, base_channels=8, **kwargs),

@@ -1,0 +1,1 @@
+"""Reading checkpoints safely, and whether they fit a model."""

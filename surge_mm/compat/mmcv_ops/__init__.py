@@ -1,0 +1,1 @@
+"""Operators of mmcv served by torchvision where mmcv has no compiled operators."""

@@ -1,0 +1,1 @@
+"""Packed layers on a CPU: bit packing, geometry, and the loops that Numba compiles."""

@@ -1,0 +1,1 @@
+"""Binarization of any model by rules."""

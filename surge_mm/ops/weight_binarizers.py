@@ -1,0 +1,281 @@
+r"""Weight binarisers: from latent real weights :math:`W_b` to the binary ones that the layer computes with.
+
+A weight has the shape ``(C_out, ...)``: ``(C_out, C_in / groups, kH, kW)`` for a convolution, ``(C_out, C_in)`` for a
+linear layer. What is said per filter is said per index of the first axis. Each class has two functions, ``Q_W`` (by its
+two values per filter) and the gradient that stands in for its derivative; both are made of ``W_b`` alone, so nothing
+need be kept between them.
+
+To add one, write a class with the two; its name is then known to configs.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from surge_mm.ops.activation_binarizers import check_ede, ede_derivative, ede_temperature, sign
+from surge_mm.ops.binarizer import Binarizer, Scheduled
+from surge_mm.utils.argument_checks import checked
+
+
+class TwoValues(NamedTuple):
+    """``Q_W = scale sign(z) + offset``.
+
+    Attributes:
+        z: Of the shape of the weight; its sign bits count.
+        scale: One number of at least 0 a filter, of shape ``(C_out, 1, ...)``, or of shape ``()`` for all.
+        offset: One number a filter, as ``scale``; None for 0.
+    """
+
+    z: Tensor
+    scale: Tensor
+    offset: Tensor | None = None
+
+
+class WeightBinarizer(Binarizer):
+    """Base of the weight binarisers.
+
+    Attributes:
+        learned_gain (bool): Whether the layer multiplies each filter by a learned number: ``gain Q_W(w)``.
+        numbers_per_filter (int): Real numbers beside the signs that a filter needs in a trained network, a learned gain
+            not counted.
+        min_filter_size (int): How many weights a filter must have.
+    """
+
+    family = 'weight'
+    learned_gain: ClassVar[bool] = False
+    numbers_per_filter: ClassVar[int] = 1
+    min_filter_size: ClassVar[int] = 1
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Refuse a weight of ``shape`` that this binariser cannot serve.
+
+        Raises:
+            ValueError: its filters are too small.
+        """
+        size = math.prod(shape[1:])
+        if size < self.min_filter_size:
+            raise ValueError(
+                f'weight={self!r} takes the standard deviation of each filter and needs at least '
+                f'{self.min_filter_size} weights in it; those of shape {tuple(shape)} have {size}. Take another '
+                "binariser for this layer, such as dict(type='ScaledSign')"
+            )
+
+    def two_values(self, w: Tensor) -> TwoValues | None:
+        """What Q_W(w) is made of; None where its filters have more than two values."""
+        return None
+
+    def __call__(self, w: Tensor) -> Tensor:
+        """Q_W(w), of the shape and dtype of ``w``."""
+        two = self.two_values(w)
+        if two is None:
+            raise TypeError(
+                f'{type(self).__name__} must define two_values, or __call__ for weights of more than two values'
+            )
+        q_w = torch.copysign(two.scale, two.z)
+        return q_w if two.offset is None else q_w + two.offset
+
+    @abstractmethod
+    def gradient(self, w: Tensor, grad_q: Tensor) -> Tensor:
+        """dL/dw from ``grad_q`` = dL/dQ_W(w); all of one shape."""
+
+
+def mean_per_filter(w: Tensor) -> Tensor:
+    """The mean of each filter, of shape ``(C_out, 1, ...)``."""
+    return w.mean(dim=tuple(range(1, w.dim())), keepdim=True)
+
+
+def magnitude(w: Tensor) -> Tensor:
+    """``alpha = mean(|w|)`` per filter, of shape ``(C_out, 1, ...)``."""
+    return mean_per_filter(w.abs())
+
+
+class Real(WeightBinarizer):
+    """``Q_W = w``: weights that are not binary yet, for the first of two training stages."""
+
+    def __call__(self, w: Tensor) -> Tensor:
+        return w
+
+    def gradient(self, w: Tensor, grad_q: Tensor) -> Tensor:
+        return grad_q
+
+
+class Sign(WeightBinarizer):
+    """``Q_W = sign(w)``, ``dL/dw = dL/dQ_W 1{|w| <= 1}``.
+
+    Source: Courbariaux et al., Binarized Neural Networks, arXiv 1602.02830.
+    """
+
+    numbers_per_filter = 0
+
+    def two_values(self, w: Tensor) -> TwoValues:
+        return TwoValues(w, torch.ones((), dtype=w.dtype, device=w.device))
+
+    def gradient(self, w: Tensor, grad_q: Tensor) -> Tensor:
+        return grad_q * (w.abs() <= 1)
+
+
+class ScaledSign(WeightBinarizer):
+    """``Q_W = alpha sign(w)`` with ``alpha = mean(|w|)`` per filter; ``dL/dw = dL/dQ_W`` (straight through).
+
+    The scale is that of Rastegari et al., XNOR-Net, arXiv 1603.05279; the gradient leaves it out and does not clip.
+    """
+
+    def two_values(self, w: Tensor) -> TwoValues:
+        return TwoValues(w, magnitude(w))
+
+    def gradient(self, w: Tensor, grad_q: Tensor) -> Tensor:
+        return grad_q
+
+
+class XNOR(ScaledSign):
+    """``Q_W = alpha sign(w)``, ``dL/dw = (1/n + alpha 1{|w| <= 1}) dL/dQ_W`` elementwise, n weights in a filter.
+
+    Source: Rastegari et al., XNOR-Net, arXiv 1603.05279, as printed there.
+    """
+
+    def gradient(self, w: Tensor, grad_q: Tensor) -> Tensor:
+        n = w[0].numel()
+        return grad_q * (1 / n + magnitude(w) * (w.abs() <= 1))
+
+
+class ReAct(ScaledSign):
+    """``Q_W = alpha sign(w)``, ``dL/dw = dL/dQ_W 1{|w| <= 1}``.
+
+    Source: the official code of Bi-Real Net (arXiv 1808.00278) and of ReActNet (arXiv 2003.03488).
+    """
+
+    def gradient(self, w: Tensor, grad_q: Tensor) -> Tensor:
+        return grad_q * (w.abs() <= 1)
+
+
+def standardise(w: Tensor, correction: int = 1, eps: float = 0.0) -> tuple[Tensor, Tensor]:
+    """``z = (w - mean) / std`` per filter, and std = sqrt(var + eps); ``correction`` as in :func:`torch.var`."""
+    centred = w - mean_per_filter(w)
+    count = w[0].numel() - correction
+    variance = centred.square().sum(dim=tuple(range(1, w.dim())), keepdim=True) / count
+    std = (variance + eps).sqrt()
+    return centred / std, std
+
+
+def standardise_backward(z: Tensor, std: Tensor, grad_z: Tensor, correction: int = 1) -> Tensor:
+    """dL/dw of ``z = standardise(w)``: ``(h - mean(h)) / std``, ``h = dL/dz - z sum(z dL/dz) / (n - correction)``."""
+    along = (z * grad_z).sum(dim=tuple(range(1, z.dim())), keepdim=True)
+    h = grad_z - z * along / (z[0].numel() - correction)
+    return (h - mean_per_filter(h)) / std
+
+
+class Libra(Scheduled, WeightBinarizer):
+    """Libra parameter binarisation: ``Q_W = 2^s sign(z)`` with z = w standardised and ``s = round(log2 mean(|z|))``.
+
+    ``dL/dz = 2^s k t (1 - tanh^2(t z)) dL/dQ_W`` with t as :class:`surge_mm.ops.EDE` has it, then through the
+    standardisation to w.
+    Source: Qin et al., IR-Net, arXiv 1909.10788.
+
+    Args:
+        t_min (float): t at the first step. Defaults to 1e-2.
+        t_max (float): t at the last step. Defaults to 10.
+    """
+
+    min_filter_size = 2
+
+    @checked
+    def __init__(self, t_min: float = 1e-2, t_max: float = 10.0) -> None:
+        check_ede(t_min, t_max)
+        self.t_min, self.t_max = t_min, t_max
+
+    def two_values(self, w: Tensor) -> TwoValues:
+        z, _ = standardise(w)
+        return TwoValues(z, self._scale(z))
+
+    def gradient(self, w: Tensor, grad_q: Tensor) -> Tensor:
+        z, std = standardise(w)
+        t = ede_temperature(self.progress, self.t_min, self.t_max)
+        return standardise_backward(z, std, grad_q * self._scale(z) * ede_derivative(z, t))
+
+    @staticmethod
+    def _scale(z: Tensor) -> Tensor:
+        return magnitude(z).log2().round().exp2()
+
+
+class ReCU(Scheduled, WeightBinarizer):
+    """Rectified clamp unit: ``Q_W = gain sign(z)``, z = w centred, divided by ``std / (2 sqrt 2)``, clamped to +-Q.
+
+    ``Q = -mean(|z|) ln(2 - 2 tau)`` over the whole layer, without a gradient of its own; ``dL/dz = gain dL/dQ_W``
+    within the clamp and 0 outside, then through the standardisation to w. The gain of each filter is learned.
+    tau grows from ``tau_min`` to ``tau_max`` in proportion to ``e^progress - 1``.
+    Source: Xu et al., ReCU, arXiv 2103.12369, with the schedule and the learned gain of its official code.
+
+    Args:
+        tau_min (float): tau at the first step. Defaults to 0.85.
+        tau_max (float): tau at the last step. Defaults to 0.99.
+    """
+
+    learned_gain = True
+    numbers_per_filter = 0
+    min_filter_size = 2
+    EPS = 1e-5
+
+    @checked
+    def __init__(self, tau_min: float = 0.85, tau_max: float = 0.99) -> None:
+        if not 0.5 < tau_min <= tau_max < 1:
+            raise ValueError(
+                f'tau_min={tau_min!r} and tau_max={tau_max!r} must satisfy 0.5 < tau_min <= tau_max < 1'
+            )
+        self.tau_min, self.tau_max = tau_min, tau_max
+
+    @property
+    def tau(self) -> float:
+        grown = math.expm1(self.progress) / math.expm1(1)
+        return self.tau_min + (self.tau_max - self.tau_min) * grown
+
+    def two_values(self, w: Tensor) -> TwoValues:
+        centred = w - mean_per_filter(w)  # neither the division nor the clamp changes a sign
+        return TwoValues(centred, torch.ones((), dtype=w.dtype, device=w.device))
+
+    def gradient(self, w: Tensor, grad_q: Tensor) -> Tensor:
+        z, std = standardise(w, eps=self.EPS)
+        stretch = 2 * math.sqrt(2)
+        limit = -(stretch * z).abs().mean() * math.log(2 - 2 * self.tau)
+        inside = (stretch * z).abs() <= limit
+        return standardise_backward(z, std, grad_q * inside * stretch)
+
+
+class AdaBin(Scheduled, WeightBinarizer):
+    """Two values per filter, chosen to fit: ``Q_W = alpha sign(z) + mean``, ``z = (w - mean) / alpha``, alpha = std.
+
+    The gradient is that of the whole formula, through alpha and the mean too, with the surrogate
+    ``dsign(z)/dz = k t (1 - tanh^2(t z))`` of :class:`surge_mm.ops.EDE`.
+    Source: Tu et al., AdaBin, arXiv 2208.08084, and its official code for the surrogate.
+
+    Args:
+        t_min (float): t at the first step. Defaults to 1e-2.
+        t_max (float): t at the last step. Defaults to 10.
+    """
+
+    numbers_per_filter = 2
+    min_filter_size = 2
+
+    @checked
+    def __init__(self, t_min: float = 1e-2, t_max: float = 10.0) -> None:
+        check_ede(t_min, t_max)
+        self.t_min, self.t_max = t_min, t_max
+
+    def two_values(self, w: Tensor) -> TwoValues:
+        mean = mean_per_filter(w)
+        _, alpha = standardise(w, correction=0)
+        return TwoValues(w - mean, alpha, mean)
+
+    def gradient(self, w: Tensor, grad_q: Tensor) -> Tensor:
+        z, alpha = standardise(w, correction=0)
+        n = w[0].numel()
+        t = ede_temperature(self.progress, self.t_min, self.t_max)
+        through_z = standardise_backward(
+            z, alpha, grad_q * alpha * ede_derivative(z, t), correction=0
+        )
+        grad_alpha = (grad_q * sign(z)).sum(dim=tuple(range(1, w.dim())), keepdim=True)
+        return through_z + grad_alpha * z / n + mean_per_filter(grad_q)

@@ -1,0 +1,1 @@
+"""Validation of config and data before training."""

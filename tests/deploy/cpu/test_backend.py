@@ -1,0 +1,144 @@
+import builtins
+import os
+import platform
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+
+from surge_mm import SurgeConv2d
+from surge_mm.deploy import PackedConv2d, instruction_set
+from surge_mm.deploy.cpu import backend as engine
+
+
+@pytest.fixture
+def messages(monkeypatch):
+    """What is said to the user, with the engine chosen anew."""
+    said = []
+    monkeypatch.setattr(engine, 'print_log', lambda text, *_: said.append(text))
+    for cached in (engine.kernels, engine._say_once):
+        cached.cache_clear()
+    yield said
+    for cached in (engine.kernels, engine._say_once):
+        cached.cache_clear()
+
+
+@torch.no_grad()
+def test_without_numba_it_is_said_once_and_computed_all_the_same(messages, monkeypatch):
+    real_import = builtins.__import__
+
+    def without_numba(name, *args, **kwargs):
+        if name.startswith(('numba', 'llvmlite')):
+            raise ImportError(name)
+        return real_import(name, *args, **kwargs)
+
+    for name in [
+        n
+        for n in sys.modules
+        if n.startswith('surge_mm.deploy.')
+        and n.endswith(('kernels', 'memory_intrinsics', 'tile_codegen', 'vector_codegen'))
+    ]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delattr(sys.modules['surge_mm.deploy.cpu'], 'kernels', raising=False)
+    monkeypatch.setattr(builtins, '__import__', without_numba)
+    layer, x = SurgeConv2d(20, 5, 3, padding=1).eval(), torch.randn(1, 20, 6, 6)
+    packed = PackedConv2d(layer)
+    assert torch.equal(packed(x), layer(x))
+    assert torch.equal(packed(x), layer(x))
+    assert instruction_set() == engine.PLAIN
+    assert len(messages) == 1
+    assert 'pip install "surge_mm[deploy]"' in messages[0]
+
+
+def test_the_instruction_set_can_be_asked():
+    assert instruction_set() in {
+        'AVX-512 VPOPCNTDQ', 'AVX-512', 'AVX2', 'SSE4.2', 'NEON', 'no vectors'
+    }  # fmt: skip
+
+
+SMALLER = '+sse,+sse2,+sse3,+ssse3,+sse4.1,+sse4.2,+popcnt,+avx,+avx2,+fma,+cx16,+64bit'
+
+
+@pytest.mark.skipif(platform.machine() not in ('x86_64', 'AMD64'), reason='names of x86')
+@pytest.mark.parametrize(
+    ('settings', 'name'),
+    [
+        ({'NUMBA_CPU_NAME': 'x86-64', 'NUMBA_CPU_FEATURES': SMALLER}, 'AVX2'),
+        (
+            {'NUMBA_CPU_NAME': 'x86-64', 'NUMBA_CPU_FEATURES': '+sse,+sse2,+cx16,+64bit'},
+            'no vectors',
+        ),
+        ({'NUMBA_ENABLE_AVX': '0'}, 'SSE4.2'),
+    ],
+)
+def test_a_cpu_without_wide_vectors_computes_the_same_and_is_told_once(settings, name, tmp_path):
+    script = """if True:
+        import torch
+        from surge_mm import SurgeConv2d
+        from surge_mm.deploy import PackedConv2d, instruction_set
+        torch.set_num_threads(1)
+        for channels, filters, kernel, stride in ((70, 24, 3, 1), (64, 40, 3, 2), (64, 16, 1, 1)):
+            layer = SurgeConv2d(channels, filters, kernel, stride, padding=1).eval()
+            x = torch.randn(2, channels, 9, 8)
+            with torch.no_grad():
+                assert torch.equal(PackedConv2d(layer)(x), layer(x))
+        print(instruction_set())
+    """
+    done = subprocess.run(
+        [sys.executable, '-c', script],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **settings, 'NUMBA_CACHE_DIR': str(tmp_path)},
+    )
+    assert done.stdout.splitlines()[-1:] == [name], done.stderr
+    assert (done.stdout + done.stderr).count('right but slower') == 1
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('team', ['openmp', 'python'])
+@pytest.mark.parametrize('threads', [2, 3, 7])
+def test_any_number_of_threads_computes_the_same(team, threads, monkeypatch):
+    monkeypatch.setattr(engine, 'threads', lambda: threads)
+    monkeypatch.setattr(engine, 'WORTH_THREADS', 0)
+    if team == 'python':
+        monkeypatch.setattr(engine, '_team', lambda: (engine._python_threads, 0))
+    layer, x = SurgeConv2d(70, 24, 3, padding=1).eval(), torch.randn(2, 70, 9, 8)
+    assert torch.equal(PackedConv2d(layer)(x), layer(x))
+
+
+@torch.no_grad()
+def test_several_threads_of_python_may_run_one_model_at_once():
+    layer, x = (
+        SurgeConv2d(64, 64, 3, padding=1).eval(),
+        [torch.randn(1, 64, 8 + i, 9) for i in range(4)],
+    )
+    packed = PackedConv2d(layer)
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(5):
+            for one, out in zip(x, pool.map(packed, x), strict=True):
+                with torch.no_grad():
+                    assert torch.equal(out, layer(one))
+
+
+def test_no_memory_is_read_that_was_given_back():
+    script = """if True:
+        import torch
+        from surge_mm import SurgeConv2d
+        from surge_mm.deploy import PackedConv2d
+        torch.set_num_threads(1)
+        for stride in (1, 2):
+            layer = SurgeConv2d(512, 16, 3, stride, padding=1).eval()
+            x = torch.randn(1, 512, 29, 28)
+            with torch.no_grad():
+                assert torch.equal(PackedConv2d(layer)(x), layer(x))
+    """
+    # GNU's malloc then writes over what is given back
+    done = subprocess.run(
+        [sys.executable, '-c', script],
+        capture_output=True,
+        text=True,
+        env={**os.environ, 'MALLOC_PERTURB_': '165'},
+    )
+    assert done.returncode == 0, done.stderr

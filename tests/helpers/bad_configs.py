@@ -1,0 +1,230 @@
+"""Spoilt settings: each key misspelt, and given values of another type or out of range.
+
+What is spoilt is found by looking at the signatures of what surge_mm registers. A new class needs an entry in
+:mod:`bad_values` where it has arguments without defaults, or ranges that its annotations do not say.
+"""
+
+from __future__ import annotations
+
+import inspect
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_type_hints
+
+from helpers.bad_values import GOOD
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from torch import nn
+
+import surge_mm.registry as registries
+from surge_mm.models import binarize
+from surge_mm.models.binarization.rules import VALUES
+from surge_mm.ops import ActivationBinarizer, WeightBinarizer
+from surge_mm.preflight.config_keys import check_parts
+from surge_mm.utils.registry_errors import explain
+
+
+@registries.MODELS.register_module()
+class Net(nn.Sequential):
+    """Two convolutions."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3))
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Something that takes keys.
+
+    Attributes:
+        name: What it is called.
+        build: Builds it of keys.
+        good: Keys with which it can be built.
+        hints: What each of its keys takes, as an annotation; None where a host says it.
+        instead: Other good keys beside a key that the good ones exclude.
+    """
+
+    name: str
+    build: Callable[..., Any]
+    good: dict[str, Any]
+    hints: dict[str, Any]
+    instead: dict[str, dict[str, Any]] = field(default_factory=dict)
+    scope: str = 'mmpretrain'
+
+    def with_key(self, key: str, value: Any) -> dict[str, Any]:
+        return {**self.instead.get(key, self.good), key: value}
+
+    def misspelt(self, key: str, wrong: str) -> dict[str, Any]:
+        base = dict(self.instead.get(key, self.good))
+        return {**base, wrong: base.pop(key, None)}
+
+    def refusal(self, keys: dict[str, Any]) -> str | None:
+        """What an author reads who gives ``keys``; None if it is built."""
+        try:
+            with DefaultScope.overwrite_default_scope(self.scope):
+                self.build(**keys)
+        except Exception as error:
+            return explain(error)
+        return None
+
+
+def subjects() -> list[Subject]:
+    """Everything that surge_mm registers for configs, and what our dicts hold."""
+    found = []
+    of_benchmarks, no_settings = 'surge_mm.analysis', ('whole_batch', 'load_packed')
+    for registry in vars(registries).values():
+        if getattr(registry, 'scope', None) == 'surge_mm':
+            registry.import_from_location()
+            for name, made in registry.module_dict.items():
+                ours = made.__module__.startswith('surge_mm')
+                if (
+                    ours
+                    and not made.__module__.startswith(of_benchmarks)
+                    and name not in no_settings
+                ):
+                    found.append(_registered(registry, name, made))
+    for family in (ActivationBinarizer, WeightBinarizer):
+        for name, cls in family.known.items():
+            if cls.__module__.startswith('surge_mm'):
+                own = vars(cls).get('__init__')
+                hints = _hints(own) if own else {}
+                build = _binariser(family.family, name)
+                found.append(Subject(name, build, {}, hints))
+    return [*found, COMPENSATOR, RULE, OVERRIDE]
+
+
+def _registered(registry: Any, name: str, made: Any) -> Subject:
+    constructor = made.__init__ if isinstance(made, type) else made
+    hints: dict[str, Any] = {}
+    for base in made.__mro__ if isinstance(made, type) else (made,):
+        own = vars(base).get('__init__') if isinstance(base, type) else constructor
+        if own is None or base is object:
+            continue
+        ours = base.__module__.startswith('surge_mm')
+        for key, hint in (_hints(own) if ours else dict.fromkeys(_names(own))).items():
+            hints.setdefault(key, hint)
+        if not _takes_more(own):
+            break
+
+    def build(**keys: Any) -> Any:
+        cfg = {'type': f'surge_mm.{name}', **keys}
+        if registry is registries.HOOKS:  # as the tools do, for MMEngine's take names of all kinds
+            check_parts(Config({'custom_hooks': [cfg]}))
+        return registry.build(cfg)
+
+    scope = 'mmdet' if name == 'SSDHead' else 'mmpretrain'
+    return Subject(name, build, GOOD.get(name, {}), hints, scope=scope)
+
+
+def _names(function: Any) -> list[str]:
+    ordinary = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    parameters = inspect.signature(function).parameters.values()
+    return [one.name for one in parameters if one.kind in ordinary and one.name != 'self']
+
+
+def _takes_more(function: Any) -> bool:
+    parameters = inspect.signature(function).parameters.values()
+    return any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters)
+
+
+def _hints(function: Any) -> dict[str, Any]:
+    hints = get_type_hints(function, include_extras=True)
+    return {name: hints[name] for name in _names(function)}
+
+
+def _binariser(family: str, name: str) -> Callable[..., Any]:
+    def build(**keys: Any) -> Any:
+        cfg = {
+            'type': 'surge_mm.SurgeConv2d',
+            **GOOD['SurgeConv2d'],
+            family: {'type': name, **keys},
+        }
+        return registries.MODELS.build(cfg)
+
+    return build
+
+
+def _compensated(**keys: Any) -> Any:
+    cfg = {'type': 'surge_mm.SurgeConv2d', **GOOD['SurgeConv2d'], 'compensator': keys}
+    return registries.MODELS.build(cfg)
+
+
+def _ruled(**keys: Any) -> Any:
+    return binarize(registries.MODELS.build({'type': 'surge_mm.Net'}), [keys])
+
+
+def _overridden(**keys: Any) -> Any:
+    hook = {'type': 'surge_mm.AdaptiveGradientScalerHook', 'custom_keys': {'layer4': keys}}
+    return registries.HOOKS.build(hook)
+
+
+COMPENSATOR = Subject(
+    'compensator',
+    _compensated,
+    {'eta': 0.1},
+    {
+        'eta': float,
+        'scale': float,
+        'preserve_norm': bool,
+        'init': Literal['copy', 'kaiming'],
+        'tied': bool,
+    },
+    {'scale': {'scale': 0.1}},
+)
+RULE = Subject(
+    'rule',
+    _ruled,
+    {'to': 'binary'},
+    {
+        'to': Literal['keep', 'binary'] | dict[str, Any],
+        'kernel_size': int | tuple[int, int] | None,
+        'max_in_channels': int | None,
+        'min_channels': int | None,
+        'grouped': bool | None,
+        'frozen': bool | None,
+        **dict.fromkeys(('name', 'type', 'inside'), str | None),
+        'why': str,
+    },
+)
+OVERRIDE = Subject('custom_keys', _overridden, {}, {'eta': float, 'preserve_norm': bool})
+assert set(RULE.hints) == set(VALUES)
+
+
+def misspellings(word: str, number: int, seed: int) -> list[str]:
+    """Different words of one letter less, one twice, or two changed in their places."""
+    draw = random.Random(f'{word} {seed}')
+    found: dict[str, None] = {}
+    for _ in range(50 * number):
+        at = draw.randrange(len(word))
+        spoilt = draw.choice(
+            [
+                word[:at] + word[at + 1 :],
+                word[:at] + word[at] + word[at:],
+                word[:at] + word[at : at + 2][::-1] + word[at + 2 :],
+            ]
+        )
+        if spoilt != word and spoilt.isidentifier():
+            found[spoilt] = None
+    return list(found)[:number]
+
+
+def misspelt(number: int, seed: int) -> list[tuple[Subject, str, str]]:
+    """Subjects, their keys and ``number`` misspellings of each; those that are other keys left out."""
+    return [
+        (subject, key, wrong)
+        for subject in subjects()
+        for key in subject.hints
+        for wrong in misspellings(key, number, seed)
+        if wrong not in (*subject.hints, 'type')
+    ]
+
+
+def spoilt(values: Callable[[str, str, Any], list[Any]]) -> list[tuple[Subject, str, Any]]:
+    """Subjects, their keys and wrong ``values`` of each."""
+    return [
+        (subject, key, value)
+        for subject in subjects()
+        for key, hint in subject.hints.items()
+        for value in values(subject.name, key, hint)
+    ]

@@ -1,0 +1,55 @@
+"""Configs of the demo set in the folder ``set``, in the layouts of COCO and VOC."""
+
+import json
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+from surge_mm.datasets.digits import CLASSES
+from surge_mm.preflight.datasets import DatasetError, check_datasets
+
+LOAD = [{'type': 'LoadImageFromFile'}, {'type': 'LoadAnnotations', 'with_bbox': True}]
+PACK = {'type': 'PackDetInputs', 'meta_keys': ('img_id',)}
+
+
+def coco(split: str, **changes) -> dict:
+    return {
+        'type': 'CocoDataset',
+        'data_root': 'set',
+        'ann_file': f'annotations/{split}.json',
+        'data_prefix': {'img': 'VOC2007/JPEGImages/'},
+        'metainfo': {'classes': CLASSES},
+        'pipeline': [*LOAD, PACK],
+        'test_mode': split != 'train',
+        **changes,
+    }
+
+
+def voc(split: str, **changes) -> dict:
+    return {
+        **coco(split),
+        'type': 'VOCDataset',
+        'ann_file': f'VOC2007/ImageSets/Main/{split}.txt',
+        'data_prefix': {'sub_data_root': 'VOC2007/'},
+        **changes,
+    }
+
+
+def config(train: dict, val: dict | None = None, **rest) -> Config:
+    content = {'default_scope': 'mmdet', 'train_dataloader': {'dataset': train}, **rest}
+    if val:
+        content['val_dataloader'] = {'dataset': val}
+    return Config(content)
+
+
+def message_of(cfg: Config, **kwargs) -> str:
+    with pytest.raises(DatasetError) as error:
+        check_datasets(cfg, **kwargs)
+    return str(error.value)
+
+
+def edit_json(path: Path, change) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))

@@ -1,0 +1,243 @@
+"""Runs of several gloo ranks on this machine: of a small classifier, and of the tool with narrow detectors."""
+
+import importlib.util
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+import torch.nn.functional as F
+from helpers.narrow import config
+from mmengine.optim import OptimWrapper
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from surge_mm import AdaptiveGradientScalerHook, SurgeResNet
+from surge_mm.launch.runner import run
+
+ROOT = Path(__file__).parents[2]
+STEPS = 20
+
+# compensator, arguments of the hook, steps whose gradients are summed up
+SETTINGS = {
+    'fixed': ({'scale': 0.1}, None, 1),
+    'ags': ({'eta': 0.1}, {'eta': 0.1, 'sync': True}, 1),
+    'preserve_norm': ({'eta': 0.1}, {'eta': 0.5, 'preserve_norm': True, 'sync': True}, 1),
+    'tied': ({'eta': 0.1, 'tied': True}, {'eta': 0.1, 'sync': True}, 1),
+    'accumulation': ({'eta': 0.1}, {'eta': 0.1, 'sync': True}, 2),
+}
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        return free.getsockname()[1]
+
+
+def be_rank(rank, world_size, port):
+    """Give this process the environment of a launcher."""
+    torch.set_num_threads(1)
+    names = ('RANK', 'LOCAL_RANK', 'WORLD_SIZE', 'MASTER_PORT')
+    values = (rank, rank, world_size, port)
+    os.environ.update(zip(names, map(str, values), strict=True), MASTER_ADDR='127.0.0.1')
+
+
+class Classifier(nn.Module):
+    """A binary ResNet in float64 with frozen batch norms of non-trivial affine."""
+
+    def __init__(self, compensator):
+        super().__init__()
+        cfg = {'type': 'surge_mm.SurgeConv2d', 'compensator': compensator}
+        self.backbone = SurgeResNet(18, base_channels=8, stem='light', conv_cfg=cfg, norm_eval=True)
+        self.head = nn.Linear(64, 3)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                for tensor in (module.running_mean, module.bias.data):
+                    nn.init.normal_(tensor, std=0.3)
+                for tensor in (module.running_var, module.weight.data):
+                    nn.init.uniform_(tensor, 0.5, 2)
+        self.double().train()
+
+    def forward(self, x):
+        return self.head(self.backbone(x)[-1].mean((2, 3)))
+
+
+def prepared(compensator, hook_kwargs):
+    """The classifier of a rank, with the hook's settings."""
+    model = Classifier(compensator)
+    if dist.is_initialized():
+        model = DistributedDataParallel(model, broadcast_buffers=False)
+    if hook_kwargs is not None:
+        hook = AdaptiveGradientScalerHook(**hook_kwargs)
+        hook.before_train(SimpleNamespace(model=model, hooks=[]))
+    return model
+
+
+def _classify(rank, world_size, port, folder, seed, compensator, hook_kwargs, accumulated):
+    be_rank(rank, world_size, port)
+    torch.manual_seed(seed)
+    if world_size > 1:
+        dist.init_process_group('gloo')
+    model = prepared(compensator, hook_kwargs)
+    sgd = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    optimizer = OptimWrapper(sgd, accumulative_counts=accumulated)
+    optimizer.initialize_count_status(model, 0, STEPS * accumulated)
+    generator = torch.Generator().manual_seed(seed + 1)
+    for _ in range(STEPS * accumulated):
+        images = torch.randn(4, 3, 32, 32, generator=generator, dtype=torch.float64)
+        labels = torch.randint(3, (4,), generator=generator)
+        images, labels = (t.chunk(world_size)[rank] for t in (images, labels))
+        with optimizer.optim_context(model):
+            loss = F.cross_entropy(model(images), labels)
+        optimizer.update_params(loss)
+    torch.save(list(model.parameters()), f'{folder}/{world_size}_{rank}.pth')
+    if world_size > 1:
+        dist.destroy_process_group()
+
+
+def classify(world_size, folder, settings, seed=0):
+    """The parameters of each rank after STEPS steps, each on the rank's part of the same batch of four images."""
+    arguments = (world_size, free_port(), folder, seed, *settings)
+    mp.start_processes(_classify, arguments, nprocs=world_size, start_method='fork')
+    return [torch.load(folder / f'{world_size}_{rank}.pth') for rank in range(world_size)]
+
+
+def difference(world_size, folder, settings, seed=0):
+    """The largest difference between the parameters of ``world_size`` ranks, all equal, and those of one process."""
+    (alone,) = classify(1, folder, settings, seed)
+    torch.manual_seed(seed)
+    initial = Classifier(settings[0]).parameters()
+    assert any(not torch.equal(one, other) for one, other in zip(initial, alone, strict=True))
+    first, *others = classify(world_size, folder, settings, seed)
+    for other in others:
+        assert all(torch.equal(one, two) for one, two in zip(first, other, strict=True))
+    return max((one - two).abs().max().item() for one, two in zip(first, alone, strict=True))
+
+
+KEEP_RANK = """import torch
+from mmengine.dist import get_rank
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+
+@HOOKS.register_module()
+class KeepRank(Hook):
+    def after_train(self, runner):
+        losses = torch.tensor(runner.message_hub.get_scalar('train/loss').data[0])
+        kept = losses, list(runner.model.parameters())
+        torch.save(kept, f'{runner.work_dir}/rank{get_rank()}.pt')
+"""
+
+
+def write_config(folder, family, digits, steps, settings):
+    """A config file of a narrow detector that saves each step, and at the end what each rank has."""
+    cfg = config(family, digits, folder / 'run')
+    (folder / 'keep_rank.py').write_text(KEEP_RANK)
+    cfg.custom_imports = {'imports': ['surge_mm', 'keep_rank']}
+    cfg.custom_hooks = [{'type': 'surge_mm.AdaptiveGradientScalerHook'}, {'type': 'KeepRank'}]
+    cfg.train_cfg = {'by_epoch': False, 'max_iters': steps, 'val_interval': steps}
+    cfg.train_dataloader.sampler.shuffle = False  # rank r of n takes the images r, r + n, ...
+    cfg.train_dataloader.batch_size = 2
+    cfg.train_dataloader.dataset.filter_cfg = {}
+    cfg.default_hooks.checkpoint.update(interval=1, max_keep_ckpts=2)
+    cfg.merge_from_dict(settings)
+    path = folder / f'{family}.py'
+    cfg.dump(path)
+    return path
+
+
+def take_boxes(annotations, world_size, ranks):
+    """Take away the boxes of the images that these ranks get."""
+    content = json.loads(annotations.read_text())
+    ids = {image['id'] for i, image in enumerate(content['images']) if i % world_size in ranks}
+    content['annotations'] = [one for one in content['annotations'] if one['image_id'] not in ids]
+    annotations.write_text(json.dumps(content))
+
+
+def _train(rank, world_size, port, folder, arguments):
+    be_rank(rank, world_size, port)
+    sys.stdout = sys.stderr = (folder / f'rank{rank}.txt').open('w', buffering=1)
+    os.chdir(folder)
+    sys.path.insert(0, str(folder))
+    spec = importlib.util.spec_from_file_location('train', ROOT / 'tools/train.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    sys.argv = ['train.py', *map(str, arguments), '--launcher', 'pytorch']
+    run(module.main)
+
+
+class Ranks:
+    """tools/train.py in several processes, with nobody who ends the others when one is lost, as torchrun does.
+
+    Forked, for then nothing is imported again. A rank's output is in ``folder/rankN.txt``.
+    """
+
+    def __init__(self, world_size, folder, *arguments):
+        context = mp.get_context('fork')
+        self.folder, port = folder, free_port()
+        self.processes = [
+            context.Process(target=_train, args=(rank, world_size, port, folder, arguments))
+            for rank in range(world_size)
+        ]
+        for process in self.processes:
+            process.start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for process in self.processes:
+            process.kill()
+
+    def signal(self, rank, number):
+        os.kill(self.processes[rank].pid, number)
+
+    def wait(self, *but, seconds=120):
+        """The exit status of all ranks but some, None for those that still run after the time."""
+        end = time.monotonic() + seconds
+        waited = [p for rank, p in enumerate(self.processes) if rank not in but]
+        for process in waited:
+            process.join(max(0, end - time.monotonic()))
+        return [process.exitcode for process in waited]
+
+    def said(self, rank):
+        return (self.folder / f'rank{rank}.txt').read_text()
+
+
+def launch(world_size, folder, *arguments):
+    """``tools/dist_train.sh`` as a user starts it; its output is in ``folder/launched.txt``."""
+    environment = {'OMP_NUM_THREADS': '1', 'PYTHON': sys.executable, 'PORT': str(free_port())}
+    environment['PYTHONPATH'] = f'{folder}{os.pathsep}{ROOT}'
+    config_file, *others = map(str, arguments)
+    with (folder / 'launched.txt').open('w') as out:
+        return subprocess.Popen(
+            [str(ROOT / 'tools/dist_train.sh'), config_file, str(world_size), *others],
+            cwd=folder,
+            env={**os.environ, **environment},
+            stdout=out,
+            stderr=out,
+        )
+
+
+def wait_for(path, seconds=120):
+    end = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < end, f'{path} does not appear'
+        time.sleep(0.01)
+
+
+def kept(folder, world_size):
+    """The losses of all ranks, after a look whether their parameters are equal to the bit."""
+    losses, parameters = zip(
+        *(torch.load(folder / f'run/rank{rank}.pt') for rank in range(world_size)), strict=True
+    )
+    for others in parameters[1:]:
+        assert all(torch.equal(one, two) for one, two in zip(parameters[0], others, strict=True))
+    return torch.stack(losses)

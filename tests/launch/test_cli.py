@@ -1,0 +1,44 @@
+"""The options that the tools share."""
+
+import pytest
+
+from surge_mm.launch.cli import Parser, add_common_arguments
+
+
+@pytest.fixture
+def parser():
+    parser = Parser('tool')
+    add_common_arguments(parser)
+    return parser
+
+
+def test_settings_are_read_as_mmengine_reads_them(parser):
+    words = ['--cfg-options', 'a.b=1', 'c=[1,2]', 'd="x=y"', 'e=(0.5,None)', 'f=a=b']
+    assert parser.parse_args(words).cfg_options == {
+        'a.b': 1,
+        'c': [1, 2],
+        'd': 'x=y',
+        'e': (0.5, None),
+        'f': 'a=b',
+    }
+
+
+@pytest.mark.parametrize(
+    'words, message',
+    [
+        (['--cfg-options', 'lr'], "argument --cfg-options: 'lr' must be KEY=VALUE"),
+        (['--cfg-options', '=3'], "argument --cfg-options: '=3' must be KEY=VALUE"),
+        (['--cfg-options', 'a=(1,2'], 'argument --cfg-options: a=(1,2: '),
+        (
+            ['--wrok-dir', 'a'],
+            "did you mean '--work-dir'? Known: --help, --work-dir, --cfg-options",
+        ),
+        (['--lancher=none'], "did you mean '--launcher'?"),
+        (['--launcher', 'slrum'], "argument --launcher: invalid choice: 'slrum'"),
+        (['extra'], 'unrecognized arguments: extra\n'),
+    ],
+)
+def test_bad_options_are_refused_by_name(words, message, parser, capsys):
+    with pytest.raises(SystemExit):
+        parser.parse_args(words)
+    assert message in capsys.readouterr().err

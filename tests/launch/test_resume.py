@@ -1,0 +1,98 @@
+"""Which checkpoint a run begins with, and that no other run is overwritten."""
+
+import os
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from surge_mm.launch.resume import choose_start, newest_checkpoint
+from surge_mm.utils.errors import LaunchError
+
+
+def start(folder, resume, load_from=None):
+    cfg = Config({'work_dir': str(folder), 'load_from': load_from})
+    choose_start(cfg, resume)
+    return cfg.load_from, cfg.resume
+
+
+def save(folder, *names):
+    """Checkpoints, each younger than the one before."""
+    for name in names:
+        torch.save({'state_dict': {}}, folder / name)
+        age(folder / name)
+
+
+def age(file, clock=[0]):  # noqa: B006  it shall count on
+    clock[0] += 1
+    os.utime(file, (clock[0], clock[0]))
+
+
+def note(folder, name):
+    (folder / 'last_checkpoint').write_text(name)
+    age(folder / 'last_checkpoint')
+
+
+def test_a_new_run_does_not_begin_in_the_folder_of_another(tmp_path):
+    assert start(tmp_path, None, 'weights.pth') == ('weights.pth', False)
+    assert start(tmp_path, 'auto', 'weights.pth') == ('weights.pth', False)  # nothing there yet
+    save(tmp_path, 'epoch_1.pth')
+    other = tmp_path / 'elsewhere' / 'epoch_1.pth'
+    other.parent.mkdir()
+    save(other.parent, other.name)
+    for resume in (None, str(other)):
+        with pytest.raises(LaunchError, match='holds a run already'):
+            start(tmp_path, resume)
+
+
+def test_the_runs_own_checkpoint_counts_not_the_one_that_it_began_with(tmp_path):
+    save(tmp_path, 'epoch_1.pth')
+    mine = str(tmp_path / 'epoch_1.pth')
+    assert start(tmp_path, mine, 'weights.pth') == (mine, True)
+    for named in (mine, '/moved/since/epoch_1.pth', 'epoch_7.pth', ''):
+        note(tmp_path, named)
+        assert start(tmp_path, 'auto', 'weights.pth') == (mine, True)
+
+
+def test_a_checkpoint_that_the_run_had_no_time_to_note_is_the_newest(tmp_path):
+    save(tmp_path, 'epoch_9.pth')
+    assert newest_checkpoint(tmp_path).name == 'epoch_9.pth'
+    note(tmp_path, 'epoch_9.pth')
+    save(tmp_path, 'epoch_10.pth')
+    assert newest_checkpoint(tmp_path).name == 'epoch_10.pth'
+
+
+def test_what_an_earlier_run_had_reached_does_not_count(tmp_path):
+    save(tmp_path, 'epoch_3.pth', 'epoch_10.pth', 'iter_500.pth')
+    note(tmp_path, 'epoch_3.pth')  # as after --resume epoch_2.pth
+    assert newest_checkpoint(tmp_path).name == 'epoch_3.pth'
+
+
+@pytest.mark.parametrize('kept', [0, 10, 400])
+def test_damaged_checkpoints_are_passed_over(kept, tmp_path, capsys):
+    save(tmp_path, 'iter_10.pth', 'iter_20.pth')
+    note(tmp_path, 'iter_20.pth')
+    damaged = tmp_path / 'iter_20.pth'
+    damaged.write_bytes(damaged.read_bytes()[:kept])
+    assert newest_checkpoint(tmp_path).name == 'iter_10.pth'
+    assert "passed over: checkpoint '" in capsys.readouterr().out
+    (tmp_path / 'iter_10.pth').write_bytes(b'')
+    with pytest.raises(LaunchError, match='all checkpoints are damaged'):
+        newest_checkpoint(tmp_path)
+
+
+def test_without_a_note_two_kinds_of_checkpoints_are_refused(tmp_path):
+    save(tmp_path, 'epoch_1.pth', 'iter_20.pth')
+    with pytest.raises(LaunchError, match='name one, --resume CHECKPOINT'):
+        newest_checkpoint(tmp_path)
+
+
+def test_a_checkpoint_with_a_name_of_the_users_own_is_found_by_the_note(tmp_path):
+    save(tmp_path, 'mine_5.pth')
+    note(tmp_path, 'mine_5.pth')
+    assert newest_checkpoint(tmp_path).name == 'mine_5.pth'
+
+
+def test_a_checkpoint_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(LaunchError, match='epoch_7.pth.*no such file'):
+        start(tmp_path, str(tmp_path / 'epoch_7.pth'))

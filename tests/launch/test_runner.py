@@ -1,0 +1,73 @@
+"""What is said of errors between the reading of a config and the first step."""
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+from helpers.bad_runs import WHOLE, refusal
+
+from surge_mm.launch.runner import begin
+from surge_mm.utils.errors import LaunchError
+
+
+class Runner(SimpleNamespace):
+    def __init__(self):
+        super().__init__(cfg=SimpleNamespace(filename='mine.py'), hooks=[])
+
+    def register_hook(self, hook, priority):
+        self.hooks.append(hook)
+
+
+def test_an_error_of_the_beginning_concerns_the_config():
+    said = r"^config 'mine.py': RuntimeError: no \(test_launch.py:"
+    with pytest.raises(LaunchError, match=said), begin(Runner()):
+        raise RuntimeError('no')
+
+
+def test_a_refusal_of_the_beginning_is_passed_on_as_it_is():
+    with pytest.raises(LaunchError, match='^unequal batches$'), begin(Runner()):
+        raise LaunchError('unequal batches')
+
+
+def test_the_loss_of_another_rank_has_nothing_to_do_with_the_config():
+    lost = RuntimeError(
+        '[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:544] Connection closed'
+    )
+    with pytest.raises(RuntimeError, match=r'^\[/pytorch'), begin(Runner()):
+        raise lost
+
+
+def test_errors_of_the_training_itself_keep_their_traceback():
+    runner = Runner()
+    with pytest.raises(KeyError, match='boxes'), begin(runner):
+        runner.hooks[0].before_train(runner)
+        raise KeyError('boxes')
+
+
+def test_weights_that_cannot_be_initialised_are_refused_in_words(tmp_path):
+    initial = {'type': 'Kaimng', 'layer': 'Linear'}
+    model = {**WHOLE['model'], 'init_cfg': initial}
+    said = refusal({**WHOLE, 'model': model}, tmp_path)
+    assert "did you mean 'Kaiming'?" in said
+
+
+def test_workers_of_a_tool_are_ended_by_sigterm_itself():
+    """A handler in Python would not run in a worker that begins to wait for a lock as the signal comes."""
+    script = """if True:
+        import multiprocessing, signal, sys
+        from surge_mm.launch.runner import run
+
+        def say(queue):
+            queue.put(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
+
+        def main():
+            context = multiprocessing.get_context('fork')
+            queue = context.SimpleQueue()
+            context.Process(target=say, args=(queue,)).start()
+            print(queue.get(), callable(signal.getsignal(signal.SIGTERM)))
+
+        run(main)
+    """
+    done = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True)
+    assert done.stdout.split() == ['True', 'True'], done.stderr

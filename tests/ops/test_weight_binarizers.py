@@ -1,0 +1,78 @@
+import pytest
+import torch
+from helpers.formula import binary_weight
+
+from surge_mm.ops import Scheduled, WeightBinarizer
+
+
+def built(name, progress=0.0):
+    binarizer = WeightBinarizer.build({'type': name})
+    if isinstance(binarizer, Scheduled):
+        binarizer.follow(progress)
+    return binarizer
+
+
+@pytest.mark.parametrize('progress', [0.0, 0.3, 1.0])
+@pytest.mark.parametrize('name', sorted(WeightBinarizer.known))
+@pytest.mark.parametrize('shape', [(6, 3, 3, 3), (5, 7)])
+def test_value_and_gradient_equal_the_formula(name, shape, progress):
+    w = (torch.randn(shape, dtype=torch.float64) * 1.5 + 0.2).requires_grad_()
+    grad_q = torch.randn(shape, dtype=torch.float64)
+    expected = binary_weight(w, name, progress)
+    (expected_grad,) = torch.autograd.grad(expected, w, grad_q)
+    binarizer = built(name, progress)
+    torch.testing.assert_close(binarizer(w.detach()), expected.detach(), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        binarizer.gradient(w.detach(), grad_q), expected_grad, rtol=1e-10, atol=1e-10
+    )
+
+
+@pytest.mark.parametrize('name', sorted(set(WeightBinarizer.known) - {'Real'}))
+def test_a_filter_takes_two_values(name):
+    q = built(name)(torch.randn(4, 3, 3, 3))
+    assert all(len(filter.unique()) == 2 for filter in q)
+
+
+def test_a_binarizer_without_gradient_cannot_be_built():
+    with pytest.raises(TypeError, match='abstract'):
+        type('Half', (WeightBinarizer,), {'__call__': lambda self, w: w})()
+    del WeightBinarizer.known['Half']
+
+
+def test_recu_clamps_from_tau_0_85_to_0_99():
+    binarizer = built('ReCU', 0)
+    assert binarizer.tau == pytest.approx(0.85)
+    binarizer.follow(1)
+    assert binarizer.tau == pytest.approx(0.99)
+
+
+@pytest.mark.parametrize('name', ['Libra', 'ReCU', 'AdaBin'])
+def test_filters_of_one_weight_are_refused_where_their_deviation_is_needed(name):
+    with pytest.raises(ValueError, match=rf'{name}.*\(8, 1, 1, 1\) have 1\. Take another'):
+        built(name).check((8, 1, 1, 1))
+    built(name).check((8, 2, 1, 1))
+    built('ScaledSign').check((8, 1, 1, 1))
+
+
+@pytest.mark.parametrize(
+    'cfg',
+    [
+        {'type': 'ReCU', 'tau_max': 1.0},
+        {'type': 'Libra', 't_min': -1},
+        {'type': 'AdaBin', 't_max': 0},
+    ],
+)
+def test_an_argument_out_of_range_is_named(cfg):
+    with pytest.raises(ValueError, match=list(cfg)[1]):
+        WeightBinarizer.build(cfg)
+
+
+def test_scaled_sign_has_one_magnitude_per_filter():
+    q = WeightBinarizer.build({'type': 'ScaledSign'})(torch.randn(4, 3, 3, 3))
+    assert all(len(filter.abs().unique()) == 1 for filter in q)
+
+
+def test_a_binarizer_without_values_says_what_it_lacks():
+    half = type('Half', (WeightBinarizer,), {'gradient': lambda self, w, grad_q: grad_q})()
+    with pytest.raises(TypeError, match='Half must define two_values'):
+        half(torch.randn(2, 3))

@@ -1,0 +1,182 @@
+import hashlib
+import io
+import json
+from pathlib import Path
+
+import pytest
+from helpers.digits_configs import coco, config, edit_json, message_of, voc
+from mmengine.config import Config
+
+from surge_mm.launch.runner import check_data
+from surge_mm.preflight.datasets import check_datasets
+
+
+@pytest.mark.parametrize('layout', [coco, voc])
+def test_good_data_gives_a_line_of_counts_per_dataset(folder, layout):
+    lines = check_datasets(config(layout('train'), layout('val')))
+    counts = {
+        s: len(json.loads((folder / f'annotations/{s}.json').read_text())['annotations'])
+        for s in ('train', 'val')
+    }
+    assert lines[0].startswith(f'train_dataloader.dataset: 6 images, {counts["train"]} boxes of ')
+    assert any(
+        line.startswith(f'val_dataloader.dataset: 3 images, {counts["val"]} boxes of ')
+        for line in lines
+    )
+
+
+def test_a_config_without_dataloaders_has_nothing_to_check():
+    assert check_datasets(Config({'default_scope': 'mmdet', 'train_dataloader': None})) == []
+
+
+@pytest.mark.parametrize('layout', [coco, voc])
+def test_a_missing_annotation_file_names_key_path_directory_and_a_way_out_that_works(
+    folder, layout
+):
+    cfg = config(layout('train', data_root='elsewhere'))
+    message = message_of(cfg)
+    assert message.startswith('train_dataloader.dataset.ann_file is not there: elsewhere/')
+    assert str(Path.cwd()) in message
+    assert '--cfg-options train_dataloader.dataset.data_root=FOLDER' in message
+    cfg.merge_from_dict({'train_dataloader.dataset.data_root': 'set'})
+    assert '6 images' in check_datasets(cfg)[0]
+
+
+@pytest.mark.parametrize(
+    ('dataset', 'key', 'path'),
+    [
+        (coco('train', data_prefix={'img': 'pictures'}), 'data_prefix.img', 'set/pictures'),
+        (
+            voc('train', data_prefix={'sub_data_root': 'VOC2012/'}),
+            'data_prefix.sub_data_root',
+            'set/VOC2012/JPEGImages',
+        ),
+        (voc('train', ann_subdir='xml'), 'data_prefix.sub_data_root', 'set/VOC2007/xml'),
+    ],
+)
+def test_a_missing_folder_names_key_and_path(folder, dataset, key, path):
+    assert f'train_dataloader.dataset.{key} is not there: {path}\n' in message_of(config(dataset))
+
+
+def test_datasets_inside_wrappers_are_named_by_keys_that_cfg_options_take(folder):
+    concat = {'type': 'ConcatDataset', 'datasets': [voc('train'), voc('val', data_root='away')]}
+    cfg = config({'type': 'RepeatDataset', 'times': 3, 'dataset': concat})
+    key = 'train_dataloader.dataset.dataset.datasets.1'
+    message = message_of(cfg)
+    assert message.startswith(f'{key}.ann_file is not there: away/')
+    cfg.merge_from_dict({f'{key}.data_root': 'set'})
+    assert [line.split(': ')[0] for line in check_datasets(cfg) if 'images' in line] == [
+        'train_dataloader.dataset.dataset.datasets.0',
+        key,
+    ]
+
+
+def test_everything_wrong_is_said_in_one_error(folder):
+    (folder / 'VOC2007/JPEGImages/000008.jpg').write_bytes(b'')
+    cfg = config(
+        coco('train', data_root='away'),
+        coco('val'),
+        val_evaluator={'type': 'CocoMetric', 'ann_file': 'x'},
+    )
+    message = message_of(cfg)
+    assert 'train_dataloader.dataset.ann_file is not there' in message
+    assert 'val_evaluator.ann_file is not there: x' in message
+    assert '000008.jpg is empty' in message
+
+
+def test_only_the_splits_asked_for_are_checked(folder):
+    cfg = config(coco('train'), test_dataloader={'dataset': coco('val', data_root='away')})
+    check_datasets(cfg)
+    assert 'test_dataloader.dataset.ann_file' in message_of(cfg, splits=('test',))
+
+
+@pytest.mark.parametrize('layout', [coco, voc])
+def test_a_class_list_that_matches_nothing_lists_both_sides(folder, layout):
+    message = message_of(config(layout('train', metainfo={'classes': ('cat', 'dog')})))
+    assert 'train_dataloader.dataset.metainfo.classes matches no annotation of set/' in message
+    assert 'the class list has: cat, dog\n' in message
+    listed = message.split('the annotations have: ')[1].split('\n')[0].split(', ')
+    assert set(listed) <= set('0123456789') and len(listed) >= 5
+
+
+def test_the_class_list_of_the_dataset_class_counts_when_the_config_has_none(folder):
+    dataset = voc('train')
+    del dataset['metainfo']
+    assert 'aeroplane' in message_of(config(dataset))
+
+
+@pytest.mark.parametrize('layout', [coco, voc])
+def test_a_class_list_that_matches_in_part_is_a_warning_with_counts(folder, layout):
+    annotations = json.loads((folder / 'annotations/train.json').read_text())['annotations']
+    zeros = sum(a['category_id'] == 1 for a in annotations)
+    assert zeros, 'the demo set of this seed must show a 0'
+    lines = check_datasets(config(layout('train', metainfo={'classes': ('0', 'cat')})))
+    assert f'6 images, {zeros} boxes of 1 classes' in lines[0]
+    warnings = [line for line in lines if line.startswith('warning: ')]
+    assert any('1 of 2 classes have no box: cat' in line for line in warnings)
+    left_out = len(annotations) - zeros
+    assert any(f'{left_out} boxes of names outside the class list' in line for line in warnings)
+
+
+def test_classes_given_as_a_string_are_refused(folder):
+    message = message_of(config(coco('train', metainfo={'classes': 'digit'})))
+    assert "classes='digit' is no list" in message
+
+
+def test_a_dataset_of_the_other_host_or_a_misspelt_one_is_refused(folder):
+    cfg = config(coco('train'))
+    cfg.default_scope = 'mmpretrain'
+    assert "train_dataloader.dataset.type='CocoDataset' is no dataset" in message_of(cfg)
+    assert "type='CocoDatset'" in message_of(config(coco('train', type='CocoDatset')))
+
+
+def test_a_list_of_annotation_files_is_refused_with_the_way_out(folder):
+    message = message_of(config(coco('train', ann_file=['a.json', 'b.json'])))
+    assert 'train_dataloader.dataset.ann_file is a list' in message and 'ConcatDataset' in message
+
+
+def test_an_argument_that_the_dataset_does_not_take_is_refused_by_key(folder):
+    message = message_of(config(coco('train', ann_flie='x')))
+    assert message.startswith('train_dataloader.dataset: CocoDataset cannot be built')
+    assert 'ann_flie' in message
+
+
+def classification(**dataset) -> Config:
+    return Config({'default_scope': 'mmpretrain', 'train_dataloader': {'dataset': dataset}})
+
+
+def test_mmpretrain_datasets_are_checked_for_existence(folder):
+    present = classification(type='ImageNet', data_root='set', split='train')
+    assert 'train_dataloader.dataset.data_prefix is not there: set/train' in message_of(present)
+    Path('set/train').mkdir()
+    assert check_datasets(present) == ['train_dataloader.dataset: the files are there (ImageNet)']
+    away = classification(type='ImageNet', data_root='away', split='train')
+    assert 'train_dataloader.dataset.data_root is not there: away' in message_of(away)
+    listed = classification(type='CustomDataset', data_root='set', ann_file='meta/train.txt')
+    assert 'train_dataloader.dataset.ann_file is not there: set/meta/train.txt' in message_of(
+        listed
+    )
+
+
+def test_cifar_is_checked_unless_the_host_may_download_it(folder, monkeypatch):
+    asked = {'type': 'CIFAR10', 'data_root': 'cifar', 'split': 'train'}
+    assert check_datasets(classification(**asked))
+    assert 'cifar' in message_of(classification(**asked, download=False))
+    batches = Path('cifar/cifar-10-batches-py')
+    batches.mkdir(parents=True)
+    assert 'data_batch_1' in message_of(classification(**asked, download=False))
+    for number in range(1, 6):
+        (batches / f'data_batch_{number}').touch()
+    assert 'is damaged' in message_of(classification(**asked, download=False))
+    empty = hashlib.md5(b'').hexdigest()
+    listed = [[f'data_batch_{number}', empty] for number in range(1, 6)]
+    monkeypatch.setattr('mmpretrain.datasets.CIFAR10.train_list', listed)
+    assert check_datasets(classification(**asked, download=False))
+
+
+def test_names_that_the_terminal_cannot_show_do_not_end_the_run(folder, monkeypatch):
+    edit_json(folder / 'annotations/train.json', lambda c: c['categories'][0].update(name='ä画'))
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding='ascii')
+    monkeypatch.setattr('sys.stdout', terminal)
+    check_data(config(coco('train')), ('train',))
+    assert b'left out: \\xe4\\u753b (' in terminal.buffer.getvalue()

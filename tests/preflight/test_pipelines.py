@@ -1,0 +1,97 @@
+import json
+from pathlib import Path
+
+import pytest
+from helpers.digits_configs import LOAD, PACK, coco, config, edit_json, voc
+from mmengine.registry import DATASETS, init_default_scope
+
+from surge_mm.preflight.datasets import check_datasets
+
+
+def flatten_first_box(folder: Path, image_id: int) -> str:
+    """Gives an image's first object zero width in the VOC layout; returns its name."""
+    path = folder / f'VOC2007/Annotations/{image_id:06d}.xml'
+    text = path.read_text()
+    xmin = text.split('<xmin>')[1].split('<')[0]
+    xmax = text.split('<xmax>')[1].split('<')[0]
+    path.write_text(text.replace(f'<xmax>{xmax}<', f'<xmax>{xmin}<', 1))
+    return text.split('<name>')[1].split('<')[0]
+
+
+def boxes_that_arrive(dataset: dict) -> int:
+    init_default_scope('mmdet')
+    built = DATASETS.build(dataset)
+    samples = [built[n]['data_samples'] for n in range(len(built))]
+    boxes = [s.gt_instances.bboxes for s in samples]
+    assert all((b.widths > 0).all() and (b.heights > 0).all() for b in boxes)
+    return sum(len(b) for b in boxes)
+
+
+def test_voc_boxes_of_zero_size_are_named_counted_and_kept_from_the_model(folder):
+    names = {i: flatten_first_box(folder, i) for i in (2, 5, 8)}
+    cfg = config(voc('train'), voc('val'))
+    text = '\n'.join(check_datasets(cfg))
+    assert '2 boxes of zero size skipped' in text and '1 box of zero size skipped' in text
+    assert all(f'{i:06d} {name}' in text for i, name in names.items())
+    assert 'added to the pipeline' in text
+    for split, flat in (('train', 2), ('val', 1)):
+        content = json.loads((folder / f'annotations/{split}.json').read_text())
+        arriving = boxes_that_arrive(cfg[f'{split}_dataloader'].dataset)
+        assert arriving == len(content['annotations']) - flat
+
+
+def test_an_image_whose_only_boxes_have_zero_size_still_loads(folder):
+    xml = folder / 'VOC2007/Annotations/000007.xml'
+    size, _, rest = xml.read_text().partition('<object>')
+    xml.write_text(size + '<object>' + rest.split('</object>')[0] + '</object></annotation>')
+    flatten_first_box(folder, 7)
+    cfg = config(voc('train'), voc('val'))
+    check_datasets(cfg)
+    assert boxes_that_arrive(cfg.val_dataloader.dataset) > 0
+
+
+@pytest.mark.parametrize(
+    ('changes', 'words'),
+    [
+        ({'filter_cfg': {'bbox_min_size': 1}}, 'by filter_cfg.bbox_min_size'),
+        (
+            {'pipeline': [*LOAD, {'type': 'FilterAnnotations', 'min_gt_bbox_wh': (0, 0)}, PACK]},
+            'by FilterAnnotations in the pipeline',
+        ),
+    ],
+)
+def test_a_config_that_leaves_out_boxes_of_zero_size_is_not_changed(folder, changes, words):
+    flatten_first_box(folder, 2)
+    cfg = config(voc('train', **changes))
+    before = cfg.to_dict()
+    assert any(words in line for line in check_datasets(cfg))
+    assert cfg.to_dict() == before
+    boxes_that_arrive(cfg.train_dataloader.dataset)
+
+
+@pytest.mark.parametrize('layout', [coco, voc])
+def test_a_config_with_good_boxes_is_not_changed(folder, layout):
+    cfg = config(layout('train'), layout('val'))
+    before = cfg.to_dict()
+    check_datasets(cfg)
+    assert cfg.to_dict() == before
+
+
+def test_coco_boxes_of_zero_size_are_named_counted_and_left_out_by_the_host(folder):
+    def flatten(content):
+        content['annotations'][0]['bbox'][2] = 0
+        content['annotations'][1]['bbox'][3] = -4
+
+    for split in ('train', 'val'):
+        edit_json(folder / f'annotations/{split}.json', flatten)
+    evaluator = {'type': 'CocoMetric', 'ann_file': 'set/annotations/val.json'}
+    cfg = config(coco('train'), coco('val'), val_evaluator=evaluator)
+    text = '\n'.join(check_datasets(cfg))
+    words = (
+        '2 boxes of zero size or outside of the image skipped (MMDetection leaves them out): 00000'
+    )
+    assert text.count(words) == 2
+    assert 'val_evaluator: the COCO evaluation counts 2 boxes' in text
+    for split in ('train', 'val'):
+        total = len(json.loads((folder / f'annotations/{split}.json').read_text())['annotations'])
+        assert boxes_that_arrive(cfg[f'{split}_dataloader'].dataset) == total - 2

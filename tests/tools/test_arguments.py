@@ -1,0 +1,96 @@
+"""Values that the tools refuse before time is spent."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+from surge_mm.utils.errors import LaunchError
+
+ROOT = Path(__file__).parents[2]
+DEMO = str(ROOT / 'configs/demo/fcos_r18-light_10e_digits_surge.py')
+FULL_PRECISION = DEMO.replace('surge.py', 'fp.py')
+CLASSIFIER = str(ROOT / 'configs/cifar10/resnet18_600e_cifar10_bireal.py')
+
+
+@pytest.mark.parametrize(
+    'words, message',
+    [
+        (['ablation', DEMO, '--work-dir', 'w', '--jobs', '0'], '--jobs 0'),
+        (['ablation', DEMO, '--work-dir', 'w', '--seeds', '-1'], r'--seeds \[-1\]'),
+        (['ablation', DEMO, '--work-dir', 'w', '--seeds', '1', '1'], r'--seeds \[1, 1\]'),
+        (['ablation', DEMO, '--work-dir', 'w', '--seeds', str(2**32)], '--seeds'),
+        (['ablation', DEMO, '--work-dir', 'w', '--baseline', 'x'], "--baseline 'x'"),
+        (['ablation', DEMO, '--work-dir', 'file'], "--work-dir 'file' is no folder"),
+        (['ablation', DEMO, DEMO, '--work-dir', 'w'], 'must have different names'),
+        (['demo', '--pictures', '0'], '--pictures 0'),
+        (['demo', '--pictures', '201'], '--pictures 201'),
+        (['demo', '--config', 'no.py'], "--config 'no.py': there is no such file"),
+        (['demo', '--work-dir', 'file'], "--work-dir 'file' is no folder"),
+        (['get_ops', DEMO, '--shape', '0', '9'], '--shape 0 9'),
+        (['get_ops', 'file'], "config 'file' cannot be read"),
+        *[
+            (['benchmark_training', 'backbone', f'--{name}', value], f'--{name} {value} must')
+            for name, value in [
+                ('batch', '0'),
+                ('pixels', '-1'),
+                ('pixels', '31'),
+                ('channels', '0'),
+                ('steps', '0'),
+                ('warmup', '-1'),
+                ('threads', '0'),
+                ('depth', '19'),
+            ]
+        ],
+        (['benchmark_training', 'layer', '--with-cp'], '--with-cp is for'),
+        (['benchmark_training', 'detector', '--growth', 'a.png'], '--growth needs'),
+        (
+            ['benchmark_training', 'layer', '--json', 'no/a.json'],
+            "--json 'no/a.json' must be a file",
+        ),
+        (['benchmark_training', 'layer', '--json', '.'], "--json '.' must be a file"),
+        (['benchmark_inference', 'layer', '--rounds', '0'], '--rounds 0 must be at least 1'),
+        (['benchmark_inference', 'layer', '--threads', '2', '2'], '--threads 2 2 names a number'),
+        (['benchmark_inference', 'backbone', '--pixels', '16'], '--pixels 16 must be at least 32'),
+        (['benchmark_inference', 'backbone', '--channels', '8'], '--channels is for a layer'),
+        (['benchmark_inference', 'backbone', '--depth', '19'], '--depth 19 must be 18, 34 or 50'),
+        (['benchmark_inference', 'layer', '--depth', '34'], '--depth is for a backbone'),
+        (['benchmark_inference', 'detector', '--cfg-options', 'a=1'], '--cfg-options changes'),
+        (
+            ['benchmark_inference', 'detector', '--config', CLASSIFIER],
+            'is for mmpretrain; it must be that of a detector',
+        ),
+        (
+            ['benchmark_inference', 'detector', '--config', FULL_PRECISION],
+            'has no binary layer, so there is nothing to pack',
+        ),
+        (['benchmark_inference', 'layer', '--config', 'a.py'], '--config is for a detector'),
+        (
+            ['benchmark_inference', 'detector', '--config', 'a.py'],
+            "config 'a.py': there is no such",
+        ),
+        (['benchmark_inference', 'layer', '--json', '.'], "--json '.' must be a file"),
+        (['detect', 'a.safetensors', 'no'], "'no': there is no such image or folder"),
+        (['detect', 'a.safetensors', '.'], "'.' has no images in it"),
+        (['detect', 'a.safetensors', 'file', '--threads', '0'], '--threads 0 must be at least 1'),
+        (
+            ['detect', 'a.safetensors', 'file', '--score-thr', '2'],
+            '--score-thr 2.0 must lie in 0 to 1',
+        ),
+        (['detect', 'a.safetensors', 'file', '--out', 'file'], "--out 'file' is a file"),
+        (['train', DEMO, '--work-dir', 'file'], "work_dir 'file' is a file"),
+        (['test', DEMO, 'no.pth', '--work-dir', 'w'], "checkpoint 'no.pth': there is no such file"),
+    ],
+)
+def test_values_out_of_range_are_refused_with_their_option(words, message, monkeypatch, tmp_path):
+    tool, *arguments = words
+    (tmp_path / 'file').write_text('')
+    spec = importlib.util.spec_from_file_location(tool, ROOT / 'tools' / f'{tool}.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, 'argv', [tool, *arguments])
+    with pytest.raises(LaunchError, match=message):
+        module.main()
+    assert [path.name for path in tmp_path.iterdir()] == ['file']

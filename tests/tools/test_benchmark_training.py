@@ -1,0 +1,62 @@
+"""tools/benchmark_training.py as a user runs it, from another folder; no time is judged."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TOOL = Path(__file__).parents[2] / 'tools/benchmark_training.py'
+
+
+def benchmark(folder, *words):
+    return subprocess.run(
+        [sys.executable, str(TOOL), *words], cwd=folder, capture_output=True, text=True, timeout=300
+    )
+
+
+def test_a_layer_of_ours_keeps_its_input_alone_and_the_usual_one_keeps_signs_too(tmp_path):
+    words = ['--batch', '2', '--pixels', '16', '--channels', '8', '--steps', '1', '--warmup', '0']
+    done = benchmark(tmp_path, 'layer', *words, '--threads', '1', '--json', 'out.json')
+    assert done.returncode == 0, done.stderr
+    rows = {row['variant']: row for row in json.loads((tmp_path / 'out.json').read_text())['rows']}
+    x, weights = 4 * 2 * 8 * 16 * 16 / 1e6, 4 * 8 * 8 * 9 / 1e6
+    for name in ('full precision', 'STE', 'SURGE', 'SURGE lite'):
+        assert rows[name]['saved_binary_MB'] == pytest.approx(x)
+    assert rows['usual STE']['saved_binary_MB'] == pytest.approx(2 * x + weights)
+    assert rows['usual STE']['time'] == 1
+    assert all(row['seconds'] > 0 and row['peak_MB'] > 0 for row in rows.values())
+    assert all(name in done.stdout for name in rows)
+
+
+def test_growth_is_measured_and_drawn(tmp_path):
+    words = ['--batch', '8', '--pixels', '64', '--channels', '8', '--steps', '1', '--warmup', '0']
+    done = benchmark(
+        tmp_path, 'layer', *words, '--threads', '1', '--growth', 'g.png', '--json', 'g.json'
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / 'g.png').stat().st_size > 1000
+    batch, pixels, _ = json.loads((tmp_path / 'g.json').read_text())['rows']
+    assert batch['sizes'] == [1, 2, 4, 8]
+    assert pixels['sizes'] == [32**2, 64**2]
+    for growth in (batch, pixels):
+        per_size = [b / s for b, s in zip(growth['bytes']['SURGE'], growth['sizes'], strict=True)]
+        assert per_size == pytest.approx([per_size[0]] * len(per_size))
+    assert 'exponent of memory in batch [1, 2, 4, 8]' in done.stdout
+
+
+@pytest.mark.parametrize(
+    ('words', 'said'),
+    [
+        (['backbone', '--batch', '0'], '--batch 0 must be at least 1'),
+        (['detector', '--pixels', '16'], '--pixels 16 must be at least 32'),
+        (['detector', '--growth', 'a.png'], '--growth needs a layer or a backbone'),
+        (['layer', '--with-cp'], '--with-cp is for the backbone'),
+        (['layer', '--json', '.'], "--json '.' must be a file"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_in_one_line(tmp_path, words, said):
+    done = benchmark(tmp_path, *words)
+    assert done.returncode == 1
+    assert said in done.stderr and 'Traceback' not in done.stderr

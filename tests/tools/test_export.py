@@ -1,0 +1,200 @@
+"""tools/export.py as a user runs it, and tools/test.py with what it writes."""
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.packed_files import classifier_config, detector_config, packed_file, trained_model
+from mmengine.config import Config
+
+from surge_mm.datasets.digits import CLASSES, make_digits
+from surge_mm.deploy import load_packed
+from surge_mm.deploy.packed_file.config import stored_model
+from surge_mm.deploy.packed_file.format import read_packed
+from surge_mm.utils.errors import CheckpointError, LaunchError, UsageError
+
+ROOT = Path(__file__).parents[2]
+ENVIRONMENT = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT)}
+DEMO = ROOT / 'configs/demo/fcos_r18-light_10e_digits_surge.py'
+NARROW = (
+    'model = dict(backbone=dict(base_channels=8), neck=dict(in_channels=[16, 32, 64], out_channels=16),\n'
+    '    bbox_head=dict(in_channels=16, feat_channels=16), test_cfg=dict(score_thr=0.0))\n'
+    'val_dataloader = dict(num_workers=0, persistent_workers=False)\n'
+    'test_dataloader = val_dataloader\n'
+)
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """A user's folder: a few digits, a config over the demo's, and a checkpoint as a run with EMA leaves it."""
+    folder = tmp_path_factory.mktemp('user')
+    make_digits(folder / 'data/digits', train=8, val=4, size=96)
+    (folder / 'mine.py').write_text(f'_base_ = {str(DEMO)!r}\n{NARROW}')
+    model = trained_model(Config.fromfile(folder / 'mine.py'))
+    other = {f'module.{name}': torch.zeros_like(v) for name, v in model.state_dict().items()}
+    checkpoint = {
+        'meta': {'dataset_meta': {'CLASSES': CLASSES, 'note': 'of the run'}},
+        'state_dict': model.state_dict(),  # the averaged weights, as EMAHook saves them
+        'ema_state_dict': other,
+    }
+    torch.save(checkpoint, folder / 'epoch_1.pth')
+    return folder
+
+
+def run(folder, *words):
+    return subprocess.run(
+        [sys.executable, *map(str, words)],
+        cwd=folder,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+
+
+def main_of(tool, monkeypatch, folder, *words):
+    """Run a tool's main in this process, from ``folder``."""
+    spec = importlib.util.spec_from_file_location(tool, ROOT / 'tools' / f'{tool}.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, 'argv', [f'{tool}.py', *map(str, words)])
+    module.main()
+
+
+def found_by_test(folder, hook, checkpoint, *options):
+    """All boxes that tools/test.py finds under a hook, its metrics, and what it says."""
+    config = folder / f'{hook.rpartition(".")[2]}.py'
+    config.write_text(f"_base_ = './mine.py'\ncustom_hooks = [dict(type='{hook}')]\n")
+    prefix = folder / f'found_by_{Path(checkpoint).suffix[1:]}'
+    words = (ROOT / 'tools/test.py', config, checkpoint, '--cfg-options')
+    done = run(folder, *words, f'test_evaluator.outfile_prefix={prefix}', *options)
+    assert done.returncode == 0, done.stderr[-3000:]
+    metrics = re.findall(r'coco/\w+: \S+', done.stdout)
+    return json.loads(Path(f'{prefix}.bbox.json').read_text()), metrics, done.stdout
+
+
+def test_what_is_exported_is_evaluated_like_the_checkpoint_and_loaded_without_its_config(
+    folder, tmp_path
+):
+    done = run(folder, ROOT / 'tools/export.py', 'mine.py', 'epoch_1.pth', 'out/a.safetensors')
+    assert done.returncode == 0, done.stderr
+    path = folder / 'out/a.safetensors'
+    assert '16 of 16 binary layers are packed' in done.stdout
+    assert re.search(r'backbone.layer4.1.conv2 │ 64x64x3x3 +│ packed', done.stdout)
+    assert re.search(rf'total +│ +[\d,]+ │ +{path.stat().st_size:,} │', done.stdout)
+    assert read_packed(path).sha256 in done.stdout
+    stored = read_packed(path).config
+    assert stored['dataset_meta'] == {'classes': CLASSES, 'note': 'of the run'}
+    assert stored['model'] == stored_model(Config.fromfile(folder / 'mine.py'))
+
+    # in the memory format of packed models, real convolutions round alike
+    boxes, metrics, _ = found_by_test(folder, 'surge_mm.ChannelsLastHook', 'epoch_1.pth')
+    # the model of the file counts, whatever the config says of its own, and hooks of training do no harm
+    option = 'model.test_cfg.score_thr=0.99'
+    again, again_metrics, said = found_by_test(folder, 'EMAHook', 'out/a.safetensors', option)
+    assert len(boxes) == 200 and boxes == again
+    assert len(metrics) == 6 and metrics == again_metrics
+    assert "the model is that of 'out/a.safetensors'" in said
+    assert 'differs in model.test_cfg.score_thr\n' in said
+
+    image = next((folder / 'data/digits/VOC2007/JPEGImages').iterdir())
+    program = (
+        'from surge_mm.deploy import load_packed\n'
+        'from mmdet.apis import inference_detector\n'
+        f'found = inference_detector(load_packed({str(path)!r}), {str(image)!r})\n'
+        'print(len(found.pred_instances), found.ori_shape)\n'
+    )
+    (tmp_path / 'alone').mkdir()
+    done = run(tmp_path / 'alone', '-c', program)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == '50 (96, 96)'
+
+
+@pytest.mark.parametrize(
+    'words, message',
+    [
+        (['mine.py', 'epoch_1.pth', 'a.pth'], "'a.pth' must end in .safetensors or .onnx"),
+        (['mine.py', 'epoch_1.pth', 'mine.safetensors'], 'is there already.*--overwrite'),
+        (['mine.py', 'epoch_1.pth', 'folder.onnx'], "'folder.onnx' is a folder"),
+        (['mine.py', 'no.pth', 'a.safetensors'], "checkpoint 'no.pth': there is no such file"),
+        (['mine.py', 'mine.safetensors', 'a.safetensors'], 'is packed already'),
+        (['no.py', 'epoch_1.pth', 'a.safetensors'], "config 'no.py': there is no such file"),
+        (['mine.py', 'mine.py', 'a.safetensors'], "'mine.py' cannot be read"),
+        (
+            ['mine.py', 'epoch_1.pth', 'a.safetensors', '--shape', '9', '9'],
+            r'--shape is for \*.onnx',
+        ),
+        (['mine.py', 'epoch_1.pth', 'a.onnx', '--shape', '0', '9'], '--shape 0 9 must be at least'),
+        (
+            [
+                *('mine.py', 'epoch_1.pth', 'a.safetensors'),
+                *('--cfg-options', 'model.backbone.base_channels=16'),
+            ],
+            'does not fit the model of the config',
+        ),
+    ],
+)
+def test_what_cannot_be_exported_is_refused_in_words(words, message, folder, monkeypatch):
+    (folder / 'mine.safetensors').write_text('mine')
+    (folder / 'folder.onnx').mkdir(exist_ok=True)
+    before = sorted(folder.rglob('*'))
+    with pytest.raises(UsageError, match=message):
+        main_of('export', monkeypatch, folder, *words)
+    assert sorted(folder.rglob('*')) == before
+    assert (folder / 'mine.safetensors').read_text() == 'mine'
+
+
+def test_a_model_with_nothing_binary_is_refused_and_nothing_written(folder, monkeypatch, tmp_path):
+    (folder / 'real.py').write_text(
+        f'_base_ = {str(DEMO).replace("surge.py", "fp.py")!r}\n{NARROW}'
+    )
+    model = trained_model(Config.fromfile(folder / 'real.py'))
+    torch.save({'state_dict': model.state_dict()}, tmp_path / 'real.pth')
+    with pytest.raises(UsageError, match='FCOS has no binary layer, so there is nothing to pack'):
+        words = ('real.py', tmp_path / 'real.pth', tmp_path / 'a.safetensors')
+        main_of('export', monkeypatch, folder, *words)
+    assert [file.name for file in tmp_path.iterdir()] == ['real.pth']
+
+
+def test_a_file_is_replaced_on_request(folder, monkeypatch, tmp_path):
+    out = tmp_path / 'a.safetensors'
+    out.write_text('before')
+    main_of('export', monkeypatch, folder, 'mine.py', 'epoch_1.pth', out, '--overwrite')
+    assert load_packed(out).dataset_meta['note'] == 'of the run'
+
+
+@pytest.mark.parametrize('shape', [(128, 128), (64, 96)])
+def test_onnx_gets_the_size_of_the_test_pipeline_or_what_is_said(
+    shape, folder, monkeypatch, tmp_path
+):
+    onnx = pytest.importorskip('onnx')
+    out = tmp_path / 'a.onnx'
+    words = [] if shape == (128, 128) else ['--shape', *shape]
+    main_of('export', monkeypatch, folder, 'mine.py', 'epoch_1.pth', out, *words)
+    (image,) = onnx.load(out).graph.input
+    assert tuple(d.dim_value for d in image.type.tensor_type.shape.dim)[1:] == (3, *shape)
+
+
+def test_what_is_no_packed_detector_of_these_classes_is_not_evaluated(
+    folder, monkeypatch, tmp_path
+):
+    def refused(path, message, *words):
+        with pytest.raises(LaunchError, match=message):
+            main_of('test', monkeypatch, folder, 'mine.py', path, *words)
+
+    (tmp_path / 'a.safetensors').write_bytes(b'\x89PNG' * 100)
+    refused(tmp_path / 'a.safetensors', 'it is no packed model')
+    good = packed_file(detector_config(), tmp_path / 'b.safetensors')
+    refused(good, '--launcher pytorch: a packed model', '--launcher', 'pytorch')
+    (tmp_path / 'c.safetensors').write_bytes(good.read_bytes()[:-1])
+    with pytest.raises(CheckpointError, match="packed model '.*c.safetensors': it breaks off"):
+        main_of('test', monkeypatch, folder, 'mine.py', tmp_path / 'c.safetensors')
+    other = packed_file(classifier_config(), tmp_path / 'd.safetensors')
+    refused(other, r"knows the classes \['airplane', .*; those of the test set are \['0', '1', '2'")

@@ -1,0 +1,78 @@
+"""tools/get_ops.py as a user runs it, from another folder."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = ROOT / 'configs'
+
+
+def get_ops(folder, *words):
+    return subprocess.run(
+        [sys.executable, str(ROOT / 'tools/get_ops.py'), *map(str, words)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+
+
+def test_table_and_json_tell_the_same_operations(tmp_path):
+    config = CONFIGS / 'cifar10/resnet20_600e_cifar10_surge.py'
+    table = get_ops(tmp_path, config)
+    assert table.returncode == 0, table.stderr
+    answer = json.loads(get_ops(tmp_path, config, '--json').stdout)
+    # by hand: stem and classifier real; three stages of six 3x3, each the same but the first of stages 2 and 3
+    one = 32 * 32 * 16 * 16 * 9
+    assert answer['flops'] == 32 * 32 * 16 * 3 * 9 + 64 * 10
+    assert answer['bops'] == 6 * one + 2 * (5 * one + one // 2)
+    assert answer['ops'] == answer['flops'] + answer['bops'] / 64
+    assert answer['shape'] == [32, 32]
+    assert f'OPs {answer["ops"]:.4g}' in table.stdout
+    assert '18 of 20 layers are binary' in table.stdout
+    assert 'backbone.layer3.2.conv2' in table.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_rules_of_a_config_of_ones_own_are_shown(tmp_path):
+    (tmp_path / 'mine.py').write_text(
+        "_base_ = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'\n"
+        "model = dict(type='surge_mm.Binarized', base_type='FasterRCNN',\n"
+        "    rules=[dict(name='neck.*', to='keep')], backbone=dict(depth=18),\n"
+        '    neck=dict(in_channels=[64, 128, 256, 512], out_channels=64),\n'
+        '    rpn_head=dict(in_channels=64, feat_channels=64),\n'
+        '    roi_head=dict(bbox_roi_extractor=dict(out_channels=64), bbox_head=dict(in_channels=64)))\n'
+    )
+    done = get_ops(tmp_path, 'mine.py', '--shape', 128, 128, '--json')
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    layers = {layer['name']: layer for layer in answer['layers']}
+    assert not layers['neck.fpn_convs.0.conv']['binary']
+    assert layers['neck.fpn_convs.0.conv']['rule'] == 'rules[0]'
+    assert layers['roi_head.bbox_head.shared_fcs.0']['binary']
+    assert 3 * answer['size_mb'] < answer['float_size_mb']
+
+
+@pytest.mark.parametrize(
+    'words, message',
+    [
+        (['nowhere.py'], "config 'nowhere.py': there is no such file"),
+        ([CONFIGS / 'cifar10/resnet20_600e_cifar10_surge.py', '--shape', 0, 32], '--shape 0 32'),
+        (
+            [
+                CONFIGS / 'cifar10/resnet20_600e_cifar10_surge.py',
+                '--cfg-options',
+                'model.backbone.depth=19',
+            ],
+            'depth=19 must be one of',
+        ),
+    ],
+)
+def test_bad_arguments_get_one_sentence(tmp_path, words, message):
+    done = get_ops(tmp_path, *words)
+    assert done.returncode == 1
+    assert done.stderr.count('\n') == 1 and message in done.stderr, done.stderr

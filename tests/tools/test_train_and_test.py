@@ -1,0 +1,304 @@
+"""The tools as a user runs them: from another folder, interrupted, resumed, on two ranks, and with bad input."""
+
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmdet.registry import DATASETS, MODELS
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+
+from surge_mm.datasets.digits import make_digits
+from surge_mm.launch.runner import remember_settings
+from surge_mm.preflight.datasets import DatasetError
+from surge_mm.utils.errors import LaunchError, UsageError
+
+ROOT = Path(__file__).parents[2]
+SURGE = ROOT / 'configs' / 'demo' / 'fcos_r18-light_10e_digits_surge.py'
+ENVIRONMENT = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHON': sys.executable}
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """A folder with a small set of digits and a config of the user's own over the demo's."""
+    folder = tmp_path_factory.mktemp('user')
+    make_digits(folder / 'data/digits', train=24, val=4, size=96)
+    (folder / 'rank_hook.py').write_text(
+        'import torch\n'
+        'from mmengine.dist import get_rank\n'
+        'from mmengine.hooks import Hook\n'
+        'from mmengine.registry import HOOKS\n'
+        '@HOOKS.register_module()\n'
+        'class RankHook(Hook):\n'
+        '    def after_train(self, runner):\n'
+        "        torch.save(runner.model.state_dict(), f'{runner.work_dir}/rank{get_rank()}.pt')\n"
+    )
+    (folder / 'mine.py').write_text(
+        f'_base_ = {str(SURGE)!r}\n'
+        'train_cfg = dict(max_epochs=2, val_interval=2)\n'
+        'train_dataloader = dict(batch_size=4, num_workers=0, persistent_workers=False)\n'
+        'val_dataloader = dict(num_workers=0, persistent_workers=False)\n'
+        'test_dataloader = val_dataloader\n'
+        'default_hooks = dict(logger=dict(interval=1))\n'
+        'model = dict(backbone=dict(base_channels=8), neck=dict(in_channels=[16, 32, 64]))\n'
+    )
+    return folder
+
+
+def command(tool, *arguments):
+    return [sys.executable, str(ROOT / 'tools' / tool), *map(str, arguments)]
+
+
+def run(folder, *words, timeout=240):
+    environment = {**ENVIRONMENT, 'PYTHONPATH': f'{folder}{os.pathsep}{ROOT}'}
+    return subprocess.run(
+        [str(word) for word in words],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        # a shell that runs the tests in the background hands down a deaf ear to Ctrl-C
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
+def scalars(work_dir):
+    return [
+        [json.loads(line) for line in path.read_text().splitlines()]
+        for path in sorted(work_dir.glob('*/vis_data/scalars.json'))
+    ]
+
+
+def test_interrupted_run_resumes_and_is_evaluated(folder):
+    """Ctrl-C is pressed once, in the middle of the second of two epochs of six iterations."""
+    work_dir = folder / 'interrupted'
+    (folder / 'ctrl_c.py').write_text(
+        'import os, pathlib, signal\n'
+        'from mmengine.hooks import Hook\n'
+        'from mmengine.registry import HOOKS\n'
+        '@HOOKS.register_module()\n'
+        'class CtrlC(Hook):\n'
+        '    def before_train_iter(self, runner, batch_idx, data_batch=None):\n'
+        "        pressed = pathlib.Path(runner.work_dir) / 'pressed'\n"
+        '        if runner.iter == 8 and not pressed.exists():\n'
+        '            pressed.touch()\n'
+        '            os.kill(os.getpid(), signal.SIGINT)\n'
+    )
+    (folder / 'interrupted.py').write_text(
+        "_base_ = 'mine.py'\n"
+        "custom_imports = dict(imports=['surge_mm', 'ctrl_c'])\n"
+        "custom_hooks = [dict(type='surge_mm.AdaptiveGradientScalerHook'), dict(type='CtrlC')]\n"
+    )
+    words = command('train.py', 'interrupted.py', '--work-dir', work_dir)
+    interrupted = run(folder, *words)
+    assert interrupted.returncode == 130, interrupted.stderr
+    assert '--resume goes on' in interrupted.stderr
+    assert (work_dir / 'epoch_1.pth').exists()
+    assert not (work_dir / 'epoch_2.pth').exists()
+
+    refused = run(folder, *words)
+    assert refused.returncode == 1
+    assert 'error: work dir' in refused.stderr and '--resume' in refused.stderr
+
+    resumed = run(folder, *words, '--resume')
+    assert resumed.returncode == 0, resumed.stderr
+    first, second = scalars(work_dir)
+    steps = [line['step'] for line in second if 'loss' in line]
+    assert steps == list(range(7, 13))
+    assert 'coco/bbox_mAP_50' in second[-1]
+    assert any('ags_lambda_mean' in line for line in second)
+
+    tested = run(folder, *command('test.py', 'mine.py', work_dir / 'epoch_2.pth'))
+    assert tested.returncode == 0, tested.stderr
+    assert 'coco/bbox_mAP_50' in tested.stdout + tested.stderr
+
+
+def test_two_ranks_end_with_the_same_parameters_and_evaluate(folder, monkeypatch):
+    (folder / 'ranks.py').write_text(
+        "_base_ = './mine.py'\n"
+        "custom_imports = dict(imports=['surge_mm', 'rank_hook'])\n"
+        "custom_hooks = [dict(type='surge_mm.AdaptiveGradientScalerHook', eta=0.1, sync=True), "
+        "dict(type='RankHook')]\n"
+    )
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        monkeypatch.setitem(ENVIRONMENT, 'PORT', str(free.getsockname()[1]))
+    work_dir = folder / 'ranks'
+    done = run(folder, ROOT / 'tools/dist_train.sh', 'ranks.py', 2, '--work-dir', work_dir)
+    assert done.returncode == 0, done.stderr[-3000:]
+    first, second = (torch.load(work_dir / f'rank{rank}.pt') for rank in (0, 1))
+    for name, value in first.items():
+        if 'running' not in name:  # batch statistics are each rank's own
+            assert torch.equal(value, second[name]), name
+    (log,) = scalars(work_dir)
+    assert 'coco/bbox_mAP_50' in log[-1]
+    assert len([line for line in log if 'loss' in line]) == 2 * 3
+
+    tested = run(folder, ROOT / 'tools/dist_test.sh', 'mine.py', work_dir / 'epoch_2.pth', 2)
+    assert tested.returncode == 0, tested.stderr[-3000:]
+
+
+def main_of(tool, monkeypatch, folder, *arguments):
+    """Run a tool's main in this process, from ``folder``."""
+    spec = importlib.util.spec_from_file_location(tool, ROOT / 'tools' / f'{tool}.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, 'argv', [f'{tool}.py', *map(str, arguments)])
+    module.main()
+
+
+def write(folder, name, text):
+    (folder / name).write_text(f'_base_ = {str(folder / "mine.py")!r}\n{text}\n')
+    return name
+
+
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (['nowhere.py'], r"config 'nowhere.py': there is no such file"),
+        (['mine.py', '--amp'], r'--amp: there is no GPU'),
+        (['mine.py', '--resume', 'nowhere.pth'], r"--resume 'nowhere.pth': there is no such file"),
+        (['mine.py', '--cfg-options', 'load_from=a.pth'], r"load_from 'a.pth': there is no such"),
+        (['mine.py', '--cfg-options', 'default_scope=mmseg'], r"default_scope='mmseg'"),
+        (
+            ['mine.py', '--cfg-options', 'default_scope=mmpretrain'],
+            r"mmpretrain has no model 'FCOS'; it belongs to mmdet",
+        ),
+        (['mine.py', '--cfg-options', 'model.type=FCOSS'], r"'FCOSS'; neither host.*mean 'FCOS'"),
+        (['mine.py', '--cfg-options', 'optim_wraper.type=A'], r"did you mean 'optim_wrapper'"),
+        (
+            ['mine.py', '--cfg-options', 'optim_wrapper.optimizer.weight_decy=0.1'],
+            r"optim_wrapper.optimizer.weight_decy does not exist; did you mean 'weight_decay'",
+        ),
+        (['mine.py', '--cfg-options', 'custom_hooks.9.eta=1'], r'--cfg-options custom_hooks.9.eta'),
+        (['mine.py', '--cfg-options', 'custom_hooks=3'], r'custom_hooks=3 must be a list'),
+        (
+            ['mine.py', '--cfg-options', 'train_dataloader.dataset.annfile=a'],
+            r"train_dataloader.dataset: .* did you mean 'ann_file'",
+        ),
+        (['mine.py', '--work-dir', 'mine.py'], r"work_dir 'mine.py' is a file"),
+        (
+            ['mine.py', '--launcher', 'pytorch'],
+            r'RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT not set',
+        ),
+    ],
+)
+def test_bad_arguments_are_refused_in_words(arguments, message, folder, monkeypatch):
+    if '--amp' in arguments and torch.cuda.is_available():
+        return
+    with pytest.raises(UsageError, match=message):
+        main_of('train', monkeypatch, folder, *arguments)
+
+
+@pytest.mark.parametrize(
+    'text, message',
+    [
+        (
+            "model = dict(backbone=dict(conv_cfg=dict(activation=dict(type='AproxSign'))))",
+            "did you mean 'ApproxSign'",
+        ),
+        ('model = dict(backbone=dict(conv_cfg=dict(compensator=dict(eta=-1))))', 'eta=-1'),
+        ('model = dict(backbone=dict(conv_cfg=dict(compensator=dict(scale=1))))', 'not both'),
+        ('model = dict(backbone=dict(depth=19))', 'depth=19'),
+        ('custom_hooks = [dict(type="surge_mm.AdaptiveGradientScalerHook", eta=-1)]', 'eta=-1'),
+        ("optim_wrapper = dict(optimizer=dict(lr='fast'))", "AdamW.*lr='fast'"),
+        ('no_such_name', "cannot be read: NameError: name 'no_such_name'"),
+    ],
+)
+def test_bad_settings_are_refused_before_training(text, message, folder, monkeypatch, tmp_path):
+    config = write(folder, 'bad.py', text)
+    with pytest.raises(LaunchError, match=message):
+        main_of('train', monkeypatch, folder, config, '--work-dir', tmp_path)
+    assert not list(tmp_path.rglob('*.pth'))
+
+
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        ('train_dataloader.dataset.ann_file=annotations/no.json', 'annotations/no.json'),
+        ('val_dataloader.dataset.data_prefix.img=pictures/', 'pictures'),
+        ('train_dataloader.dataset.metainfo.classes=("cat","dog")', 'cat'),
+    ],
+)
+def test_data_that_does_not_fit_is_refused_before_training(options, message, folder, monkeypatch):
+    with pytest.raises(DatasetError, match=message):
+        main_of('train', monkeypatch, folder, 'mine.py', '--cfg-options', options)
+
+
+def test_truncated_image_is_named_before_training(folder, monkeypatch, tmp_path):
+    shutil.copytree(folder / 'data', tmp_path / 'data')
+    victim = sorted((tmp_path / 'data/digits/VOC2007/JPEGImages').iterdir())[0]
+    victim.write_bytes(victim.read_bytes()[:-200])
+    with pytest.raises(DatasetError, match=victim.name):
+        main_of('train', monkeypatch, tmp_path, folder / 'mine.py')
+
+
+def test_checkpoint_that_does_not_fit_is_not_evaluated(folder, monkeypatch, tmp_path):
+    cfg = Config.fromfile(folder / 'mine.py')
+    torch.save({'state_dict': MODELS.build(cfg.model).state_dict()}, tmp_path / 'good.pth')
+    torch.save({'state_dict': {}}, tmp_path / 'empty.pth')
+    (tmp_path / 'text.pth').write_text('no checkpoint')
+    with pytest.raises(LaunchError, match='does not fit the model of the config'):
+        main_of('test', monkeypatch, folder, 'mine.py', tmp_path / 'empty.pth')
+    with pytest.raises(LaunchError, match='cannot be read'):
+        main_of('test', monkeypatch, folder, 'mine.py', tmp_path / 'text.pth')
+    deeper = write(folder, 'deeper.py', 'model = dict(backbone=dict(depth=34))')
+    with pytest.raises(LaunchError, match='does not fit the model'):
+        main_of('test', monkeypatch, folder, deeper, tmp_path / 'good.pth')
+
+
+def test_training_from_a_checkpoint_of_another_depth_is_refused(folder, monkeypatch, tmp_path):
+    cfg = Config.fromfile(folder / 'mine.py')
+    torch.save({'state_dict': MODELS.build(cfg.model).state_dict()}, tmp_path / 'r18.pth')
+    deeper = write(
+        folder,
+        'from_r18.py',
+        f"model = dict(backbone=dict(depth=34))\nload_from = '{tmp_path / 'r18.pth'}'",
+    )
+    with pytest.raises(UsageError, match='depth=34'):
+        main_of('train', monkeypatch, folder, deeper, '--work-dir', tmp_path / 'work')
+
+
+def test_training_from_a_checkpoint_of_which_nothing_fits_is_refused(folder, monkeypatch, tmp_path):
+    torch.save({'state_dict': {'features.0.weight': torch.zeros(8, 3, 3, 3)}}, tmp_path / 'vgg.pth')
+    begun = write(folder, 'from_vgg.py', f"load_from = '{tmp_path / 'vgg.pth'}'")
+    with pytest.raises(LaunchError, match='does not fit the model of the config'):
+        main_of('train', monkeypatch, folder, begun, '--work-dir', tmp_path / 'work')
+    wider = ['--cfg-options', 'model.bbox_head.feat_channels=32']
+    cfg = Config.fromfile(folder / 'mine.py')
+    cfg.merge_from_dict({'model.bbox_head.feat_channels': 48})
+    torch.save({'state_dict': MODELS.build(cfg.model).state_dict()}, tmp_path / 'epoch_1.pth')
+    with pytest.raises(LaunchError, match='does not fit the model of the config in '):
+        resume = ['--work-dir', tmp_path, '--resume', tmp_path / 'epoch_1.pth']
+        main_of('train', monkeypatch, folder, 'mine.py', *resume, *wider)
+
+
+def test_settings_of_a_folder_cannot_change_under_it(tmp_path):
+    remember_settings(tmp_path / 'new' / 'demo.json', ['surge'])
+    remember_settings(tmp_path / 'new' / 'demo.json', ['surge'])
+    with pytest.raises(
+        LaunchError, match="begun with the settings \\['surge'\\], not \\['dpgc'\\]"
+    ):
+        remember_settings(tmp_path / 'new' / 'demo.json', ['dpgc'])
+
+
+def test_boxes_of_the_digits_are_resized_with_the_image(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    cfg = Config.fromfile('mine.py')
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    sample = dataset[0]['data_samples']
+    raw = torch.tensor([i['bbox'] for i in dataset.get_data_info(0)['instances']])
+    assert sample.scale_factor == pytest.approx((128 / 96, 128 / 96))
+    boxes = sample.gt_instances.bboxes.tensor
+    torch.testing.assert_close(boxes, raw * 128 / 96)

@@ -1,0 +1,43 @@
+import os
+import time
+
+import pytest
+
+from surge_mm.utils import files
+from surge_mm.utils.files import check_each, file_defect
+
+
+def test_check_each_keeps_the_order_and_shows_no_bar_for_quick_work(capsys):
+    paths = [str(n) for n in range(100)]
+    assert check_each(int, paths, 'numbers') == [(path, int(path)) for path in paths]
+    assert capsys.readouterr().out == ''
+
+
+def test_check_each_shows_a_bar_when_it_takes_a_while(monkeypatch, capsys):
+    monkeypatch.setattr(files, 'SECONDS_WITHOUT_BAR', 0.01)
+    check_each(lambda _: time.sleep(0.02), ['a', 'b'], 'sleepers')
+    assert 'sleepers' in capsys.readouterr().out
+
+
+def test_a_file_and_a_link_to_one_have_no_defect(tmp_path):
+    (tmp_path / 'file').touch()
+    (tmp_path / 'link').symlink_to('file')
+    assert file_defect(str(tmp_path / 'file')) is None
+    assert file_defect(str(tmp_path / 'link')) is None
+
+
+def test_what_is_no_file_has_its_words_and_is_not_opened(tmp_path):
+    (tmp_path / 'dangling').symlink_to('gone')
+    (tmp_path / 'loop').symlink_to('loop')
+    os.mkfifo(tmp_path / 'pipe')
+    assert file_defect(str(tmp_path / 'none')) == 'is missing'
+    assert file_defect(str(tmp_path / 'dangling')) == 'is a link to gone, which is missing'
+    assert file_defect(str(tmp_path / 'loop')).startswith('cannot be read (Too many levels')
+    assert file_defect(str(tmp_path / 'pipe')) == 'cannot be read (it is a pipe or device)'
+    assert file_defect('/dev/zero') == 'cannot be read (it is a pipe or device)'
+    assert file_defect(str(tmp_path)) == 'is a folder'
+
+
+@pytest.mark.parametrize('name', ['a\0b', '\ud800', 'x' * 5000])
+def test_what_cannot_be_a_name_has_its_words(name):
+    assert file_defect(name).startswith('cannot be')
