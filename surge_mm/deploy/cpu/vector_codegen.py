@@ -1,7 +1,7 @@
 """Vectors of sixteen counts and of sixteen channels, in LLVM's own terms, which LLVM fits to the CPU at hand.
 
-Addresses are whole numbers. The compiled loops of :mod:`.kernels` are kept on the disk until that file changes: touch it
-after a change here, in :mod:`.tile_codegen` or in :mod:`.memory_intrinsics`.
+Addresses are whole numbers. The compiled loops of :mod:`.kernels` are kept on the disk until that file changes:
+touch it after a change here, in :mod:`.tile_codegen` or in :mod:`.memory_intrinsics`.
 """
 
 from __future__ import annotations

@@ -7,7 +7,8 @@ The format is safetensors, whose header holds beside the tensors these texts:
 - ``same``: names of tensors that equal another one, which alone is stored.
 - ``sha256``: of the other texts and of the name, dtype, shape and bytes of every tensor.
 
-A file holds no code, and what its config names is checked (:mod:`.config_policy`). The checksum finds damage; it does not say who made a file.
+A file holds no code, and what its config names is checked (:mod:`.config_policy`). The checksum finds damage; it does
+not say who made a file.
 """
 
 from __future__ import annotations
