@@ -11,6 +11,18 @@ hypothesis.settings.register_profile('surge_mm', deadline=None, derandomize=True
 hypothesis.settings.load_profile('surge_mm')
 
 
+def pytest_addoption(parser):
+    parser.addoption('--device', default='cpu', help='default device of tensors, such as cuda')
+
+
+def pytest_configure(config):
+    device = config.getoption('--device')
+    if device != 'cpu':
+        torch.set_default_device(device)
+        torch.backends.cudnn.allow_tf32 = False  # tolerances are those of float32
+        torch.backends.cudnn.deterministic = True  # some tests compare bits
+
+
 @pytest.fixture(autouse=True)
 def seed():
     torch.manual_seed(0)

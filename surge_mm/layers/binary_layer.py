@@ -111,7 +111,7 @@ class BinaryLayer(nn.Module):
 
     def _draw_gain(self) -> Tensor:
         shape = (len(self.weight),) + (1,) * (self.weight.dim() - 1)
-        return torch.rand(shape, generator=self._own_generator())
+        return torch.rand(shape, generator=self._own_generator(), device='cpu')
 
     def _take(self: B, layer: nn.Conv2d | nn.Linear) -> B:
         """Use the parameters of ``layer``, the very tensors; where they are and whether they learn counts for all."""
@@ -148,7 +148,7 @@ class BinaryLayer(nn.Module):
                 self._copy_pending = True
                 self.aux_weight.zero_()
             else:
-                fresh = torch.empty(self.aux_weight.shape)
+                fresh = torch.empty(self.aux_weight.shape, device='cpu')
                 nn.init.kaiming_uniform_(fresh, a=5**0.5, generator=self._own_generator())
                 self.aux_weight.copy_(fresh)
 

@@ -119,7 +119,7 @@ def test_bf16_autocast_comes_close_to_float32(x):
     loss_of(model, x).backward()
     expected = gradients(model)
     model.zero_grad()
-    with torch.autocast('cpu', torch.bfloat16):
+    with torch.autocast(x.device.type, torch.bfloat16):
         loss = loss_of(model, x)
     loss.backward()
     assert model[0].weight.grad.dtype == torch.float32
@@ -133,7 +133,7 @@ def test_bf16_autocast_comes_close_to_float32(x):
 def test_autocast_computes_a_layer_in_bf16_and_keeps_gradients_in_float32(x):
     conv = SurgeConv2d(3, 8, 3)
     x.requires_grad_()
-    with torch.autocast('cpu', torch.bfloat16):
+    with torch.autocast(x.device.type, torch.bfloat16):
         out = conv(x)
     out.float().square().mean().backward()
     assert out.dtype == torch.bfloat16
@@ -223,6 +223,17 @@ def test_layers_of_one_shape_draw_apart_and_the_same_whenever_their_weights_are(
         drawn.append([layer.aux_weight.detach().clone() for layer in twins])
     assert not torch.equal(drawn[0][0], drawn[0][1])
     assert torch.equal(drawn[0][0], drawn[1][0])
+
+
+def test_draws_do_not_follow_the_default_device():
+    settings = {'compensator': {'eta': 0.1, 'init': 'kaiming'}, 'weight': {'type': 'ReCU'}}
+    torch.manual_seed(0)
+    expected = SurgeConv2d(8, 8, 3, device='cpu', **settings)
+    torch.manual_seed(0)
+    with torch.device('meta'):  # a generator of the CPU cannot draw there
+        layer = SurgeConv2d(8, 8, 3, device='cpu', **settings)
+    assert torch.equal(layer.aux_weight, expected.aux_weight)
+    assert torch.equal(layer.weight_gain, expected.weight_gain)
 
 
 def test_a_copy_start_waits_for_training(x):

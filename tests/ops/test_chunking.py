@@ -38,7 +38,7 @@ def test_each_element_is_met_once_and_written_in_place(layout):
 
 
 def test_large_tensors_of_one_layout_come_in_small_pieces():
-    x = torch.randn(3, 4, 5, 6).to(memory_format=torch.channels_last)
+    x = torch.randn(3, 4, 5, 6, device='cpu').to(memory_format=torch.channels_last)
     assert max(piece.numel() for (piece,) in blocks.in_blocks(x)) == 7
     (alone,) = blocks.in_blocks(x[0, 0, 0])
     assert alone[0].numel() == 6

@@ -26,7 +26,7 @@ SPEC = DualPathSpec(LinearMap(), STESign(), ScaledSign())
 
 
 def tensors(seed=0, dtype=torch.float64, scale_a=1.0):
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(torch.get_default_device()).manual_seed(seed)
     x = torch.randn(9, 6, generator=generator, dtype=dtype)
     w_b = torch.randn(5, 6, generator=generator, dtype=dtype)
     w_a = torch.randn(5, 6, generator=generator, dtype=dtype) * scale_a
