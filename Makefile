@@ -1,6 +1,7 @@
 # make demo    trains, evaluates and packs a binary detector on real digits and draws the results
 # make test    checks style and types and runs the tests
 # make stress  kills, starves and misleads runs and writes docs/reliability.md
+# make docs    builds the documentation into docs/_build/html
 #
 # Each makes the environment .venv first, when it is missing or the requirements have changed.
 # PYTHON=/path/to/python picks the Python (3.10, 3.11 or 3.12) that a new .venv is made with.
@@ -10,9 +11,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 UNFINISHED := $(VENV)/.unfinished
+DOCS_INSTALLED := $(VENV)/.docs-installed
 PYTHONS := $(or $(PYTHON),python3.12 python3.11 python3.10 python3)
 
-.PHONY: demo test stress lint format clean
+.PHONY: demo test stress docs lint format clean
 
 demo: $(INSTALLED)
 	$(BIN)/python tools/demo.py
@@ -24,6 +26,10 @@ test: lint
 stress: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal tests/stress --report docs/reliability.md
 
+# Any warning, such as a broken link or a reference to a name that does not exist, fails the build.
+docs: $(DOCS_INSTALLED)
+	$(BIN)/sphinx-build -W --keep-going docs docs/_build/html
+
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -34,7 +40,7 @@ format: $(INSTALLED)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) docs/_build build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
 # An environment whose making was interrupted is made anew; one that only lacks an update is kept.
 $(INSTALLED): $(wildcard requirements/*.txt) setup.py
@@ -66,3 +72,7 @@ $(INSTALLED): $(wildcard requirements/*.txt) setup.py
 	    -r requirements/onnx.txt -r requirements/tests.txt && \
 	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e . && \
 	rm -f $(UNFINISHED) && touch $@
+
+$(DOCS_INSTALLED): $(INSTALLED) requirements/docs.txt requirements/constraints.txt
+	$(BIN)/python -m pip install --disable-pip-version-check -c requirements/constraints.txt \
+	    -r requirements/docs.txt && touch $@
