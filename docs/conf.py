@@ -1,5 +1,10 @@
 """Configuration of Sphinx. ``make docs`` builds the site into docs/_build/html."""
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
 import surge_mm
 
 project = 'surge_mm'
@@ -14,21 +19,23 @@ extensions = [
     'sphinx.ext.napoleon',
     'sphinx.ext.viewcode',
     'sphinx_copybutton',
+    'site_links',
 ]
 exclude_patterns = ['_build']
 
-# Pages are Markdown that GitHub shows too: formulas between $$, links to headings as GitHub names them.
+# The pages are Markdown that GitHub shows too: formulas between $$, headings with the anchors that GitHub gives them.
 myst_enable_extensions = ['dollarmath']
 myst_heading_anchors = 3
 
 autodoc_member_order = 'bysource'
-autodoc_typehints = 'none'  # types stand in the docstrings
+autodoc_typehints = 'none'  # the docstrings have the types
 autodoc_default_options = {'members': True, 'show-inheritance': True}
-napoleon_google_docstring = True
+autodoc_inherit_docstrings = False
 napoleon_numpy_docstring = False
+napoleon_use_ivar = True
 napoleon_use_rtype = False
 
-# References to names of this package must resolve; those to other packages need their sites.
+# A reference to a name of this package must resolve. Names of other packages are not checked: that needs their sites.
 nitpicky = True
 nitpick_ignore_regex = [(r'py:.*', r'(?!surge_mm\.).*')]
 
@@ -38,5 +45,3 @@ html_show_sphinx = False
 html_copy_source = False
 html_static_path = ['_static']
 html_css_files = ['tables.css']
-copybutton_prompt_text = r'\$ |>>> '
-copybutton_prompt_is_regexp = True

@@ -40,7 +40,7 @@ def random_crop_flip(images: Tensor, padding: int, flip_prob: float) -> Tensor:
 
 @MODELS.register_module()
 class BatchAugmentPreprocessor(BaseDataPreprocessor):
-    """Data preprocessor for :class:`surge_mm.CIFAR10Tensor`, whose batches are tensors already.
+    """Data preprocessor for :class:`surge_mm.datasets.cifar.CIFAR10Tensor`, whose batches are tensors already.
 
     Args:
         mean (Sequence[float]): Mean of each channel, on the scale 0 to 255.
