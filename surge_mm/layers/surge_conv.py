@@ -119,20 +119,23 @@ class SurgeConv2d(BinaryLayer, nn.Conv2d):
         )
         return self._give(layer)
 
-    def forward(self, x: Tensor) -> Tensor:
-        if x.dim() == 3:
-            return self.forward(x.unsqueeze(0)).squeeze(0)
+    @property
+    def convolution(self) -> Convolution:
+        """The geometry of the layer; a ``padding_mode`` other than 'zeros' pads before it."""
         left, right, top, bottom = self._reversed_padding_repeated_twice
-        if self.padding_mode != 'zeros':
-            x = F.pad(x, (left, right, top, bottom), mode=self.padding_mode)
-            left = right = top = bottom = 0
-        convolution = Convolution(
+        return Convolution(
             cast('tuple[int, int]', self.stride),
-            (left, right, top, bottom),
+            (left, right, top, bottom) if self.padding_mode == 'zeros' else (0, 0, 0, 0),
             cast('tuple[int, int]', self.dilation),
             self.groups,
         )
-        return self._dual_path(convolution, x, self.pad_value)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dim() == 3:
+            return self.forward(x.unsqueeze(0)).squeeze(0)
+        if self.padding_mode != 'zeros':
+            x = F.pad(x, self._reversed_padding_repeated_twice, mode=self.padding_mode)
+        return self._dual_path(self.convolution, x, self.pad_value)
 
     def _conv_forward(self, *args: Any, **kwargs: Any) -> Tensor:
         raise RuntimeError(

@@ -43,6 +43,39 @@ class Convolution:
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
 
+    def padded_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return the height and width of an input with its padding.
+
+        Args:
+            height (int): Height of the input, in pixels.
+            width (int): Width of the input, in pixels.
+        """
+        left, right, top, bottom = self.padding
+        return height + top + bottom, width + left + right
+
+    def output_size(self, height: int, width: int, kernel_size: tuple[int, int]) -> tuple[int, int]:
+        """Return the height and width of the output.
+
+        Args:
+            height (int): Height of the input, in pixels.
+            width (int): Width of the input, in pixels.
+            kernel_size (tuple[int, int]): Height and width of the kernel, kH and kW.
+
+        Returns:
+            tuple[int, int]: H' and W'; below 1 where the kernel is larger than the padded input.
+        """
+        rows, columns = (
+            (size - dilation * (kernel - 1) - 1) // stride + 1
+            for size, kernel, stride, dilation in zip(
+                self.padded_size(height, width),
+                kernel_size,
+                self.stride,
+                self.dilation,
+                strict=True,
+            )
+        )
+        return rows, columns
+
     def _pads_itself(self, pad_value: float) -> bool:
         left, right, top, bottom = self.padding
         return pad_value == 0 and left == right and top == bottom

@@ -35,6 +35,18 @@ class TwoValues(NamedTuple):
     scale: Tensor
     offset: Tensor | None = None
 
+    def with_gain(self, gain: Tensor | None) -> TwoValues:
+        """Return the two values of ``gain Q_W``.
+
+        Args:
+            gain (Tensor, optional): One number per filter, shape ``(C_out, 1, ...)``. None leaves the values as they
+                are.
+        """
+        if gain is None:
+            return self
+        offset = None if self.offset is None else self.offset * gain
+        return TwoValues(self.z, self.scale * gain, offset)
+
 
 class WeightBinarizer(Binarizer):
     """Base of the weight binarisers.
