@@ -12,7 +12,7 @@ from mmpretrain.structures import DataSample
 
 from surge_mm.layers import BinaryLayer
 from surge_mm.ops import AdaptiveScale, FixedScale, Scheduled
-from surge_mm.preflight.config_keys import check_names, check_parts
+from surge_mm.preflight.config_keys import check_names
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 LEAVES = sorted(p for p in CONFIGS.rglob('*.py') if '_base_' not in p.parts)
@@ -77,7 +77,6 @@ def build(path):
     cfg = Config.fromfile(path)
     init_default_scope(cfg.default_scope)
     check_names(cfg)
-    check_parts(cfg)
     model = dict(cfg.model)
     if cfg.get('data_preprocessor'):
         model.setdefault('data_preprocessor', cfg.data_preprocessor)

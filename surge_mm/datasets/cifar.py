@@ -12,9 +12,9 @@ import torch
 from mmpretrain.datasets import CIFAR10
 from mmpretrain.structures import DataSample
 
-from surge_mm.preflight.annotations import DatasetError
 from surge_mm.registry import DATASETS, FUNCTIONS
 from surge_mm.utils.argument_checks import Positive, checked
+from surge_mm.utils.errors import DatasetError
 from surge_mm.utils.files import md5_defects
 
 

@@ -13,8 +13,9 @@ from mmengine.runner import Runner
 from torch import nn
 
 from surge_mm.registry import HOOKS
+from surge_mm.utils.argument_checks import accepted, did_you_mean
 from surge_mm.utils.atomic_write import PARTIAL
-from surge_mm.utils.errors import CheckpointError
+from surge_mm.utils.errors import CheckpointError, UsageError
 
 GRADIENTS = 'accumulated_gradients'
 
@@ -34,6 +35,13 @@ class SafeCheckpointHook(CheckpointHook):
 
     file_backend: Any
     _gradients: dict[str, torch.Tensor] | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # MMEngine hands unknown arguments to Runner.save_checkpoint, which raises after the first epoch
+        for name in self.args.keys() - set(accepted(Runner.save_checkpoint)):
+            hint = did_you_mean(name, accepted(type(self)))
+            raise UsageError(f'SafeCheckpointHook got an unknown argument {name!r}{hint}')
 
     def before_train(self, runner: Runner) -> None:
         super().before_train(runner)

@@ -27,7 +27,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from surge_mm.launch.distributed import TIMEOUT, lost_a_rank
-from surge_mm.preflight.config_keys import check_names, check_parts
+from surge_mm.preflight.config_keys import check_names
 from surge_mm.preflight.datasets import check_datasets
 from surge_mm.utils.errors import LaunchError, UsageError
 from surge_mm.utils.registry_errors import explain, near_name
@@ -61,7 +61,6 @@ def load_config(args: argparse.Namespace) -> Config:
     try:
         check_names(cfg)
         _check_host(cfg)
-        check_parts(cfg)
     except LaunchError as error:
         raise LaunchError(f'config {args.config!r}: {error}') from error
     if Path(cfg.work_dir).is_file():

@@ -5,12 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from surge_mm.utils.errors import UsageError
-
-
-class DatasetError(UsageError):
-    """Data that a config asks for is not there, is broken, or does not fit the config."""
-
+from surge_mm.utils.errors import DatasetError
 
 Placed = tuple[str, float, float, float, float]
 FLOAT32_MAX = 3.4028234e38

@@ -11,7 +11,8 @@ from typing import Any
 
 from pycocotools import mask as coco_masks
 
-from surge_mm.preflight.annotations import Annotations, DatasetError, is_number, some
+from surge_mm.preflight.annotations import Annotations, is_number, some
+from surge_mm.utils.errors import DatasetError
 from surge_mm.utils.files import file_defect
 
 

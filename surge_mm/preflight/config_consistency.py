@@ -6,7 +6,8 @@ from typing import Any
 
 from mmengine.config import Config
 
-from surge_mm.preflight.annotations import Annotations, DatasetError, some
+from surge_mm.preflight.annotations import Annotations, some
+from surge_mm.utils.errors import DatasetError
 
 
 def must_exist(key: str, path: str, root_key: str) -> None:

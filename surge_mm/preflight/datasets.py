@@ -12,21 +12,14 @@ from functools import cache
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import BaseDataset
 
-from surge_mm.preflight.annotations import (
-    Annotations,
-    DatasetError,
-    coco_order,
-    match_classes,
-    some,
-)
+from surge_mm.preflight.annotations import Annotations, coco_order, match_classes, some
 from surge_mm.preflight.coco import read_coco
 from surge_mm.preflight.config_consistency import check_evaluator, match_heads, must_exist
 from surge_mm.preflight.image_consistency import Leaf, build_lazily, check_images, find_leaves
 from surge_mm.preflight.pipelines import has_masks, leave_out_empty_boxes
 from surge_mm.preflight.voc import read_voc
+from surge_mm.utils.errors import DatasetError
 from surge_mm.utils.files import md5_defects
-
-__all__ = ['DatasetError', 'check_datasets']
 
 
 def check_datasets(cfg: Config, splits: Sequence[str] = ('train', 'val')) -> list[str]:

@@ -12,7 +12,7 @@ from mmengine.config import ConfigDict
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
 
-from surge_mm.preflight.annotations import Annotations, DatasetError, some
+from surge_mm.preflight.annotations import Annotations, some
 from surge_mm.preflight.images import LARGE_PIXELS, measure_images
 from surge_mm.preflight.pipelines import (
     decoder_of,
@@ -20,6 +20,7 @@ from surge_mm.preflight.pipelines import (
     leave_out_clipped_boxes,
     shape_defect,
 )
+from surge_mm.utils.errors import DatasetError
 from surge_mm.utils.registry_errors import explain, near_name
 
 Sizes = dict[str, tuple[int, int]]

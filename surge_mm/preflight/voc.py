@@ -7,7 +7,8 @@ import os
 import xml.etree.ElementTree as ET
 from collections import Counter
 
-from surge_mm.preflight.annotations import Annotations, DatasetError, Placed, is_number, some
+from surge_mm.preflight.annotations import Annotations, Placed, is_number, some
+from surge_mm.utils.errors import DatasetError
 from surge_mm.utils.files import check_each, file_defect
 
 _Content = tuple[tuple[int, int] | None, list[Placed]]

@@ -192,11 +192,6 @@ def accepted(function: Callable[..., Any]) -> list[str]:
     return [name for name in names if name != 'self']
 
 
-def takes_others(function: Callable[..., Any]) -> bool:
-    """Whether it takes more names than :func:`accepted` knows, to hand them on."""
-    return any(one.kind is one.VAR_KEYWORD for one in [*parameters(function)][-1:])
-
-
 def parameters(function: Callable[..., Any]) -> Iterator[inspect.Parameter]:
     """Those of a function, or of the constructor of a class and of those that it hands others on to."""
     calls = [function]

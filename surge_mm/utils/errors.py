@@ -13,3 +13,7 @@ class LaunchError(UsageError):
 
 class CheckpointError(LaunchError, UnpicklingError):
     """A checkpoint is damaged, or does what no checkpoint needs; nothing of it was loaded."""
+
+
+class DatasetError(UsageError):
+    """Data that a config names is missing, damaged or does not fit the config."""

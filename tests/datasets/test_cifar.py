@@ -11,8 +11,8 @@ from mmengine.runner import Runner
 from mmpretrain.registry import DATASETS
 
 from surge_mm.datasets.cifar import CIFAR10Tensor
-from surge_mm.preflight.annotations import DatasetError
 from surge_mm.preflight.datasets import check_datasets
+from surge_mm.utils.errors import DatasetError
 
 PER_FILE = 20
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_type_hints
 
 from helpers.bad_values import GOOD
-from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torch import nn
 
@@ -21,7 +20,6 @@ import surge_mm.registry as registries
 from surge_mm.models import binarize
 from surge_mm.models.binarization.rules import VALUES
 from surge_mm.ops import ActivationBinarizer, WeightBinarizer
-from surge_mm.preflight.config_keys import check_parts
 from surge_mm.utils.registry_errors import explain
 
 
@@ -108,10 +106,7 @@ def _registered(registry: Any, name: str, made: Any) -> Subject:
             break
 
     def build(**keys: Any) -> Any:
-        cfg = {'type': f'surge_mm.{name}', **keys}
-        if registry is registries.HOOKS:  # as the tools do, for MMEngine's take names of all kinds
-            check_parts(Config({'custom_hooks': [cfg]}))
-        return registry.build(cfg)
+        return registry.build({'type': f'surge_mm.{name}', **keys})
 
     scope = 'mmdet' if name == 'SSDHead' else 'mmpretrain'
     return Subject(name, build, GOOD.get(name, {}), hints, scope=scope)

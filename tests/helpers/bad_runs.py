@@ -23,7 +23,7 @@ from torch.utils.data import Dataset
 
 from surge_mm.launch.cli import Parser
 from surge_mm.launch.runner import begin, build_runner
-from surge_mm.preflight.config_keys import check_names, check_parts
+from surge_mm.preflight.config_keys import check_names
 from surge_mm.registry import DATASETS, MODELS
 from surge_mm.utils.errors import LaunchError
 
@@ -112,7 +112,7 @@ WHOLE: dict[str, Any] = {
         'logger': {'type': 'LoggerHook', 'interval': 1, 'log_metric_by_epoch': True},
         'param_scheduler': {'type': 'ParamSchedulerHook'},
         'checkpoint': {
-            'type': 'CheckpointHook',
+            'type': 'surge_mm.SafeCheckpointHook',
             'interval': 1,
             'by_epoch': True,
             'max_keep_ckpts': 1,
@@ -174,17 +174,19 @@ def _holder(whole: Any, path: Path_) -> Any:
 
 
 def refusal(whole: dict[str, Any], folder: Path) -> str | None:
-    """What tools/train.py says to the author of such a config; None if it trains to the end."""
+    """The message of the error that such a config ends with, or None if it trains to the end.
+
+    Misspelt arguments of ``clip_grad`` reach PyTorch in the first step, whose error is a TypeError.
+    """
     number = next(NUMBERS)
     cfg = Config(whole)
     cfg.work_dir, cfg.experiment_name = str(folder / str(number)), f'bad_run_{number}'
     try:
         check_names(cfg)
-        check_parts(cfg)
         runner = build_runner(cfg)
         with begin(runner):
             runner.train()
-    except LaunchError as error:
+    except (LaunchError, TypeError) as error:
         return str(error)
     return None
 

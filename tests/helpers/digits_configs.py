@@ -7,7 +7,8 @@ import pytest
 from mmengine.config import Config
 
 from surge_mm.datasets.digits import CLASSES
-from surge_mm.preflight.datasets import DatasetError, check_datasets
+from surge_mm.preflight.datasets import check_datasets
+from surge_mm.utils.errors import DatasetError
 
 LOAD = [{'type': 'LoadImageFromFile'}, {'type': 'LoadAnnotations', 'with_bbox': True}]
 PACK = {'type': 'PackDetInputs', 'meta_keys': ('img_id',)}

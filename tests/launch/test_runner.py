@@ -20,7 +20,7 @@ class Runner(SimpleNamespace):
 
 
 def test_an_error_of_the_beginning_concerns_the_config():
-    said = r"^config 'mine.py': RuntimeError: no \(test_launch.py:"
+    said = r"^config 'mine.py': RuntimeError: no \(test_runner.py:"
     with pytest.raises(LaunchError, match=said), begin(Runner()):
         raise RuntimeError('no')
 

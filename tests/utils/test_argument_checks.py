@@ -19,7 +19,6 @@ from surge_mm.utils.argument_checks import (
     fits,
     near,
     one_letter_off,
-    takes_others,
     words,
 )
 from surge_mm.utils.errors import UsageError
@@ -85,11 +84,8 @@ def test_a_checked_constructor_refuses_by_name_and_keeps_its_signature():
 
 
 def test_names_are_those_of_the_bases_too_where_they_are_handed_on():
-    assert accepted(Base) == ['width'] and not takes_others(Base)
-    assert not takes_others(Branch)  # what it hands on, Base knows or refuses
+    assert accepted(Base) == ['width']
     assert accepted(fits) == ['value', 'hint'] and accepted(object) == []
-    assert takes_others(dict.fromkeys) is False
-    assert takes_others(lambda **kwargs: kwargs)
 
 
 def test_one_letter_off_is_one_edit():

@@ -17,7 +17,7 @@ from helpers.bad_data import (
 )
 from helpers.bad_data.training import config_for, train_through
 
-from surge_mm.preflight.datasets import DatasetError
+from surge_mm.utils.errors import DatasetError
 
 BOTH = [
     images.truncated_image,
