@@ -36,6 +36,7 @@ from surge_mm.layers import RPReLU, SurgeConv2d, SurgeLinear
 from surge_mm.models import (
     BatchAugmentPreprocessor,
     Binarized,
+    DistilledClassifier,
     ReActNetA,
     SurgeResNet,
     SurgeVGGSmall,
@@ -49,6 +50,7 @@ __all__ = [
     'Binarized',
     'BinarizerScheduleHook',
     'ChannelsLastHook',
+    'DistilledClassifier',
     'ExactResumeHook',
     'NonFiniteGuardHook',
     'RPReLU',

@@ -16,7 +16,10 @@ MODELS = Registry(
     scope='surge_mm',
     locations=[
         'surge_mm.layers',
-        'surge_mm.models',
+        'surge_mm.models.backbones',
+        'surge_mm.models.binarization.binarized_model',
+        'surge_mm.models.classifiers',
+        'surge_mm.models.data_preprocessors',
         'surge_mm.models.heads',
         'surge_mm.deploy.packed_file.save_load',
     ],

@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from surge_mm.analysis.forward import forward_of
 from surge_mm.analysis.size import Size, size_in_bits
 from surge_mm.layers import BinaryLayer
-from surge_mm.models.binarization.binarize import fates_of
+from surge_mm.models.binarization.binarize import layer_reports
 from surge_mm.ops import Real
 from surge_mm.utils.errors import UsageError
 
@@ -137,7 +137,7 @@ def count_costs(model: nn.Module, height: int, width: int) -> Costs:
         for name, by_operator in counter.get_flop_counts().items()
         if name != 'Global'
     }
-    rules = {fate.name: fate.rule for fate in fates_of(model)}
+    rules = {report.name: report.rule for report in layer_reports(model)}
     layers = []
     for names, layer in _weighted_layers(model):
         binary = isinstance(layer, BinaryLayer) and not isinstance(layer.weight_binarizer, Real)

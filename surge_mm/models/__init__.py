@@ -1,17 +1,45 @@
-"""Networks whose structure suits binary layers."""
+"""Backbones with binary layers, and binarization of any model by rules.
 
-from surge_mm.models.backbones import ReActNetA, SurgeResNet, SurgeVGGSmall
-from surge_mm.models.binarization.binarize import Binarized, binarize, to_float
-from surge_mm.models.classifiers.distilled_classifier import DistilledClassifier
-from surge_mm.models.data_preprocessors import BatchAugmentPreprocessor
+``binarize`` and ``to_float`` need PyTorch alone. The models are built on MMEngine, MMDetection and MMPretrain, which
+are imported when a model is first accessed.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from surge_mm.models.binarization.binarize import binarize, to_float
+
+if TYPE_CHECKING:
+    from surge_mm.models.backbones import ReActNetA, SurgeResNet, SurgeVGGSmall
+    from surge_mm.models.binarization.binarized_model import Binarized
+    from surge_mm.models.classifiers import DistilledClassifier
+    from surge_mm.models.data_preprocessors import BatchAugmentPreprocessor
+    from surge_mm.models.heads import SSDHead
 
 __all__ = [
     'BatchAugmentPreprocessor',
     'Binarized',
     'DistilledClassifier',
     'ReActNetA',
+    'SSDHead',
     'SurgeResNet',
     'SurgeVGGSmall',
     'binarize',
     'to_float',
 ]
+MODULES = {
+    'BatchAugmentPreprocessor': 'surge_mm.models.data_preprocessors',
+    'Binarized': 'surge_mm.models.binarization.binarized_model',
+    'DistilledClassifier': 'surge_mm.models.classifiers',
+    'ReActNetA': 'surge_mm.models.backbones',
+    'SSDHead': 'surge_mm.models.heads',
+    'SurgeResNet': 'surge_mm.models.backbones',
+    'SurgeVGGSmall': 'surge_mm.models.backbones',
+}
+"""The module of each model, imported on first access."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in MODULES:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    return getattr(importlib.import_module(MODULES[name]), name)

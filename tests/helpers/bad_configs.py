@@ -18,7 +18,7 @@ from torch import nn
 
 import surge_mm.registry as registries
 from surge_mm.models import binarize
-from surge_mm.models.binarization.rules import VALUES
+from surge_mm.models.binarization.rules import Rule
 from surge_mm.ops import ActivationBinarizer, WeightBinarizer
 from surge_mm.utils.registry_errors import explain
 
@@ -167,23 +167,8 @@ COMPENSATOR = Subject(
     },
     {'scale': {'scale': 0.1}},
 )
-RULE = Subject(
-    'rule',
-    _ruled,
-    {'to': 'binary'},
-    {
-        'to': Literal['keep', 'binary'] | dict[str, Any],
-        'kernel_size': int | tuple[int, int] | None,
-        'max_in_channels': int | None,
-        'min_channels': int | None,
-        'grouped': bool | None,
-        'frozen': bool | None,
-        **dict.fromkeys(('name', 'type', 'inside'), str | None),
-        'why': str,
-    },
-)
+RULE = Subject('rule', _ruled, {'to': 'binary'}, get_type_hints(Rule, include_extras=True))
 OVERRIDE = Subject('custom_keys', _overridden, {}, {'eta': float, 'preserve_norm': bool})
-assert set(RULE.hints) == set(VALUES)
 
 
 def misspellings(word: str, number: int, seed: int) -> list[str]:

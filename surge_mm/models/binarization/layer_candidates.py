@@ -1,55 +1,55 @@
-"""The layers of a model that hold weights, where they stand, and whether they can be binary."""
+"""Search of a model for layers with weights, and for the reasons why some cannot be binary."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import mmcv.cnn
 from torch import nn
 
 from surge_mm.layers import BinaryLayer, SurgeConv2d, SurgeLinear
 
-BINARY_FORM: dict[type[nn.Module], type[SurgeConv2d] | type[SurgeLinear]] = {
-    nn.Conv2d: SurgeConv2d,
-    mmcv.cnn.Conv2d: SurgeConv2d,
-    nn.Linear: SurgeLinear,
-    mmcv.cnn.Linear: SurgeLinear,
+BINARY_FORMS: dict[str, type[SurgeConv2d] | type[SurgeLinear]] = {
+    'torch.nn.modules.conv.Conv2d': SurgeConv2d,
+    'mmcv.cnn.bricks.wrappers.Conv2d': SurgeConv2d,
+    'torch.nn.modules.linear.Linear': SurgeLinear,
+    'mmcv.cnn.bricks.wrappers.Linear': SurgeLinear,
 }
-"""The classes that can become binary: these alone, for a subclass computes something else."""
-READ_THEIR_WEIGHTS = {
+"""Binary layer for each class that can be binarized. Subclasses are excluded, because their forward may differ."""
+WEIGHT_READERS = {
     'torch.nn.modules.transformer.TransformerEncoderLayer',
     'torch.nn.modules.transformer.TransformerDecoderLayer',
     'mmpretrain.models.utils.attention.WindowMSAV2',
     'mmpretrain.models.utils.attention.BEiTAttention',
     'mmpretrain.models.utils.attention.CrossMultiheadAttention',
 }
-"""Classes of PyTorch and the hosts that compute with the weights of their linear layers, past the layers' forward."""
+"""Classes that read the weights of their linear layers directly instead of calling the layers."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A layer with weights, and where it stands.
+    """A layer with weights, under one of its names.
 
     Attributes:
-        name: Its dotted name; of a layer that stands in several places, the first one.
-        layer: The layer itself.
-        inside: The class names of the modules that hold it, at any depth, and of their bases.
-        hindrance: Why it cannot be binary; empty where it can.
+        name (str): Dotted name of the layer in the model.
+        layer (nn.Module): The layer.
+        inside (frozenset[str]): Names of the classes, and of their base classes, of all modules that contain the layer.
+        unsupported_reason (str, optional): Why the layer cannot be binary. None if it can.
     """
 
     name: str
     layer: nn.Module
     inside: frozenset[str]
-    hindrance: str = ''
+    unsupported_reason: str | None = None
 
     @property
     def type(self) -> str:
+        """Name of the class of the layer."""
         return type(self.layer).__name__
 
     @property
     def channels(self) -> tuple[int, int]:
-        """Input and output channels; (0, 0) of a layer that has none, as an embedding."""
+        """Numbers of input and output channels; (0, 0) for a layer without channels, such as an embedding."""
         for names in (('in_channels', 'out_channels'), ('in_features', 'out_features')):
             if all(hasattr(self.layer, name) for name in names):
                 return getattr(self.layer, names[0]), getattr(self.layer, names[1])
@@ -57,46 +57,71 @@ class Candidate:
 
     @property
     def groups(self) -> int:
+        """Number of groups of the convolution; 1 for other layers."""
         return getattr(self.layer, 'groups', 1)
 
     @property
     def frozen(self) -> bool:
+        """Whether the weight is not trained."""
         return not self.layer.weight.requires_grad
 
 
-def find_candidates(model: nn.Module) -> list[tuple[Candidate, nn.Module, str]]:
-    """Every place of every layer that holds a matrix of weights, with the module and the attribute that hold it."""
+def find_candidates(model: nn.Module) -> list[Candidate]:
+    """Find all layers whose weight has two axes or more, except binary layers and the model itself.
+
+    Args:
+        model (nn.Module): Model to search.
+
+    Returns:
+        list[Candidate]: One entry for each name of each layer, in the order of the model. A shared layer has several.
+    """
     modules = dict(model.named_modules(remove_duplicate=False))
-    found = []
+    candidates = []
     for name, module in modules.items():
         weight = getattr(module, 'weight', None)
         if not name or isinstance(module, BinaryLayer) or getattr(weight, 'ndim', 0) < 2:
             continue
-        parts = name.split('.')
-        above = [modules['.'.join(parts[:i])] for i in range(len(parts))]
-        inside = frozenset(base.__name__ for holder in above for base in type(holder).__mro__)
-        one = Candidate(name, module, inside, hindrance_of(module, above, parts))
-        found.append((one, above[-1], parts[-1]))
-    return found
+        path = name.split('.')
+        ancestors = [modules['.'.join(path[:i])] for i in range(len(path))]
+        inside = frozenset().union(*map(class_names, ancestors))
+        reason = unsupported_reason(module, ancestors, path)
+        candidates.append(Candidate(name, module, inside, reason))
+    return candidates
 
 
-def hindrance_of(layer: nn.Module, above: Sequence[nn.Module], path: Sequence[str]) -> str:
-    """Why a layer cannot be binary; empty where it can.
+def class_names(module: nn.Module) -> set[str]:
+    """Return the names of the class of ``module`` and of all its base classes."""
+    return {cls.__name__ for cls in type(module).__mro__}
+
+
+def class_path(module: nn.Module) -> str:
+    """Return the full name of the class of ``module``, such as ``'torch.nn.modules.conv.Conv2d'``."""
+    return f'{type(module).__module__}.{type(module).__qualname__}'
+
+
+def unsupported_reason(
+    layer: nn.Module, ancestors: Sequence[nn.Module], path: Sequence[str]
+) -> str | None:
+    """Explain why a layer cannot be binary.
 
     Args:
         layer (nn.Module): The layer.
-        above (Sequence[nn.Module]): The modules that hold it, from the model down.
-        path (Sequence[str]): The parts of its dotted name, one for each of ``above``.
+        ancestors (Sequence[nn.Module]): Modules that contain the layer, from the model down.
+        path (Sequence[str]): Parts of the dotted name of the layer. Part ``i`` is an attribute of ``ancestors[i]``.
+
+    Returns:
+        str, optional: The reason. None if the layer can be binary.
     """
-    if type(layer) not in BINARY_FORM:
-        return f'a {type(layer).__name__} has no binary form, as Conv2d and Linear have'
-    for holder, attribute, below in zip(above, path, [*path[1:], ''], strict=True):
-        kind = type(holder)
-        if f'{kind.__module__}.{kind.__qualname__}' in READ_THEIR_WEIGHTS:
-            return f'{kind.__name__} computes with the weight itself, past the layer'
-        if hasattr(holder, 'switch_to_deploy'):
-            return f'{kind.__name__} merges its weights with others for deployment'
-        extra = getattr(holder, 'relu_before_extra_convs', False) and attribute == 'fpn_convs'
-        if extra and int(below) > len(holder.lateral_convs):  # type: ignore[arg-type]
-            return f'{kind.__name__} puts a ReLU before it, so that its input is never negative'
-    return ''
+    if class_path(layer) not in BINARY_FORMS:
+        return f'class {type(layer).__name__} has no binary form; Conv2d and Linear have one'
+    for ancestor, attribute, child in zip(ancestors, path, [*path[1:], ''], strict=True):
+        kind = type(ancestor).__name__
+        if class_path(ancestor) in WEIGHT_READERS:
+            return f'{kind} computes with the weight directly and does not call the layer'
+        if hasattr(ancestor, 'switch_to_deploy'):
+            return f'{kind} merges the weights of its layers for deployment'
+        if attribute == 'fpn_convs' and getattr(ancestor, 'relu_before_extra_convs', False):
+            lateral: nn.ModuleList = ancestor.lateral_convs  # type: ignore[assignment]
+            if int(child) > len(lateral):
+                return f'{kind} applies ReLU before the layer, so its input is never negative'
+    return None

@@ -18,7 +18,7 @@ from torch import nn
 
 from surge_mm import SurgeConv2d, SurgeLinear, SurgeResNet, binarize, to_float
 from surge_mm.layers import BinaryLayer, compensated_layers
-from surge_mm.models.binarization.binarize import fates_of
+from surge_mm.models.binarization.binarize import layer_reports
 from surge_mm.utils.errors import UsageError
 
 
@@ -122,7 +122,7 @@ def test_binary_layers_compute_signs_with_the_weights_of_before():
 
 def test_the_first_rule_that_fits_decides_and_says_so():
     model = Network()
-    fates = binarize(
+    reports = binarize(
         model,
         [
             {'name': 'block.conv1', 'to': 'keep'},
@@ -135,9 +135,9 @@ def test_the_first_rule_that_fits_decides_and_says_so():
     assert binary_names(model) == {'block.conv2', 'point'}
     assert model.block.conv2.aux_weight is None
     assert model.point.scale.eta == 0.2
-    rules = {fate.name: fate.rule for fate in fates}
+    rules = {report.name: report.rule for report in reports}
     assert rules['block.conv1'] == 'rules[0]' and rules['names'] == 'rules[3]'
-    assert fates_of(model) == fates
+    assert layer_reports(model) == reports
 
 
 def test_activations_before_binary_layers_are_signed():
@@ -179,9 +179,9 @@ def test_frozen_layers_stay_frozen_and_dtype_and_mode_stay():
 def test_a_shared_layer_becomes_one_binary_layer_in_all_its_places():
     shared = nn.Conv2d(8, 8, 3, padding=1)
     model = nn.Sequential(nn.Conv2d(3, 8, 3), shared, nn.ModuleList([shared]))
-    fates = binarize(model)
+    reports = binarize(model)
     assert model[1] is model[2][0] and isinstance(model[1], SurgeConv2d)
-    assert [fate.places for fate in fates] == [('0',), ('1', '2.0')]
+    assert [report.places for report in reports] == [('0',), ('1', '2.0')]
     to_float(model)
     assert model[1] is model[2][0] and type(model[1]) is nn.Conv2d
 
@@ -200,34 +200,46 @@ def one_weight_in_two_layers():
 @pytest.mark.parametrize(
     'make, rules, message',
     [
-        (Network, [{'name': 'blok.conv1', 'to': 'keep'}], 'similar name: block.conv1, block.conv2'),
-        (Network, [{'type': 'Conv3d', 'to': 'keep'}], 'of the classes Conv2d, ConvTranspose2d'),
+        (
+            Network,
+            [{'name': 'blok.conv1', 'to': 'keep'}],
+            'similar names: block.conv1, block.conv2',
+        ),
+        (
+            Network,
+            [{'type': 'Conv3d', 'to': 'keep'}],
+            'classes of its layers are Conv2d, ConvTranspose2d',
+        ),
         (
             Network,
             [{'name': 'names', 'to': 'binary'}],
-            'names binary, .* a Embedding has no binary',
+            'binarizes names, .* class Embedding has no binary form',
         ),
-        (Network, [{'name': 'up', 'to': {}}], 'up binary, .* a ConvTranspose2d has no binary form'),
+        (
+            Network,
+            [{'name': 'up', 'to': {}}],
+            'binarizes up, .* class ConvTranspose2d has no binary form',
+        ),
         (
             Network,
             [{'name': 'block.*', 'to': 'keep'}, {'name': 'block.conv1', 'to': 'binary'}],
-            r"rules\[1\] .*block.conv1.* never decides: .* rules\[0\] \(name='block.\*'\)",
+            r"rules\[1\] .*block.conv1.* never decides: .* decided by rules\[0\] \(name='block.\*'\)",
         ),
         (Network, [{'to': 'keep'}], 'no layer of Network becomes binary'),
-        (Network, [{'nam': 'block.*', 'to': 'keep'}], "unknown 'nam'; did you mean 'name'"),
-        (Network, [{'name': 'block.*'}], "to=None must be 'keep', 'binary' or a dict"),
-        (Network, ['block.*'], 'must be a dict'),
+        (Network, [{'nam': 'block.*', 'to': 'keep'}], "unknown key 'nam'; did you mean 'name'"),
+        (Network, [{'name': 'block.*'}], "to=None must be 'keep' or 'binary' or a dict"),
+        (Network, ['block.*'], 'rules=.* must be a list, of which each is a dict'),
         (Network, {'name': 'block.*'}, 'must be a list'),
         (Network, [{'min_channels': '256', 'to': 'keep'}], "min_channels='256' must be a whole"),
         (
             Network,
             [{'kernel_size': 3.0, 'to': 'keep'}],
-            'kernel_size=3.0 must be a whole number or',
+            'kernel_size=3.0 must be a whole number of at least 1',
         ),
         (
             Network,
             [{'type': nn.Conv2d, 'to': 'keep'}],
-            "must be the name of a class such as 'Conv2d'",
+            'type=<class .* must be a string',
         ),
         (Network, [{'grouped': 'no', 'to': 'keep'}], "grouped='no' must be True or False"),
         (
@@ -240,12 +252,12 @@ def one_weight_in_two_layers():
         (
             shared_in_two_places,
             [{'name': 'one', 'to': 'keep'}],
-            r'one and two are one layer.* rules\[0\] and default: 3x3',
+            r'one and two are one shared layer.* rules\[0\] and default: 3x3',
         ),
         (
             shared_in_two_places,
             [{'name': 'one', 'to': {'compensator': None}}, {'name': 'two', 'to': 'binary'}],
-            r'one and two are one layer.* rules\[0\] and rules\[1\] judge',
+            r'one and two are one shared layer.* rules\[0\] and rules\[1\] decide',
         ),
         (one_weight_in_two_layers, None, 'one and two share one weight'),
     ],
@@ -279,11 +291,11 @@ def test_settings_of_the_wrong_kind_are_refused_and_nothing_is_changed(settings,
 
 def test_without_binary_layers_it_is_the_real_network_of_the_same_structure():
     model = Network()
-    fates = binarize(model, binary=None)
+    reports = binarize(model, binary=None)
     assert not binary_names(model)
     assert isinstance(model.block.relu, nn.LeakyReLU)
-    assert {fate.rule for fate in fates} == {'binary=None'}
-    with pytest.raises(UsageError, match="unknown 'nam'"):
+    assert {report.rule for report in reports} == {'binary=None'}
+    with pytest.raises(UsageError, match="unknown key 'nam'"):
         binarize(Network(), [{'nam': 'x', 'to': 'keep'}], binary=None)
 
 
@@ -321,9 +333,11 @@ def test_layers_whose_holder_reads_their_weights_stay_real():
     )
     binarize(holders)
     assert binary_names(holders) == {'free'}
-    with pytest.raises(UsageError, match='swin.qkv .* WindowMSAV2 computes with the weight itself'):
+    with pytest.raises(
+        UsageError, match='swin.qkv, .* WindowMSAV2 computes with the weight directly'
+    ):
         binarize(holders, [{'name': 'swin.qkv', 'to': 'binary'}])
-    with pytest.raises(UsageError, match='RepVGG merges its weights'):
+    with pytest.raises(UsageError, match='RepVGG merges the weights'):
         binarize(holders, [{'name': 'repvgg.stage_1.0.branch_3x3.conv', 'to': 'binary'}])
 
 
@@ -332,7 +346,7 @@ def test_frozen_layers_stay_unless_a_rule_asks_for_them():
     model[0].requires_grad_(False)
     binarize(model)
     assert binary_names(model) == {'1'}
-    assert [fate.rule for fate in fates_of(model)] == ['default: frozen', 'default: 3x3']
+    assert [report.rule for report in layer_reports(model)] == ['default: frozen', 'default: 3x3']
 
 
 def test_the_classifier_of_a_model_without_a_head_stays():
@@ -368,14 +382,14 @@ def test_an_input_that_is_never_negative_is_named_once(capsys):
     assert len(said) == 1 and said[0].startswith('0: its input is never negative')
 
 
-def test_fates_of_a_part_are_those_of_the_model_too():
+def test_layer_reports_of_a_part_are_those_of_the_model_too():
     model = nn.ModuleDict({'backbone': nn.Sequential(nn.Conv2d(8, 8, 3)), 'fc': nn.Linear(8, 8)})
     binarize(model['backbone'])
-    assert [(f.name, f.binary, f.rule) for f in fates_of(model)] == [
+    assert [(f.name, f.binary, f.rule) for f in layer_reports(model)] == [
         ('backbone.0', True, 'default: 3x3')
     ]
     to_float(model)
-    assert fates_of(model) == []
+    assert layer_reports(model) == []
 
 
 FASTER = {

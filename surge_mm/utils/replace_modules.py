@@ -1,0 +1,27 @@
+"""Replacement of modules in a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import nn
+
+
+def replace_modules(model: nn.Module, replacements: Mapping[nn.Module, nn.Module]) -> nn.Module:
+    """Replace modules of a model in place, each everywhere it is used.
+
+    A module that is shared, that is, registered under several names, has one replacement, which is shared as well.
+
+    Args:
+        model (nn.Module): Model to change.
+        replacements (Mapping[nn.Module, nn.Module]): New module for each module to replace. Modules that are not part
+            of ``model`` are ignored.
+
+    Returns:
+        nn.Module: ``model``, or its replacement if ``model`` itself is a key of ``replacements``.
+    """
+    for parent in list(model.modules()):
+        for name, child in parent._modules.items():
+            if child is not None and child in replacements:
+                parent._modules[name] = replacements[child]
+    return replacements.get(model, model)

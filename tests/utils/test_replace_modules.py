@@ -1,0 +1,37 @@
+"""Modules are replaced everywhere they are used."""
+
+from torch import nn
+
+from surge_mm.utils.replace_modules import replace_modules
+
+
+def test_a_shared_module_has_one_shared_replacement():
+    shared, other = nn.ReLU(), nn.ReLU()
+    model = nn.ModuleDict(
+        {'first': shared, 'block': nn.Sequential(nn.Linear(2, 2), shared), 'other': other}
+    )
+    new = nn.PReLU()
+    assert replace_modules(model, {shared: new}) is model
+    assert model['first'] is new and model['block'][1] is new
+    assert model['other'] is other
+
+
+def test_the_model_itself_can_be_replaced():
+    model, new = nn.ReLU(), nn.PReLU()
+    assert replace_modules(model, {model: new}) is new
+
+
+def test_a_replacement_may_contain_the_module_that_it_replaces():
+    layer = nn.Linear(2, 2)
+    model = nn.Sequential(layer)
+    wrapper = nn.Sequential(layer, nn.ReLU())
+    replace_modules(model, {layer: wrapper})
+    assert model[0] is wrapper and wrapper[0] is layer
+
+
+def test_modules_outside_the_model_and_missing_children_are_ignored():
+    model = nn.Sequential(nn.ReLU())
+    model.register_module('absent', None)
+    children = dict(model._modules)
+    replace_modules(model, {nn.ReLU(): nn.PReLU()})
+    assert model._modules == children
