@@ -8,9 +8,9 @@ The same was done to each key and each `type` of a whole config of MMEngine (mod
 hooks, loops, ...), to each `type` of more than three letters in our configs, and to each option of the tools.
 
 Each is refused before training: of our own classes in one sentence that names the key and suggests the right one, of
-MMEngine's by its constructors. What is not spoilt is built; a whole number where a number is asked for, 0 and 1 for False
-and True, and lists for tuples are taken. Variables of an author's own in a config are left alone: no config of MMDetection
-and MMPretrain is refused.
+MMEngine's by its constructors. What is not spoilt is built; a whole number where a number is asked for, 0 and 1 for
+False and True, and lists for tuples are taken. Variables of an author's own in a config are left alone: no config of
+MMDetection and MMPretrain is refused.
 """
 
 import re
