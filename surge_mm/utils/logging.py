@@ -1,20 +1,26 @@
-"""Logging that works with and without MMEngine."""
+"""Messages to the user: MMEngine's logger where MMEngine is loaded, Python's ``logging`` elsewhere."""
 
 from __future__ import annotations
 
 import logging
+import sys
 
 
 def log(message: str, level: int = logging.INFO) -> None:
-    """Log to MMEngine's current logger, or to the logger ``surge_mm`` if MMEngine is not installed.
+    """Log ``message`` to the current logger of MMEngine, or to the logger ``surge_mm`` where MMEngine is not loaded.
 
     Args:
-        message (str): Text of the record.
-        level (int): Level of Python's ``logging``. Defaults to ``logging.INFO``.
+        message (str): The text.
+        level (int): A level of :mod:`logging`. Defaults to ``logging.INFO``.
     """
-    try:
+    if 'mmengine' in sys.modules:
         from mmengine.logging import print_log
-    except ImportError:
-        logging.getLogger('surge_mm').log(level, message)
-    else:
+
         print_log(message, 'current', level)
+    else:
+        logging.getLogger('surge_mm').log(level, message)
+
+
+def warn(message: str) -> None:
+    """Log ``message`` as a warning."""
+    log(message, logging.WARNING)

@@ -16,7 +16,7 @@ def test_messages_go_to_the_current_logger_of_mmengine():
 
 
 def test_messages_go_to_a_logger_of_python_without_mmengine(monkeypatch, caplog):
-    monkeypatch.setitem(sys.modules, 'mmengine.logging', None)
+    monkeypatch.delitem(sys.modules, 'mmengine')
     with caplog.at_level(logging.INFO, 'surge_mm'):
         log('a message')
     assert caplog.record_tuples == [('surge_mm', logging.INFO, 'a message')]

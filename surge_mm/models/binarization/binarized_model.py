@@ -15,7 +15,6 @@ layers add: ``aux_weight``, ``activation_shift`` and ``weight_gain``.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,7 +26,7 @@ from surge_mm.layers import BinaryLayer
 from surge_mm.models.binarization.binarize import DEFAULT_ACT_CFG, binarize
 from surge_mm.registry import MODELS
 from surge_mm.utils.argument_checks import checked
-from surge_mm.utils.logging import log
+from surge_mm.utils.logging import warn
 
 
 @MODELS.register_module()
@@ -61,9 +60,8 @@ def Binarized(  # noqa: N802  configs call it as they call the class of a model
         if getattr(part, 'norm_eval', False) and any(
             isinstance(module, BinaryLayer) for module in part.modules()
         ):
-            log(
+            warn(
                 f'{name or base_type} has norm_eval=True: its batch norms keep the statistics of the full-precision '
                 'network, which differ from those of the binary network. Set norm_eval=False',
-                logging.WARNING,
             )
     return model
