@@ -1,14 +1,13 @@
-"""ReActNet-A: a MobileNetV1 without depthwise convolutions, made for binary weights and activations."""
+"""ReActNet-A: a MobileNetV1 without depthwise convolutions, for binary weights and activations."""
 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from mmcv.cnn import build_conv_layer, build_norm_layer
 from torch import Tensor, nn
 
 from surge_mm.models.backbones.base import SurgeBackbone
-from surge_mm.models.backbones.residual_blocks import build_activation
+from surge_mm.models.backbones.residual_blocks import build_activation, pool_shortcut
 from surge_mm.registry import MODELS
 from surge_mm.utils.argument_checks import Cfg, Positive, checked
 
@@ -16,8 +15,18 @@ from surge_mm.utils.argument_checks import Cfg, Positive, checked
 class ReActBlock(nn.Module):
     """A 3x3 and a 1x1 binary convolution, each ``conv -> norm -> + shortcut -> activation``.
 
-    The 1x1 keeps the number of channels; to double it there are two of them, whose results are joined. So every
-    shortcut is the identity, after a 2x2 average pool where the 3x3 has stride 2.
+    A 1x1 convolution keeps the number of channels. To double it, the block has two of them and concatenates their
+    outputs. So every shortcut is the identity, after average pooling where the 3x3 convolution has stride 2.
+
+    Args:
+        in_channels (int): Number of input channels.
+        channels (int): Number of output channels, a multiple of ``in_channels``.
+        stride (int): Stride of the 3x3 convolution.
+        conv_cfg (dict, optional): Binary convolutions. None for ``nn.Conv2d``.
+        norm_cfg (dict): Normalization.
+        act_cfg (dict): Activation.
+
+    Shape: ``(N, in_channels, H, W)`` to ``(N, channels, ceil(H / stride), ceil(W / stride))``.
     """
 
     def __init__(
@@ -45,39 +54,37 @@ class ReActBlock(nn.Module):
         self.act2 = build_activation(act_cfg, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        around = x
-        if self.stride != 1:
-            around = F.avg_pool2d(x, self.stride, ceil_mode=True, count_include_pad=False)
-        x = self.act1(self.bn1(self.conv1(x)) + around)
+        x = self.act1(self.bn1(self.conv1(x)) + pool_shortcut(x, self.stride))
         parts = [bn(conv(x)) + x for conv, bn in zip(self.conv2, self.bn2, strict=True)]
         return self.act2(torch.cat(parts, dim=1))
 
 
 @MODELS.register_module()
 class ReActNetA(SurgeBackbone):
-    """ReActNet-A for 224x224 images; the first convolution is real, all others are binary.
+    """ReActNet-A for 224x224 images. All convolutions but the first are binary.
 
     Source: Liu et al., ReActNet, arXiv 2003.03488.
 
     Args:
-        in_channels (int): Channels of the image. Defaults to 3.
-        base_channels (int): Channels of the first convolution. Defaults to 32.
-        conv_cfg (dict, optional): The binary convolutions; None for the full-precision network of the same structure.
-            Defaults to RSign activations and ReActNet's weights in a ``surge_mm.SurgeConv2d``.
-        norm_cfg (dict): Normalisation. Defaults to ``dict(type='BN')``.
+        in_channels (int): Number of channels of the image. Defaults to 3.
+        base_channels (int): Number of output channels of the first convolution. Defaults to 32.
+        conv_cfg (dict, optional): Binary convolutions. None builds the full-precision network of the same structure.
+            Defaults to ``surge_mm.SurgeConv2d`` with RSign activations and ReActNet's weights.
+        norm_cfg (dict): Normalization. Defaults to ``dict(type='BN')``.
         act_cfg (dict): Activation. Defaults to ``dict(type='surge_mm.RPReLU')``.
-        init_cfg (dict, optional): MMEngine's weight initialisation. Defaults to Kaiming for convolutions.
+        init_cfg (dict or list[dict], optional): MMEngine's weight initialization. None selects Kaiming for
+            convolutions. Defaults to None.
 
     Shape: ``(N, in_channels, H, W)`` to a tuple of one ``(N, 32 base_channels, H / 32, W / 32)``.
 
     Raises:
-        ValueError: while loading, the checkpoint of another network or width.
+        UsageError: if an argument is out of range. On loading a state dict: if it is that of another network or width.
     """
 
     inner_convs = r'blocks\.\d+\.conv(1|2\.\d+)\.weight'
 
     factors = (1, 2, 4, 4, 8, 8, 16, 16, 16, 16, 16, 16, 32, 32)
-    """Channels after the stem and after each block, in units of ``base_channels``."""
+    """Numbers of channels after the stem and after each block, in units of ``base_channels``."""
     strides = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1)
 
     @checked
@@ -94,7 +101,9 @@ class ReActNetA(SurgeBackbone):
         act_cfg: Cfg = {'type': 'surge_mm.RPReLU'},  # noqa: B006
         init_cfg: Cfg | list[Cfg] | None = None,
     ) -> None:
-        super().__init__(init_cfg or {'type': 'Kaiming', 'layer': 'Conv2d'})
+        if init_cfg is None:
+            init_cfg = {'type': 'Kaiming', 'layer': 'Conv2d'}
+        super().__init__(init_cfg)
         self.conv1 = nn.Conv2d(in_channels, base_channels, 3, stride=2, padding=1, bias=False)
         self.bn1 = build_norm_layer(norm_cfg, base_channels)[1]
         widths = [factor * base_channels for factor in self.factors]

@@ -1,8 +1,9 @@
-"""The blocks of binary ResNets (Bi-Real Net, arXiv 1808.00278): their convolutions, shortcuts and activations."""
+"""Residual blocks of binary ResNets (Bi-Real Net, arXiv 1808.00278): convolutions, shortcuts and activations."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Literal
 
 import torch.nn.functional as F
 from mmcv.cnn import build_conv_layer, build_norm_layer
@@ -11,146 +12,196 @@ from torch import Tensor, nn
 from surge_mm.registry import MODELS
 from surge_mm.utils.argument_checks import Cfg
 
+CHANNEL_ARGUMENTS = {'PReLU': 'num_parameters', 'RPReLU': 'num_channels'}
+"""Argument for the number of channels of each activation that has parameters per channel."""
+
 
 def build_activation(act_cfg: Cfg, channels: int) -> nn.Module:
-    """Build an activation, telling those with parameters per channel how many channels there are."""
+    """Build an activation, with one parameter for each channel where it has parameters.
+
+    Args:
+        act_cfg (dict): Type and arguments of the activation. The scope of ``'RPReLU'`` may be omitted.
+        channels (int): Number of channels of the input.
+
+    Returns:
+        nn.Module: The activation.
+    """
     cfg = dict(act_cfg)
-    name = cfg['type'].removeprefix('surge_mm.')
-    if name in MODELS.module_dict:
-        cfg['type'] = f'surge_mm.{name}'
-    if name == 'PReLU':
-        cfg.setdefault('num_parameters', channels)
-    elif name == 'RPReLU':
-        cfg.setdefault('num_channels', channels)
+    name = cfg['type'].rpartition('.')[2] if isinstance(cfg['type'], str) else cfg['type'].__name__
+    if cfg['type'] == 'RPReLU':
+        cfg['type'] = 'surge_mm.RPReLU'
+    if name in CHANNEL_ARGUMENTS:
+        cfg.setdefault(CHANNEL_ARGUMENTS[name], channels)
     return MODELS.build(cfg)
+
+
+def pool_shortcut(x: Tensor, stride: int) -> Tensor:
+    """Reduce a shortcut to the resolution of a convolution with the given stride, by average pooling.
+
+    Args:
+        x (Tensor): Input of the convolution, ``(N, C, H, W)``.
+        stride (int): Stride of the convolution.
+
+    Returns:
+        Tensor: ``(N, C, ceil(H / stride), ceil(W / stride))``; ``x`` itself for stride 1.
+    """
+    if stride == 1:
+        return x
+    return F.avg_pool2d(x, stride, ceil_mode=True, count_include_pad=False)
 
 
 @dataclass(frozen=True)
 class BlockStyle:
-    """What all blocks of a network have in common.
+    """Settings that all blocks of a network share.
 
-    Args:
-        conv_cfg: The binary convolutions; None for real ones.
-        norm_cfg: Normalisation.
-        act_cfg: Activation.
-        shortcut: What a shortcut does where the shape changes: ``'conv'`` or ``'pad'``; see :class:`Shortcut`.
-        around: Round what shortcuts go: ``'conv'``, every binary convolution, or ``'block'``, as in an ordinary ResNet.
-
-    Raises:
-        ValueError: another ``shortcut`` or ``around``.
+    Attributes:
+        conv_cfg (dict, optional): Binary convolutions. None for ``nn.Conv2d``.
+        norm_cfg (dict): Normalization.
+        act_cfg (dict): Activation.
+        shortcut (str): How a shortcut changes the number of channels: ``'conv'`` or ``'pad'``; see :class:`Shortcut`.
+        around (str): What a shortcut skips: ``'conv'`` for each binary convolution, ``'block'`` for a whole basic
+            block, as in a standard ResNet.
     """
 
-    conv_cfg: Cfg | None = None
-    norm_cfg: Cfg = field(default_factory=lambda: {'type': 'BN'})
-    act_cfg: Cfg = field(default_factory=lambda: {'type': 'PReLU'})
-    shortcut: str = 'conv'
-    around: str = 'conv'
+    conv_cfg: Cfg | None
+    norm_cfg: Cfg
+    act_cfg: Cfg
+    shortcut: Literal['conv', 'pad']
+    around: Literal['conv', 'block']
 
-    def __post_init__(self) -> None:
-        if self.shortcut not in ('conv', 'pad'):
-            raise ValueError(f"shortcut={self.shortcut!r} must be 'conv' or 'pad'")
-        if self.around not in ('conv', 'block'):
-            raise ValueError(f"shortcut_around={self.around!r} must be 'conv' or 'block'")
+    def conv3x3(
+        self, in_channels: int, channels: int, stride: int = 1, dilation: int = 1
+    ) -> nn.Module:
+        """Build a binary 3x3 convolution whose output has ceil(1 / stride) of the input's resolution.
+
+        Args:
+            in_channels (int): Number of input channels.
+            channels (int): Number of output channels.
+            stride (int): Stride. Defaults to 1.
+            dilation (int): Dilation, and padding on each side. Defaults to 1.
+
+        Returns:
+            nn.Module: The convolution, without bias.
+        """
+        return build_conv_layer(
+            self.conv_cfg,
+            in_channels,
+            channels,
+            3,
+            stride=stride,
+            padding=dilation,
+            dilation=dilation,
+            bias=False,
+        )
+
+    def norm(self, channels: int) -> nn.Module:
+        """Build the normalization of ``channels`` channels."""
+        return build_norm_layer(self.norm_cfg, channels)[1]
+
+    def activation(self, channels: int) -> nn.Module:
+        """Build the activation of ``channels`` channels."""
+        return build_activation(self.act_cfg, channels)
 
 
 class Shortcut(nn.Sequential):
-    """Identity where the shape stays; else, for stride 2, a 2x2 average pool, and more channels as ``style`` says.
+    """Identity, or a change of resolution and channels.
 
-    ``'conv'`` is a full-precision 1x1 convolution and norm: children ``0`` and ``1``, as in public ResNet checkpoints;
-    the pool has no key. ``'pad'`` has no parameters: channels of zeros on both sides.
+    The resolution is changed by 2x2 average pooling, which has no key in the state dict. The number of channels is
+    changed by a full-precision 1x1 convolution and a norm (``style.shortcut='conv'``; children ``0`` and ``1``, as in
+    public ResNet checkpoints), or by channels of zeros on both sides (``'pad'``).
+
+    Args:
+        in_channels (int): Number of input channels.
+        channels (int): Number of output channels.
+        stride (int): Factor by which height and width are divided.
+        style (BlockStyle): Settings of the network.
+
+    Shape: ``(N, in_channels, H, W)`` to ``(N, channels, ceil(H / stride), ceil(W / stride))``.
     """
 
     def __init__(self, in_channels: int, channels: int, stride: int, style: BlockStyle) -> None:
         layers: list[nn.Module] = []
         changes = stride != 1 or in_channels != channels
         if changes and style.shortcut == 'conv':
-            layers = [
-                nn.Conv2d(in_channels, channels, 1, bias=False),
-                build_norm_layer(style.norm_cfg, channels)[1],
-            ]
+            layers = [nn.Conv2d(in_channels, channels, 1, bias=False), style.norm(channels)]
         super().__init__(*layers)
         self.stride = stride
         self.missing = channels - in_channels if style.shortcut == 'pad' else 0
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.stride != 1:
-            x = F.avg_pool2d(x, self.stride, ceil_mode=True, count_include_pad=False)
-        if self.missing:
+        x = pool_shortcut(x, self.stride)
+        if self.missing != 0:
             x = F.pad(x, (0, 0, 0, 0, self.missing // 2, self.missing - self.missing // 2))
         return super().forward(x)
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions, each with its own shortcut: ``x -> conv -> norm -> + shortcut -> activation``.
+    """Two binary 3x3 convolutions, each with a shortcut: ``x -> conv -> norm -> + shortcut -> activation``.
 
-    With ``around='block'`` there is one shortcut, round both.
+    With ``style.around='block'``, one shortcut skips both.
+
+    Args:
+        in_channels (int): Number of input channels.
+        width (int): Number of output channels.
+        stride (int): Stride of the first convolution.
+        dilation (int): Dilation of both convolutions.
+        style (BlockStyle): Settings of the network.
+
+    Shape: ``(N, in_channels, H, W)`` to ``(N, width, ceil(H / stride), ceil(W / stride))``.
     """
 
     expansion = 1
-    convolutions = ('conv1', 'conv2')
 
     def __init__(
-        self,
-        in_channels: int,
-        width: int,
-        stride: int,
-        dilation: int,
-        style: BlockStyle,
+        self, in_channels: int, width: int, stride: int, dilation: int, style: BlockStyle
     ) -> None:
         super().__init__()
-        options: Cfg = {'padding': dilation, 'dilation': dilation, 'bias': False}
-        self.conv1 = build_conv_layer(
-            style.conv_cfg, in_channels, width, 3, stride=stride, **options
-        )
-        self.bn1 = build_norm_layer(style.norm_cfg, width)[1]
-        self.act1 = build_activation(style.act_cfg, width)
-        self.conv2 = build_conv_layer(style.conv_cfg, width, width, 3, **options)
-        self.bn2 = build_norm_layer(style.norm_cfg, width)[1]
-        self.act2 = build_activation(style.act_cfg, width)
+        self.conv1 = style.conv3x3(in_channels, width, stride, dilation)
+        self.bn1, self.act1 = style.norm(width), style.activation(width)
+        self.conv2 = style.conv3x3(width, width, dilation=dilation)
+        self.bn2, self.act2 = style.norm(width), style.activation(width)
         self.downsample = Shortcut(in_channels, width, stride, style)
         self.around = style.around
 
     def forward(self, x: Tensor) -> Tensor:
-        out, around = self.bn1(self.conv1(x)), self.downsample(x)
+        out = self.bn1(self.conv1(x))
+        shortcut = self.downsample(x)
         if self.around == 'block':
-            return self.act2(self.bn2(self.conv2(self.act1(out))) + around)
-        x = self.act1(out + around)
-        return self.act2(self.bn2(self.conv2(x)) + x)
+            return self.act2(self.bn2(self.conv2(self.act1(out))) + shortcut)
+        out = self.act1(out + shortcut)
+        return self.act2(self.bn2(self.conv2(out)) + out)
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 of ``conv_cfg`` with its own shortcut, 1x1; a shortcut round all. The 1x1 are real."""
+    """A full-precision 1x1 convolution, a binary 3x3 one with a shortcut, and a 1x1 one; a shortcut skips all three.
+
+    Args:
+        in_channels (int): Number of input channels.
+        width (int): Number of channels of the 3x3 convolution; the output has four times as many.
+        stride (int): Stride of the 3x3 convolution.
+        dilation (int): Dilation of the 3x3 convolution.
+        style (BlockStyle): Settings of the network. ``around`` is not used.
+
+    Shape: ``(N, in_channels, H, W)`` to ``(N, 4 width, ceil(H / stride), ceil(W / stride))``.
+    """
 
     expansion = 4
-    convolutions = ('conv1', 'conv2', 'conv3')
 
     def __init__(
-        self,
-        in_channels: int,
-        width: int,
-        stride: int,
-        dilation: int,
-        style: BlockStyle,
+        self, in_channels: int, width: int, stride: int, dilation: int, style: BlockStyle
     ) -> None:
         super().__init__()
         channels = width * self.expansion
-        options: Cfg = {'padding': dilation, 'dilation': dilation, 'bias': False}
         self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False)
-        self.bn1 = build_norm_layer(style.norm_cfg, width)[1]
-        self.act1 = build_activation(style.act_cfg, width)
-        self.conv2 = build_conv_layer(style.conv_cfg, width, width, 3, stride=stride, **options)
-        self.bn2 = build_norm_layer(style.norm_cfg, width)[1]
-        self.act2 = build_activation(style.act_cfg, width)
+        self.bn1, self.act1 = style.norm(width), style.activation(width)
+        self.conv2 = style.conv3x3(width, width, stride, dilation)
+        self.bn2, self.act2 = style.norm(width), style.activation(width)
         self.conv3 = nn.Conv2d(width, channels, 1, bias=False)
-        self.bn3 = build_norm_layer(style.norm_cfg, channels)[1]
-        self.act3 = build_activation(style.act_cfg, channels)
+        self.bn3, self.act3 = style.norm(channels), style.activation(channels)
         self.downsample = Shortcut(in_channels, channels, stride, style)
         self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.act1(self.bn1(self.conv1(x)))
-        around = out
-        if self.stride != 1:
-            around = F.avg_pool2d(out, self.stride, ceil_mode=True, count_include_pad=False)
-        out = self.act2(self.bn2(self.conv2(out)) + around)
+        out = self.act2(self.bn2(self.conv2(out)) + pool_shortcut(out, self.stride))
         return self.act3(self.bn3(self.conv3(out)) + self.downsample(x))

@@ -1,4 +1,4 @@
-"""ResNet with a shortcut round every binary convolution (Bi-Real Net, arXiv 1808.00278)."""
+"""ResNet with a shortcut for every binary convolution (Bi-Real Net, arXiv 1808.00278)."""
 
 from __future__ import annotations
 
@@ -24,40 +24,43 @@ from surge_mm.utils.argument_checks import Cfg, Positive, checked
 
 @MODELS.register_module()
 class SurgeResNet(SurgeBackbone):
-    """ResNet-18, -20, -34 or -50 with binary 3x3 convolutions, for MMDetection and MMPretrain alike.
+    """ResNet-18, -20, -34 or -50 with binary 3x3 convolutions, for MMDetection and MMPretrain.
 
-    The stem, the shortcuts and (at depth 50) the 1x1 convolutions stay full precision. The keys are those of public
-    ResNet checkpoints, which therefore initialise it: the weights become latent weights. With ``conv_cfg=None`` it is
-    the full-precision network of the same structure.
+    The stem, the shortcuts and (at depth 50) the 1x1 convolutions have full precision. The state dict has the keys of
+    public ResNet checkpoints, which can therefore initialize the network: their weights become latent weights.
 
     Args:
-        depth (int): 18, 34 or 50; 20 for CIFAR, of three stages.
-        in_channels (int): Channels of the image. Defaults to 3.
-        base_channels (int): The width of the first stage; it doubles from stage to stage. Defaults to 64.
-        num_stages (int): 1 to 4, for depth 20 to 3. Defaults to 4.
+        depth (int): 18, 34 or 50; 20 for CIFAR, with three stages.
+        in_channels (int): Number of channels of the image. Defaults to 3.
+        base_channels (int): Width of the first stage. It doubles from stage to stage. Defaults to 64.
+        num_stages (int): Number of stages: 1 to 4; 1 to 3 for depth 20. Defaults to 4.
         strides (Sequence[int]): Stride of the first block of each stage. Defaults to (1, 2, 2, 2).
         dilations (Sequence[int]): Dilation of each stage. Defaults to (1, 1, 1, 1).
-        out_indices (Sequence[int]): The stages whose output is returned. Defaults to (0, 1, 2, 3).
-        stem (str): ``'resnet'`` (7x7 of stride 2, then 3x3 max pool of stride 2) or ``'light'`` (two 3x3 of stride 2,
-            for small images), which both end at stride 4, or ``'cifar'`` (one 3x3 of stride 1). Defaults to
-            ``'resnet'``.
-        style (str): ``'pytorch'``, the only one: stride stands in the 3x3 convolution.
-        frozen_stages (int): Not trained: -1 nothing, 0 the stem, k the stem and the first k stages. Defaults to -1.
-        conv_cfg (dict, optional): The 3x3 convolutions. Defaults to ``dict(type='surge_mm.SurgeConv2d')``.
-        norm_cfg (dict): Normalisation. Defaults to ``dict(type='BN')``.
+        out_indices (Sequence[int]): Stages whose output is returned. Defaults to (0, 1, 2, 3).
+        stem (str): ``'resnet'`` (7x7 convolution and 3x3 max pooling, each with stride 2), ``'light'`` (two 3x3
+            convolutions with stride 2, for small images), or ``'cifar'`` (one 3x3 convolution with stride 1). Defaults
+            to ``'resnet'``.
+        style (str): ``'pytorch'``, the only supported style: the 3x3 convolution of a bottleneck has the stride.
+        frozen_stages (int): What is not trained: -1 for nothing, 0 for the stem, k for the stem and the first k
+            stages. Defaults to -1.
+        conv_cfg (dict, optional): Binary 3x3 convolutions. None builds the full-precision network of the same
+            structure. Defaults to ``dict(type='surge_mm.SurgeConv2d')``.
+        norm_cfg (dict): Normalization. Defaults to ``dict(type='BN', requires_grad=True)``.
         act_cfg (dict): Activation: Hardtanh, PReLU, ``surge_mm.RPReLU``, ... Defaults to ``dict(type='PReLU')``.
-        shortcut (str): Where the shape changes, a shortcut pools and then has a 1x1 convolution (``'conv'``) or adds
-            channels of zeros (``'pad'``). Defaults to ``'conv'``.
-        shortcut_around (str): ``'conv'``, a shortcut round every binary convolution, or ``'block'``, round two, as in
-            an ordinary ResNet. Depth 50 has both. Defaults to ``'conv'``.
-        norm_eval (bool): Keep batch norm in evaluation mode while training. Defaults to False.
+        shortcut (str): How a shortcut changes the number of channels: by a 1x1 convolution (``'conv'``) or by channels
+            of zeros (``'pad'``). Average pooling changes its resolution. Defaults to ``'conv'``.
+        shortcut_around (str): What a shortcut skips: each binary convolution (``'conv'``) or two, as in a standard
+            ResNet (``'block'``). Depth 50 has both kinds of shortcuts. Defaults to ``'conv'``.
+        norm_eval (bool): Keep batch norm in evaluation mode in training. Defaults to False.
         with_cp (bool): Recompute each block in the backward pass to save memory. Defaults to False.
-        init_cfg (dict, optional): MMEngine's weight initialisation. Defaults to Kaiming for convolutions.
+        init_cfg (dict or list[dict], optional): MMEngine's weight initialization. None selects Kaiming for
+            convolutions, and 1 for norms. Defaults to None.
 
     Shape: ``(N, in_channels, H, W)`` to a tuple of ``(N, C_i, H_i, W_i)``, one for each of ``out_indices``.
 
     Raises:
-        ValueError: an argument out of range; while loading, the checkpoint of another network, depth or width.
+        ValueError: if an argument is out of range. On loading a state dict: if it is that of another network, depth or
+            width.
     """
 
     inner_convs = r'layer\d+\.\d+\.conv\d\.weight'
@@ -100,15 +103,15 @@ class SurgeResNet(SurgeBackbone):
             )
         if not out_indices or not all(0 <= i < num_stages for i in out_indices):
             raise ValueError(
-                f'out_indices={out_indices!r} must lie in 0 to {num_stages - 1} for num_stages={num_stages}'
+                f'out_indices={out_indices!r} must be in 0 to {num_stages - 1} for num_stages={num_stages}'
             )
         if not -1 <= frozen_stages <= num_stages:
-            raise ValueError(f'frozen_stages={frozen_stages!r} must lie in -1 to {num_stages}')
+            raise ValueError(f'frozen_stages={frozen_stages!r} must be in -1 to {num_stages}')
         if stem == 'light' and base_channels < 2:
             raise ValueError(f"base_channels={base_channels} must be at least 2 for stem='light'")
         if style != 'pytorch':
             raise ValueError(
-                f"style={style!r} must be 'pytorch': stride stands in the 3x3 convolution"
+                f"style={style!r} must be 'pytorch': the 3x3 convolution has the stride"
             )
         blocks_style = BlockStyle(conv_cfg, norm_cfg, act_cfg, shortcut, shortcut_around)
         if init_cfg is None:

@@ -1,4 +1,4 @@
-"""VGG-Small, the plain network of CIFAR-10 comparisons."""
+"""VGG-Small, the network without shortcuts in comparisons on CIFAR-10."""
 
 from __future__ import annotations
 
@@ -13,25 +13,27 @@ from surge_mm.utils.argument_checks import Cfg, Positive, checked
 
 @MODELS.register_module()
 class SurgeVGGSmall(SurgeBackbone):
-    """Six 3x3 convolutions of 128, 128, 256, 256, 512, 512 channels; the first is real, the others binary.
+    """VGG-Small for CIFAR: six 3x3 convolutions, of which all but the first are binary, without shortcuts.
 
-    ``conv -> norm -> activation``, with a 2x2 max pool after every second convolution, before its norm. There are no
-    shortcuts. The features are flattened, for a linear classifier upon all of them.
+    The convolutions have 128, 128, 256, 256, 512 and 512 output channels by default. Each is followed by a norm and an
+    activation; every second one has 2x2 max pooling before its norm. The output is flattened, for a linear classifier.
+
     Source: Zhang et al., LQ-Nets, arXiv 1807.10029, in the form in which IR-Net and ReCU compare.
 
     Args:
-        in_channels (int): Channels of the image. Defaults to 3.
-        base_channels (int): Channels of the first two convolutions. Defaults to 128.
-        conv_cfg (dict, optional): The binary convolutions; None for the full-precision network of the same structure.
+        in_channels (int): Number of channels of the image. Defaults to 3.
+        base_channels (int): Number of output channels of the first two convolutions. Defaults to 128.
+        conv_cfg (dict, optional): Binary convolutions. None builds the full-precision network of the same structure.
             Defaults to ``dict(type='surge_mm.SurgeConv2d')``.
-        norm_cfg (dict): Normalisation. Defaults to ``dict(type='BN')``.
+        norm_cfg (dict): Normalization. Defaults to ``dict(type='BN')``.
         act_cfg (dict): Activation. Defaults to ``dict(type='Hardtanh')``.
-        init_cfg (dict, optional): MMEngine's weight initialisation. Defaults to Kaiming for convolutions.
+        init_cfg (dict or list[dict], optional): MMEngine's weight initialization. None selects Kaiming for
+            convolutions. Defaults to None.
 
     Shape: ``(N, in_channels, H, W)`` to a tuple of one ``(N, 4 base_channels (H / 8) (W / 8))``: 8192 for CIFAR.
 
     Raises:
-        ValueError: while loading, the checkpoint of another network or width.
+        UsageError: if an argument is out of range. On loading a state dict: if it is that of another network or width.
     """
 
     inner_convs = r'features\.\d+\.weight'
@@ -46,7 +48,9 @@ class SurgeVGGSmall(SurgeBackbone):
         act_cfg: Cfg = {'type': 'Hardtanh'},  # noqa: B006
         init_cfg: Cfg | list[Cfg] | None = None,
     ) -> None:
-        super().__init__(init_cfg or {'type': 'Kaiming', 'layer': 'Conv2d'})
+        if init_cfg is None:
+            init_cfg = {'type': 'Kaiming', 'layer': 'Conv2d'}
+        super().__init__(init_cfg)
         layers: list[nn.Module] = []
         channels = in_channels
         for i in range(6):

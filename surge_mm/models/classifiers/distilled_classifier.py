@@ -1,4 +1,4 @@
-"""A classifier that learns from a full-precision teacher, as binary networks on ImageNet do."""
+"""Classifier trained by distillation from a full-precision teacher, as in ReActNet."""
 
 from __future__ import annotations
 
@@ -16,20 +16,24 @@ from surge_mm.utils.argument_checks import Cfg, NotNegative, checked
 
 @MODELS.register_module()
 class DistilledClassifier(ImageClassifier):
-    """MMPretrain's ImageClassifier, whose target is the teacher's distribution over the classes.
+    """MMPretrain's ImageClassifier, trained to predict the class distribution of a teacher.
 
-    ``L = mean over the batch of -sum_c p_teacher(c) log p_student(c)``, plus ``label_weight`` times the loss of the
-    head on the labels. The teacher is in no checkpoint, gets no gradient and stays in evaluation mode.
+    The loss is the mean over the batch of::
+
+        -sum_c p_teacher(c) log p_student(c) + label_weight * loss of the head on the labels
+
+    The teacher is not part of the state dict, has no gradient, and stays in evaluation mode.
+
     Source: Liu et al., ReActNet, arXiv 2003.03488, section 4.3 (with ``label_weight=0``).
 
     Args:
-        teacher (dict): Config of a classifier with the same classes and the same input normalisation. Its ``init_cfg``
-            says where its weights are.
+        teacher (dict): Config of a classifier with the same classes and the same input normalization. It must have
+            ``init_cfg`` or ``pretrained``, from which its weights are loaded.
         label_weight (float): Weight of the loss on the labels. Defaults to 0.
-        **kwargs: Those of MMPretrain's ImageClassifier.
+        **kwargs: Arguments of MMPretrain's ImageClassifier.
 
     Raises:
-        ValueError: a negative ``label_weight``; a teacher with another number of classes, or without weights.
+        ValueError: if ``label_weight`` is negative, or the teacher has another number of classes or no weights.
     """
 
     @checked
@@ -38,43 +42,48 @@ class DistilledClassifier(ImageClassifier):
         classes = teacher.get('head', {}).get('num_classes')
         if classes != self.head.num_classes:
             raise ValueError(
-                f'teacher: its head has num_classes={classes!r}, that of the model {self.head.num_classes}'
+                f'teacher: num_classes={classes!r} of its head must be that of the model, {self.head.num_classes}'
             )
         if not teacher.get('init_cfg') and not teacher.get('pretrained'):
             raise ValueError(
-                "teacher: no weights to teach with; give it init_cfg=dict(type='Pretrained', checkpoint=...)"
+                "teacher: it has no weights. Add init_cfg=dict(type='Pretrained', checkpoint=...) to its config"
             )
         self.label_weight = label_weight
         built = MODELS.build({**teacher, '_scope_': 'mmpretrain'})
         built.requires_grad_(False).eval()
-        # In a list, it is no submodule: not in state dicts, not in train(), not under DDP.
+        # A list hides it from state_dict(), train() and DistributedDataParallel.
         self._teacher: list[nn.Module] = [built]
 
     @property
     def teacher(self) -> nn.Module:
+        """The full-precision classifier."""
         return self._teacher[0]
 
     def init_weights(self) -> None:
+        """Initialize the student, and load the weights of the teacher."""
         super().init_weights()
         self.teacher.init_weights()  # type: ignore[operator]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> DistilledClassifier:
-        for teacher in self._teacher:  # none in a student that is stripped for inference
+        for teacher in self._teacher:  # empty after surge_mm.deploy.strip
             teacher._apply(fn)
         return super()._apply(fn, recurse)
 
     def loss(self, inputs: Tensor, data_samples: list[Any]) -> dict[str, Tensor]:
-        """``loss_distill``, and what the head says if labels count.
+        """Compute the losses of a batch.
 
         Args:
-            inputs (Tensor): ``(N, C, H, W)``.
-            data_samples (list): N samples with labels.
+            inputs (Tensor): Images, ``(N, C, H, W)``.
+            data_samples (list[DataSample]): N samples with labels.
+
+        Returns:
+            dict[str, Tensor]: ``loss_distill``, and ``loss_label`` if ``label_weight`` is positive.
         """
         features = self.extract_feat(inputs)
         with torch.no_grad():
             target = self.teacher(inputs, mode='tensor').float().softmax(1)
         losses = {'loss_distill': F.cross_entropy(self.head(features).float(), target)}
-        if self.label_weight:
+        if self.label_weight > 0:
             losses['loss_label'] = (
                 self.label_weight * self.head.loss(features, data_samples)['loss']
             )

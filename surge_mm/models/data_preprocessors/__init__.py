@@ -1,4 +1,4 @@
-"""From batches of the data loader to the input of a network."""
+"""Data preprocessors."""
 
 from surge_mm.models.data_preprocessors.batch_augment import BatchAugmentPreprocessor
 

@@ -1,4 +1,4 @@
-"""Random crop, flip and normalisation of whole batches on the training device."""
+"""Random crop, flip and normalization of whole batches on the training device."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from surge_mm.utils.argument_checks import Count, Finite, Share, checked
 
 
 def random_crop_flip(images: Tensor, padding: int, flip_prob: float) -> Tensor:
-    """Pad by zeros, crop back to the size at a random place, flip some; each image by a draw of its own.
+    """Pad each image with zeros, crop it to its original size at a random position, and flip it at random.
 
-    The corner of the crop is uniform over ``(2 padding + 1)^2`` places. It is what RandomCrop(padding=...) followed by
-    a horizontal RandomFlip does image by image. Draws come from the generator of the images' device.
+    The distribution is that of ``RandomCrop(padding=padding)`` followed by a horizontal ``RandomFlip``: the position is
+    uniform over ``(2 padding + 1)^2`` values, independently for each image. Random numbers are drawn from the default
+    generator of the device of ``images``.
 
     Args:
-        images (Tensor): ``(N, C, H, W)``, of any dtype.
-        padding (int): Pixels of zeros on each side.
-        flip_prob (float): How probable a horizontal flip is.
+        images (Tensor): ``(N, C, H, W)``, any dtype.
+        padding (int): Number of pixels added on each side.
+        flip_prob (float): Probability of a horizontal flip.
 
     Returns:
-        Tensor: ``(N, C, H, W)``, of the same dtype.
+        Tensor: ``(N, C, H, W)``, same dtype.
     """
     count, _, height, width = images.shape
     device = images.device
@@ -40,18 +41,19 @@ def random_crop_flip(images: Tensor, padding: int, flip_prob: float) -> Tensor:
 
 @MODELS.register_module()
 class BatchAugmentPreprocessor(BaseDataPreprocessor):
-    """Data preprocessor for :class:`surge_mm.datasets.cifar.CIFAR10Tensor`, whose batches are tensors already.
+    """Data preprocessor for the batches of :class:`surge_mm.datasets.cifar.CIFAR10Tensor`, which are tensors.
 
     Args:
-        mean (Sequence[float]): Mean of each channel, on the scale 0 to 255.
-        std (Sequence[float]): Standard deviation of each channel, likewise.
-        padding (int): See :func:`random_crop_flip`; in training only. Defaults to 4.
-        flip_prob (float): Likewise. Defaults to 0.5.
-        batch_augments (None): MMPretrain's classifier passes it; there are none.
-        non_blocking (bool): Copy batches to the device without waiting. Defaults to False.
+        mean (Sequence[float]): Mean of each channel, in the range 0 to 255.
+        std (Sequence[float]): Standard deviation of each channel, in the same range.
+        padding (int): See :func:`random_crop_flip`. Used in training only. Defaults to 4.
+        flip_prob (float): See :func:`random_crop_flip`. Used in training only. Defaults to 0.5.
+        batch_augments (None): Must be None. MMPretrain's ImageClassifier passes this argument.
+        non_blocking (bool): Copy batches to the device asynchronously. Defaults to False.
 
     Raises:
-        ValueError: a padding below 0, a probability outside of 0 to 1, a standard deviation that is not above 0.
+        ValueError: if ``padding`` is negative, ``flip_prob`` is not in 0 to 1, a standard deviation is not positive, or
+            ``batch_augments`` is not None.
     """
 
     @checked
@@ -67,17 +69,25 @@ class BatchAugmentPreprocessor(BaseDataPreprocessor):
         super().__init__(non_blocking)
         if batch_augments is not None:
             raise ValueError(
-                f'batch_augments={batch_augments!r}: BatchAugmentPreprocessor crops and flips only; for mixup and the '
-                "like take MMPretrain's ClsDataPreprocessor and CIFAR10"
+                f'batch_augments={batch_augments!r} must be None: BatchAugmentPreprocessor only crops and flips. For '
+                "mixup and similar augmentations, use MMPretrain's ClsDataPreprocessor with CIFAR10"
             )
         if not len(mean) == len(std) > 0 or min(std) <= 0:
-            raise ValueError(f'std={std!r} must be above 0, and of the length of mean={mean!r}')
+            raise ValueError(f'std={std!r} must be positive, and as long as mean={mean!r}')
         self.padding, self.flip_prob = padding, flip_prob
         self.register_buffer('mean', torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer('std', torch.tensor(std).view(-1, 1, 1), persistent=False)
 
     def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
-        """Augment if ``training``, and normalise ``data['inputs']``, ``(N, C, H, W)`` of uint8."""
+        """Copy a batch to the device, augment it in training, and normalize it.
+
+        Args:
+            data (dict): ``inputs`` (Tensor of uint8, ``(N, C, H, W)``) and, optionally, ``data_samples``.
+            training (bool): Whether to augment. Defaults to False.
+
+        Returns:
+            dict: ``inputs`` (Tensor of float32, ``(N, C, H, W)``) and ``data_samples``.
+        """
         inputs = self.cast_data(data['inputs'])
         if training:
             inputs = random_crop_flip(inputs, self.padding, self.flip_prob)

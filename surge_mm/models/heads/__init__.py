@@ -1,4 +1,4 @@
-"""Heads of detectors that differ from the hosts'."""
+"""Detection heads."""
 
 from surge_mm.models.heads.ssd_head import SSDHead
 

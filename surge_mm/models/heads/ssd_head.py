@@ -1,4 +1,4 @@
-"""MMDetection's head of SSD, able to predict."""
+"""MMDetection's SSD head with a fix for prediction."""
 
 from mmdet.models import SSDHead as HostSSDHead
 
@@ -7,9 +7,10 @@ from surge_mm.registry import MODELS
 
 @MODELS.register_module()
 class SSDHead(HostSSDHead):
-    """MMDetection's ``SSDHead``, whose prediction in version 3.3 asks for a ``loss_cls`` that it never makes.
+    """MMDetection's ``SSDHead`` with the attribute ``loss_cls`` that its ``predict`` reads.
 
-    Its loss is computed without one. Source of the defect: open-mmlab/mmdetection, issue 11063.
+    MMDetection 3.3 does not set this attribute, so that prediction fails: open-mmlab/mmdetection, issue 11063. The loss
+    of the head does not use it.
     """
 
     loss_cls = None

@@ -102,8 +102,8 @@ def test_the_teacher_moves_with_the_model(checkpoint):
 @pytest.mark.parametrize(
     'change, message',
     [
-        ({'head': {'num_classes': 7}}, 'num_classes=7, that of the model 5'),
-        ({'init_cfg': None}, 'no weights to teach with'),
+        ({'head': {'num_classes': 7}}, 'num_classes=7 of its head must be that of the model, 5'),
+        ({'init_cfg': None}, 'it has no weights'),
     ],
 )
 def test_a_teacher_that_cannot_teach_is_refused(checkpoint, change, message):

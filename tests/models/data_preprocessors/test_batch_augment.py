@@ -91,7 +91,7 @@ def test_evaluation_only_normalises():
         ({'batch_augments': {'augments': 'Mixup'}}, 'ClsDataPreprocessor'),
         ({'flip_prob': 1.5}, 'flip_prob=1.5'),
         ({'std': [1, 0, 1]}, r'std=\[1, 0, 1\]'),
-        ({'std': [1, 1]}, 'length of mean'),
+        ({'std': [1, 1]}, 'as long as mean'),
     ],
 )
 def test_bad_arguments_are_named(options, message):
