@@ -20,7 +20,8 @@ def build_activation(act_cfg: Cfg, channels: int) -> nn.Module:
     """Build an activation, with one parameter for each channel where it has parameters.
 
     Args:
-        act_cfg (dict): Type and arguments of the activation. The scope of ``'RPReLU'`` may be omitted.
+        act_cfg (dict): Type and arguments of the activation. For a type of this package, such as ``'RPReLU'`` and
+            ``'Hardtanh'``, the scope may be omitted.
         channels (int): Number of channels of the input.
 
     Returns:
@@ -28,8 +29,8 @@ def build_activation(act_cfg: Cfg, channels: int) -> nn.Module:
     """
     cfg = dict(act_cfg)
     name = cfg['type'].rpartition('.')[2] if isinstance(cfg['type'], str) else cfg['type'].__name__
-    if cfg['type'] == 'RPReLU':
-        cfg['type'] = 'surge_mm.RPReLU'
+    if cfg['type'] in MODELS.module_dict:
+        cfg['type'] = f'surge_mm.{name}'
     if name in CHANNEL_ARGUMENTS:
         cfg.setdefault(CHANNEL_ARGUMENTS[name], channels)
     return MODELS.build(cfg)
