@@ -18,8 +18,8 @@ from pathlib import Path
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from surge_mm.analysis.ablation import Run, as_json, markdown, plot, read_run, summarise
-from surge_mm.launch.cli import Parser, setting
-from surge_mm.launch.runner import remember_settings, run
+from surge_mm.launch.cli import Parser, run, setting
+from surge_mm.launch.resume import remember_settings
 from surge_mm.utils.errors import LaunchError
 
 TRAIN = Path(__file__).resolve().parent / 'train.py'

@@ -36,8 +36,9 @@ from surge_mm.analysis.machine import STAT, Others
 from surge_mm.analysis.operations import count_costs
 from surge_mm.analysis.peak_memory import CLEAR, STATUS
 from surge_mm.deploy import instruction_set
-from surge_mm.launch.cli import Parser, add_settings
-from surge_mm.launch.runner import build_model, load_config, run
+from surge_mm.launch.cli import Parser, add_settings, run
+from surge_mm.launch.config import load_config
+from surge_mm.launch.runner import build_model
 from surge_mm.utils.errors import LaunchError
 
 RESNET18 = ((64, 56), (128, 28), (256, 14), (512, 7))

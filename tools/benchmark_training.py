@@ -47,8 +47,7 @@ from surge_mm.analysis.training_subjects import (
     Setting,
     Subject,
 )
-from surge_mm.launch.cli import Parser
-from surge_mm.launch.runner import run
+from surge_mm.launch.cli import Parser, run
 from surge_mm.utils.errors import LaunchError
 
 

@@ -27,8 +27,8 @@ from surge_mm.analysis.size import size_in_bits
 from surge_mm.analysis.training_cost import interleaved_times
 from surge_mm.datasets.digits import make_digits
 from surge_mm.deploy import instruction_set, load_packed
-from surge_mm.launch.cli import Parser, setting
-from surge_mm.launch.runner import remember_settings, run
+from surge_mm.launch.cli import Parser, run, setting
+from surge_mm.launch.resume import remember_settings
 from surge_mm.layers import BinaryLayer
 from surge_mm.models import to_float
 from surge_mm.utils.errors import LaunchError

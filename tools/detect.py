@@ -18,8 +18,7 @@ from rich.table import Table
 
 import surge_mm  # noqa: F401  prepares the stack before the hosts are imported
 from surge_mm.deploy import instruction_set, load_packed
-from surge_mm.launch.cli import Parser
-from surge_mm.launch.runner import run
+from surge_mm.launch.cli import Parser, run
 from surge_mm.utils.errors import LaunchError
 
 ENDINGS = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')

@@ -21,9 +21,10 @@ from surge_mm.deploy import Packing, pack, save_packed, strip
 from surge_mm.deploy.packed_file.format import read_packed
 from surge_mm.deploy.packed_file.save_load import SUFFIX, check_out
 from surge_mm.deploy.packed_file.size_report import Sizes, bytes_in_float, sizes_of
-from surge_mm.launch.cli import Parser, add_settings
+from surge_mm.launch.cli import Parser, add_settings, run
+from surge_mm.launch.config import load_config
 from surge_mm.launch.resume import check_checkpoint, check_fits
-from surge_mm.launch.runner import build_model, load_config, run
+from surge_mm.launch.runner import build_model
 from surge_mm.layers import BinaryLayer
 from surge_mm.utils.errors import LaunchError
 

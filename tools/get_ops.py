@@ -18,8 +18,9 @@ from rich.table import Table
 import surge_mm  # noqa: F401  prepares the stack before the hosts are imported
 from surge_mm.analysis.operations import Costs, count_costs
 from surge_mm.datasets.evaluation_set import image_size
-from surge_mm.launch.cli import Parser, add_common_arguments
-from surge_mm.launch.runner import build_model, load_config, run
+from surge_mm.launch.cli import Parser, add_common_arguments, run
+from surge_mm.launch.config import load_config
+from surge_mm.launch.runner import build_model
 from surge_mm.utils.errors import LaunchError
 
 

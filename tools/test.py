@@ -13,16 +13,11 @@ from surge_mm.datasets.evaluation_set import dataset_meta
 from surge_mm.deploy.packed_file.config import differences, stored_model
 from surge_mm.deploy.packed_file.format import read_packed
 from surge_mm.deploy.packed_file.save_load import SUFFIX
-from surge_mm.launch.cli import Parser, add_common_arguments
+from surge_mm.launch.cli import Parser, add_common_arguments, run
+from surge_mm.launch.config import load_config
+from surge_mm.launch.distributed import prepare_ranks
 from surge_mm.launch.resume import check_checkpoint, check_fits
-from surge_mm.launch.runner import (
-    begin,
-    build_runner,
-    check_data,
-    load_config,
-    prepare_ranks,
-    run,
-)
+from surge_mm.launch.runner import begin, build_runner, check_data
 from surge_mm.utils.errors import LaunchError, UsageError
 
 

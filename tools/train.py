@@ -5,19 +5,13 @@ python tools/train.py configs/demo/fcos_r18-light_10e_digits_surge.py
 
 import torch
 
-import surge_mm  # noqa: F401  prepares the stack before the hosts are imported
+import surge_mm  # noqa: F401  must be imported before the hosts
 from surge_mm.checkpoint.safe_loading import check_can_go_on
-from surge_mm.launch.cli import Parser, add_common_arguments
-from surge_mm.launch.distributed import check_equal_batches
+from surge_mm.launch.cli import Parser, add_common_arguments, run
+from surge_mm.launch.config import load_config
+from surge_mm.launch.distributed import check_equal_batches, prepare_ranks
 from surge_mm.launch.resume import check_checkpoint, check_fits, choose_start
-from surge_mm.launch.runner import (
-    begin,
-    build_runner,
-    check_data,
-    load_config,
-    prepare_ranks,
-    run,
-)
+from surge_mm.launch.runner import begin, build_runner, check_data
 from surge_mm.utils.errors import LaunchError
 
 
@@ -29,7 +23,7 @@ def main() -> None:
         nargs='?',
         const='auto',
         metavar='CHECKPOINT',
-        help='go on from CHECKPOINT, or from the last one in the work dir',
+        help='continue from CHECKPOINT, or from the last one in the work dir',
     )
     parser.add_argument('--amp', action='store_true', help='train in mixed precision (needs a GPU)')
     add_common_arguments(parser)
@@ -37,7 +31,7 @@ def main() -> None:
 
     if args.amp and not torch.cuda.is_available():
         raise LaunchError(
-            '--amp: there is no GPU, and MMEngine trains in mixed precision on GPUs only; leave --amp out'
+            '--amp: there is no GPU, and MMEngine trains in mixed precision on GPUs only; omit --amp'
         )
     cfg = load_config(args)
     choose_start(cfg, args.resume)

@@ -1,1 +1,1 @@
-"""What the command-line tools share: configs, runners, ranks, options and resuming."""
+"""Shared code of the command-line tools: config, runner, ranks, options and resuming."""

@@ -1,33 +1,45 @@
-"""The options of the tools, and what their parser says of a misspelt one."""
+"""Command-line options of the tools, and their exit status and messages."""
 
 from __future__ import annotations
 
 import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable
 from typing import Any, NoReturn
 
+import torch
 from mmengine.config import DictAction
 
+from surge_mm.launch.distributed import lost_a_rank
 from surge_mm.utils.argument_checks import did_you_mean
+from surge_mm.utils.errors import UsageError
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser that says which option a misspelt one may mean."""
+    """An ArgumentParser that suggests the option that a misspelt one may mean."""
 
     def error(self, message: str) -> NoReturn:
-        said, _, rest = message.partition('unrecognized arguments: ')
+        """Print the message with a suggestion and exit.
+
+        Args:
+            message (str): message of argparse.
+        """
+        before, _, rest = message.partition('unrecognized arguments: ')
         options = [word.partition('=')[0] for word in rest.split() if word.startswith('--')]
-        if options and not said:
+        if options and not before:
             known = [
-                one
-                for one, action in self._option_string_actions.items()
-                if one.startswith('--') and action.help != argparse.SUPPRESS
+                option
+                for option, action in self._option_string_actions.items()
+                if option.startswith('--') and action.help != argparse.SUPPRESS
             ]
             message += did_you_mean(options[0], known)
         super().error(message)
 
 
 def setting(text: str) -> str:
-    """The ``type`` of options that take ``KEY=VALUE``."""
+    """Check an argument of the form ``KEY=VALUE``, for use as the ``type`` of an option."""
     key, sign, _ = text.partition('=')
     if not key or not sign:
         raise argparse.ArgumentTypeError(f'{text!r} must be KEY=VALUE')
@@ -35,7 +47,7 @@ def setting(text: str) -> str:
 
 
 class _Settings(DictAction):
-    """MMEngine's reading of ``KEY=VALUE``, whose errors are those of the option."""
+    """MMEngine's action for ``KEY=VALUE``, with its errors reported as those of the option."""
 
     def __call__(
         self, parser: Any, namespace: Any, values: Any, option_string: str | None = None
@@ -47,7 +59,7 @@ class _Settings(DictAction):
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of every tool that builds a Runner."""
+    """Add the options of all tools that build a Runner: ``--work-dir``, ``--cfg-options``, ``--launcher``."""
     parser.add_argument(
         '--work-dir', help='folder for logs and checkpoints; default ./work_dirs/NAME_OF_CONFIG'
     )
@@ -56,13 +68,13 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none',
-        help='who started the processes; dist_train.sh and slurm_train.sh set it',
+        help='job launcher; dist_train.sh and slurm_train.sh set it',
     )
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
-    """The argument of every tool that reads a config."""
+    """Add the option of all tools that read a config: ``--cfg-options``."""
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -72,3 +84,46 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         help='settings that replace those of the config, e.g. model.backbone.init_cfg=None',
     )
     parser.set_defaults(launcher='none', work_dir=None)
+
+
+def run(
+    main: Callable[[], None],
+    advice: str = 'run the same command with --resume to continue from the last checkpoint',
+) -> None:
+    """Run a tool and turn expected errors into one line on stderr.
+
+    The exit status is 1 after a :class:`UsageError` and after the loss of another rank, 130 after Ctrl-C. SIGTERM
+    ends the process with that signal. ``advice`` is printed after Ctrl-C, SIGTERM and the loss of a rank.
+
+    Args:
+        main (Callable): function of the tool, without arguments.
+        advice (str): what to do next after an interruption.
+    """
+
+    def terminate(number: int, _: Any) -> None:
+        os.write(2, f'ended by SIGTERM; {advice}\n'.encode())
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    signal.signal(signal.SIGTERM, terminate)
+    # A forked worker that receives SIGTERM just before it waits for a lock would never run a Python handler, and
+    # joining it, as VOC evaluation does, would wait forever.
+    os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+    try:
+        main()
+    except UsageError as error:
+        sys.exit(f'error: {error}')
+    except RuntimeError as error:
+        if not lost_a_rank(error):
+            raise
+        sys.exit(
+            f'error: rank {os.environ.get("RANK", 0)} lost touch with another rank, which was killed, failed or did '
+            'not answer in time (env_cfg.dist_cfg.timeout seconds). The error of that rank, if any, is in its own '
+            f'output; {advice} (PyTorch: {str(error).splitlines()[0]})'
+        )
+    except KeyboardInterrupt:
+        print(f'\ninterrupted; {advice}', file=sys.stderr)
+        sys.exit(130)
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()

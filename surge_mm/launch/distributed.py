@@ -1,22 +1,96 @@
-"""What the ranks of one run owe each other, and how one speaks of another's loss."""
+"""Process groups of several ranks: start without a GPU, slurm, equal epochs, lost ranks."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+from datetime import timedelta
+
 import torch
+from mmengine.config import Config
 from mmengine.dist import all_gather_object, get_world_size
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from surge_mm.utils.errors import LaunchError
 
 TIMEOUT = 600
-"""Seconds, what PyTorch takes for nccl; gloo's own default would be half an hour."""
+"""Default timeout in seconds, as PyTorch has for nccl. PyTorch's default for gloo is 1800."""
+
+
+def prepare_ranks(cfg: Config) -> None:
+    """Start the process group with gloo on machines without a GPU.
+
+    With a GPU, or for a single process, MMEngine starts it (nccl). A rank that waits longer than
+    ``env_cfg.dist_cfg.timeout`` seconds for the others ends with an error. Defaults to 600.
+
+    Args:
+        cfg (Config): config of a run. Without a GPU, ``model_wrapper_cfg`` is set.
+
+    Raises:
+        LaunchError: if environment variables of the launcher are missing, or the timeout is not a positive number.
+    """
+    if cfg.launcher == 'none':
+        return
+    timeout = cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout', TIMEOUT)
+    if (
+        isinstance(timeout, bool)
+        or not isinstance(timeout, (int, float))
+        or not 0 < timeout < float('inf')
+    ):
+        raise LaunchError(
+            f'env_cfg.dist_cfg.timeout={timeout!r} must be a number of seconds above 0, such as {TIMEOUT}'
+        )
+    if torch.cuda.is_available():
+        return
+    if cfg.launcher == 'mpi':
+        raise LaunchError('--launcher mpi needs a GPU; without one use tools/dist_train.sh')
+    if cfg.launcher == 'slurm':
+        _read_slurm_environment()
+    missing = [
+        name
+        for name in ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT')
+        if name not in os.environ
+    ]
+    if missing:
+        raise LaunchError(
+            f'--launcher {cfg.launcher}: {", ".join(missing)} not set; start the tool with tools/dist_train.sh or '
+            'torchrun'
+        )
+    torch.distributed.init_process_group('gloo', timeout=timedelta(seconds=timeout))
+    cfg.model_wrapper_cfg = {
+        'type': 'MMDistributedDataParallel',
+        'device_ids': None,
+        'broadcast_buffers': False,
+        'find_unused_parameters': cfg.get('find_unused_parameters', False),
+    }
+
+
+def _read_slurm_environment() -> None:
+    names = {'RANK': 'SLURM_PROCID', 'WORLD_SIZE': 'SLURM_NTASKS', 'LOCAL_RANK': 'SLURM_LOCALID'}
+    missing = [name for name in (*names.values(), 'SLURM_NODELIST') if name not in os.environ]
+    if missing:
+        raise LaunchError(
+            f'--launcher slurm: {", ".join(missing)} not set; start the tool with tools/slurm_train.sh'
+        )
+    for name, source in names.items():
+        os.environ[name] = os.environ[source]
+    os.environ.setdefault('MASTER_PORT', '29500')
+    if 'MASTER_ADDR' not in os.environ:
+        command = ['scontrol', 'show', 'hostnames', os.environ['SLURM_NODELIST']]
+        hosts = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        os.environ['MASTER_ADDR'] = hosts.split()[0]
 
 
 def check_equal_batches(runner: Runner) -> None:
-    """Refuse epochs that end earlier on some ranks: their next steps would be taken with the others' last ones.
+    """Check that an epoch has the same number of batches on all ranks.
+
+    Otherwise a rank that ends its epoch early averages its next gradients with the last ones of the others.
+
+    Args:
+        runner (Runner): the runner, before training.
 
     Raises:
-        LaunchError: the ranks have unequal numbers of batches.
+        LaunchError: if the numbers of batches differ.
     """
     if get_world_size() == 1 or not isinstance(runner.train_loop, EpochBasedTrainLoop):
         return
@@ -24,16 +98,16 @@ def check_equal_batches(runner: Runner) -> None:
     if len(set(batches)) > 1:
         raise LaunchError(
             f'train_dataloader has {min(batches)} batches an epoch on rank {batches.index(min(batches))} and '
-            f'{max(batches)} on rank {batches.index(max(batches))}, and an epoch must end on all at once: set '
+            f'{max(batches)} on rank {batches.index(max(batches))}, but all ranks must have equally many: set '
             "train_dataloader.sampler.round_up=True, MMEngine's default"
         )
 
 
 def lost_a_rank(error: RuntimeError) -> bool:
-    """Whether this rank fails because another one does not answer.
+    """Return whether an error means that another rank does not answer.
 
-    Gloo's errors have no class of their own; their text names the source file. Its checks (ranks that send different
-    things) are other errors.
+    Gloo's errors have no class of their own, but their text has the name of the source file. Failed checks of gloo
+    (ranks that send different things) are other errors.
     """
     text = str(error)
     of_gloo = '/gloo/transport/' in text and 'enforce fail' not in text

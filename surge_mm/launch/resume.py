@@ -1,7 +1,8 @@
-"""Where a run begins: in which folder, and with which checkpoint."""
+"""The start of a run: its folder, and the checkpoint that it begins with."""
 
 from __future__ import annotations
 
+import json
 import pickle
 import re
 from pathlib import Path
@@ -18,30 +19,33 @@ from surge_mm.utils.errors import CheckpointError, LaunchError
 
 
 def check_new_work_dir(cfg: Config) -> None:
-    """Refuse to train into a folder that holds another run's checkpoints.
+    """Check that the work dir has no checkpoints, which training would overwrite.
+
+    Args:
+        cfg (Config): config of a new run.
 
     Raises:
-        LaunchError: there are checkpoints in it.
+        LaunchError: if there are checkpoints.
     """
     found = sorted(Path(cfg.work_dir).glob('*.pth'))
     if found:
         raise LaunchError(
             f'work dir {cfg.work_dir!r} holds a run already ({found[-1].name}), which would be overwritten: add '
-            '--resume to go on with it (--resume CHECKPOINT for another than the last one), or name another folder '
-            'with --work-dir'
+            '--resume to continue it (--resume CHECKPOINT to continue from another than the last checkpoint), or set '
+            'another folder with --work-dir'
         )
 
 
 def choose_start(cfg: Config, resume: str | None) -> None:
-    """Say in ``cfg`` where the run begins: anew, or where a checkpoint of it was made.
+    """Set ``load_from`` and ``resume`` of a config, for a new run or for one that is resumed.
 
     Args:
-        cfg (Config): The config of a run; ``load_from`` and ``resume`` are changed.
-        resume (str, optional): None for a new run, a checkpoint, or ``'auto'`` for the last one of the work dir; where
-            there is none yet, the run is new.
+        cfg (Config): config of a run, changed in place.
+        resume (str, optional): None for a new run, the path of a checkpoint, or ``'auto'`` for the last checkpoint of
+            the work dir. Where there is none yet, the run is new.
 
     Raises:
-        LaunchError: another run's checkpoints would be overwritten, or the checkpoint is not there.
+        LaunchError: if checkpoints of another run would be overwritten, or the checkpoint does not exist.
     """
     cfg.resume = False
     if resume is None:
@@ -61,13 +65,20 @@ def choose_start(cfg: Config, resume: str | None) -> None:
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """The last whole checkpoint of the run in ``folder``; prints which damaged ones it passes over.
+    """Find the last undamaged checkpoint of the run in a folder; print the damaged ones that are skipped.
 
-    It is the one that ``last_checkpoint`` notes (by its name alone, for folders are moved), unless a later
-    ``epoch_N.pth`` or ``iter_N.pth`` was written after the note: the run was killed between.
+    This is the checkpoint named in ``last_checkpoint`` (by its name alone, since folders are moved). If the run was
+    killed between writing a checkpoint and writing its name, it is the later ``epoch_N.pth`` or ``iter_N.pth``.
+
+    Args:
+        folder (Path): work dir of the run.
+
+    Returns:
+        Path, optional: the checkpoint, or None if the folder has none.
 
     Raises:
-        LaunchError: all are damaged; or they are of epochs and of iterations, without a note which the run made.
+        LaunchError: if all checkpoints are damaged, or there are checkpoints of epochs and of iterations and no
+            ``last_checkpoint``.
     """
     note = folder / 'last_checkpoint'
     noted = folder / Path(note.read_text().strip()).name if note.is_file() else folder
@@ -76,8 +87,8 @@ def newest_checkpoint(folder: Path) -> Path | None:
     kinds = {kind} if kind else {other for other, _, _ in numbered if other}
     if len(kinds) > 1:
         raise LaunchError(
-            f'{str(folder)!r} has checkpoints of epochs and of iterations, and no last_checkpoint that says which '
-            'the run made: name one, --resume CHECKPOINT'
+            f'{str(folder)!r} has checkpoints of epochs and of iterations, and no last_checkpoint to choose between '
+            'them: choose one with --resume CHECKPOINT'
         )
 
     def order(number: int, file: Path) -> tuple[bool, bool, int]:
@@ -85,19 +96,19 @@ def newest_checkpoint(folder: Path) -> Path | None:
         return bool(after_note), not kind or number <= last, number
 
     own = [(number, file) for kind, number, file in numbered if kind in kinds]
-    files = [file for _, file in sorted(own, key=lambda one: order(*one), reverse=True)]
-    if noted.is_file() and noted not in files:  # filename_tmpl may be the user's own
+    files = [file for _, file in sorted(own, key=lambda item: order(*item), reverse=True)]
+    if noted.is_file() and noted not in files:  # with a filename_tmpl of the user
         files.insert(0, noted)
     for file in files:
         try:
             check_file(file)
         except CheckpointError as error:
-            print(f'passed over: {error}', flush=True)
+            print(f'skipped: {error}', flush=True)
         else:
             return file
     if files:
         raise LaunchError(
-            f'{str(folder)!r}: all checkpoints are damaged ({", ".join(file.name for file in files)}): begin anew in '
+            f'{str(folder)!r}: all checkpoints are damaged ({", ".join(file.name for file in files)}): start again in '
             'another folder, --work-dir'
         )
     return None
@@ -109,38 +120,44 @@ def _kind_and_number(checkpoint: Path) -> tuple[str, int]:
 
 
 def check_checkpoint(path: str | None, argument: str) -> None:
-    """Refuse a local checkpoint that is not there.
+    """Check that a local checkpoint exists. Paths with ``://`` are left to MMEngine.
+
+    Args:
+        path (str, optional): the checkpoint, if any.
+        argument (str): name of the argument, for the message.
 
     Raises:
-        LaunchError: there is no such file. (Names with ``://`` are left to MMEngine.)
+        LaunchError: if there is no such file.
     """
     if path is not None and '://' not in path and not Path(path).is_file():
-        raise LaunchError(f'{argument} {path!r}: there is no such file (looked from {Path.cwd()})')
+        raise LaunchError(
+            f'{argument} {path!r}: there is no such file (current directory {Path.cwd()})'
+        )
 
 
 def check_fits(model: nn.Module, path: str, whole: bool = True) -> dict[str, Any]:
-    """Refuse a checkpoint of another model, of which MMEngine would take what fits, with warnings.
+    """Check that a checkpoint fits a model. MMEngine would load the weights that fit and warn of the others.
 
     Args:
-        model (nn.Module): The model of the config, in its wrapper or not.
-        path (str): The checkpoint.
-        whole (bool): Every weight must be there, as for evaluation and to go on with a run. Else one is enough: a
-            new run may begin with the backbone of another. Defaults to True.
+        model (nn.Module): model of the config, wrapped or not.
+        path (str): path or address of the checkpoint.
+        whole (bool): whether every weight must fit, as for evaluation and for resuming. Otherwise one is enough, as
+            for a new run that begins with the backbone of another. Defaults to True.
 
     Returns:
-        dict: The checkpoint.
+        dict: the checkpoint.
 
     Raises:
-        LaunchError: the checkpoint cannot be read, lacks weights of the model or has others of that name.
+        LaunchError: if the checkpoint cannot be read, or lacks weights of the model or has them in other shapes.
     """
     try:
         checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
-    except CheckpointError:  # names the file
+    except CheckpointError:  # its message has the path
         raise
     except (RuntimeError, OSError, EOFError, KeyError, pickle.UnpicklingError) as error:
         raise LaunchError(f'checkpoint {path!r} cannot be read: {error}') from error
     theirs = {
-        name.removeprefix('module.'): value  # as MMEngine reads what a wrapper has saved
+        name.removeprefix('module.'): value  # as MMEngine does with the state dict of a wrapper
         for name, value in checkpoint.get('state_dict', checkpoint).items()
     }
     inner: nn.Module = model.module if is_model_wrapper(model) else model  # type: ignore[assignment]
@@ -154,7 +171,29 @@ def check_fits(model: nn.Module, path: str, whole: bool = True) -> dict[str, Any
     wrong += misfits(inner, theirs, '')
     if len(wrong) >= len(mine) or (whole and wrong):
         raise LaunchError(
-            f'checkpoint {path!r} does not fit the model of the config in {len(wrong)} of {len(mine)} weights, '
-            f'beginning with: {wrong[0]}. Take the config that it was trained with'
+            f'checkpoint {path!r} does not fit the model of the config in {len(wrong)} of {len(mine)} weights, the '
+            f'first: {wrong[0]}. Use the config that it was trained with'
         )
     return checkpoint
+
+
+def remember_settings(file: Path, settings: list[str]) -> None:
+    """Write the settings of a folder to a file, or check that they are those in the file.
+
+    Args:
+        file (Path): JSON file in the folder of the runs.
+        settings (list[str]): settings of the command.
+
+    Raises:
+        LaunchError: if the file holds other settings, or its folder cannot be made.
+    """
+    if file.is_file() and (before := json.loads(file.read_text())) != settings:
+        raise LaunchError(
+            f'{str(file.parent)!r} was started with the settings {before}, not {settings}. Use those again, or another '
+            '--work-dir'
+        )
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise LaunchError(f'--work-dir {str(file.parent)!r} is not a folder: {error}') from error
+    file.write_text(json.dumps(settings) + '\n')

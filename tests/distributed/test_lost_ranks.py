@@ -16,8 +16,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from surge_mm import AdaptiveGradientScalerHook, SurgeConv2d
-from surge_mm.launch.distributed import lost_a_rank
-from surge_mm.launch.runner import prepare_ranks
+from surge_mm.launch.distributed import lost_a_rank, prepare_ranks
 from surge_mm.utils.errors import LaunchError
 
 SMALL = {

@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from surge_mm import AdaptiveGradientScalerHook, SurgeResNet
-from surge_mm.launch.runner import run
+from surge_mm.launch.cli import run
 
 ROOT = Path(__file__).parents[2]
 STEPS = 20

@@ -25,8 +25,8 @@ from torch import nn
 from torch.utils.data import Dataset
 
 import surge_mm
+from surge_mm.launch.cli import run
 from surge_mm.launch.resume import newest_checkpoint
-from surge_mm.launch.runner import run
 
 BATCHES = 6  # an epoch
 

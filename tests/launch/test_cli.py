@@ -1,4 +1,7 @@
-"""The options that the tools share."""
+"""Options and exit of the tools."""
+
+import subprocess
+import sys
 
 import pytest
 
@@ -42,3 +45,24 @@ def test_bad_options_are_refused_by_name(words, message, parser, capsys):
     with pytest.raises(SystemExit):
         parser.parse_args(words)
     assert message in capsys.readouterr().err
+
+
+def test_workers_of_a_tool_are_ended_by_sigterm_itself():
+    """A handler in Python would not run in a worker that begins to wait for a lock as the signal comes."""
+    script = """if True:
+        import multiprocessing, signal, sys
+        from surge_mm.launch.cli import run
+
+        def say(queue):
+            queue.put(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
+
+        def main():
+            context = multiprocessing.get_context('fork')
+            queue = context.SimpleQueue()
+            context.Process(target=say, args=(queue,)).start()
+            print(queue.get(), callable(signal.getsignal(signal.SIGTERM)))
+
+        run(main)
+    """
+    done = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True)
+    assert done.stdout.split() == ['True', 'True'], done.stderr

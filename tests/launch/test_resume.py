@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from surge_mm.launch.resume import choose_start, newest_checkpoint
+from surge_mm.launch.resume import choose_start, newest_checkpoint, remember_settings
 from surge_mm.utils.errors import LaunchError
 
 
@@ -75,7 +75,7 @@ def test_damaged_checkpoints_are_passed_over(kept, tmp_path, capsys):
     damaged = tmp_path / 'iter_20.pth'
     damaged.write_bytes(damaged.read_bytes()[:kept])
     assert newest_checkpoint(tmp_path).name == 'iter_10.pth'
-    assert "passed over: checkpoint '" in capsys.readouterr().out
+    assert "skipped: checkpoint '" in capsys.readouterr().out
     (tmp_path / 'iter_10.pth').write_bytes(b'')
     with pytest.raises(LaunchError, match='all checkpoints are damaged'):
         newest_checkpoint(tmp_path)
@@ -83,7 +83,7 @@ def test_damaged_checkpoints_are_passed_over(kept, tmp_path, capsys):
 
 def test_without_a_note_two_kinds_of_checkpoints_are_refused(tmp_path):
     save(tmp_path, 'epoch_1.pth', 'iter_20.pth')
-    with pytest.raises(LaunchError, match='name one, --resume CHECKPOINT'):
+    with pytest.raises(LaunchError, match='choose one with --resume CHECKPOINT'):
         newest_checkpoint(tmp_path)
 
 
@@ -96,3 +96,12 @@ def test_a_checkpoint_with_a_name_of_the_users_own_is_found_by_the_note(tmp_path
 def test_a_checkpoint_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(LaunchError, match='epoch_7.pth.*no such file'):
         start(tmp_path, str(tmp_path / 'epoch_7.pth'))
+
+
+def test_settings_of_a_folder_cannot_change_under_it(tmp_path):
+    remember_settings(tmp_path / 'new' / 'demo.json', ['surge'])
+    remember_settings(tmp_path / 'new' / 'demo.json', ['surge'])
+    with pytest.raises(
+        LaunchError, match="started with the settings \\['surge'\\], not \\['dpgc'\\]"
+    ):
+        remember_settings(tmp_path / 'new' / 'demo.json', ['dpgc'])

@@ -1,7 +1,5 @@
 """What is said of errors between the reading of a config and the first step."""
 
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
@@ -50,24 +48,3 @@ def test_weights_that_cannot_be_initialised_are_refused_in_words(tmp_path):
     model = {**WHOLE['model'], 'init_cfg': initial}
     said = refusal({**WHOLE, 'model': model}, tmp_path)
     assert "did you mean 'Kaiming'?" in said
-
-
-def test_workers_of_a_tool_are_ended_by_sigterm_itself():
-    """A handler in Python would not run in a worker that begins to wait for a lock as the signal comes."""
-    script = """if True:
-        import multiprocessing, signal, sys
-        from surge_mm.launch.runner import run
-
-        def say(queue):
-            queue.put(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
-
-        def main():
-            context = multiprocessing.get_context('fork')
-            queue = context.SimpleQueue()
-            context.Process(target=say, args=(queue,)).start()
-            print(queue.get(), callable(signal.getsignal(signal.SIGTERM)))
-
-        run(main)
-    """
-    done = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True)
-    assert done.stdout.split() == ['True', 'True'], done.stderr

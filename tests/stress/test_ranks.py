@@ -111,7 +111,7 @@ def struck(folder, digits, number, generator, begun, limit):
         status = ranks.wait(rank, seconds=limit)
         seconds = time.monotonic() - since
         others = [other for other in range(4) if other != rank]
-        assert all('--resume goes on' in ranks.said(other) for other in others)
+        assert all('--resume to continue' in ranks.said(other) for other in others)
     return status, seconds
 
 
@@ -202,7 +202,7 @@ def test_launched_run_ends_when_a_rank_is_lost_and_resume_goes_on(digits, tmp_pa
         since = time.monotonic()
         assert run.wait(limit) == 1
         seconds = time.monotonic() - since
-        assert '--resume goes on' in (tmp_path / 'launched.txt').read_text()
+        assert '--resume to continue' in (tmp_path / 'launched.txt').read_text()
         assert not any(Path(f'/proc/{rank}').exists() for rank in ranks)
         record(
             f'one of 4 ranks of tools/dist_train.sh {name}; timeout {TIMEOUT} s',

@@ -86,7 +86,7 @@ def test_variants_are_trained_compared_and_not_trained_again(folder):
 
     other = run(folder, *words, '--cfg-options', 'optim_wrapper.optimizer.lr=1')
     assert other.returncode == 1
-    assert 'was begun with the settings []' in other.stderr
+    assert 'was started with the settings []' in other.stderr
 
 
 def test_a_run_that_fails_is_named_and_the_others_are_reported(folder):

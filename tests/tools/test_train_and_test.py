@@ -17,7 +17,6 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from surge_mm.datasets.digits import make_digits
-from surge_mm.launch.runner import remember_settings
 from surge_mm.utils.errors import DatasetError, LaunchError, UsageError
 
 ROOT = Path(__file__).parents[2]
@@ -100,7 +99,7 @@ def test_interrupted_run_resumes_and_is_evaluated(folder):
     words = command('train.py', 'interrupted.py', '--work-dir', work_dir)
     interrupted = run(folder, *words)
     assert interrupted.returncode == 130, interrupted.stderr
-    assert '--resume goes on' in interrupted.stderr
+    assert '--resume to continue' in interrupted.stderr
     assert (work_dir / 'epoch_1.pth').exists()
     assert not (work_dir / 'epoch_2.pth').exists()
 
@@ -280,15 +279,6 @@ def test_training_from_a_checkpoint_of_which_nothing_fits_is_refused(folder, mon
     with pytest.raises(LaunchError, match='does not fit the model of the config in '):
         resume = ['--work-dir', tmp_path, '--resume', tmp_path / 'epoch_1.pth']
         main_of('train', monkeypatch, folder, 'mine.py', *resume, *wider)
-
-
-def test_settings_of_a_folder_cannot_change_under_it(tmp_path):
-    remember_settings(tmp_path / 'new' / 'demo.json', ['surge'])
-    remember_settings(tmp_path / 'new' / 'demo.json', ['surge'])
-    with pytest.raises(
-        LaunchError, match="begun with the settings \\['surge'\\], not \\['dpgc'\\]"
-    ):
-        remember_settings(tmp_path / 'new' / 'demo.json', ['dpgc'])
 
 
 def test_boxes_of_the_digits_are_resized_with_the_image(folder, monkeypatch):
