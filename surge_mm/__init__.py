@@ -4,51 +4,74 @@ A plugin for MMDetection and MMPretrain that implements "SURGE: Surrogate Gradie
 Binary Neural Networks" (ICML 2026, arXiv 2605.10989, https://arxiv.org/abs/2605.10989): layers whose
 weights and activations are signs, trained through a full-precision auxiliary branch that exists in
 the backward pass only.
+
+The layers and :func:`binarize` need PyTorch alone. Where MMEngine is installed, importing this package also prepares
+the OpenMMLab stack (:mod:`surge_mm.compat`) and makes the names of its registries known. MMDetection and MMPretrain are
+imported only when one of the names below that needs them is used.
 """
 
 # ruff: noqa: E402  the stack is checked before anything that needs it is imported
 
-from surge_mm._stack import check_stack
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from surge_mm._stack import StackError, check_stack
 from surge_mm.version import __version__
 
-check_stack()
+_HOSTS_INSTALLED = find_spec('mmengine') is not None
+if _HOSTS_INSTALLED:
+    check_stack()
 
-from surge_mm.checkpoint.safe_loading import guard_mmengine_loader
-from surge_mm.compat import allow_mmengine_checkpoints, install_mmcv_ops
-from surge_mm.compat.config_prefix import register_configs
-from surge_mm.utils.atomic_write import install_atomic_writes
+from surge_mm.layers import BinaryLayer, RPReLU, SurgeConv2d, SurgeLinear
 
-install_mmcv_ops()
-allow_mmengine_checkpoints()
-install_atomic_writes()
-guard_mmengine_loader()
-register_configs()
+if TYPE_CHECKING:
+    from surge_mm.datasets.cifar import CIFAR10Tensor
+    from surge_mm.hooks import (
+        AdaptiveGradientScalerHook,
+        BinarizerScheduleHook,
+        ChannelsLastHook,
+        ExactResumeHook,
+        NonFiniteGuardHook,
+        SafeCheckpointHook,
+    )
+    from surge_mm.models import (
+        BatchAugmentPreprocessor,
+        Binarized,
+        DistilledClassifier,
+        ReActNetA,
+        SurgeResNet,
+        SurgeVGGSmall,
+        binarize,
+        to_float,
+    )
 
-from surge_mm.hooks import (
-    AdaptiveGradientScalerHook,
-    BinarizerScheduleHook,
-    ChannelsLastHook,
-    ExactResumeHook,
-    NonFiniteGuardHook,
-    SafeCheckpointHook,
-)
-from surge_mm.layers import RPReLU, SurgeConv2d, SurgeLinear
-from surge_mm.models import (
-    BatchAugmentPreprocessor,
-    Binarized,
-    DistilledClassifier,
-    ReActNetA,
-    SurgeResNet,
-    SurgeVGGSmall,
-    binarize,
-    to_float,
-)
+_SUBPACKAGES = ('analysis', 'datasets', 'deploy', 'hooks', 'models', 'ops')
+_LOCATIONS = {
+    'AdaptiveGradientScalerHook': 'surge_mm.hooks',
+    'BatchAugmentPreprocessor': 'surge_mm.models',
+    'Binarized': 'surge_mm.models',
+    'BinarizerScheduleHook': 'surge_mm.hooks',
+    'CIFAR10Tensor': 'surge_mm.datasets.cifar',
+    'ChannelsLastHook': 'surge_mm.hooks',
+    'DistilledClassifier': 'surge_mm.models',
+    'ExactResumeHook': 'surge_mm.hooks',
+    'NonFiniteGuardHook': 'surge_mm.hooks',
+    'ReActNetA': 'surge_mm.models',
+    'SafeCheckpointHook': 'surge_mm.hooks',
+    'SurgeResNet': 'surge_mm.models',
+    'SurgeVGGSmall': 'surge_mm.models',
+    'binarize': 'surge_mm.models',
+    'to_float': 'surge_mm.models',
+}
 
 __all__ = [
     'AdaptiveGradientScalerHook',
     'BatchAugmentPreprocessor',
     'Binarized',
     'BinarizerScheduleHook',
+    'BinaryLayer',
+    'CIFAR10Tensor',
     'ChannelsLastHook',
     'DistilledClassifier',
     'ExactResumeHook',
@@ -64,3 +87,38 @@ __all__ = [
     'binarize',
     'to_float',
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name, or a sub-package, when it is first used."""
+    try:
+        if name in _SUBPACKAGES:
+            return import_module(f'surge_mm.{name}')
+        if name in _LOCATIONS:
+            value = getattr(import_module(_LOCATIONS[name]), name)
+            globals()[name] = value
+            return value
+    except ModuleNotFoundError as error:
+        if not _HOSTS_INSTALLED:
+            raise StackError(
+                f'surge_mm.{name} needs {error.name}, which is not installed. Run: pip install "surge_mm[lite]"'
+            ) from error
+        raise
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LOCATIONS, *_SUBPACKAGES})
+
+
+if _HOSTS_INSTALLED:
+    from surge_mm.checkpoint.safe_loading import guard_mmengine_loader
+    from surge_mm.compat import allow_mmengine_checkpoints, install_mmcv_ops
+    from surge_mm.compat.config_prefix import register_configs
+    from surge_mm.utils.atomic_write import install_atomic_writes
+
+    install_mmcv_ops()
+    allow_mmengine_checkpoints()
+    install_atomic_writes()
+    guard_mmengine_loader()
+    register_configs()

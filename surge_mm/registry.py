@@ -1,7 +1,8 @@
-"""Registries of the scope ``surge_mm``: children of MMEngine's root registries.
+"""Registries of the scope ``surge_mm``, children of MMEngine's root registries.
 
-``type='surge_mm.SurgeResNet'`` resolves from the scopes of mmdet, mmpretrain and mmengine alike, because
-``locations`` tells MMEngine which module to import when the scope is first asked for.
+``type='surge_mm.SurgeResNet'`` resolves from the scopes of mmdet, mmpretrain and mmengine alike. The layers are
+registered here. MMEngine imports the modules in ``locations``, and with them MMDetection and MMPretrain, when a name of
+this scope is first looked up.
 """
 
 from mmengine.registry import DATASETS as ROOT_DATASETS
@@ -9,13 +10,15 @@ from mmengine.registry import FUNCTIONS as ROOT_FUNCTIONS
 from mmengine.registry import HOOKS as ROOT_HOOKS
 from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import Registry
+from torch import nn
+
+from surge_mm.layers import RPReLU, SurgeConv2d, SurgeLinear
 
 MODELS = Registry(
     'model',
     parent=ROOT_MODELS,
     scope='surge_mm',
     locations=[
-        'surge_mm.layers',
         'surge_mm.models.backbones',
         'surge_mm.models.binarization.binarized_model',
         'surge_mm.models.classifiers',
@@ -31,3 +34,11 @@ FUNCTIONS = Registry(
     'function', parent=ROOT_FUNCTIONS, scope='surge_mm', locations=['surge_mm.datasets.cifar']
 )
 HOOKS = Registry('hook', parent=ROOT_HOOKS, scope='surge_mm', locations=['surge_mm.hooks'])
+
+for layer in (
+    SurgeConv2d,
+    SurgeLinear,
+    RPReLU,
+    nn.Hardtanh,
+):  # mmcv registers PReLU, but not Hardtanh
+    MODELS.register_module(module=layer)

@@ -50,7 +50,7 @@ def parts_of(layer: BinaryLayer) -> Parts:
     if two is None:
         real = layer.weight_binarizer(w)
         return Parts(real if gain is None else real * gain, None, None)
-    scale, offset = two.scale, two.offset
+    scale, offset = two.alpha, two.offset
     if gain is not None:
         scale, offset = scale * gain, None if offset is None else offset * gain
     return Parts(sign(two.z).to(torch.int8), scale, offset)

@@ -44,7 +44,7 @@ def strip(model: nn.Module) -> nn.Module:
     for module in model.modules():
         if isinstance(module, BinaryLayer):
             module.aux_weight = None
-            module.scale, module.tied, module._copy_pending = None, False, False
+            module.scale, module.tied = None, False
             module.ags_warmup = module.ags_statistics = None
             module.warn_as = ''
         if hasattr(module, '_teacher'):

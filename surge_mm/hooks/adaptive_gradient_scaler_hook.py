@@ -19,8 +19,8 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from surge_mm.layers import BinaryLayer, compensated_layers
-from surge_mm.layers.compensator import adaptive_scale
-from surge_mm.ops import STATISTICS, set_sync_group
+from surge_mm.layers.compensator import DEFAULT_ETA
+from surge_mm.ops import AdaptiveScale, Statistics, set_sync_group
 from surge_mm.registry import HOOKS
 from surge_mm.utils.argument_checks import did_you_mean
 from surge_mm.utils.errors import UsageError
@@ -60,7 +60,7 @@ class AdaptiveGradientScalerHook(Hook):
 
     def __init__(
         self,
-        eta: float = 0.1,
+        eta: float = DEFAULT_ETA,
         preserve_norm: bool = False,
         warmup_iters: int = 0,
         custom_keys: dict[str, dict[str, Any]] | None = None,
@@ -69,7 +69,7 @@ class AdaptiveGradientScalerHook(Hook):
         if isinstance(warmup_iters, bool) or not isinstance(warmup_iters, int) or warmup_iters < 0:
             raise ValueError(f'warmup_iters={warmup_iters!r} must be a whole number of at least 0')
         self.settings: dict[str, Any] = {'eta': eta, 'preserve_norm': preserve_norm}
-        adaptive_scale(**self.settings, sync=sync)
+        AdaptiveScale(**self.settings, sync=sync)  # raises for a value out of range
         self.custom_keys = {} if custom_keys is None else custom_keys
         if not isinstance(self.custom_keys, dict):
             raise ValueError(
@@ -85,7 +85,7 @@ class AdaptiveGradientScalerHook(Hook):
                     hint = did_you_mean(str(name), list(self.settings))
                     raise ValueError(f'custom_keys[{key!r}]={override!r}: unknown {name!r}{hint}')
             try:
-                adaptive_scale(**{**self.settings, **override})
+                AdaptiveScale(**{**self.settings, **override})
             except ValueError as error:
                 raise ValueError(f'custom_keys[{key!r}]: {error}') from error
         self.warmup_iters = warmup_iters
@@ -119,7 +119,7 @@ class AdaptiveGradientScalerHook(Hook):
         for name, layer in named.items():
             keys = [key for key in self.custom_keys if key in name]
             override = self.custom_keys[max(keys, key=len)] if keys else {}
-            scale = adaptive_scale(**{**self.settings, **override}, sync=sync)
+            scale = AdaptiveScale(**{**self.settings, **override}, sync=sync)
             if layer.scale != scale:
                 print_log(f'AGS: {name} has {scale} by the hook, not {layer.scale}', 'current')
             layer.scale = scale
@@ -161,12 +161,12 @@ class AdaptiveGradientScalerHook(Hook):
         values = [
             layer.ags_statistics
             for layer in self._layers
-            if layer.ags_statistics is not None and layer.scale and _learns(layer)
+            if layer.ags_statistics is not None and _computes_lambda(layer)
         ]
         if not values:
             return
-        columns = dict(zip(STATISTICS, torch.stack(values).float().unbind(1), strict=True))
-        lam, total = columns['lam'], columns['non_finite'].sum()
+        of_layers = Statistics(*torch.stack(values).float().unbind(1))
+        lam, total = of_layers.lam, of_layers.non_finite.sum()
         happened = (total > (0 if self._seen is None else self._seen)).float()
         self._steps = happened if self._steps is None else self._steps + happened
         self._seen = total
@@ -177,8 +177,8 @@ class AdaptiveGradientScalerHook(Hook):
                 lam.mean(),
                 lam.min(),
                 lam.max(),
-                columns['cos'].mean(),
-                columns['clipped'].mean(),
+                of_layers.cos.mean(),
+                of_layers.clipped.mean(),
                 self._steps,
             )
         )
@@ -193,5 +193,6 @@ def _timeout_of_all_ranks() -> timedelta:
     return world._get_backend(world._device_types[0]).options._timeout
 
 
-def _learns(layer: BinaryLayer) -> bool:
-    return (layer.weight if layer.aux_weight is None else layer.aux_weight).requires_grad
+def _computes_lambda(layer: BinaryLayer) -> bool:
+    learns = (layer.weight if layer.aux_weight is None else layer.aux_weight).requires_grad
+    return learns and layer.scale is not None and not layer.scale.is_zero

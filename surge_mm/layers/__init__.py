@@ -1,4 +1,4 @@
-"""Binary layers that take the place of ``nn.Conv2d`` and ``nn.Linear``, and activations made for binary networks."""
+"""Binary layers that replace ``nn.Conv2d`` and ``nn.Linear``, and RPReLU. Needs PyTorch alone."""
 
 from surge_mm.layers.binary_layer import BinaryLayer, compensated_layers
 from surge_mm.layers.rprelu import RPReLU

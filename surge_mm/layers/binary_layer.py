@@ -1,52 +1,56 @@
-"""What the convolution and the linear layer share: binarisers, auxiliary weights and their scale policy."""
+"""Base of the binary convolution and the binary linear layer: binarizers, auxiliary weights and their scale factor."""
 
 from __future__ import annotations
 
-import logging
+import ctypes
 import zlib
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import torch
-from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from surge_mm.layers.compensator import parse_compensator
+from surge_mm.layers.compensator import DEFAULT_ETA, parse_compensator
 from surge_mm.ops import (
-    STATISTICS,
     ActivationBinarizer,
     AdaptiveScale,
     DualPath,
     DualPathSpec,
     FixedScale,
+    Statistics,
     WeightBinarizer,
     infer,
 )
 from surge_mm.ops.linear_maps import BilinearMap
+from surge_mm.utils.logging import warn
 
 B = TypeVar('B', bound='BinaryLayer')
 L = TypeVar('L', nn.Conv2d, nn.Linear)
 DEFAULT_ACTIVATION = {'type': 'ApproxSign'}
 DEFAULT_WEIGHT = {'type': 'ScaledSign'}
-DEFAULT_COMPENSATOR = {'eta': 0.1}
+DEFAULT_COMPENSATOR = {'eta': DEFAULT_ETA}
 
 
 class BinaryLayer(nn.Module):
-    """Mixin that stands before ``nn.Conv2d`` or ``nn.Linear`` and brings what SURGE adds to them.
+    """Mixin that precedes ``nn.Conv2d`` or ``nn.Linear`` in the bases of a class and makes it a SURGE layer.
 
-    ``weight`` holds the latent weights W_b, ``aux_weight`` (of the same shape; absent without a compensator) the
-    auxiliary weights W_a. A copy start of ``aux_weight`` is taken when training begins, so that it sees what
-    ``init_weights`` and checkpoints did to ``weight``; it is not taken if a state dict brought ``aux_weight``.
-    ``activation_shift`` and ``weight_gain`` are there for the binarisers that learn them.
+    ``weight`` holds the latent weights W_b and ``aux_weight`` the auxiliary weights W_a, of the same shape; it is None
+    without a compensator and for a tied one. ``activation_shift`` and ``weight_gain`` are the parameters of binarizers
+    that learn them.
+
+    With ``init='copy'``, W_a starts as a copy of W_b. The copy is taken at construction, by :meth:`reset_parameters`
+    and by loading a state dict without ``aux_weight``. As long as nothing else has written to ``aux_weight``,
+    :meth:`train` and :meth:`state_dict` take it again: W_a starts from what ``init_weights`` did to ``weight``.
 
     Attributes:
-        scale (FixedScale | AdaptiveScale | None): The policy for lambda.
+        scale (FixedScale | AdaptiveScale | None): The rule for lambda.
         tied (bool): Whether W_a is W_b itself, which the branch then does not train.
-        ags_warmup (Tensor): A 0-dimensional factor of eta.
-        ags_statistics (Tensor): What the last backward pass under AGS wrote, in the order of
-            ``surge_mm.ops.STATISTICS``.
-        observe (bool): Whether backward passes also write the statistics that cost a pass over the gradients.
-        warn_as (str): A name, to warn once, in the next forward pass of training, of an input that is never negative.
+        ags_warmup (Tensor): 0-dimensional factor of lambda.
+        ags_statistics (Tensor): What the last backward pass under AGS recorded, the fields of
+            :class:`surge_mm.ops.Statistics`.
+        observe (bool): Whether backward passes also record the statistics that cost a pass over the gradients.
+        warn_as (str): Name of the layer, to warn once, in the next forward pass of training, of an input that is never
+            negative. Empty for no warning.
     """
 
     weight: Tensor
@@ -59,108 +63,137 @@ class BinaryLayer(nn.Module):
 
     def _init_dual_path(
         self,
-        activation: dict[str, Any] | None,
-        weight: dict[str, Any] | None,
+        activation: dict[str, Any],
+        weight: dict[str, Any],
         compensator: dict[str, Any] | None,
         shift_shape: tuple[int, ...],
     ) -> None:
-        self.activation: ActivationBinarizer = ActivationBinarizer.build(
-            DEFAULT_ACTIVATION if activation is None else activation
-        )
-        self.weight_binarizer: WeightBinarizer = WeightBinarizer.build(
-            DEFAULT_WEIGHT if weight is None else weight
-        )
+        self.activation: ActivationBinarizer = ActivationBinarizer.build(activation)
+        self.weight_binarizer: WeightBinarizer = WeightBinarizer.build(weight)
         self.weight_binarizer.check(self.weight.shape)
-        self._init_learned(shift_shape)
         self.observe = False
         self.warn_as = ''
         self.scale: FixedScale | AdaptiveScale | None = None
         self.tied = False
-        self._copy_pending = False
-        self.register_parameter('aux_weight', None)
-        if compensator is None:
-            self.register_buffer('ags_warmup', None, persistent=False)
-            self.register_buffer('ags_statistics', None, persistent=False)
-            return
-        try:
-            parsed = parse_compensator(compensator)
-        except ValueError as error:
-            raise ValueError(f'{type(self).__name__}({super().extra_repr()}): {error}') from error
-        self.scale, self._aux_init = parsed.scale, parsed.init
-        self.tied = parsed.tied
-        if not self.tied:
-            self.aux_weight = nn.Parameter(torch.zeros_like(self.weight))
-        options: dict[str, Any] = {'device': self.weight.device, 'dtype': torch.float32}
-        self.register_buffer('ags_warmup', torch.ones((), **options), persistent=False)
-        self.register_buffer(
-            'ags_statistics', torch.zeros(len(STATISTICS), **options), persistent=False
-        )
-        if self.aux_weight is not None:
-            self._start_aux()
+        self._aux_init = 'copy'
+        self._aux_written: tuple[int, int] | None = None
+        for name in ('activation_shift', 'weight_gain', 'aux_weight'):
+            self.register_parameter(name, None)
+        for name in ('ags_warmup', 'ags_statistics'):
+            self.register_buffer(name, None, persistent=False)
 
-    def _init_learned(self, shift_shape: tuple[int, ...]) -> None:
-        """Make what the binarisers learn beside the weights."""
         options: dict[str, Any] = {'device': self.weight.device, 'dtype': self.weight.dtype}
-        shift = gain = None
         if self.activation.learned_shift:
-            shift = nn.Parameter(torch.zeros(shift_shape, **options))
+            self.activation_shift = nn.Parameter(torch.empty(shift_shape, **options))
         if self.weight_binarizer.learned_gain:
-            gain = nn.Parameter(self._draw_gain().to(**options))
-        self.register_parameter('activation_shift', shift)
-        self.register_parameter('weight_gain', gain)
+            gain_shape = (len(self.weight),) + (1,) * (self.weight.dim() - 1)
+            self.weight_gain = nn.Parameter(torch.empty(gain_shape, **options))
+        if compensator is not None:
+            try:
+                parsed = parse_compensator(compensator)
+            except ValueError as error:
+                called = f'{type(self).__name__}({super().extra_repr()})'
+                raise ValueError(f'{called}: {error}') from error
+            self.scale, self._aux_init, self.tied = parsed.scale, parsed.init, parsed.tied
+            options['dtype'] = torch.float32
+            self.ags_warmup = torch.empty((), **options)
+            self.ags_statistics = torch.empty(len(Statistics._fields), **options)
+            if not self.tied:
+                self.aux_weight = nn.Parameter(torch.empty_like(self.weight))
+        self._reset_learned()
+        self._reset_branch()
 
-    def _draw_gain(self) -> Tensor:
-        shape = (len(self.weight),) + (1,) * (self.weight.dim() - 1)
-        return torch.rand(shape, generator=self._own_generator(), device='cpu')
+    def reset_parameters(self) -> None:
+        """Draw the weights anew, as the host class does, and restart the branch and what binarizers learn."""
+        super().reset_parameters()  # type: ignore[misc]
+        if hasattr(self, '_aux_init'):  # the host's constructor calls this before there is a branch
+            self._reset_learned()
+            self._reset_branch()
+
+    def _reset_learned(self) -> None:
+        """Restart the parameters of binarizers: shifts at 0, gains at a draw from 0 to 1."""
+        with torch.no_grad():
+            if self.activation_shift is not None:
+                self.activation_shift.zero_()
+            if self.weight_gain is not None and not self.weight_gain.is_meta:
+                generator = self._own_generator()
+                draw = torch.rand(self.weight_gain.shape, generator=generator, device='cpu')
+                self.weight_gain.copy_(draw)
+
+    def _reset_branch(self) -> None:
+        """Restart W_a as ``init`` says, with its warm-up and statistics."""
+        self._reset_statistics()
+        if self.aux_weight is None:
+            return
+        if self.aux_weight.is_meta:  # the weight may have been assigned by load_state_dict
+            learns = self.aux_weight.requires_grad
+            self.aux_weight = nn.Parameter(torch.empty_like(self.weight), requires_grad=learns)
+        if self._aux_init == 'copy':
+            self._copy_weight()
+        elif not self.aux_weight.is_meta:
+            fresh = torch.empty(self.aux_weight.shape, device='cpu')
+            nn.init.kaiming_uniform_(fresh, a=5**0.5, generator=self._own_generator())
+            with torch.no_grad():
+                self.aux_weight.copy_(fresh)
+
+    def _reset_statistics(self) -> None:
+        if self.ags_warmup is not None and self.ags_statistics is not None:
+            options: dict[str, Any] = {'device': self.weight.device, 'dtype': torch.float32}
+            self.ags_warmup = torch.ones((), **options)
+            self.ags_statistics = torch.zeros(len(Statistics._fields), **options)
+
+    def _copy_weight(self) -> None:
+        assert self.aux_weight is not None
+        with torch.no_grad():
+            self.aux_weight.copy_(self.weight)
+        if not self.aux_weight.is_inference():
+            self._aux_written = (id(self.aux_weight), self.aux_weight._version)
+
+    def _follow_weight(self) -> None:
+        """Copy W_b to W_a again, unless W_a holds anything but the last copy, or has a gradient already."""
+        aux = self.aux_weight
+        if self._aux_written is None or aux is None or aux.is_inference():
+            return
+        untouched = self._aux_written == (id(aux), aux._version)
+        if untouched and aux.requires_grad and aux.grad is None:
+            self._copy_weight()
+
+    def train(self: B, mode: bool = True) -> B:
+        """Set training or evaluation mode.
+
+        Args:
+            mode (bool): True for training. Defaults to True.
+        """
+        if mode:
+            self._follow_weight()
+        return super().train(mode)
 
     def _take(self: B, layer: nn.Conv2d | nn.Linear) -> B:
-        """Use the parameters of ``layer``, the very tensors; where they are and whether they learn counts for all."""
+        """Use the parameters of ``layer``, the same tensors; device, dtype and ``requires_grad`` hold for all."""
         self.to(device=layer.weight.device, dtype=layer.weight.dtype)
         if not layer.weight.requires_grad:
             self.requires_grad_(False)
         self.weight, self.bias = layer.weight, layer.bias
-        if self.aux_weight is not None:
-            self._start_aux()
-        if self.weight_gain is not None:
-            with torch.no_grad():
-                self.weight_gain.copy_(self._draw_gain())
+        self._reset_learned()
+        self._reset_branch()
         return self.train(layer.training)
 
     def _give(self, layer: L) -> L:
-        """Hand the latent weights and the bias to ``layer``, the very tensors."""
+        """Give the latent weights and the bias to ``layer``, the same tensors."""
         layer.weight, layer.bias = self.weight, self.bias
         return layer.train(self.training)
 
     def _own_generator(self) -> torch.Generator:
-        """A generator that the weight seeds.
+        """Return a generator seeded by the weight.
 
-        It leaves the global generators as they are, so that a seed gives all variants the same weights; layers differ,
-        and ranks with the same weights agree.
+        It leaves the global generators as they are, so that a seed gives all variants the same weights. Layers draw
+        different numbers, and ranks with the same weights draw the same.
         """
-        values = self.weight.detach().float().cpu().contiguous().numpy()
-        return torch.Generator().manual_seed(zlib.crc32(values.tobytes()))
-
-    def _start_aux(self) -> None:
-        """Begin the auxiliary weights afresh, as ``init`` says. Until a copy is taken, they are 0."""
-        assert self.aux_weight is not None
-        with torch.no_grad():
-            if self._aux_init == 'copy':
-                self._copy_pending = True
-                self.aux_weight.zero_()
-            else:
-                fresh = torch.empty(self.aux_weight.shape, device='cpu')
-                nn.init.kaiming_uniform_(fresh, a=5**0.5, generator=self._own_generator())
-                self.aux_weight.copy_(fresh)
-
-    def _copy_start(self) -> None:
-        assert self.aux_weight is not None
-        with torch.no_grad():
-            self.aux_weight.copy_(self.weight)
+        values = self.weight.detach().float().cpu().contiguous()
+        data = ctypes.string_at(values.data_ptr(), values.numel() * values.element_size())
+        return torch.Generator('cpu').manual_seed(zlib.crc32(data))
 
     def _dual_path(self, map: BilinearMap, x: Tensor, pad_value: float = 0.0) -> Tensor:
-        if self._copy_pending and torch.is_grad_enabled():
-            self._copy_start()
-            self._copy_pending = False
         if self.warn_as and self.training and not torch.compiler.is_compiling():
             self._warn_of_unsigned(x)
         compute_dtype = None
@@ -177,7 +210,7 @@ class BinaryLayer(nn.Module):
             self.observe,
         )
         learned = (self.activation_shift, self.weight_gain)
-        # in training, activation checkpointing runs a layer without a gradient first, and then with one
+        # In training, activation checkpointing runs a layer without a gradient first, and then with one.
         if compute_dtype is None and not self.training and not torch.is_grad_enabled():
             return infer(x, self.weight, self.bias, *learned, spec)
         w_a = self.weight.detach() if self.tied else self.aux_weight
@@ -186,23 +219,18 @@ class BinaryLayer(nn.Module):
             return DualPath.apply(x, *weights, *learned, self.ags_warmup, self.ags_statistics, spec)
 
     def _warn_of_unsigned(self, x: Tensor) -> None:
-        """Signs of what is never negative are all +1, whatever the input; a learned shift may help itself."""
+        """Warn of an input whose signs are all +1. A learned shift can make such an input useful."""
         name, self.warn_as = self.warn_as, ''
         if x.numel() and self.activation_shift is None and bool((x >= 0).all()):
-            print_log(
-                f'{name}: its input is never negative, so its signs are all +1 and say nothing of it. Keep the layer '
-                f"real, dict(name={name!r}, to='keep'), or let what stands before it give both signs",
-                'current',
-                logging.WARNING,
+            warn(
+                f'{name}: its input is never negative, so all its signs are +1, whatever the image. Keep the layer '
+                f"real, dict(name={name!r}, to='keep'), or give it an input of both signs"
             )
 
     def _save_to_state_dict(
         self, destination: dict[str, Any], prefix: str, keep_vars: bool
     ) -> None:
-        # Of a model before its training: the copy that it would take. Another model's average of such weights, as EMA
-        # keeps it, was never trained itself either, but has values by then.
-        if self._copy_pending and self.aux_weight is not None and not self.aux_weight.any():
-            self._copy_start()
+        self._follow_weight()
         super()._save_to_state_dict(destination, prefix, keep_vars)
 
     def _load_from_state_dict(
@@ -215,7 +243,7 @@ class BinaryLayer(nn.Module):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
-        """With or without ``aux_weight`` in ``state_dict``, it fits: branches start afresh, or are left out."""
+        """Load with or without ``aux_weight`` in ``state_dict``: the branch restarts, or the entry is ignored."""
         key = prefix + 'aux_weight'
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
@@ -223,13 +251,13 @@ class BinaryLayer(nn.Module):
         if self.aux_weight is None:
             if key in unexpected_keys:
                 unexpected_keys.remove(key)
-        elif key in state_dict:
-            self._copy_pending = False
-        else:
+        elif key not in state_dict:
             if key in missing_keys:
                 missing_keys.remove(key)
             if prefix + 'weight' in state_dict:
-                self._start_aux()
+                self._reset_branch()
+        if prefix + 'weight' in state_dict:  # a layer made on the meta device has no values here
+            self._reset_statistics()
 
     def extra_repr(self) -> str:
         parts = [
@@ -242,7 +270,7 @@ class BinaryLayer(nn.Module):
 
 
 def compensated_layers(model: nn.Module) -> Iterator[tuple[str, BinaryLayer]]:
-    """The layers of ``model`` that have a branch, with their dotted names, each once."""
+    """Yield the layers of ``model`` that have an auxiliary branch, each once, with their dotted names."""
     for name, module in model.named_modules():
         if isinstance(module, BinaryLayer) and module.scale is not None:
             yield name, module

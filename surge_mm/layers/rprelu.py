@@ -1,24 +1,20 @@
-"""Activation functions made for binary networks."""
+"""RPReLU, the activation function of ReActNet."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from surge_mm.registry import MODELS
 from surge_mm.utils.argument_checks import Finite, Positive, checked
 
-MODELS.register_module('Hardtanh', module=nn.Hardtanh)  # mmcv registers PReLU, but not this one
 
-
-@MODELS.register_module()
 class RPReLU(nn.Module):
     """PReLU with learned shifts per channel: ``RPReLU(x) = PReLU(x + a) + c``.
 
     Args:
         num_channels (int): C, the size of axis 1.
-        init (float): The first slope of the negative side. Defaults to 0.25.
-        inplace (bool): ConvModule passes it; the input is never changed.
+        init (float): Initial slope of the negative side. Defaults to 0.25.
+        inplace (bool): Has no effect: the input is never modified. mmcv's ConvModule passes it. Defaults to False.
 
     Shape: ``(N, C, ...) -> (N, C, ...)``.
 

@@ -8,37 +8,55 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from surge_mm.layers.binary_layer import DEFAULT_COMPENSATOR, BinaryLayer
+from surge_mm.layers.binary_layer import (
+    DEFAULT_ACTIVATION,
+    DEFAULT_COMPENSATOR,
+    DEFAULT_WEIGHT,
+    BinaryLayer,
+)
 from surge_mm.ops import Convolution
-from surge_mm.registry import MODELS
 from surge_mm.utils.argument_checks import Count, Positive, checked
 
 Size = Positive | tuple[Positive, Positive]
 
 
-@MODELS.register_module()
 class SurgeConv2d(BinaryLayer, nn.Conv2d):
     """1-bit convolution ``Q_W(W_b) * Q_x(x) + bias``, trained by SURGE (arXiv 2605.10989).
 
     Build it by name in either host: ``conv_cfg=dict(type='surge_mm.SurgeConv2d', ...)``.
 
     Args:
-        in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype:
-            As for :class:`torch.nn.Conv2d`.
-        activation (dict, optional): Q_x and its surrogate derivative. Defaults to ``dict(type='ApproxSign')``.
-        weight (dict, optional): Q_W and its gradient. Defaults to ``dict(type='ScaledSign')``.
+        in_channels (int): As for :class:`torch.nn.Conv2d`.
+        out_channels (int): As for :class:`torch.nn.Conv2d`.
+        kernel_size (int | tuple[int, int]): As for :class:`torch.nn.Conv2d`.
+        stride (int | tuple[int, int]): As for :class:`torch.nn.Conv2d`. Defaults to 1.
+        padding (int | tuple[int, int] | str): As for :class:`torch.nn.Conv2d`. Defaults to 0.
+        dilation (int | tuple[int, int]): As for :class:`torch.nn.Conv2d`. Defaults to 1.
+        groups (int): As for :class:`torch.nn.Conv2d`. Defaults to 1.
+        bias (bool): As for :class:`torch.nn.Conv2d`. Defaults to True.
+        padding_mode (str): As for :class:`torch.nn.Conv2d`. Defaults to ``'zeros'``.
+        device (torch.device, optional): As for :class:`torch.nn.Conv2d`.
+        dtype (torch.dtype, optional): As for :class:`torch.nn.Conv2d`.
+        activation (dict): Q_x and its surrogate derivative. Defaults to ``dict(type='ApproxSign')``.
+        weight (dict): Q_W and its gradient. Defaults to ``dict(type='ScaledSign')``.
         compensator (dict, optional): ``dict(eta=...)`` for AGS (with ``preserve_norm=True`` for its norm-preserving
-            form), ``dict(scale=...)`` for a fixed lambda, None for the plain binary layer (STE). Either may say
-            ``init='copy'`` or ``'kaiming'``: how ``aux_weight`` starts; or ``tied=True``: W_a is W_b itself, without
-            an ``aux_weight``, and a step has 4 convolutions, not 5. Defaults to ``dict(eta=0.1)``.
-        pad_value (int): What stands round the binary input: 0, 1 or -1. Defaults to 0. The branch's real input has
-            zeros there in any case.
+            form), ``dict(scale=...)`` for a fixed lambda, None for the plain binary layer (STE). Both dicts accept
+            ``init='copy'`` or ``'kaiming'``, the start of ``aux_weight``, or ``tied=True``: W_a is W_b itself, there is
+            no ``aux_weight``, and a training step has 4 convolutions instead of 5. Defaults to ``dict(eta=0.1)``.
+        pad_value (int): Padding value of the binarized input: 0, 1 or -1. The branch's real input is always padded with
+            zeros. Defaults to 0.
 
-    Shape: ``(N, C_in, H, W) -> (N, C_out, H', W')``, as :class:`torch.nn.Conv2d`.
+    Shape:
+        ``(N, C_in, H, W) -> (N, C_out, H', W')``, as :class:`torch.nn.Conv2d`.
 
     Raises:
-        ValueError: an unknown binariser, a compensator that contradicts itself, a negative scale or eta, another
-            ``pad_value``, filters too small for the weight binariser.
+        ValueError: if a binarizer is unknown, a compensator contradicts itself, a scale or eta is negative,
+            ``pad_value`` is another number, or the filters are too small for the weight binarizer.
+
+    Example:
+        >>> conv = SurgeConv2d(64, 128, 3, padding=1, bias=False)
+        >>> conv(torch.randn(1, 64, 32, 32)).shape
+        torch.Size([1, 128, 32, 32])
     """
 
     @checked
@@ -56,8 +74,8 @@ class SurgeConv2d(BinaryLayer, nn.Conv2d):
         device: Any = None,
         dtype: Any = None,
         *,
-        activation: dict[str, Any] | None = None,
-        weight: dict[str, Any] | None = None,
+        activation: dict[str, Any] = DEFAULT_ACTIVATION,
+        weight: dict[str, Any] = DEFAULT_WEIGHT,
         compensator: dict[str, Any] | None = DEFAULT_COMPENSATOR,
         pad_value: Literal[0, 1, -1] = 0,
     ) -> None:
@@ -76,7 +94,7 @@ class SurgeConv2d(BinaryLayer, nn.Conv2d):
         )
         if pad_value != 0 and self.padding_mode != 'zeros':
             raise ValueError(
-                f"pad_value={pad_value} and padding_mode='{self.padding_mode}' both say what stands round the input; "
+                f"pad_value={pad_value} and padding_mode='{self.padding_mode}' both define the padding of the input; "
                 'drop one'
             )
         self.pad_value: int = pad_value
@@ -85,10 +103,13 @@ class SurgeConv2d(BinaryLayer, nn.Conv2d):
 
     @classmethod
     def from_float(cls, layer: nn.Conv2d, **settings: Any) -> SurgeConv2d:
-        """The binary layer that trains on with the parameters of ``layer``; ``settings`` as the constructor's."""
-        with torch.random.fork_rng(
-            devices=[]
-        ):  # the draw is thrown away: the seed stays what it is
+        """Build the binary layer that continues with the parameters of ``layer``, the same tensors.
+
+        Args:
+            layer (nn.Conv2d): A real convolution.
+            **settings (Any): ``activation``, ``weight``, ``compensator`` and ``pad_value`` of the constructor.
+        """
+        with torch.random.fork_rng(devices=[]):  # the draw is discarded, so keep the generator
             binary = cls(
                 layer.in_channels,
                 layer.out_channels,
@@ -104,7 +125,7 @@ class SurgeConv2d(BinaryLayer, nn.Conv2d):
         return binary._take(layer)
 
     def to_float(self) -> nn.Conv2d:
-        """The real convolution with the parameters of this layer; auxiliary and learned ones are left behind."""
+        """Return the real convolution with the weight and bias of this layer, the same tensors."""
         layer = nn.Conv2d(
             self.in_channels,
             self.out_channels,
@@ -139,8 +160,8 @@ class SurgeConv2d(BinaryLayer, nn.Conv2d):
 
     def _conv_forward(self, *args: Any, **kwargs: Any) -> Tensor:
         raise RuntimeError(
-            'SurgeConv2d: something computes with the latent weight as if this were a real convolution. In ConvModule '
-            'set efficient_conv_bn_eval=False'
+            'SurgeConv2d: the latent weight was used as the weight of a real convolution. In ConvModule, set '
+            'efficient_conv_bn_eval=False'
         )
 
     def extra_repr(self) -> str:

@@ -7,21 +7,31 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from surge_mm.layers.binary_layer import DEFAULT_COMPENSATOR, BinaryLayer
+from surge_mm.layers.binary_layer import (
+    DEFAULT_ACTIVATION,
+    DEFAULT_COMPENSATOR,
+    DEFAULT_WEIGHT,
+    BinaryLayer,
+)
 from surge_mm.ops import LinearMap
-from surge_mm.registry import MODELS
 from surge_mm.utils.argument_checks import Positive, checked
 
 
-@MODELS.register_module()
 class SurgeLinear(BinaryLayer, nn.Linear):
     """1-bit linear layer ``Q_x(x) Q_W(W_b)^T + bias``, trained by SURGE (arXiv 2605.10989).
 
     Args:
-        in_features, out_features, bias, device, dtype: As for :class:`torch.nn.Linear`.
-        activation, weight, compensator: As for :class:`surge_mm.SurgeConv2d`.
+        in_features (int): As for :class:`torch.nn.Linear`.
+        out_features (int): As for :class:`torch.nn.Linear`.
+        bias (bool): As for :class:`torch.nn.Linear`. Defaults to True.
+        device (torch.device, optional): As for :class:`torch.nn.Linear`.
+        dtype (torch.dtype, optional): As for :class:`torch.nn.Linear`.
+        activation (dict): As for :class:`surge_mm.SurgeConv2d`.
+        weight (dict): As for :class:`surge_mm.SurgeConv2d`.
+        compensator (dict, optional): As for :class:`surge_mm.SurgeConv2d`.
 
-    Shape: ``(..., C_in) -> (..., C_out)``.
+    Shape:
+        ``(..., C_in) -> (..., C_out)``.
 
     Raises:
         ValueError: as :class:`surge_mm.SurgeConv2d`.
@@ -36,8 +46,8 @@ class SurgeLinear(BinaryLayer, nn.Linear):
         device: Any = None,
         dtype: Any = None,
         *,
-        activation: dict[str, Any] | None = None,
-        weight: dict[str, Any] | None = None,
+        activation: dict[str, Any] = DEFAULT_ACTIVATION,
+        weight: dict[str, Any] = DEFAULT_WEIGHT,
         compensator: dict[str, Any] | None = DEFAULT_COMPENSATOR,
     ) -> None:
         super().__init__(in_features, out_features, bias, device, dtype)
@@ -45,15 +55,18 @@ class SurgeLinear(BinaryLayer, nn.Linear):
 
     @classmethod
     def from_float(cls, layer: nn.Linear, **settings: Any) -> SurgeLinear:
-        """The binary layer that trains on with the parameters of ``layer``; ``settings`` as the constructor's."""
-        with torch.random.fork_rng(
-            devices=[]
-        ):  # the draw is thrown away: the seed stays what it is
+        """Build the binary layer that continues with the parameters of ``layer``, the same tensors.
+
+        Args:
+            layer (nn.Linear): A real linear layer.
+            **settings (Any): ``activation``, ``weight`` and ``compensator`` of the constructor.
+        """
+        with torch.random.fork_rng(devices=[]):  # the draw is discarded, so keep the generator
             binary = cls(layer.in_features, layer.out_features, layer.bias is not None, **settings)
         return binary._take(layer)
 
     def to_float(self) -> nn.Linear:
-        """The real layer with the parameters of this one; auxiliary and learned ones are left behind."""
+        """Return the real linear layer with the weight and bias of this layer, the same tensors."""
         layer = nn.Linear(self.in_features, self.out_features, self.bias is not None, device='meta')
         return self._give(layer)
 

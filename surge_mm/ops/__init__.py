@@ -1,4 +1,4 @@
-"""The mathematics: tensors in, tensors out. Nothing here imports a host; torch alone, and what checks arguments."""
+"""The mathematics of SURGE: tensors in, tensors out. Needs PyTorch alone."""
 
 from surge_mm.ops.activation_binarizers import (
     EDE,
@@ -11,7 +11,7 @@ from surge_mm.ops.activation_binarizers import (
 )
 from surge_mm.ops.binarizer import Binarizer, Scheduled
 from surge_mm.ops.dual_path import DualPath, DualPathSpec, infer
-from surge_mm.ops.gradient_scale import STATISTICS, AdaptiveScale, FixedScale, set_sync_group
+from surge_mm.ops.gradient_scale import AdaptiveScale, FixedScale, Statistics, set_sync_group
 from surge_mm.ops.linear_maps import Convolution, LinearMap
 from surge_mm.ops.weight_binarizers import (
     XNOR,
@@ -28,7 +28,6 @@ from surge_mm.ops.weight_binarizers import (
 
 __all__ = [
     'EDE',
-    'STATISTICS',
     'XNOR',
     'ActivationBinarizer',
     'AdaBin',
@@ -50,6 +49,7 @@ __all__ = [
     'ScaledSign',
     'Scheduled',
     'Sign',
+    'Statistics',
     'TwoValues',
     'WeightBinarizer',
     'infer',

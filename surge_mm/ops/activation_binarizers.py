@@ -1,7 +1,7 @@
-r"""Activation binarisers: sign, and the surrogates for its derivative.
+r"""Activation binarizers: sign, and the surrogates for its derivative.
 
 All of them compute :math:`Q_x(x) = \mathrm{sign}(x)`. The derivative of sign is zero almost everywhere, so training
-needs a stand-in for it, and that is all in which they differ::
+uses a surrogate derivative. The binarizers differ in this surrogate alone::
 
     STESign                     ApproxSign
     1 |    ________             2 |       /\
@@ -9,7 +9,7 @@ needs a stand-in for it, and that is all in which they differ::
     0 |___|        |___         0 |_____/    \_____
          -1   0    1               -1    0    1
 
-To add one, write a class with a ``derivative``; its name is then known to configs.
+To add a binarizer, write a class with a ``derivative``. Configs then build it by its name.
 """
 
 from __future__ import annotations
@@ -26,32 +26,32 @@ from surge_mm.utils.argument_checks import checked
 
 
 def sign(x: Tensor) -> Tensor:
-    """``+1`` where the sign bit of ``x`` is clear, else ``-1``: never 0, same shape and dtype.
+    """Return ``+1`` where the sign bit of ``x`` is clear, else ``-1``: never 0, same shape and dtype.
 
-    ``sign(0) = +1`` and ``sign(-0.0) = -1``: the sign *bit* decides, as it does in an engine that packs 64 of them
-    into a word. (A comparison ``x >= 0`` would take 17 times as long on a CPU.)
+    ``sign(0) = +1`` and ``sign(-0.0) = -1``: the sign *bit* decides, as in an engine that packs 64 signs into a word.
+    (A comparison ``x >= 0`` takes 17 times as long on a CPU.)
     """
     return torch.copysign(torch.ones((), dtype=x.dtype, device=x.device), x)
 
 
 class ActivationBinarizer(Binarizer):
-    """Base of the activation binarisers.
+    """Base class of the activation binarizers.
 
     Attributes:
         learned_shift (bool): Whether the layer adds a learned shift per input channel, which starts at 0, before this
-            binariser: ``Q_x(x + b)``. The auxiliary branch sees x as it is.
+            binarizer: ``Q_x(x + b)``. The input of the auxiliary branch is x itself.
     """
 
     family = 'activation'
     learned_shift: ClassVar[bool] = False
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Q_x(x), of the shape of ``x``."""
+        """Return Q_x(x), of the shape of ``x``."""
         return sign(x)
 
     @abstractmethod
     def derivative(self, x: Tensor) -> Tensor:
-        """The surrogate for dQ_x/dx at ``x``, of the shape and dtype of ``x``."""
+        """Return the surrogate for dQ_x/dx at ``x``, of the shape and dtype of ``x``."""
 
 
 class STESign(ActivationBinarizer):
@@ -84,18 +84,37 @@ class RSign(ApproxSign):
 
 
 def ede_temperature(progress: float, t_min: float, t_max: float) -> float:
-    """``t = t_min (t_max / t_min)^progress``: log-linear from ``t_min`` to ``t_max``."""
+    """Return ``t = t_min (t_max / t_min)^progress``: log-linear from ``t_min`` to ``t_max``.
+
+    Args:
+        progress (float): Share of the training that is done, 0 to 1.
+        t_min (float): t at the first step.
+        t_max (float): t at the last step.
+    """
     return t_min * (t_max / t_min) ** progress
 
 
 def ede_derivative(x: Tensor, t: float) -> Tensor:
-    """Error decay estimator: ``k t (1 - tanh^2(t x))`` with ``k = max(1 / t, 1)``, of the shape and dtype of ``x``."""
+    """Return the error decay estimator ``k t (1 - tanh^2(t x))`` with ``k = max(1 / t, 1)``.
+
+    Args:
+        x (Tensor): Any shape; that of the result.
+        t (float): Temperature.
+    """
     k = max(1 / t, 1.0)
     return (1 - torch.tanh(t * x).square_()).mul_(k * t)
 
 
 def check_ede(t_min: float, t_max: float) -> None:
-    """Refuse temperatures that do not rise from above 0, or without end."""
+    """Check the temperatures of an error decay estimator.
+
+    Args:
+        t_min (float): t at the first step.
+        t_max (float): t at the last step.
+
+    Raises:
+        ValueError: unless 0 < t_min <= t_max < inf.
+    """
     if not 0 < t_min <= t_max < math.inf:
         raise ValueError(
             f't_min={t_min!r} and t_max={t_max!r} must satisfy 0 < t_min <= t_max < inf'
@@ -105,8 +124,8 @@ def check_ede(t_min: float, t_max: float) -> None:
 class EDE(Scheduled, ActivationBinarizer):
     """Error decay estimator: ``dQ_x/dx = k t (1 - tanh^2(t x))``, ``k = max(1 / t, 1)``, t growing log-linearly.
 
-    Nearly straight through at first, nearly the derivative of sign at last.
-    Source: Qin et al., IR-Net, arXiv 1909.10788 (whose text begins at 1e-2, its code at 1e-3).
+    It starts close to the straight-through estimator and ends close to the derivative of sign.
+    Source: Qin et al., IR-Net, arXiv 1909.10788 (1e-2 in its text, 1e-3 in its code).
 
     Args:
         t_min (float): t at the first step. Defaults to 1e-2.
@@ -126,14 +145,14 @@ class ReSTE(Scheduled, ActivationBinarizer):
     """Rectified straight-through estimator: the derivative of ``sign(x) |x|^(1/o)``, o growing linearly.
 
     ``dQ_x/dx = (1/o) |x|^((1-o)/o)``; 0 for ``|x| > t``; for ``|x| <= m``, where the power has no bound, the slope of
-    the chord, ``m^(1/o) / m``. With o = 1 it is the straight-through estimator, clipped at t.
+    the chord, ``m^(1/o) / m``. With o = 1 this is the straight-through estimator, clipped at t.
     Source: Wu et al., Estimator Meets Equilibrium Perspective, arXiv 2308.06689.
 
     Args:
         o_min (float): o at the first step. Defaults to 1.
         o_max (float): o at the last step. Defaults to 3.
-        t (float): Where the derivative ends. Defaults to 1.5.
-        m (float): Below which the chord stands in. Defaults to 0.1.
+        t (float): ``|x|`` above which the derivative is 0. Defaults to 1.5.
+        m (float): ``|x|`` below which the slope of the chord is used. Defaults to 0.1.
     """
 
     @checked

@@ -1,4 +1,4 @@
-"""What activation and weight binarisers share: a name by which a config builds them, and schedules."""
+"""Base of activation and weight binarizers: building by name, and schedules."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ B = TypeVar('B', bound='Binarizer')
 
 
 class Binarizer(ABC):
-    """Base of both families. A subclass is found by its class name as soon as it is defined.
+    """Base class of both families. A subclass can be built by its class name as soon as it is defined.
 
-    A direct subclass opens a family with a table of its own, so that an activation binariser is never built
-    where a weight binariser belongs.
+    Each direct subclass is a family with a table of its own, so that an activation binarizer is never built in place of
+    a weight binarizer.
     """
 
     family: ClassVar[str]
@@ -28,11 +28,14 @@ class Binarizer(ABC):
 
     @classmethod
     def build(cls: type[B], cfg: dict[str, Any]) -> B:
-        """Build the binariser that ``cfg['type']`` names, with the other keys as its arguments.
+        """Build the binarizer ``cfg['type']``, with the other keys as its arguments.
+
+        Args:
+            cfg (dict): Such as ``dict(type='EDE', t_min=1e-3)``.
 
         Raises:
-            ValueError: ``type`` is missing, or names no binariser of this family.
-            TypeError: an argument that the binariser does not have.
+            ValueError: if ``type`` is missing or not a binarizer of this family.
+            TypeError: if the binarizer does not have one of the arguments.
         """
         if not isinstance(cfg, dict) or 'type' not in cfg:
             raise ValueError(
@@ -42,7 +45,7 @@ class Binarizer(ABC):
         name = str(arguments.pop('type')).removeprefix('surge_mm.')
         if name not in cls.known:
             hint = did_you_mean(name, sorted(cls.known), cutoff=0.4)
-            raise ValueError(f'{cls.family}: unknown binariser {name!r}{hint}')
+            raise ValueError(f'{cls.family}: unknown binarizer {name!r}{hint}')
         takes = accepted(cls.known[name])
         for key in arguments:
             if key not in takes:
@@ -56,35 +59,38 @@ class Binarizer(ABC):
 
 
 class Scheduled:
-    """Mixin of the binarisers whose surrogate gradient changes over training.
+    """Mixin of the binarizers whose surrogate gradient changes over training.
 
-    Their values do not change: a trained network computes the same whatever the progress. The hook
-    ``surge_mm.BinarizerScheduleHook`` sets the progress; in a training loop of one's own, :meth:`follow` does.
+    Their values do not change: the output of a trained network is independent of the progress. The hook
+    ``surge_mm.BinarizerScheduleHook`` sets the progress; in another training loop, call :meth:`follow`.
     """
 
     _progress: float | None = None
 
     def follow(self, progress: float) -> None:
-        """Take the surrogate of a training run that is ``progress`` done: 0 at its first step, 1 at its last.
+        """Set how much of the training is done.
+
+        Args:
+            progress (float): 0 at the first step, 1 at the last.
 
         Raises:
-            ValueError: ``progress`` lies outside of 0 to 1.
+            ValueError: if ``progress`` is not in 0 to 1.
         """
         if not 0 <= progress <= 1:
-            raise ValueError(f'progress={progress!r} must lie in 0 to 1')
+            raise ValueError(f'progress={progress!r} must be in 0 to 1')
         self._progress = float(progress)
 
     @property
     def progress(self) -> float:
-        """How much of the training is done, 0 to 1.
+        """Return the share of the training that is done, 0 to 1.
 
         Raises:
-            RuntimeError: nothing has set it.
+            RuntimeError: if it was never set.
         """
         if self._progress is None:
             raise RuntimeError(
-                f'{type(self).__name__} changes over training, and nothing says how far the training is. Add '
+                f'{type(self).__name__} changes over training, and its progress was never set. Add '
                 "dict(type='surge_mm.BinarizerScheduleHook') to custom_hooks; in a loop of your own call "
-                'follow(progress), from 0 to 1, on the binariser'
+                'follow(progress), from 0 to 1, on the binarizer'
             )
         return self._progress

@@ -1,4 +1,4 @@
-"""Element-wise work in pieces that stay in the cache."""
+"""Element-wise work in chunks that stay in the cache."""
 
 from __future__ import annotations
 
@@ -7,32 +7,38 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-BLOCK = 1 << 20
-"""Elements in a piece: 4 MiB of float32."""
+CHUNK = 1 << 20
+"""Elements in a chunk: 4 MiB of float32."""
 
 
-def in_blocks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Corresponding pieces of tensors of one shape, for element-wise work in place.
+def in_chunks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Yield corresponding chunks of tensors of one shape, for element-wise work in place.
 
-    On a CPU, several passes over a large tensor wait for the memory each time; over a piece, the first alone does. On
-    other devices, in compiled code, and for tensors that do not lie alike in memory, the one piece is the tensors
+    On a CPU, each of several passes over a large tensor waits for the memory; over a chunk, only the first does. On
+    other devices, in compiled code, and for tensors of different memory layouts, the only chunk is the tensors
     themselves.
+
+    Args:
+        *tensors (Tensor): Tensors of one shape.
+
+    Yields:
+        tuple[Tensor, ...]: Views of the tensors.
     """
     first = tensors[0]
-    if torch.compiler.is_compiling() or first.device.type != 'cpu' or first.numel() <= BLOCK:
+    if torch.compiler.is_compiling() or first.device.type != 'cpu' or first.numel() <= CHUNK:
         yield tensors
     elif _dense(tensors):
-        flat = (t.as_strided((t.numel(),), (1,)).split(BLOCK) for t in tensors)
+        flat = (t.as_strided((t.numel(),), (1,)).split(CHUNK) for t in tensors)
         yield from zip(*flat, strict=True)
     elif len(first) > 1:
         for parts in zip(*(t.split(1) for t in tensors), strict=True):
-            yield from in_blocks(*parts)
+            yield from in_chunks(*parts)
     else:
         yield tensors
 
 
 def _dense(tensors: tuple[Tensor, ...]) -> bool:
-    """Whether all lie without gaps and in one order."""
+    """Whether all have no gaps and one order of elements in memory."""
     formats = [torch.contiguous_format]
     if tensors[0].dim() == 4:
         formats.append(torch.channels_last)

@@ -2,62 +2,73 @@ r"""SURGE's two ideas: the Dual-Path Gradient Compensator (DPGC) and the Adaptiv
 
 Source: Surrogate Gradient Adaptation in Binary Neural Networks, arXiv 2605.10989.
 
-**DPGC.** Beside the binary path stands a full-precision branch of the same shape, whose value cancels and whose
-gradient stays (``down`` stops the gradient)::
+**DPGC.** A full-precision auxiliary branch of the same shape runs beside the binary path. Its value cancels and its
+gradient remains (``down`` stops the gradient)::
 
     f_b(x; W_b) = Q_W(W_b) * Q_x(x)                 the binary path, * a convolution or matrix product
     f_a(x; W_a) = W_a * x                           the auxiliary branch
     output      = f_b - down(lam f_a) + lam f_a
 
-In exact arithmetic the output is f_b. So the branch's forward is never computed here, and the output is f_b to the bit.
+In exact arithmetic the output is f_b. So the forward of the branch is never computed, and the output is f_b to the bit.
 With ``g = dL/d(output)``::
 
-    dL/dx   = g_b + lam g_a        g_b: the surrogate gradient;  g_a = W_a transposed * g, unclipped
-    dL/dW_b = the surrogate gradient, which the branch does not touch
+    dL/dx   = g_b + lam g_a        g_b: the surrogate gradient;  g_a = W_a transposed * g, not clipped
+    dL/dW_b = the surrogate gradient, independent of the branch
     dL/dW_a = lam (x correlated with g)
 
-Sign, clip mask and binary weights are made again in the backward pass: of activations, only x is kept. Of a step's five
-convolutions STE has three: the forward, and the gradients of x and W_b; the branch adds those of x and W_a. A tied
-branch (W_a = W_b, which dL/dW_a then leaves alone) adds one.
-
-**AGS.** The scale of each layer, from the norms over the whole mini-batch at the layer's input, in the same backward
-pass and without a host synchronisation::
+**AGS.** The scale factor of each layer, from norms over the whole mini-batch at the layer's input, in the same backward
+pass and without a host synchronization (:mod:`surge_mm.ops.gradient_scale`)::
 
     lam = eta ||g_b|| / (||g_a|| + eps),        eps = 1e-8
 
-A norm that is not finite makes lam 0: the branch's terms are then left out by selection (0 times infinity is NaN) and
-the event is counted; so it is where the gradient of W_a alone is not finite. A gradient g that is itself not finite
-stays visible in dL/dx and dL/dW_b.
+Cost. Signs, clip mask and binary weights are recomputed in the backward pass: x is the only activation that is saved. A
+training step has five convolutions: three as in STE (the forward, and the gradients of x and W_b) and two of the branch
+(the gradients of x and W_a). A tied branch (W_a = W_b, not trained by dL/dW_a) adds only one.
+
+Non-finite values. A norm that is not finite makes lam 0. The terms of the branch are then left out by selection (0
+times infinity is NaN), and the event is counted; the same holds where only the gradient of W_a is not finite. A
+gradient g that is itself not finite stays visible in dL/dx and dL/dW_b.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from surge_mm.ops.activation_binarizers import ActivationBinarizer, sign
-from surge_mm.ops.chunking import in_blocks
-from surge_mm.ops.gradient_scale import AdaptiveScale, FixedScale, apply_adaptive, apply_fixed
+from surge_mm.ops.chunking import in_chunks
+from surge_mm.ops.gradient_scale import (
+    AdaptiveScale,
+    FixedScale,
+    Statistics,
+    add_scaled,
+    norm,
+    scaled,
+)
 from surge_mm.ops.linear_maps import BilinearMap
 from surge_mm.ops.weight_binarizers import WeightBinarizer
 
 
 @dataclass(frozen=True)
 class DualPathSpec:
-    """All of a layer that is not a tensor.
+    """Everything of a layer that is not a tensor.
 
     Args:
-        map: The convolution or the linear map.
-        activation: Q_x.
-        weight: Q_W.
-        scale: What makes lam. None, or one that is false: the gradients are those of the plain binary layer.
-        pad_value: What stands round a binary input. (The branch's real input has zeros there.)
-        compute_dtype: The dtype of the products under autocast, else None.
-        observe: Whether this backward pass also writes ``cos`` and ``clipped``.
+        map (BilinearMap): The convolution or the linear map.
+        activation (ActivationBinarizer): Q_x.
+        weight (WeightBinarizer): Q_W.
+        scale (FixedScale | AdaptiveScale, optional): The rule for lambda. Defaults to None: no correction, the
+            gradients are those of the plain binary layer.
+        pad_value (float): Padding value of the binarized input. (The branch's real input is padded with zeros.)
+            Defaults to 0.
+        compute_dtype (torch.dtype, optional): The dtype of the products under autocast. Defaults to None: that of the
+            input.
+        observe (bool): Whether the backward pass also records ``cos`` and ``clipped``. Defaults to False.
     """
 
     map: BilinearMap
@@ -77,37 +88,57 @@ def infer(
     gain: Tensor | None,
     spec: DualPathSpec,
 ) -> Tensor:
-    """The output of a trained layer, without a gradient; arguments as for :class:`DualPath`.
+    """Return the output of a trained layer, without a gradient.
 
     The sums are those of signs with signs, whole numbers that float32 holds exactly in any order, and are scaled
     afterwards. So the output does not depend on threads or memory format, and a packed engine gives it to the bit. It
     equals that of :class:`DualPath`, whose sums are of scaled weights, up to rounding::
 
-        f_b = (gain scale) (sign(z) * Q_x) + (gain offset) (1 * Q_x) + bias          Q_W = scale sign(z) + offset
+        f_b = (gain alpha) (sign(z) * Q_x) + (gain offset) (1 * Q_x) + bias          Q_W = alpha sign(z) + offset
+
+    Args:
+        x (Tensor): Input, ``(N, C_in, H, W)`` or ``(..., C_in)``.
+        w_b (Tensor): Latent weight, ``(C_out, ...)``.
+        bias (Tensor, optional): ``(C_out,)``.
+        shift (Tensor, optional): As for :class:`DualPath`.
+        gain (Tensor, optional): As for :class:`DualPath`.
+        spec (DualPathSpec): The rest of the layer.
     """
     q_x = spec.activation(_shifted(x, shift))
     two = spec.weight.two_values(w_b.contiguous())  # means depend on the order in memory
     if two is None:
         q_w = spec.weight(w_b)
         return spec.map.forward(q_x, q_w if gain is None else q_w * gain, bias, spec.pad_value)
-    scale, offset = two.scale, two.offset
-    if gain is not None:
-        scale, offset = scale * gain, None if offset is None else offset * gain
+    two = two.with_gain(gain)
     signs = torch.empty_like(w_b).copy_(sign(two.z))  # in the memory format of the weights
     out = spec.map.forward(q_x, signs, None, spec.pad_value)
-    out *= spec.map.per_filter(scale)
-    if offset is not None:
-        out += spec.map.window_sums(q_x, two.z, spec.pad_value) * spec.map.per_filter(offset)
+    out *= spec.map.per_filter(two.alpha)
+    if two.offset is not None:
+        out += spec.map.window_sums(q_x, two.z, spec.pad_value) * spec.map.per_filter(two.offset)
     return out if bias is None else out.add_(spec.map.per_filter(bias))
 
 
-class DualPath(torch.autograd.Function):
-    """One binary convolution or linear layer with DPGC and AGS; see the module for the formulas.
+class Needs(NamedTuple):
+    """Which of the six differentiable arguments of :class:`DualPath` need a gradient."""
 
-    ``DualPath.apply(x, w_b, bias, w_a, shift, gain, warmup, statistics, spec)``: ``w_a`` is None for a plain binary
-    layer, ``shift`` (``(C_in, 1, 1)`` or ``(C_in,)``) and ``gain`` (``(C_out, 1, ...)``) are what binarisers have
-    learned, or None: ``f_b = gain Q_W(W_b) * Q_x(x + shift)``. ``warmup`` is a 0-dimensional factor of eta,
-    ``statistics`` a vector as :data:`STATISTICS` says, which each backward pass under AGS writes; both for AGS alone.
+    x: bool
+    w_b: bool
+    bias: bool
+    w_a: bool
+    shift: bool
+    gain: bool
+
+
+class DualPath(torch.autograd.Function):
+    """One binary convolution or linear layer with DPGC and AGS; the module has the formulas.
+
+    ``DualPath.apply(x, w_b, bias, w_a, shift, gain, warmup, statistics, spec)``:
+
+    - ``w_a`` is None for a plain binary layer;
+    - ``shift`` (``(C_in, 1, 1)`` or ``(C_in,)``) and ``gain`` (``(C_out, 1, ...)``) are learned parameters of some
+      binarizers, or None: ``f_b = gain Q_W(W_b) * Q_x(x + shift)``;
+    - ``warmup`` is a 0-dimensional factor of lambda, ``statistics`` a vector of the fields of
+      :class:`~surge_mm.ops.gradient_scale.Statistics`, written by each backward pass. Both are used by AGS alone.
     """
 
     @staticmethod
@@ -123,6 +154,7 @@ class DualPath(torch.autograd.Function):
         statistics: Tensor | None,
         spec: DualPathSpec,
     ) -> Tensor:
+        """Return ``gain Q_W(W_b) * Q_x(x + shift) + bias``; the arguments are those of the class."""
         ctx.save_for_backward(x, w_b, w_a, shift, gain)
         ctx.warmup, ctx.statistics, ctx.spec = warmup, statistics, spec
         ctx.bias_dtype = None if bias is None else bias.dtype
@@ -136,55 +168,121 @@ class DualPath(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of the arguments of :meth:`forward`.
+
+        Args:
+            ctx (Any): What forward saved.
+            g (Tensor): dL/d(output).
+        """
         x, w_b, w_a, shift, gain = ctx.saved_tensors
         spec: DualPathSpec = ctx.spec
-        need_x, need_w, need_bias, need_a, need_shift, need_gain = ctx.needs_input_grad[:6]
-        scale = spec.scale if need_x or need_a else None
-        adaptive = bool(scale) and isinstance(scale, AdaptiveScale)
-
+        needs = Needs(*ctx.needs_input_grad[:6])
+        scale = None
+        if spec.scale is not None and not spec.scale.is_zero and (needs.x or needs.w_a):
+            scale = spec.scale
         # AGS needs both norms at the input, even where the input itself needs no gradient.
-        mask = (need_x or need_shift or adaptive, need_w or need_gain)
-        shifted, signs = _shifted(x, shift), spec.weight(w_b)
-        q_w = signs if gain is None else signs * gain
-        q_x = spec.activation(shifted).to(g.dtype)
-        g_b, grad_w = spec.map.backward(g, q_x, q_w.to(g.dtype), spec.pad_value, mask)
-        del q_x, q_w
-        if g_b is not None:
-            g_b = g_b.to(x.dtype)
-            clipped = _surrogate(spec.activation, shifted, g_b, adaptive and spec.observe)
-            if clipped is not None:
-                ctx.statistics[4] = clipped
-        del shifted
-        grad_shift = grad_b = grad_gain = None
-        if g_b is not None and need_shift:
+        adaptive = isinstance(scale, AdaptiveScale)
+
+        surrogate = _surrogate_gradients(spec, g, x, w_b, shift, gain, needs, adaptive)
+        grad_x = g_b = surrogate.g_b
+        grad_w_a = torch.zeros_like(w_a) if needs.w_a and scale is None else None
+        if scale is not None:
+            g_a, grad_w_a = _branch_gradients(spec, g, x, w_a, (needs.x or adaptive, needs.w_a))
+            lam: Any
+            lam_w: Any
+            if isinstance(scale, FixedScale):
+                lam = lam_w = scale.value
+            else:
+                assert g_b is not None and g_a is not None
+                norm_b, norm_a = norm(g_b, scale.sync), norm(g_a, scale.sync)
+                lam = scale(norm_b, norm_a) * ctx.warmup  # eta ||g_b|| / (||g_a|| + eps)
+                finite = finite_w = torch.isfinite(lam) & torch.isfinite(norm_a)
+                if grad_w_a is not None:  # an infinite x may show in neither norm
+                    finite_w = finite & torch.isfinite(norm(grad_w_a))
+                lam, lam_w = torch.where(finite, lam, 0), torch.where(finite_w, lam, 0)
+                cos = _cosine(g_b, g_a) if spec.observe else None
+                _record(ctx.statistics, lam, norm_b, norm_a, cos, surrogate.clipped, finite_w)
+            if g_b is not None and g_a is not None:
+                grad_x = add_scaled(g_b, lam, g_a)  # g_b + lam g_a, in place
+                if isinstance(scale, AdaptiveScale) and scale.preserve_norm:
+                    grad_x = _with_norm(norm_b, grad_x, lam, scale.sync)
+            if grad_w_a is not None:
+                grad_w_a = scaled(lam_w, grad_w_a)  # lam (x correlated with g), in place
+        grad_bias = spec.map.bias_gradient(g).to(ctx.bias_dtype) if needs.bias else None
+        return (
+            grad_x if needs.x else None,
+            surrogate.grad_w_b,
+            grad_bias,
+            grad_w_a,
+            surrogate.grad_shift,
+            surrogate.grad_gain,
+            None,
+            None,
+            None,
+        )
+
+
+class _SurrogateGradients(NamedTuple):
+    """The gradients of the binary path, each None where it is not needed, and the share of clipped activations."""
+
+    g_b: Tensor | None
+    grad_w_b: Tensor | None
+    grad_shift: Tensor | None
+    grad_gain: Tensor | None
+    clipped: Tensor | None
+
+
+def _surrogate_gradients(
+    spec: DualPathSpec,
+    g: Tensor,
+    x: Tensor,
+    w_b: Tensor,
+    shift: Tensor | None,
+    gain: Tensor | None,
+    needs: Needs,
+    adaptive: bool,
+) -> _SurrogateGradients:
+    """Return the surrogate gradients; ``g_b`` is computed also where only AGS needs it."""
+    mask = (needs.x or needs.shift or adaptive, needs.w_b or needs.gain)
+    shifted, binary_w = _shifted(x, shift), spec.weight(w_b)
+    q_w = binary_w if gain is None else binary_w * gain
+    q_x = spec.activation(shifted).to(g.dtype)
+    g_b, grad_q = spec.map.backward(g, q_x, q_w.to(g.dtype), spec.pad_value, mask)
+    del q_x, q_w
+    clipped = grad_shift = grad_w_b = grad_gain = None
+    if g_b is not None:
+        g_b = g_b.to(x.dtype)
+        clipped = _multiply_by_derivative(spec.activation, shifted, g_b, adaptive and spec.observe)
+        if shift is not None and needs.shift:
             grad_shift = g_b.sum_to_size(shift.shape).to(shift.dtype)
-        if grad_w is not None:
-            grad_w = grad_w.to(w_b.dtype)
-            if need_gain:
-                grad_gain = (grad_w * signs).sum_to_size(gain.shape)
-            if need_w:
-                grad_b = spec.weight.gradient(w_b, grad_w if gain is None else grad_w * gain)
-        grad_bias = spec.map.bias_gradient(g).to(ctx.bias_dtype) if need_bias else None
-        grad_a = None
-        if not scale:  # torch.compile 2.12 takes eta for a symbol, and "if scale" for false
-            grad_a = torch.zeros_like(w_a) if need_a else None
-        else:
-            mask = (need_x or adaptive, need_a)
-            grad_a = _compensate(spec, scale, g, x, w_a, g_b, mask, ctx.warmup, ctx.statistics)
-        grad_x = g_b if need_x else None
-        return grad_x, grad_b, grad_bias, grad_a, grad_shift, grad_gain, None, None, None
+    if grad_q is not None:
+        grad_q = grad_q.to(w_b.dtype)
+        if gain is not None and needs.gain:
+            grad_gain = (grad_q * binary_w).sum_to_size(gain.shape)
+        if needs.w_b:
+            grad_w_b = spec.weight.gradient(w_b, grad_q if gain is None else grad_q * gain)
+    return _SurrogateGradients(g_b, grad_w_b, grad_shift, grad_gain, clipped)
+
+
+def _branch_gradients(
+    spec: DualPathSpec, g: Tensor, x: Tensor, w_a: Tensor, mask: tuple[bool, bool]
+) -> tuple[Tensor | None, Tensor | None]:
+    """Return ``g_a`` and ``x correlated with g``, each where ``mask`` asks for it."""
+    g_a, grad_w_a = spec.map.backward(g, x.to(g.dtype), w_a.to(g.dtype), 0.0, mask)
+    g_a = None if g_a is None else g_a.to(x.dtype)
+    return g_a, None if grad_w_a is None else grad_w_a.to(w_a.dtype)
 
 
 def _shifted(x: Tensor, shift: Tensor | None) -> Tensor:
     return x if shift is None else x + shift.to(x.dtype)
 
 
-def _surrogate(
+def _multiply_by_derivative(
     activation: ActivationBinarizer, x: Tensor, g_b: Tensor, observe: bool
 ) -> Tensor | None:
-    """``g_b dQ_x/dx``, in place; returns the share of ``x`` whose derivative is 0, if asked to observe."""
+    """Multiply ``g_b`` by dQ_x/dx in place; return the share of ``x`` whose derivative is 0 if asked to observe."""
     zeros = torch.zeros((), device=x.device)
-    for x_part, g_part in in_blocks(x, g_b):
+    for x_part, g_part in in_chunks(x, g_b):
         derivative = activation.derivative(x_part)
         g_part.mul_(derivative)
         if observe:
@@ -192,22 +290,35 @@ def _surrogate(
     return zeros / max(x.numel(), 1) if observe else None
 
 
-def _compensate(
-    spec: DualPathSpec,
-    scale: FixedScale | AdaptiveScale,
-    g: Tensor,
-    x: Tensor,
-    w_a: Tensor,
-    g_b: Any,
-    mask: tuple[bool, bool],
-    warmup: Tensor,
+def _with_norm(length: Tensor, x: Tensor, lam: Tensor, sync: bool) -> Tensor:
+    """Return ``length x / ||x||``, computed in ``x``; ``x`` unchanged where ``lam`` is 0."""
+    norm_x = norm(x, sync)
+    return x.mul_(torch.where((lam > 0) & (norm_x > 0), length / norm_x, 1))
+
+
+def _cosine(g_b: Tensor, g_a: Tensor) -> Tensor:
+    wide = torch.promote_types(g_b.dtype, torch.float32)
+    cos = F.cosine_similarity(g_b.flatten().to(wide), g_a.flatten().to(wide), dim=0)
+    return cos.nan_to_num(0, 0, 0)
+
+
+def _record(
     statistics: Tensor,
-) -> Tensor | None:
-    """Add ``lam g_a`` to ``g_b`` in place; returns dL/dW_a."""
-    g_a, grad_a = spec.map.backward(g, x.to(g.dtype), w_a.to(g.dtype), 0.0, mask)
-    g_a = None if g_a is None else g_a.to(x.dtype)
-    grad_a = None if grad_a is None else grad_a.to(w_a.dtype)
-    if isinstance(scale, FixedScale):
-        return apply_fixed(scale, g_b, g_a, grad_a)
-    assert g_a is not None
-    return apply_adaptive(scale, g_b, g_a, grad_a, warmup, statistics, spec.observe)
+    lam: Tensor,
+    norm_b: Tensor,
+    norm_a: Tensor,
+    cos: Tensor | None,
+    clipped: Tensor | None,
+    finite: Tensor,
+) -> None:
+    """Write one pass into ``statistics``; ``cos`` and ``clipped`` of None leave those of an earlier pass."""
+    before = Statistics(*statistics.unbind())
+    after = Statistics(
+        lam=lam,
+        norm_b=norm_b,
+        norm_a=norm_a,
+        cos=before.cos if cos is None else cos,
+        clipped=before.clipped if clipped is None else clipped,
+        non_finite=before.non_finite + ~finite,
+    )
+    statistics.copy_(torch.stack([value.to(statistics.dtype) for value in after]))

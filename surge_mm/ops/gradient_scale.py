@@ -1,113 +1,135 @@
-"""The scale lam of the branch: fixed (DPGC), or by the Adaptive Gradient Scaler (AGS).
+r"""The scale factor lambda of the auxiliary branch: fixed (DPGC), or the Adaptive Gradient Scaler (AGS).
 
-The formulas stand in :mod:`surge_mm.ops.dual_path`. Source: arXiv 2605.10989.
+With g_b and g_a the surrogate gradient and the gradient of the branch, both at the layer's input::
+
+    FixedScale      lam = value
+    AdaptiveScale   lam = eta ||g_b|| / (||g_a|| + eps),        eps = 1e-8
+
+The norms are taken over the whole mini-batch, in the backward pass itself and without a host synchronization. Then
+``||lam g_a|| = eta ||g_b||``, so eta is the relative size of the correction, whatever the scale of the loss and of W_a.
+
+Source: Surrogate Gradient Adaptation in Binary Neural Networks, arXiv 2605.10989.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import math
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from surge_mm.ops.chunking import in_blocks
+from surge_mm.ops.chunking import in_chunks
 
 EPS = 1e-8
-STATISTICS = ('lam', 'norm_b', 'norm_a', 'cos', 'clipped', 'non_finite')
-"""What one backward pass under AGS writes, in this order. ``cos`` = cos(g_b, g_a) and ``clipped`` (the share of
-activations whose surrogate derivative is 0) are written when asked for; ``non_finite`` counts."""
+
+
+class Statistics(NamedTuple):
+    """What one backward pass under AGS records, each a 0-dimensional tensor.
+
+    Attributes:
+        lam (Tensor): lambda; 0 where a norm was not finite.
+        norm_b (Tensor): ``||g_b||``.
+        norm_a (Tensor): ``||g_a||``.
+        cos (Tensor): ``cos(g_b, g_a)``, updated in passes that observe.
+        clipped (Tensor): Share of the activations whose surrogate derivative is 0, updated in passes that observe.
+        non_finite (Tensor): Number of passes so far in which the branch was left out, because a norm was not finite.
+    """
+
+    lam: Tensor
+    norm_b: Tensor
+    norm_a: Tensor
+    cos: Tensor
+    clipped: Tensor
+    non_finite: Tensor
+
+
+def _check_factor(name: str, value: Any) -> None:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not 0 <= value < math.inf:
+        raise ValueError(f'{name}={value!r} must be a finite number of at least 0')
 
 
 @dataclass(frozen=True)
 class FixedScale:
-    """DPGC with ``lam = scale``; false where that is 0."""
+    """The fixed scale factor of DPGC: ``lam = value``.
 
-    scale: float
+    Args:
+        value (float): lambda, at least 0.
 
-    def __bool__(self) -> bool:
-        return self.scale != 0
+    Attributes:
+        is_zero (bool): Whether the branch has no effect.
 
+    Raises:
+        ValueError: if ``value`` is no finite number of at least 0.
+    """
 
-_sync_group: Any = None  # not in AdaptiveScale, for models are copied and groups cannot be
+    value: float
+    is_zero: bool = field(init=False, repr=False)
 
-
-def set_sync_group(group: Any) -> None:
-    """Sum the norms of layers with ``sync`` in this process group; None is that of all ranks."""
-    global _sync_group
-    _sync_group = group
+    def __post_init__(self) -> None:
+        _check_factor('scale', self.value)
+        object.__setattr__(self, 'is_zero', self.value == 0)
 
 
 @dataclass(frozen=True)
 class AdaptiveScale:
-    """AGS: ``lam = eta ||g_b|| / (||g_a|| + eps)``; false where eta is 0.
+    """The Adaptive Gradient Scaler: ``lam = eta ||g_b|| / (||g_a|| + eps)``.
 
-    ``preserve_norm`` corrects the direction of the gradient and keeps its length, so that it does not grow from layer
-    to layer: ``dL/dx = (g_b + lam g_a) ||g_b|| / ||g_b + lam g_a||``. With ``sync`` the squared norms are summed over
-    all ranks, in the group that :func:`set_sync_group` was given, and lam is that of the joined batch.
+    Args:
+        eta (float): Relative size of the correction, at least 0.
+        preserve_norm (bool): Correct the direction of the gradient and keep its length:
+            ``dL/dx = (g_b + lam g_a) ||g_b|| / ||g_b + lam g_a||``. Defaults to False.
+        sync (bool): Sum the squared norms over all ranks, in the group of :func:`set_sync_group`, so that lambda is
+            that of the joined batch. Defaults to False: lambda is each rank's own.
+
+    Attributes:
+        is_zero (bool): Whether the branch has no effect. An attribute, since ``torch.compile`` (2.12) treats eta as a
+            symbol within an autograd function and misjudges a comparison with 0 there.
+
+    Raises:
+        ValueError: if ``eta`` is no finite number of at least 0, or a flag is no bool.
     """
 
     eta: float
     preserve_norm: bool = False
     sync: bool = False
+    is_zero: bool = field(init=False, repr=False)
 
-    def __bool__(self) -> bool:
-        return self.eta != 0
+    def __post_init__(self) -> None:
+        _check_factor('eta', self.eta)
+        for name in ('preserve_norm', 'sync'):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f'{name}={getattr(self, name)!r} must be True or False')
+        object.__setattr__(self, 'is_zero', self.eta == 0)
 
+    def __call__(self, norm_b: Tensor, norm_a: Tensor) -> Tensor:
+        """Return lambda, 0-dimensional.
 
-def apply_fixed(
-    scale: FixedScale, g_b: Tensor | None, g_a: Tensor | None, grad_a: Tensor | None
-) -> Tensor | None:
-    """Add ``lam g_a`` to ``g_b`` in place; returns ``lam grad_a``."""
-    if g_b is not None and g_a is not None:
-        for b, a in in_blocks(g_b, g_a):
-            b.add_(a, alpha=scale.scale)
-    return None if grad_a is None else grad_a.mul_(scale.scale)
-
-
-def apply_adaptive(
-    scale: AdaptiveScale,
-    g_b: Tensor,
-    g_a: Tensor,
-    grad_a: Tensor | None,
-    warmup: Tensor,
-    statistics: Tensor,
-    observe: bool,
-) -> Tensor | None:
-    """Add ``lam g_a`` to ``g_b`` in place; returns ``lam grad_a``; writes the statistics. Uses ``g_a`` up.
-
-    ``warmup`` is a factor of eta; ``cos`` is written where ``observe`` asks for it.
-    """
-    norm_b, norm_a = norm(g_b, scale.sync), norm(g_a, scale.sync)
-    lam = scale.eta * norm_b / (norm_a + EPS) * warmup
-    finite = torch.isfinite(lam) & torch.isfinite(norm_a)
-    # x of infinity gives W_a an infinite gradient, of which both norms know nothing where the surrogate hides it
-    finite_a = finite if grad_a is None else finite & torch.isfinite(norm(grad_a, sync=False))
-    lam = torch.where(finite, lam, 0)
-    statistics[:3] = torch.stack((lam, norm_b, norm_a))
-    statistics[5] += ~finite_a
-    if observe:
-        wide = norm_b.dtype
-        cos = F.cosine_similarity(g_b.flatten().to(wide), g_a.flatten().to(wide), dim=0)
-        statistics[3] = cos.nan_to_num(0, 0, 0)
-
-    use = lam > 0
-    for b, a in in_blocks(g_b, g_a):
-        b.add_(torch.where(use, a.mul_(lam), 0))
-    if scale.preserve_norm:
-        length = norm(g_b, scale.sync)
-        g_b.mul_(torch.where(use & (length > 0), norm_b / length, 1))
-    if grad_a is not None:
-        for (part,) in in_blocks(grad_a):
-            part.copy_(torch.where(use & finite_a, part.mul_(lam), 0))
-    return grad_a
+        Args:
+            norm_b (Tensor): ``||g_b||``, 0-dimensional.
+            norm_a (Tensor): ``||g_a||``, 0-dimensional.
+        """
+        return self.eta * norm_b / (norm_a + EPS)
 
 
-def norm(x: Tensor, sync: bool) -> Tensor:
-    """``||x||_2`` over all elements, accumulated in float32 or wider; 0-dimensional.
+_sync_group: Any = None  # not in AdaptiveScale: models are copied, process groups cannot be
 
-    With ``sync``: of the gradient for the joined batch, whose loss is the mean of the ranks' losses.
+
+def set_sync_group(group: Any) -> None:
+    """Set the process group in which layers with ``sync`` sum their norms; None is the default group."""
+    global _sync_group
+    _sync_group = group
+
+
+def norm(x: Tensor, sync: bool = False) -> Tensor:
+    """Return ``||x||_2`` over all elements, accumulated in float32 or wider; 0-dimensional.
+
+    Args:
+        x (Tensor): Any shape.
+        sync (bool): Return the norm for the joined batch of all ranks, whose loss is the mean of the ranks' losses.
+            Defaults to False.
     """
     wide = torch.promote_types(x.dtype, torch.float32)
     local = torch.linalg.vector_norm(x, dtype=wide)
@@ -116,3 +138,35 @@ def norm(x: Tensor, sync: bool) -> Tensor:
     squared = local.double().square()
     torch.distributed.all_reduce(squared, group=_sync_group)
     return (squared.sqrt() / torch.distributed.get_world_size(_sync_group)).to(wide)
+
+
+def add_scaled(g_b: Tensor, lam: Tensor | float, g_a: Tensor) -> Tensor:
+    """Return ``g_b + lam g_a``, computed in ``g_b``; modifies ``g_a`` in place.
+
+    Args:
+        g_b (Tensor): Any shape.
+        lam (Tensor | float): Number, or 0-dimensional tensor; where the tensor is 0, ``g_a`` is left out by selection,
+            since 0 times infinity is NaN.
+        g_a (Tensor): Of the shape of ``g_b``.
+    """
+    for b, a in in_chunks(g_b, g_a):
+        if isinstance(lam, Tensor):
+            b.add_(torch.where(lam > 0, a.mul_(lam), 0))
+        else:
+            b.add_(a, alpha=lam)
+    return g_b
+
+
+def scaled(lam: Tensor | float, g: Tensor) -> Tensor:
+    """Return ``lam g``, computed in ``g``.
+
+    Args:
+        lam (Tensor | float): As for :func:`add_scaled`.
+        g (Tensor): Any shape.
+    """
+    for (part,) in in_chunks(g):
+        if isinstance(lam, Tensor):
+            part.copy_(torch.where(lam > 0, part.mul_(lam), 0))
+        else:
+            part.mul_(lam)
+    return g

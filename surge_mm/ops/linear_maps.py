@@ -1,4 +1,4 @@
-"""What the layers compute and differentiate: convolution and linear map."""
+"""The maps that layers compute and differentiate: convolution and linear map."""
 
 from __future__ import annotations
 
@@ -11,31 +11,60 @@ from torch import Tensor
 
 
 class BilinearMap(Protocol):
-    """What both layers compute: a map linear in its input and in its weight."""
+    """A map that is linear in its input and in its weight."""
 
     def forward(self, x: Tensor, w: Tensor, bias: Tensor | None, pad_value: float) -> Tensor:
-        """``w * x + bias``."""
+        """Return ``w * x + bias``.
+
+        Args:
+            x (Tensor): Input.
+            w (Tensor): Weight, ``(C_out, ...)``.
+            bias (Tensor, optional): ``(C_out,)``.
+            pad_value (float): Padding value of ``x``.
+        """
 
     def backward(
         self, g: Tensor, x: Tensor, w: Tensor, pad_value: float, mask: tuple[bool, bool]
     ) -> tuple[Tensor | None, Tensor | None]:
-        """The gradients of ``(w * x, g)`` for x and w, each where ``mask`` asks for it."""
+        """Return the gradients of ``(w * x, g)`` for x and for w.
+
+        Args:
+            g (Tensor): Of the shape of the output.
+            x (Tensor): Input.
+            w (Tensor): Weight, ``(C_out, ...)``.
+            pad_value (float): Padding value of ``x``.
+            mask (tuple[bool, bool]): Which of the two to compute; the other is None.
+        """
 
     def bias_gradient(self, g: Tensor) -> Tensor:
-        """The gradient of the bias."""
+        """Return the gradient of the bias, ``(C_out,)``."""
 
     def per_filter(self, values: Tensor) -> Tensor:
-        """Numbers per filter, C_out of them or one for all, in a shape that broadcasts to the output."""
+        """Reshape numbers per filter, C_out of them or one for all, to broadcast to the output."""
 
     def window_sums(self, x: Tensor, w: Tensor, pad_value: float) -> Tensor:
-        """``1 * x``: what filters of ones give, for those of ``w``; its channels broadcast to those of the output."""
+        """Return ``1 * x``, the map with a weight of ones.
+
+        Args:
+            x (Tensor): Input.
+            w (Tensor): Weight whose shape, dtype and device count; its values do not.
+            pad_value (float): Padding value of ``x``.
+
+        Returns:
+            Tensor: Broadcasts to the output.
+        """
 
 
 @dataclass(frozen=True)
 class Convolution:
     """``(N, C_in, H, W) -> (N, C_out, H', W')`` with weights ``(C_out, C_in / groups, kH, kW)``.
 
-    ``padding`` counts rows and columns as :func:`torch.nn.functional.pad` does: (left, right, top, bottom).
+    Args:
+        stride (tuple[int, int]): Vertical, horizontal. Defaults to (1, 1).
+        padding (tuple[int, int, int, int]): Columns and rows, as for :func:`torch.nn.functional.pad`: left, right, top,
+            bottom. Defaults to no padding.
+        dilation (tuple[int, int]): Vertical, horizontal. Defaults to (1, 1).
+        groups (int): Number of groups. Defaults to 1.
     """
 
     stride: tuple[int, int] = (1, 1)
@@ -76,18 +105,19 @@ class Convolution:
         )
         return rows, columns
 
-    def _pads_itself(self, pad_value: float) -> bool:
+    def _pads_within_conv2d(self, pad_value: float) -> bool:
         left, right, top, bottom = self.padding
         return pad_value == 0 and left == right and top == bottom
 
-    def _prepare(self, x: Tensor, pad_value: float) -> tuple[Tensor, list[int]]:
+    def _pad(self, x: Tensor, pad_value: float) -> tuple[Tensor, list[int]]:
+        """Return the input of conv2d and the padding that conv2d adds itself."""
         left, _, top, _ = self.padding
-        if self._pads_itself(pad_value):
+        if self._pads_within_conv2d(pad_value):
             return x, [top, left]
         return F.pad(x, self.padding, value=pad_value), [0, 0]
 
     def forward(self, x: Tensor, w: Tensor, bias: Tensor | None, pad_value: float) -> Tensor:
-        x, padding = self._prepare(x, pad_value)
+        x, padding = self._pad(x, pad_value)
         return F.conv2d(x, w, bias, self.stride, padding, self.dilation, self.groups)
 
     def backward(
@@ -95,7 +125,7 @@ class Convolution:
     ) -> tuple[Tensor | None, Tensor | None]:
         height, width = x.shape[-2:]
         left, _, top, _ = self.padding
-        x, padding = self._prepare(x, pad_value)
+        x, padding = self._pad(x, pad_value)
         grad_x, grad_w, _ = torch.ops.aten.convolution_backward(
             g,
             x,
@@ -109,7 +139,7 @@ class Convolution:
             self.groups,
             [*mask, False],
         )
-        if mask[0] and not self._pads_itself(pad_value):
+        if mask[0] and not self._pads_within_conv2d(pad_value):
             grad_x = grad_x[..., top : top + height, left : left + width]
         return grad_x, grad_w
 
@@ -127,7 +157,7 @@ class Convolution:
 
 @dataclass(frozen=True)
 class LinearMap:
-    """``(..., C_in) -> (..., C_out)`` with weights ``(C_out, C_in)``; no border, so no use for ``pad_value``."""
+    """``(..., C_in) -> (..., C_out)`` with weights ``(C_out, C_in)``; ``pad_value`` has no effect."""
 
     def forward(self, x: Tensor, w: Tensor, bias: Tensor | None, pad_value: float) -> Tensor:
         return F.linear(x, w, bias)

@@ -1,11 +1,10 @@
-r"""Weight binarisers: from latent real weights :math:`W_b` to the binary ones that the layer computes with.
+r"""Weight binarizers: from latent real weights :math:`W_b` to the binary weights of the forward pass.
 
 A weight has the shape ``(C_out, ...)``: ``(C_out, C_in / groups, kH, kW)`` for a convolution, ``(C_out, C_in)`` for a
-linear layer. What is said per filter is said per index of the first axis. Each class has two functions, ``Q_W`` (by its
-two values per filter) and the gradient that stands in for its derivative; both are made of ``W_b`` alone, so nothing
-need be kept between them.
+linear layer. "Per filter" means per index of the first axis. Each class defines ``Q_W``, by its two values per filter,
+and the gradient that replaces its derivative. Both depend on ``W_b`` alone, so nothing is saved between them.
 
-To add one, write a class with the two; its name is then known to configs.
+To add a binarizer, write a class with ``two_values`` and ``gradient``. Configs then build it by its name.
 """
 
 from __future__ import annotations
@@ -23,39 +22,38 @@ from surge_mm.utils.argument_checks import checked
 
 
 class TwoValues(NamedTuple):
-    """``Q_W = scale sign(z) + offset``.
+    """The two values of each filter: ``Q_W = alpha sign(z) + offset``.
 
     Attributes:
-        z: Of the shape of the weight; its sign bits count.
-        scale: One number of at least 0 a filter, of shape ``(C_out, 1, ...)``, or of shape ``()`` for all.
-        offset: One number a filter, as ``scale``; None for 0.
+        z (Tensor): Of the shape of the weight; only its sign bits matter.
+        alpha (Tensor): Number of at least 0 per filter, ``(C_out, 1, ...)``, or ``()`` for all filters.
+        offset (Tensor, optional): Number per filter, shaped as ``alpha``; None for 0.
     """
 
     z: Tensor
-    scale: Tensor
+    alpha: Tensor
     offset: Tensor | None = None
 
     def with_gain(self, gain: Tensor | None) -> TwoValues:
-        """Return the two values of ``gain Q_W``.
+        """Return ``gain Q_W``.
 
         Args:
-            gain (Tensor, optional): One number per filter, shape ``(C_out, 1, ...)``. None leaves the values as they
-                are.
+            gain (Tensor, optional): Number per filter, ``(C_out, 1, ...)``, of any sign; None for 1.
         """
         if gain is None:
             return self
         offset = None if self.offset is None else self.offset * gain
-        return TwoValues(self.z, self.scale * gain, offset)
+        return TwoValues(self.z, self.alpha * gain, offset)
 
 
 class WeightBinarizer(Binarizer):
-    """Base of the weight binarisers.
+    """Base class of the weight binarizers.
 
     Attributes:
         learned_gain (bool): Whether the layer multiplies each filter by a learned number: ``gain Q_W(w)``.
-        numbers_per_filter (int): Real numbers beside the signs that a filter needs in a trained network, a learned gain
-            not counted.
-        min_filter_size (int): How many weights a filter must have.
+        numbers_per_filter (int): Real numbers that a filter of a trained network needs beside its signs, without the
+            learned gain.
+        min_filter_size (int): Least number of weights in a filter.
     """
 
     family = 'weight'
@@ -64,50 +62,62 @@ class WeightBinarizer(Binarizer):
     min_filter_size: ClassVar[int] = 1
 
     def check(self, shape: tuple[int, ...]) -> None:
-        """Refuse a weight of ``shape`` that this binariser cannot serve.
+        """Check that this binarizer is defined for a weight of ``shape``.
+
+        Args:
+            shape (tuple[int, ...]): ``(C_out, ...)``.
 
         Raises:
-            ValueError: its filters are too small.
+            ValueError: if the filters are too small.
         """
         size = math.prod(shape[1:])
         if size < self.min_filter_size:
             raise ValueError(
                 f'weight={self!r} takes the standard deviation of each filter and needs at least '
                 f'{self.min_filter_size} weights in it; those of shape {tuple(shape)} have {size}. Take another '
-                "binariser for this layer, such as dict(type='ScaledSign')"
+                "binarizer for this layer, such as dict(type='ScaledSign')"
             )
 
     def two_values(self, w: Tensor) -> TwoValues | None:
-        """What Q_W(w) is made of; None where its filters have more than two values."""
+        """Return the two values of each filter; None where filters have more than two values.
+
+        Args:
+            w (Tensor): Latent weight, ``(C_out, ...)``.
+        """
         return None
 
     def __call__(self, w: Tensor) -> Tensor:
-        """Q_W(w), of the shape and dtype of ``w``."""
+        """Return Q_W(w), of the shape and dtype of ``w``."""
         two = self.two_values(w)
         if two is None:
             raise TypeError(
                 f'{type(self).__name__} must define two_values, or __call__ for weights of more than two values'
             )
-        q_w = torch.copysign(two.scale, two.z)
+        q_w = torch.copysign(two.alpha, two.z)
         return q_w if two.offset is None else q_w + two.offset
 
     @abstractmethod
     def gradient(self, w: Tensor, grad_q: Tensor) -> Tensor:
-        """dL/dw from ``grad_q`` = dL/dQ_W(w); all of one shape."""
+        """Return dL/dw.
+
+        Args:
+            w (Tensor): Latent weight, ``(C_out, ...)``.
+            grad_q (Tensor): dL/dQ_W(w), of the shape of ``w``.
+        """
 
 
 def mean_per_filter(w: Tensor) -> Tensor:
-    """The mean of each filter, of shape ``(C_out, 1, ...)``."""
+    """Return the mean of each filter, of shape ``(C_out, 1, ...)``."""
     return w.mean(dim=tuple(range(1, w.dim())), keepdim=True)
 
 
 def magnitude(w: Tensor) -> Tensor:
-    """``alpha = mean(|w|)`` per filter, of shape ``(C_out, 1, ...)``."""
+    """Return ``alpha = mean(|w|)`` per filter, of shape ``(C_out, 1, ...)``."""
     return mean_per_filter(w.abs())
 
 
 class Real(WeightBinarizer):
-    """``Q_W = w``: weights that are not binary yet, for the first of two training stages."""
+    """``Q_W = w``: real weights, for the first of two training stages."""
 
     def __call__(self, w: Tensor) -> Tensor:
         return w
@@ -165,27 +175,42 @@ class ReAct(ScaledSign):
         return grad_q * (w.abs() <= 1)
 
 
-def standardise(w: Tensor, correction: int = 1, eps: float = 0.0) -> tuple[Tensor, Tensor]:
-    """``z = (w - mean) / std`` per filter, and std = sqrt(var + eps); ``correction`` as in :func:`torch.var`."""
-    centred = w - mean_per_filter(w)
+def standardize(w: Tensor, correction: int = 1, eps: float = 0.0) -> tuple[Tensor, Tensor]:
+    """Return ``z = (w - mean) / std`` per filter, and ``std = sqrt(var + eps)``.
+
+    Args:
+        w (Tensor): Weight, ``(C_out, ...)``.
+        correction (int): As for :func:`torch.var`. Defaults to 1.
+        eps (float): Added to the variance. Defaults to 0.
+    """
+    centered = w - mean_per_filter(w)
     count = w[0].numel() - correction
-    variance = centred.square().sum(dim=tuple(range(1, w.dim())), keepdim=True) / count
+    variance = centered.square().sum(dim=tuple(range(1, w.dim())), keepdim=True) / count
     std = (variance + eps).sqrt()
-    return centred / std, std
+    return centered / std, std
 
 
-def standardise_backward(z: Tensor, std: Tensor, grad_z: Tensor, correction: int = 1) -> Tensor:
-    """dL/dw of ``z = standardise(w)``: ``(h - mean(h)) / std``, ``h = dL/dz - z sum(z dL/dz) / (n - correction)``."""
+def standardize_backward(z: Tensor, std: Tensor, grad_z: Tensor, correction: int = 1) -> Tensor:
+    """Return dL/dw of ``z = standardize(w)``.
+
+    ``dL/dw = (h - mean(h)) / std`` with ``h = dL/dz - z sum(z dL/dz) / (n - correction)``.
+
+    Args:
+        z (Tensor): Standardized weight, ``(C_out, ...)``.
+        std (Tensor): ``(C_out, 1, ...)``.
+        grad_z (Tensor): dL/dz, of the shape of ``z``.
+        correction (int): That of :func:`standardize`. Defaults to 1.
+    """
     along = (z * grad_z).sum(dim=tuple(range(1, z.dim())), keepdim=True)
     h = grad_z - z * along / (z[0].numel() - correction)
     return (h - mean_per_filter(h)) / std
 
 
 class Libra(Scheduled, WeightBinarizer):
-    """Libra parameter binarisation: ``Q_W = 2^s sign(z)`` with z = w standardised and ``s = round(log2 mean(|z|))``.
+    """Libra parameter binarization: ``Q_W = 2^s sign(z)`` with z = w standardized and ``s = round(log2 mean(|z|))``.
 
     ``dL/dz = 2^s k t (1 - tanh^2(t z)) dL/dQ_W`` with t as :class:`surge_mm.ops.EDE` has it, then through the
-    standardisation to w.
+    standardization to w.
     Source: Qin et al., IR-Net, arXiv 1909.10788.
 
     Args:
@@ -201,13 +226,13 @@ class Libra(Scheduled, WeightBinarizer):
         self.t_min, self.t_max = t_min, t_max
 
     def two_values(self, w: Tensor) -> TwoValues:
-        z, _ = standardise(w)
+        z, _ = standardize(w)
         return TwoValues(z, self._scale(z))
 
     def gradient(self, w: Tensor, grad_q: Tensor) -> Tensor:
-        z, std = standardise(w)
+        z, std = standardize(w)
         t = ede_temperature(self.progress, self.t_min, self.t_max)
-        return standardise_backward(z, std, grad_q * self._scale(z) * ede_derivative(z, t))
+        return standardize_backward(z, std, grad_q * self._scale(z) * ede_derivative(z, t))
 
     @staticmethod
     def _scale(z: Tensor) -> Tensor:
@@ -215,10 +240,10 @@ class Libra(Scheduled, WeightBinarizer):
 
 
 class ReCU(Scheduled, WeightBinarizer):
-    """Rectified clamp unit: ``Q_W = gain sign(z)``, z = w centred, divided by ``std / (2 sqrt 2)``, clamped to +-Q.
+    """Rectified clamp unit: ``Q_W = gain sign(z)``, z = w centered, divided by ``std / (2 sqrt 2)``, clamped to +-Q.
 
     ``Q = -mean(|z|) ln(2 - 2 tau)`` over the whole layer, without a gradient of its own; ``dL/dz = gain dL/dQ_W``
-    within the clamp and 0 outside, then through the standardisation to w. The gain of each filter is learned.
+    within the clamp and 0 outside, then through the standardization to w. The gain of each filter is learned.
     tau grows from ``tau_min`` to ``tau_max`` in proportion to ``e^progress - 1``.
     Source: Xu et al., ReCU, arXiv 2103.12369, with the schedule and the learned gain of its official code.
 
@@ -246,19 +271,21 @@ class ReCU(Scheduled, WeightBinarizer):
         return self.tau_min + (self.tau_max - self.tau_min) * grown
 
     def two_values(self, w: Tensor) -> TwoValues:
-        centred = w - mean_per_filter(w)  # neither the division nor the clamp changes a sign
-        return TwoValues(centred, torch.ones((), dtype=w.dtype, device=w.device))
+        centered = w - mean_per_filter(w)  # the division and the clamp change no sign
+        return TwoValues(centered, torch.ones((), dtype=w.dtype, device=w.device))
 
     def gradient(self, w: Tensor, grad_q: Tensor) -> Tensor:
-        z, std = standardise(w, eps=self.EPS)
+        z, std = standardize(w, eps=self.EPS)
         stretch = 2 * math.sqrt(2)
         limit = -(stretch * z).abs().mean() * math.log(2 - 2 * self.tau)
         inside = (stretch * z).abs() <= limit
-        return standardise_backward(z, std, grad_q * inside * stretch)
+        return standardize_backward(z, std, grad_q * inside * stretch)
 
 
 class AdaBin(Scheduled, WeightBinarizer):
-    """Two values per filter, chosen to fit: ``Q_W = alpha sign(z) + mean``, ``z = (w - mean) / alpha``, alpha = std.
+    """Two values per filter that fit the weights: ``Q_W = alpha sign(z) + mean``, with alpha = std.
+
+    Here ``z = (w - mean) / alpha``.
 
     The gradient is that of the whole formula, through alpha and the mean too, with the surrogate
     ``dsign(z)/dz = k t (1 - tanh^2(t z))`` of :class:`surge_mm.ops.EDE`.
@@ -279,14 +306,14 @@ class AdaBin(Scheduled, WeightBinarizer):
 
     def two_values(self, w: Tensor) -> TwoValues:
         mean = mean_per_filter(w)
-        _, alpha = standardise(w, correction=0)
+        _, alpha = standardize(w, correction=0)
         return TwoValues(w - mean, alpha, mean)
 
     def gradient(self, w: Tensor, grad_q: Tensor) -> Tensor:
-        z, alpha = standardise(w, correction=0)
+        z, alpha = standardize(w, correction=0)
         n = w[0].numel()
         t = ede_temperature(self.progress, self.t_min, self.t_max)
-        through_z = standardise_backward(
+        through_z = standardize_backward(
             z, alpha, grad_q * alpha * ede_derivative(z, t), correction=0
         )
         grad_alpha = (grad_q * sign(z)).sum(dim=tuple(range(1, w.dim())), keepdim=True)

@@ -37,23 +37,85 @@ def x():
     return torch.randn(4, 3, 8, 8)
 
 
-def test_copy_start_sees_a_later_initialisation_of_the_weights(x):
+def step(model, x):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    optimizer.zero_grad()
+    loss_of(model, x).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def test_auxiliary_weights_start_as_a_copy():
+    for _, layer in compensated_layers(network({'eta': 0.1})):
+        assert torch.equal(layer.aux_weight, layer.weight)
+
+
+def test_train_copies_weights_that_were_initialized_after_construction(x):
     model = network({'eta': 0.1})
+    model.eval()(x)  # an evaluation with gradients before
     for module in model:
         if isinstance(module, (SurgeConv2d, SurgeLinear)):
             nn.init.normal_(module.weight)
-    model(x)
+    model.train()
     for _, layer in compensated_layers(model):
         assert torch.equal(layer.aux_weight, layer.weight)
 
 
-def test_copy_start_is_taken_once(x):
+def test_train_copies_nothing_once_the_branch_has_trained(x):
     model = network({'eta': 0.1})
-    model(x)
-    with torch.no_grad():
-        model[0].weight.add_(1)
-    model(x)
-    assert not torch.equal(model[0].aux_weight, model[0].weight)
+    step(model, x)
+    trained = model[0].aux_weight.clone()
+    model.eval().train()
+    model.state_dict()
+    assert torch.equal(model[0].aux_weight, trained)
+    assert not torch.equal(trained, model[0].weight)
+
+
+def test_train_copies_nothing_to_a_branch_that_no_optimizer_steps(x):
+    model = network({'eta': 0.1})
+    start = model[0].aux_weight.clone()
+    optimizer = torch.optim.SGD([model[0].weight], lr=0.1)
+    loss_of(model, x).backward()
+    optimizer.step()
+    model.train()
+    assert torch.equal(model[0].aux_weight, start)
+
+
+def test_reset_parameters_restarts_a_trained_layer(x):
+    model = network({'eta': 0.1})
+    step(model, x)
+    model[0].reset_parameters()
+    assert torch.equal(model[0].aux_weight, model[0].weight)
+    assert model[0].ags_statistics.abs().sum() == 0
+
+
+@pytest.mark.parametrize('assign', [False, True])
+@pytest.mark.parametrize('branch', [False, True])
+def test_a_layer_made_on_the_meta_device_is_whole_after_loading(assign, branch, x):
+    source = network({'eta': 0.1} if branch else None)
+    with torch.device('meta'):
+        model = network({'eta': 0.1})
+    if not assign:
+        model = model.to_empty(device=x.device)
+    model.load_state_dict(source.state_dict(), assign=assign)
+    expected = network({'eta': 0.1})
+    expected.load_state_dict(source.state_dict())
+    for m in (model, expected):
+        loss_of(m, x).backward()
+    for name, grad in gradients(expected).items():
+        torch.testing.assert_close(gradients(model)[name], grad)
+    assert model[0].ags_warmup == 1
+
+
+def test_a_functional_call_trains_with_the_branch_of_the_parameters(x):
+    """The tensors of the call are others than the layer's own, as under FSDP."""
+    model = network({'eta': 0.1})
+    loss_of(model, x).backward()
+    expected = model[0].ags_statistics.clone()
+    others = {name: p.detach().clone().requires_grad_() for name, p in model.named_parameters()}
+    torch.func.functional_call(model, others, (x,)).square().mean().backward()
+    torch.testing.assert_close(model[0].ags_statistics, expected)
+    assert torch.equal(model[0].aux_weight, model[0].weight)
 
 
 def test_a_model_saved_before_training_holds_the_copy():
@@ -65,18 +127,17 @@ def test_a_model_saved_before_training_holds_the_copy():
 
 def test_auxiliary_weights_of_a_state_dict_are_kept(x):
     trained = network({'eta': 0.1})
-    trained(x)
     with torch.no_grad():
         trained[0].aux_weight.add_(1)
     fresh = network({'eta': 0.1}, seed=1)
     fresh.load_state_dict(trained.state_dict())
-    fresh(x)
+    fresh.train()
     assert torch.equal(fresh[0].aux_weight, trained[0].aux_weight)
 
 
 def test_state_dict_without_branches_starts_them_afresh(x):
     plain, compensated = network(None), network({'eta': 0.1}, seed=1)
-    compensated(x)  # its copy start has been taken already
+    step(compensated, x)
     result = compensated.load_state_dict(plain.state_dict())
     assert not result.missing_keys
     assert torch.equal(plain.eval()(x), compensated.eval()(x))
@@ -179,7 +240,7 @@ def test_compiled_model_has_the_gradients_of_the_eager_one(x, compensator):
     model = network(compensator)
     compiled_model = copy.deepcopy(model)
     compiled = torch.compile(compiled_model, backend='aot_eager')
-    for _ in range(2):  # the first step takes the copy start
+    for _ in range(2):
         for m in (model, compiled_model):
             m.zero_grad()
         loss_of(model, x).backward()
@@ -208,6 +269,8 @@ def test_an_average_of_weights_keeps_its_own_auxiliary_weights(x):
     saved = average.state_dict()['module.0.aux_weight']
     torch.testing.assert_close(saved, expected)
     assert not torch.equal(saved, average.module[0].weight)
+    average.train()  # as torch.optim.swa_utils.update_bn does
+    torch.testing.assert_close(average.module[0].aux_weight, expected)
 
 
 def test_layers_of_one_shape_draw_apart_and_the_same_whenever_their_weights_are(x):
@@ -234,15 +297,6 @@ def test_draws_do_not_follow_the_default_device():
         layer = SurgeConv2d(8, 8, 3, device='cpu', **settings)
     assert torch.equal(layer.aux_weight, expected.aux_weight)
     assert torch.equal(layer.weight_gain, expected.weight_gain)
-
-
-def test_a_copy_start_waits_for_training(x):
-    model = network({'eta': 0.1})
-    with torch.no_grad():
-        model(x)
-        model[0].weight.add_(1)
-    model(x)
-    assert torch.equal(model[0].aux_weight, model[0].weight)
 
 
 def test_a_deep_copy_trains_apart(x):

@@ -1,4 +1,4 @@
-"""Any activation binariser with any weight binariser, with and without the branch, against autograd of the formula."""
+"""Any activation binarizer with any weight binarizer, with and without the branch, against autograd of the formula."""
 
 import copy
 import itertools
@@ -121,7 +121,7 @@ def test_values_do_not_depend_on_the_progress():
 
 
 def test_a_layer_too_small_for_its_binarizer_is_refused_when_it_is_built():
-    with pytest.raises(ValueError, match=r'ReCU.*\(8, 1, 1, 1\) have 1\. Take another binariser'):
+    with pytest.raises(ValueError, match=r'ReCU.*\(8, 1, 1, 1\) have 1\. Take another binarizer'):
         SurgeConv2d(8, 8, 1, groups=8, weight={'type': 'ReCU'})
 
 

@@ -11,7 +11,7 @@ from mmengine.registry import DefaultScope
 from torch import nn
 
 from surge_mm.layers import SurgeConv2d, compensated_layers
-from surge_mm.ops import chunking as blocks
+from surge_mm.ops import chunking
 
 
 @st.composite
@@ -41,7 +41,7 @@ def geometries(draw):
     st.sampled_from(['STESign', 'ApproxSign']),
     st.sampled_from(['Sign', 'ScaledSign']),
     st.sampled_from([torch.contiguous_format, torch.channels_last]),
-    st.sampled_from([5, blocks.BLOCK]),
+    st.sampled_from([5, chunking.CHUNK]),
     st.integers(0, 2**31),
 )
 def test_gradients_match_autograd_of_the_formula(
@@ -79,7 +79,7 @@ def test_gradients_match_autograd_of_the_formula(
 
     mine = x.clone(memory_format=layout).requires_grad_()
     out = conv(mine)
-    with mock.patch.object(blocks, 'BLOCK', block):
+    with mock.patch.object(chunking, 'CHUNK', block):
         out.backward(g)
     close = {'rtol': 1e-10, 'atol': 1e-10}
     torch.testing.assert_close(out, expected, **close)

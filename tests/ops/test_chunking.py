@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from surge_mm.ops import chunking as blocks
+from surge_mm.ops import chunking
 
 
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch):
-    monkeypatch.setattr(blocks, 'BLOCK', 7)
+    monkeypatch.setattr(chunking, 'CHUNK', 7)
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_each_element_is_met_once_and_written_in_place(layout):
     x, y = torch.randn(2, 5, 3, 4, 6)
     x, y = layout(x), layout(y)
     expected = x + y
-    pieces = list(blocks.in_blocks(x, y))
+    pieces = list(chunking.in_chunks(x, y))
     for a, b in pieces:
         a.add_(b)
     assert torch.equal(x, expected)
@@ -39,12 +39,12 @@ def test_each_element_is_met_once_and_written_in_place(layout):
 
 def test_large_tensors_of_one_layout_come_in_small_pieces():
     x = torch.randn(3, 4, 5, 6, device='cpu').to(memory_format=torch.channels_last)
-    assert max(piece.numel() for (piece,) in blocks.in_blocks(x)) == 7
-    (alone,) = blocks.in_blocks(x[0, 0, 0])
+    assert max(piece.numel() for (piece,) in chunking.in_chunks(x)) == 7
+    (alone,) = chunking.in_chunks(x[0, 0, 0])
     assert alone[0].numel() == 6
 
 
 def test_tensors_that_lie_differently_correspond_all_the_same():
     x = torch.randn(3, 4, 5, 6)
     other = x.to(memory_format=torch.channels_last)
-    assert all(torch.equal(a, b) for a, b in blocks.in_blocks(x, other))
+    assert all(torch.equal(a, b) for a, b in chunking.in_chunks(x, other))

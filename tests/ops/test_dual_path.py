@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from surge_mm.ops import (
-    STATISTICS,
     AdaptiveScale,
     ApproxSign,
     DualPath,
@@ -19,6 +18,7 @@ from surge_mm.ops import (
     FixedScale,
     LinearMap,
     ScaledSign,
+    Statistics,
     STESign,
 )
 
@@ -39,12 +39,12 @@ def backward(scale, x, w_b, w_a, g, warmup=1.0, observe=False, x_needs_grad=True
     x = x.clone().requires_grad_(x_needs_grad)
     w_b = w_b.clone().requires_grad_()
     w_a = None if w_a is None else w_a.clone().requires_grad_()
-    statistics = torch.zeros(len(STATISTICS), dtype=torch.float64)
+    statistics = torch.zeros(len(Statistics._fields), dtype=torch.float64)
     spec = dataclasses.replace(SPEC, scale=scale, observe=observe)
     out = DualPath.apply(x, w_b, None, w_a, None, None, torch.tensor(warmup), statistics, spec)
     out.backward(g)
     grad_a = None if w_a is None else w_a.grad
-    return x.grad, w_b.grad, grad_a, dict(zip(STATISTICS, statistics.tolist(), strict=True))
+    return x.grad, w_b.grad, grad_a, Statistics(*statistics.tolist())._asdict()
 
 
 @given(st.integers(0, 2**31), st.floats(1e-3, 10))
@@ -168,21 +168,21 @@ def test_an_infinite_activation_is_left_out_of_the_branch_as_the_surrogate_leave
 def test_steps_that_are_not_finite_add_up():
     x, w_b, w_a, g = tensors()
     w_a[0, 0] = float('nan')
-    statistics = torch.zeros(len(STATISTICS), dtype=torch.float64)
+    statistics = torch.zeros(len(Statistics._fields), dtype=torch.float64)
     spec = dataclasses.replace(SPEC, scale=AdaptiveScale(0.1))
     x.requires_grad_()
     for _ in range(3):
         DualPath.apply(x, w_b, None, w_a, None, None, torch.tensor(1.0), statistics, spec).backward(
             g
         )
-    assert statistics[STATISTICS.index('non_finite')] == 3
+    assert Statistics(*statistics).non_finite == 3
 
 
 class NoHostSync(TorchDispatchMode):
     """Fails where a tensor's value is asked for, which on a GPU waits for it."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        assert func is not torch.ops.aten._local_scalar_dense.default, 'host synchronisation'
+        assert func is not torch.ops.aten._local_scalar_dense.default, 'host synchronization'
         return func(*args, **(kwargs or {}))
 
 
@@ -191,10 +191,10 @@ class NoHostSync(TorchDispatchMode):
 )
 def test_backward_asks_for_no_value(scale):
     x, w_b, w_a, g = (t.requires_grad_(i < 3) for i, t in enumerate(tensors()))
-    statistics = torch.zeros(len(STATISTICS), dtype=torch.float64)
+    statistics = torch.zeros(len(Statistics._fields), dtype=torch.float64)
     spec = dataclasses.replace(SPEC, scale=scale, observe=True)
     out = DualPath.apply(x, w_b, None, w_a, None, None, torch.tensor(1.0), statistics, spec)
-    with NoHostSync(), pytest.raises(AssertionError, match='host synchronisation'):
+    with NoHostSync(), pytest.raises(AssertionError, match='host synchronization'):
         statistics.sum().item()  # what the mode is for
     with torch.autograd.set_multithreading_enabled(False), NoHostSync():
         out.backward(g)
