@@ -83,6 +83,6 @@ def test_a_gain_multiplies_both_values_of_a_filter(name):
     w, gain = torch.randn(5, 3, 3, 3), torch.randn(5, 1, 1, 1)
     binarizer = WeightBinarizer.build({'type': name})
     two = binarizer.two_values(w).with_gain(gain)
-    q_w = two.scale * two.z.sign() + (0 if two.offset is None else two.offset)
+    q_w = two.alpha * two.z.sign() + (0 if two.offset is None else two.offset)
     torch.testing.assert_close(q_w, gain * binarizer(w))
-    assert binarizer.two_values(w).with_gain(None).scale.equal(binarizer.two_values(w).scale)
+    assert binarizer.two_values(w).with_gain(None).alpha.equal(binarizer.two_values(w).alpha)

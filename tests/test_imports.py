@@ -1,0 +1,107 @@
+"""What ``import surge_mm`` loads, and what works with PyTorch alone."""
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+import surge_mm
+
+WITHOUT_HOSTS = """
+import sys
+
+HIDDEN = {'mmengine', 'mmcv', 'mmdet', 'mmpretrain', 'torchvision', 'numpy', 'cv2', 'PIL', 'scipy', 'sklearn',
+          'matplotlib', 'rich', 'packaging', 'numba', 'llvmlite', 'safetensors', 'pycocotools', 'yaml'}
+
+
+class Filter:
+    def __init__(self, finder):
+        self.finder = finder
+
+    def find_spec(self, name, path=None, target=None):
+        if name.partition('.')[0] in HIDDEN:
+            return None
+        return self.finder.find_spec(name, path, target)
+
+
+sys.meta_path[:] = [Filter(finder) for finder in sys.meta_path]
+"""
+
+
+def run(code):
+    return subprocess.run(
+        [sys.executable, '-c', textwrap.dedent(code)], capture_output=True, text=True
+    )
+
+
+def test_importing_the_package_loads_neither_mmdet_nor_mmpretrain():
+    result = run("""
+        import sys
+        import surge_mm
+        print(sorted({'mmdet', 'mmpretrain', 'numba', 'matplotlib'} & set(sys.modules)))
+    """)
+    assert (result.stdout.strip(), result.returncode) == ('[]', 0), result.stderr
+
+
+def test_types_resolve_in_a_process_that_only_imported_the_package():
+    result = run("""
+        import surge_mm
+        from mmengine.registry import HOOKS, MODELS
+        names = ('SurgeConv2d', 'SurgeLinear', 'RPReLU', 'SurgeResNet', 'Binarized', 'DistilledClassifier')
+        print([MODELS.get(f'surge_mm.{name}').__name__ for name in names])
+        print(HOOKS.get('surge_mm.AdaptiveGradientScalerHook').__name__)
+    """)
+    assert "'Binarized'" in result.stdout, result.stderr
+    assert 'AdaptiveGradientScalerHook' in result.stdout
+
+
+def test_sub_packages_and_public_names_are_attributes():
+    for name in surge_mm.__all__:
+        assert getattr(surge_mm, name) is not None
+        assert name in dir(surge_mm)
+    assert callable(surge_mm.deploy.load_packed)
+    with pytest.raises(AttributeError, match="'surge_mm' has no attribute 'SurgeConv3d'"):
+        surge_mm.SurgeConv3d  # noqa: B018
+
+
+def test_layers_and_binarize_train_with_torch_alone():
+    result = run(
+        WITHOUT_HOSTS
+        + """
+import torch
+from torch import nn
+import surge_mm
+from surge_mm.layers import SurgeConv2d, SurgeLinear
+from surge_mm.ops import sign
+
+model = nn.Sequential(
+    nn.Conv2d(3, 8, 3), nn.PReLU(), nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3),
+    nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
+reports = surge_mm.binarize(model, [dict(name='2', to=dict(weight=dict(type='ReCU')))])
+print(sum(report.binary for report in reports), 'binary layers')
+for layer in model:
+    if isinstance(layer, SurgeConv2d) and layer.weight_gain is not None:
+        layer.weight_binarizer.follow(0.5)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+x, y = torch.randn(16, 3, 12, 12), torch.randint(0, 5, (16,))
+losses = []
+for _ in range(10):
+    optimizer.zero_grad()
+    loss = nn.functional.cross_entropy(model(x), y)
+    loss.backward()
+    optimizer.step()
+    losses.append(loss.item())
+assert losses[-1] < losses[0], losses
+print(sorted(set(sys.modules) & HIDDEN))
+try:
+    surge_mm.SurgeResNet
+except ImportError as error:
+    print(error)
+"""
+    )
+    lines = result.stdout.splitlines()
+    assert result.returncode == 0, result.stderr
+    assert lines[:2] == ['2 binary layers', '[]']
+    assert lines[2].startswith('surge_mm.SurgeResNet needs ')
+    assert 'pip install "surge_mm[lite]"' in lines[2]
