@@ -1,4 +1,4 @@
-"""Training policies as MMEngine hooks."""
+"""Hooks for MMEngine's runner."""
 
 from surge_mm.hooks.adaptive_gradient_scaler_hook import AdaptiveGradientScalerHook
 from surge_mm.hooks.binarizer_schedule_hook import BinarizerScheduleHook

@@ -1,4 +1,4 @@
-"""Tells the binarisers whose surrogate changes over training how far the training is."""
+"""Schedule of binarizers whose surrogate gradient changes during training."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from surge_mm.utils.errors import UsageError
 
 @HOOKS.register_module()
 class BinarizerScheduleHook(Hook):
-    """Sets the progress of EDE, ReSTE, Libra, ReCU and AdaBin: 0 at the first iteration of the run, 1 at the last.
+    """Set the training progress of the binarizers EDE, ReSTE, Libra, ReCU and AdaBin before each iteration.
 
-    It follows iterations, under an epoch-based loop as under an iteration-based one. A resumed run goes on where it
-    was: the progress comes from the iteration alone.
+    The progress is 0 at the first iteration of the run and 1 at the last, in epoch-based and iteration-based loops. It
+    depends on the number of the iteration only, so that a resumed run continues the schedule.
 
     Raises:
-        ValueError: at the start of training: the model has no binariser that changes, or the loop does not know how
-            many iterations it will take.
+        UsageError: at the start of training, if the model has no binarizer with a schedule, or the number of iterations
+            of the training loop is unknown.
     """
 
     priority = 'NORMAL'
@@ -33,24 +33,32 @@ class BinarizerScheduleHook(Hook):
         self._last = 1
 
     def before_train(self, runner: Runner) -> None:
+        """Collect the binarizers with a schedule."""
         layers = [module for module in runner.model.modules() if isinstance(module, BinaryLayer)]
         both = [b for layer in layers for b in (layer.activation, layer.weight_binarizer)]
         self._binarizers = [binarizer for binarizer in both if isinstance(binarizer, Scheduled)]
         if not self._binarizers:
             used = sorted({type(binarizer).__name__ for binarizer in both})
             raise UsageError(
-                'BinarizerScheduleHook: no binariser of the model changes over training '
-                f'({", ".join(used) or "it has no binary layer"}). Remove the hook from custom_hooks, or use one that '
-                "does, such as activation=dict(type='EDE')"
+                f'BinarizerScheduleHook: no binarizer of the model has a schedule '
+                f'({", ".join(used) or "it has no binary layer"}). Remove the hook from custom_hooks, or use a '
+                "binarizer with a schedule, such as activation=dict(type='EDE')"
             )
         if not math.isfinite(runner.max_iters) or runner.max_iters < 1:
             raise UsageError(
-                f'BinarizerScheduleHook: the training loop says max_iters={runner.max_iters!r}, so the schedule has '
-                'no end to run to. Set max_epochs or max_iters in train_cfg'
+                f'BinarizerScheduleHook: max_iters={runner.max_iters!r} of the training loop must be a positive '
+                'number, so that the schedule has an end. Set max_epochs or max_iters in train_cfg'
             )
         self._last = max(int(runner.max_iters) - 1, 1)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        """Set the progress of all binarizers.
+
+        Args:
+            runner (Runner): Runner of the training.
+            batch_idx (int): Not used.
+            data_batch (Any): Not used.
+        """
         progress = min(runner.iter / self._last, 1.0)
         for binarizer in self._binarizers:
             binarizer.follow(progress)

@@ -1,4 +1,4 @@
-"""A resumed run takes the steps that it would have taken had it never stopped."""
+"""Exact resumption: a resumed run takes the same steps as a run that was not interrupted."""
 
 from __future__ import annotations
 
@@ -16,38 +16,54 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 from surge_mm.registry import HOOKS
 
 STEP, DATA, EPOCH = range(3)
+"""Purposes of random numbers, part of the key of each seed."""
 
 
 @HOOKS.register_module()
 class ExactResumeHook(Hook):
-    """Restores what MMEngine leaves out when it resumes: random generators, and the place within an epoch.
+    """Restore what MMEngine does not restore on resumption: random generators, and the position within an epoch.
 
-    - The generators of Python, NumPy and PyTorch are seeded anew for each training step and for each batch that is
-      drawn, from the run's seed and the iteration alone (with ``randomness=dict(diff_rank_seed=True)`` from the rank
-      too). So what is drawn does not depend on what was drawn before, by a validation for instance.
-    - A checkpoint made within an epoch goes on there: the epoch's batches that were trained on are left out. MMEngine
-      begins the epoch anew, and ends it behind its last iteration. So it does here too if the number of batches is
-      another than before, as with another number of ranks. (An iteration-based loop skips batches by loading them.)
+    - The generators of Python, NumPy and PyTorch are seeded before each training step and before each batch is sampled.
+      The seed depends on the seed of the run and the number of the iteration (and on the rank, with
+      ``randomness=dict(diff_rank_seed=True)``), so that it is independent of earlier random numbers, such as those of a
+      validation.
+    - Resumed from a checkpoint within an epoch, the run skips the batches of the epoch that were already trained on.
+      MMEngine restarts the epoch, and therefore trains for too many iterations. If the number of batches per epoch has
+      changed, for instance with the number of ranks, the epoch is restarted as by MMEngine. (In an iteration-based
+      loop, MMEngine skips batches by loading them.)
 
-    Not restored: random augmentation in worker processes (``num_workers > 0``), which MMEngine seeds when it starts
-    them, by their number; the counts of ``EarlyStoppingHook``; and the validation of an epoch whose checkpoint was
-    written when the run was killed.
+    These are not restored: random augmentation in worker processes (``num_workers > 0``), which MMEngine seeds at their
+    start; the counters of ``EarlyStoppingHook``; and the validation after an epoch whose checkpoint was being written
+    when the run was killed.
     """
 
     priority = 'VERY_HIGH'
 
     def __init__(self) -> None:
-        self._sampler: _Batches | None = None
+        self._sampler: _SkippingSampler | None = None
         self._batches: int | None = None
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Store the number of batches per epoch.
+
+        Args:
+            runner (Runner): Runner of the training.
+            checkpoint (dict): Checkpoint to be saved. Its ``meta`` is changed in place.
+        """
         checkpoint['meta']['batches_an_epoch'] = len(runner.train_dataloader)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Read the number of batches per epoch of the interrupted run.
+
+        Args:
+            runner (Runner): Runner of the training.
+            checkpoint (dict): Loaded checkpoint.
+        """
         if runner._resume:
             self._batches = checkpoint.get('meta', {}).get('batches_an_epoch')
 
     def before_train_epoch(self, runner: Runner) -> None:
+        """Skip the batches that were trained on before the interruption, and seed the generators for the epoch."""
         loop = runner.train_loop
         if isinstance(loop, IterBasedTrainLoop):
             loop.dataloader_iterator = _seeded(loop.dataloader_iterator, _key(runner))
@@ -56,8 +72,8 @@ class ExactResumeHook(Hook):
         done = runner.iter - runner.epoch * batches if self._batches == batches else 0
         self._batches = batches
         if self._sampler is None:
-            self._sampler = _Batches(loop.dataloader.batch_sampler)
-            # PyTorch lets nobody set it, for a loader that iterates would not notice; this one does not yet
+            self._sampler = _SkippingSampler(loop.dataloader.batch_sampler)
+            # DataLoader.__setattr__ rejects a new batch_sampler; before the first iteration it is safe
             loop.dataloader.__dict__['batch_sampler'] = self._sampler
         self._sampler.skip = done
         self._sampler.before_batch = lambda number: reseed(
@@ -66,11 +82,22 @@ class ExactResumeHook(Hook):
         reseed(*_key(runner), EPOCH, runner.epoch)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        """Seed the generators for the training step.
+
+        Args:
+            runner (Runner): Runner of the training.
+            batch_idx (int): Not used.
+            data_batch (Any): Not used.
+        """
         reseed(*_key(runner), STEP, runner.iter)
 
 
 def reseed(*key: int) -> None:
-    """Seed the generators of Python, NumPy and PyTorch by whole numbers of at least 0."""
+    """Seed the generators of Python, NumPy and PyTorch.
+
+    Args:
+        *key (int): Nonnegative integers from which the seed is derived.
+    """
     first, second = np.random.SeedSequence(key).generate_state(2)
     random.seed(int(first))
     np.random.seed(int(first))
@@ -83,14 +110,14 @@ def _key(runner: Runner) -> tuple[int, int]:
 
 
 def _seeded(batches: Iterator[Any], key: tuple[int, int]) -> Iterator[Any]:
-    """The same batches; the number of each seeds what it is drawn from."""
+    """Yield the batches, and seed the generators by the number of each batch before it is loaded."""
     for number in itertools.count():
         reseed(*key, DATA, number)
         yield next(batches)
 
 
-class _Batches:
-    """A batch sampler whose next pass leaves out the first ``skip`` batches; says the number of each before it."""
+class _SkippingSampler:
+    """Batch sampler that skips the first ``skip`` batches and calls ``before_batch`` with the number of each other."""
 
     def __init__(self, sampler: Any) -> None:
         self._sampler = sampler

@@ -1,4 +1,4 @@
-"""One NaN shall not cost a run: steps that are not finite are left out, and the log names the layer."""
+"""Protection of a training run against steps with NaN or infinite values."""
 
 from __future__ import annotations
 
@@ -15,34 +15,35 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from surge_mm.registry import HOOKS
+from surge_mm.utils.argument_checks import Positive, checked
 from surge_mm.utils.errors import UsageError
+from surge_mm.utils.modules import unwrap_model
 
 
 @HOOKS.register_module()
 class NonFiniteGuardHook(Hook):
-    """Keeps weights and running statistics finite when activations, losses or gradients are not.
+    """Keep weights and running statistics finite when activations, losses or gradients are not.
 
-    - The optimizer takes no step with a gradient that is not finite; its own state stays as it is too.
-    - Buffers, such as the running statistics of batch norms, that a step left not finite get back what they held
-      before it. (A sign hides a NaN from the loss, not from the norm before it.)
-    - The log says where it began: the first layer, in the order of the forward pass, whose output is not finite; else
-      the loss; else the layer in whose backward pass it arose. ``train/guard_bad_steps`` counts such steps.
-    - ``patience`` of them in a row end the training: it has diverged, and more steps would cost time alone.
+    - The optimizer skips a step whose gradients are not finite. Its own state does not change either.
+    - Buffers that are not finite after a step, such as the running statistics of batch norms, are restored to their
+      values before it. (A sign hides a NaN from the loss, but not from the norm before it.)
+    - The log names the origin: the first layer, in the order of the forward pass, whose output is not finite; else the
+      loss; else the layer in whose backward pass the value arose. ``train/guard_bad_steps`` counts such steps.
+    - ``patience`` such steps in a row end the training with an error, because it has diverged.
 
-    It costs one read of each output, gradient and buffer a step.
+    The cost of a step is one read of each output, gradient and buffer.
 
     Args:
-        patience (int): Steps in a row. Defaults to 100.
+        patience (int): Number of steps in a row that end the training. Defaults to 100.
 
     Raises:
-        ValueError: patience is no whole number of at least 1; in training: it is exhausted.
+        UsageError: if ``patience`` is not a positive integer. In training: if it is exhausted.
     """
 
-    priority = 'HIGH'  # before what averages or reports the model after a step
+    priority = 'HIGH'  # before hooks that average or report the model after a step
 
-    def __init__(self, patience: int = 100) -> None:
-        if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
-            raise ValueError(f'patience={patience!r} must be a whole number of at least 1')
+    @checked
+    def __init__(self, patience: Positive = 100) -> None:
         self.patience = patience
         self._handles: list[RemovableHandle] = []
         self._outputs: list[tuple[str, Tensor]] = []
@@ -51,7 +52,8 @@ class NonFiniteGuardHook(Hook):
         self._calls = self._in_a_row = self._total = 0
 
     def before_train(self, runner: Runner) -> None:
-        model = _inner(runner)
+        """Register hooks on the modules and optimizers, and copy the buffers of the model."""
+        model = unwrap_model(runner.model)
         for name, module in model.named_modules():
             if not any(True for _ in module.children()):
                 self._handles.append(module.register_forward_hook(self._note(name)))
@@ -62,7 +64,8 @@ class NonFiniteGuardHook(Hook):
                     lambda optimizer, *_: self._check_gradients(optimizer, names)
                 )
             )
-        kept = model.state_dict().keys()  # not what a layer notes for the log alone
+        # Buffers outside the state dict, such as statistics for the log, may be NaN.
+        kept = model.state_dict().keys()
         self._buffers = [
             b for name, b in model.named_buffers() if name in kept and b.is_floating_point()
         ]
@@ -75,12 +78,19 @@ class NonFiniteGuardHook(Hook):
             self._calls += 1
             self._order[name] = self._calls
             if isinstance(output, Tensor) and output.is_floating_point() and output.numel():
-                # finite exactly if all is, as far as a sum reaches; one read, no copy
+                # not finite if an element is not, nor if the sum overflows; one read, no copy
                 self._outputs.append((name, output.detach().mean()))
 
         return note
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        """Discard the records of the last step, and copy the buffers.
+
+        Args:
+            runner (Runner): Not used.
+            batch_idx (int): Not used.
+            data_batch (Any): Not used.
+        """
         self._outputs, self._order, self._bad_gradients = [], {}, []
         if self._buffers:
             torch._foreach_copy_(self._before, self._buffers)
@@ -99,6 +109,17 @@ class NonFiniteGuardHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
+        """Restore buffers, and log the origin of values that are not finite.
+
+        Args:
+            runner (Runner): Runner of the training.
+            batch_idx (int): Not used.
+            data_batch (Any): Not used.
+            outputs (dict[str, Tensor], optional): Losses of the step.
+
+        Raises:
+            UsageError: if ``patience`` is exhausted.
+        """
         spoilt = self._restore_buffers()
         first = self._first_output() or _first_loss(outputs) or self._last_gradient()
         if not first and spoilt:
@@ -109,14 +130,14 @@ class NonFiniteGuardHook(Hook):
         self._in_a_row += 1
         self._total += 1
         runner.message_hub.update_scalar('train/guard_bad_steps', self._total)
-        left_out = '; its step is left out' if self._bad_gradients else ''
-        said = f'iteration {runner.iter + 1} is not finite, first in {first}{left_out}'
-        print_log(said, 'current', logging.WARNING)
+        skipped = '; its step is skipped' if self._bad_gradients else ''
+        message = f'iteration {runner.iter + 1} is not finite, first in {first}{skipped}'
+        print_log(message, 'current', logging.WARNING)
         if self._in_a_row >= self.patience:
             raise UsageError(
                 f'training has diverged: {self._in_a_row} steps in a row were not finite, the last first in {first}. '
-                'Lower the learning rate or eta, clip the gradients (optim_wrapper.clip_grad), or look at the data; '
-                f'NonFiniteGuardHook(patience={self.patience}) says how many are too many'
+                'Lower the learning rate or eta, clip the gradients (optim_wrapper.clip_grad), or check the data. '
+                f'NonFiniteGuardHook(patience={self.patience}) sets the limit'
             )
 
     def _restore_buffers(self) -> bool:
@@ -139,7 +160,7 @@ class NonFiniteGuardHook(Hook):
         return f'the output of {bad[0]}' if bad else ''
 
     def _last_gradient(self) -> str:
-        """Of the layers with a bad gradient, the one that backward reaches first."""
+        """Name the parameter with a bad gradient whose layer the backward pass reaches first."""
         if not self._bad_gradients:
             return ''
         name = max(
@@ -148,29 +169,26 @@ class NonFiniteGuardHook(Hook):
         return f'the gradient of {name}'
 
     def after_train(self, runner: Runner) -> None:
+        """Remove the hooks from the modules and optimizers."""
         for handle in self._handles:
             handle.remove()
         self._handles = []
 
 
-def _inner(runner: Runner) -> nn.Module:
-    model: nn.Module = getattr(runner.model, 'module', runner.model)
-    return model
-
-
 def _optimizers(runner: Runner) -> Iterator[torch.optim.Optimizer]:
     wrapper = runner.optim_wrapper
-    for one in wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]:
-        yield one.optimizer
+    wrappers = wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]
+    for single in wrappers:
+        yield single.optimizer
 
 
 def _all_finite(tensors: list[Tensor]) -> bool:
-    """Whether their norm is finite, which may say no of large ones, and costs one synchronisation."""
+    """Return whether the total norm is finite. It may overflow for large values; it costs one synchronization."""
     return not tensors or bool(torch.isfinite(torch.nn.utils.get_total_norm(tensors)))
 
 
 def _first_loss(outputs: Any) -> str:
-    """``outputs`` are the losses by name, as ``train_step`` returns them: their sum ``loss``, then each."""
+    """Name the first loss that is not finite; the total ``loss``, which comes first in ``outputs``, only if alone."""
     if not isinstance(outputs, dict):
         return ''
     bad = [name for name, value in outputs.items() if not torch.as_tensor(value).isfinite().all()]

@@ -1,4 +1,4 @@
-"""Checkpoints of which the last whole one is never lost, and which forget no gradient."""
+"""Checkpoints that survive a kill at any moment, and that include accumulated gradients."""
 
 from __future__ import annotations
 
@@ -16,48 +16,51 @@ from surge_mm.registry import HOOKS
 from surge_mm.utils.argument_checks import accepted, did_you_mean
 from surge_mm.utils.atomic_write import PARTIAL
 from surge_mm.utils.errors import CheckpointError, UsageError
+from surge_mm.utils.modules import unwrap_model
 
 GRADIENTS = 'accumulated_gradients'
+"""Key of the gradients in a checkpoint."""
 
 
 @HOOKS.register_module()
 class SafeCheckpointHook(CheckpointHook):
-    """MMEngine's ``CheckpointHook`` with the same arguments, safe against a kill at any moment.
+    """MMEngine's ``CheckpointHook``, with the same arguments, made safe against a kill at any moment.
 
-    - What ``max_keep_ckpts`` and ``save_best`` no longer keep is removed after the new checkpoint is written. MMEngine
-      removes first: killed between, a run that keeps one checkpoint has none.
-    - A checkpoint made between two steps of the optimizer, as gradient accumulation allows, holds the gradients
-      gathered so far (the mean over the ranks), and a resumed run goes on with them. MMEngine forgets them.
-    - What a killed run has left half written is removed when training begins.
+    - Old checkpoints (see ``max_keep_ckpts`` and ``save_best``) are removed after the new one is written. MMEngine
+      removes them first, so that a run that keeps one checkpoint has none for a while.
+    - A checkpoint saved between two optimizer steps, which gradient accumulation makes possible, includes the gradients
+      accumulated so far (their mean over the ranks), and a resumed run continues with them. MMEngine drops them.
+    - Partial files of a killed run are removed when training starts.
 
-    That each file is there whole or not at all is the work of :mod:`surge_mm.utils.atomic_write`.
+    Files are written atomically by :mod:`surge_mm.utils.atomic_write`.
     """
 
     file_backend: Any
-    _gradients: dict[str, torch.Tensor] | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # MMEngine hands unknown arguments to Runner.save_checkpoint, which raises after the first epoch
+        self._gradients: dict[str, torch.Tensor] = {}
+        # MMEngine passes unknown arguments on to Runner.save_checkpoint, which raises after the first epoch
         for name in self.args.keys() - set(accepted(Runner.save_checkpoint)):
             hint = did_you_mean(name, accepted(type(self)))
             raise UsageError(f'SafeCheckpointHook got an unknown argument {name!r}{hint}')
 
     def before_train(self, runner: Runner) -> None:
+        """Remove partial files, and restore the gradients of the checkpoint that the run resumes from."""
         super().before_train(runner)
         self.file_backend = _LateRemoval(self.file_backend)
         if is_main_process():
             for partial in Path(self.out_dir).glob(f'.*.pth.*{PARTIAL}'):
                 partial.unlink(missing_ok=True)
-        parameters = dict(_inner(runner).named_parameters())
-        for name, gradient in (self._gradients or {}).items():
+        parameters = dict(unwrap_model(runner.model).named_parameters())
+        for name, gradient in self._gradients.items():
             parameters[name].grad = gradient.to(parameters[name])
-        self._gradients = None
+        self._gradients = {}
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict[str, Any]) -> None:
-        self._gradients = _gathered_gradients(_inner(runner))
+        self._gradients = _gathered_gradients(unwrap_model(runner.model))
         super()._save_checkpoint_with_step(runner, step, meta)
-        self._gradients = None
+        self._gradients = {}
         self.file_backend.remove_now()
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict[str, Any]) -> None:
@@ -65,25 +68,40 @@ class SafeCheckpointHook(CheckpointHook):
         self.file_backend.remove_now()
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Add the accumulated gradients to a checkpoint.
+
+        Args:
+            runner (Runner): Runner of the training.
+            checkpoint (dict): Checkpoint to be saved. It is changed in place.
+        """
         if self._gradients:
             checkpoint[GRADIENTS] = self._gradients
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Read the accumulated gradients of the checkpoint that the run resumes from.
+
+        Args:
+            runner (Runner): Runner of the training.
+            checkpoint (dict): Loaded checkpoint.
+
+        Raises:
+            CheckpointError: if the gradients do not match the parameters of the model.
+        """
         held = checkpoint.get(GRADIENTS, {}) if runner._resume else {}
-        shapes = {name: p.shape for name, p in _inner(runner).named_parameters()}
+        shapes = {name: p.shape for name, p in unwrap_model(runner.model).named_parameters()}
         if not isinstance(held, dict) or any(
             not isinstance(g, torch.Tensor) or shapes.get(name) != g.shape
             for name, g in held.items()
         ):
             raise CheckpointError(
-                f'the checkpoint holds {GRADIENTS} that are not those of this model: take the config that it was '
-                'trained with'
+                f'{GRADIENTS} of the checkpoint do not match the parameters of the model. Use the config with which '
+                'the checkpoint was trained'
             )
         self._gradients = held
 
 
 def _gathered_gradients(model: nn.Module) -> dict[str, torch.Tensor]:
-    """The mean over all ranks of each gradient that some rank has; called on all ranks."""
+    """Return the mean over all ranks of each gradient that at least one rank has. A collective operation."""
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     if not named:
         return {}
@@ -98,13 +116,8 @@ def _gathered_gradients(model: nn.Module) -> dict[str, torch.Tensor]:
     return gathered
 
 
-def _inner(runner: Runner) -> nn.Module:
-    model: nn.Module = getattr(runner.model, 'module', runner.model)
-    return model
-
-
 class _LateRemoval:
-    """A file backend whose removals wait for :meth:`remove_now`."""
+    """File backend that delays removals until :meth:`remove_now` is called."""
 
     def __init__(self, backend: Any) -> None:
         self._backend = backend

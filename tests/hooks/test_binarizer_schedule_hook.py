@@ -92,7 +92,7 @@ def test_a_resumed_run_goes_on_where_it_was(tmp_path):
 
 def test_a_model_without_changing_binarizers_is_refused(tmp_path):
     model = Classifier('STESign', 'Sign')
-    with pytest.raises(ValueError, match=r'no binariser .* \(STESign, Sign\)\. Remove the hook'):
+    with pytest.raises(ValueError, match=r'no binarizer .* \(STESign, Sign\)\. Remove the hook'):
         runner(tmp_path, {'by_epoch': True, 'max_epochs': 1}, model=model).train()
 
 
@@ -100,5 +100,5 @@ def test_a_loop_without_end_is_refused(tmp_path):
     run = runner(tmp_path, {'by_epoch': False, 'max_iters': 12})
     run._train_loop = run.build_train_loop(run._train_loop)
     run._train_loop._max_iters = float('inf')
-    with pytest.raises(ValueError, match='max_iters=inf, so the schedule has no end'):
+    with pytest.raises(ValueError, match='max_iters=inf of the training loop must be'):
         BinarizerScheduleHook().before_train(run)

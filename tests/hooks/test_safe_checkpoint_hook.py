@@ -79,6 +79,6 @@ def test_gradients_of_another_model_are_refused(held, tmp_path):
     file = tmp_path / 'epoch_1.pth'
     torch.save(torch.load(file, weights_only=True) | {'accumulated_gradients': held}, file)
     with pytest.raises(
-        CheckpointError, match='accumulated_gradients that are not those of this model'
+        CheckpointError, match='accumulated_gradients of the checkpoint do not match'
     ):
         tiny_runner(tmp_path, length=2).train()

@@ -20,7 +20,7 @@ from surge_mm.models.binarization.layer_candidates import (
 from surge_mm.models.binarization.rules import BINARY, KEEP, Decision, decide, parse_rules
 from surge_mm.utils.argument_checks import checked
 from surge_mm.utils.errors import UsageError
-from surge_mm.utils.replace_modules import replace_modules
+from surge_mm.utils.modules import replace_modules
 
 RELU_TYPES = (nn.ReLU, nn.ReLU6)
 DEFAULT_ACT_CFG = {'type': 'LeakyReLU', 'negative_slope': 0.25}

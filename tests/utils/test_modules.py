@@ -1,8 +1,14 @@
-"""Modules are replaced everywhere they are used."""
+"""Modules are replaced everywhere they are used; wrapped models are found."""
 
 from torch import nn
 
-from surge_mm.utils.replace_modules import replace_modules
+from surge_mm.utils.modules import replace_modules, unwrap_model
+
+
+def test_the_model_inside_a_wrapper_is_found():
+    model = nn.Linear(2, 2)
+    assert unwrap_model(model) is model
+    assert unwrap_model(nn.DataParallel(model)) is model
 
 
 def test_a_shared_module_has_one_shared_replacement():

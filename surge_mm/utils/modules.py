@@ -1,10 +1,17 @@
-"""Replacement of modules in a model."""
+"""Access to the modules of a model."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from torch import nn
+
+
+def unwrap_model(model: nn.Module) -> nn.Module:
+    """Return the model inside a wrapper such as ``DistributedDataParallel``; ``model`` itself if there is none."""
+    inner = getattr(model, 'module', model)
+    assert isinstance(inner, nn.Module)
+    return inner
 
 
 def replace_modules(model: nn.Module, replacements: Mapping[nn.Module, nn.Module]) -> nn.Module:
