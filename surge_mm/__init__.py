@@ -112,13 +112,6 @@ def __dir__() -> list[str]:
 
 
 if _HOSTS_INSTALLED:
-    from surge_mm.checkpoint.safe_loading import guard_mmengine_loader
-    from surge_mm.compat import allow_mmengine_checkpoints, install_mmcv_ops
-    from surge_mm.compat.config_prefix import register_configs
-    from surge_mm.utils.atomic_write import install_atomic_writes
+    from surge_mm.compat import install_patches
 
-    install_mmcv_ops()
-    allow_mmengine_checkpoints()
-    install_atomic_writes()
-    guard_mmengine_loader()
-    register_configs()
+    install_patches()

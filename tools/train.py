@@ -6,7 +6,7 @@ python tools/train.py configs/demo/fcos_r18-light_10e_digits_surge.py
 import torch
 
 import surge_mm  # noqa: F401  must be imported before the hosts
-from surge_mm.checkpoint.safe_loading import check_can_go_on
+from surge_mm.checkpoint.safe_loading import check_is_resumable
 from surge_mm.launch.cli import Parser, add_common_arguments, run
 from surge_mm.launch.config import load_config
 from surge_mm.launch.distributed import check_equal_batches, prepare_ranks
@@ -45,7 +45,7 @@ def main() -> None:
     if cfg.get('load_from'):
         checkpoint = check_fits(runner.model, cfg.load_from, whole=cfg.resume)
         if cfg.resume:
-            check_can_go_on(checkpoint, cfg.load_from, runner.model)
+            check_is_resumable(checkpoint, cfg.load_from)
         del checkpoint
     with begin(runner):
         check_equal_batches(runner)

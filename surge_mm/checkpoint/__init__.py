@@ -1,1 +1,1 @@
-"""Reading checkpoints safely, and whether they fit a model."""
+"""Load checkpoints safely, and check that they match a model."""

@@ -1,65 +1,135 @@
-"""A model, or a part of it, takes a checkpoint whole or not at all. MMEngine takes what fits, with warnings."""
+"""Compare the tensors of a checkpoint with those of a model.
+
+MMEngine loads the weights that match and warns about the others. Here a checkpoint that does not match is an error,
+raised before a weight is loaded.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from surge_mm.checkpoint.safe_loading import shape_of
 from surge_mm.utils.errors import UsageError
 
 
-def misfits(module: nn.Module, state_dict: dict[str, Any], prefix: str) -> list[str]:
-    """What ``state_dict`` has of the module's own names, but of another shape or of none, in words."""
-    # not its state_dict(), which leaves out branches that have not begun
-    own = (
-        *module.named_parameters(remove_duplicate=False),
-        *module.named_buffers(remove_duplicate=False),
-    )
+def find_mismatches(
+    expected: Mapping[str, Tensor],
+    state_dict: Mapping[str, Any],
+    *,
+    prefix: str = '',
+    required: Collection[str] = (),
+    unexpected: Iterable[str] = (),
+    compare_dtypes: bool = False,
+) -> list[str]:
+    """Describe the tensors of a state dict that do not match a model.
+
+    A tensor matches if it has the same shape, is dense and on a device with data. An expected tensor may be missing
+    unless it is required; other tensors may be present unless they are unexpected.
+
+    Args:
+        expected (Mapping[str, Tensor]): the tensors of the model by name.
+        state_dict (Mapping[str, Any]): the tensors of the checkpoint by name.
+        prefix (str): what precedes the names of ``expected`` in ``state_dict``. Defaults to ''.
+        required (Collection[str]): names of ``expected`` that must not be missing. Defaults to ().
+        unexpected (Iterable[str]): names, without prefix, that must not be in ``state_dict``. Defaults to ().
+        compare_dtypes (bool): whether the dtypes must be equal too. Defaults to False.
+
+    Returns:
+        list[str]: a description of each mismatch, in the order of ``expected``, then of ``unexpected``.
+    """
+
+    def describe(value: Any) -> str:
+        return describe_tensor(value, with_dtype=compare_dtypes)
+
+    names = [name for name in expected if prefix + name in state_dict or name in required]
+    names += [name for name in unexpected if prefix + name in state_dict]
+    pairs = {name: (state_dict.get(prefix + name), expected.get(name)) for name in names}
     return [
-        f'{prefix}{name} is {shape_of(state_dict[prefix + name])} there and {shape_of(value)} here'
-        for name, value in own
-        if prefix + name in state_dict and shape_of(state_dict[prefix + name]) != shape_of(value)
+        f'{prefix + name!r:.200} is {describe(theirs)} in the checkpoint and {describe(own)} in the model'
+        for name, (theirs, own) in pairs.items()
+        if describe(theirs) != describe(own)
     ]
 
 
+def describe_tensor(value: Any, with_dtype: bool = False) -> str:
+    """Describe a value of a state dict for an error message.
+
+    Args:
+        value (Any): a tensor, another value, or None where there is none.
+        with_dtype (bool): whether to add the dtype. Defaults to False.
+
+    Returns:
+        str: such as ``'(64, 3, 7, 7)'``, ``'missing'`` or ``'of type float'``.
+    """
+    if value is None:
+        return 'missing'
+    if not isinstance(value, Tensor):
+        return f'of type {type(value).__name__}'
+    text = str(tuple(value.shape))
+    if with_dtype:
+        text += f' of {value.dtype}'.replace('torch.', '')
+    if value.layout != torch.strided or value.is_quantized:
+        text += ', not dense'
+    return text + ', without data' if value.is_meta else text
+
+
+def named_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Return the parameters and buffers of a module by name, shared ones under each of their names.
+
+    Unlike ``state_dict()``, the result contains the auxiliary weights that are not saved before training begins.
+    """
+    return {
+        **dict(module.named_parameters(remove_duplicate=False)),
+        **dict(module.named_buffers(remove_duplicate=False)),
+    }
+
+
 def require_whole_parts(model: nn.Module) -> None:
-    """Have the parts of a model (backbone, neck, ...) refuse what fits in part when they are loaded alone, as their
-    ``init_cfg`` does, and the model what does not fit at all: its head may be of other classes."""
-    model.register_load_state_dict_pre_hook(_check_any)
+    """Make loading fail where a checkpoint does not match.
+
+    A part of the model (backbone, neck, ...) that is loaded alone, as by its ``init_cfg``, needs a checkpoint with all
+    its convolutions and linear layers, in the right shapes. The whole model needs one matching tensor, since the
+    checkpoint may have a head for other classes.
+
+    Args:
+        model (nn.Module): the model. Hooks are registered on it and on its children.
+    """
+    model.register_load_state_dict_pre_hook(_check_model)
     for part in model.children():
         part.register_load_state_dict_pre_hook(_check_part)
 
 
-def _check_any(model: nn.Module, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-    own = (*model.named_parameters(), *model.named_buffers())
-    common = [name for name, _ in own if name in state_dict]
-    if not prefix and len(misfits(model, state_dict, '')) >= len(common):
+def _check_model(model: nn.Module, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+    if prefix:  # the model is a part of another one
+        return
+    own = named_tensors(model)
+    common = [name for name in own if name in state_dict]
+    if len(find_mismatches(own, state_dict)) >= len(common):
         raise UsageError(
-            f'the checkpoint has no weight of {type(model).__name__}: it is of another model. {_found(state_dict)}'
+            f'the checkpoint has no weight of {type(model).__name__}: it is of another model. {_advice(state_dict)}'
         )
 
 
 def _check_part(part: nn.Module, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
     if prefix:  # loaded with the whole model
         return
-    wrong = misfits(part, state_dict, '')
-    wrong += [
-        f'it lacks {name}.weight'
+    required = {
+        f'{name}.weight'
         for name, module in part.named_modules()
-        if isinstance(module, (nn.Conv2d, nn.Linear)) and f'{name}.weight' not in state_dict
-    ]
-    if wrong:
+        if isinstance(module, (nn.Conv2d, nn.Linear))
+    }
+    mismatches = find_mismatches(named_tensors(part), state_dict, required=required)
+    if mismatches:
         raise UsageError(
-            f'the checkpoint does not fit {type(part).__name__} in {len(wrong)} places: {wrong[0]}. '
-            f'{_found(state_dict)}'
+            f'the checkpoint does not match {type(part).__name__} in {len(mismatches)} tensors, first: '
+            f'{mismatches[0]}. {_advice(state_dict)}'
         )
 
 
-def _found(state_dict: dict[str, Any]) -> str:
+def _advice(state_dict: dict[str, Any]) -> str:
     if any(key.startswith('backbone.') for key in state_dict):
-        return (
-            "Its names begin with 'backbone.': add prefix='backbone.' to init_cfg, or load it whole"
-        )
-    return 'Take the checkpoint of this network'
+        return "Its names begin with 'backbone.': add prefix='backbone.' to init_cfg, or load it into the whole model"
+    return 'Use a checkpoint of this network'

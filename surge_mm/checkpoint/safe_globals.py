@@ -1,25 +1,20 @@
-"""Resuming from MMEngine's checkpoints while ``torch.load`` stays at ``weights_only=True``.
+"""Calls that ``torch.load(weights_only=True)`` must allow for checkpoints of MMEngine.
 
-A pickle is a small program: it names callables and says with what to call them. That is why
-PyTorch, since 2.6, runs only those on a safe list unless told otherwise, and why MMEngine 0.10 can
-no longer resume: its checkpoints hold the training log, ``HistoryBuffer`` objects full of NumPy
-arrays. Turning the check off would let any checkpoint from the internet run code. Here the list is
-extended instead, and no further than needed: the names that a checkpoint uses are served by
-stand-ins which can make what MMEngine saves, and nothing else.
+A pickle names functions and the arguments to call them with. Since 2.6, PyTorch calls only those on a list of safe
+globals. MMEngine 0.10 saves the training log, ``HistoryBuffer`` objects with NumPy arrays, which are not on that
+list, so it cannot resume. Turning the protection off would let any checkpoint run code, and the original functions are
+not safe to allow either. Instead, :data:`SAFE_GLOBALS` maps each name to a replacement that can construct only what
+MMEngine saves:
 
-==========================  ===============================  ==================================
-name in the checkpoint      what it could do                 what its stand-in does
-==========================  ===============================  ==================================
-``builtins.getattr``        reach any function from any      HistoryBuffer's own statistics
-                            other (``__globals__``)          methods
-``...HistoryBuffer``    set its methods, also those of   numbers of a log alone
-                        every other log of the process
-``numpy.ndarray``           build Python objects from the    arrays of numbers and strings
-                            file's raw bytes
-``numpy.dtype``             corrupt its own flags, through   the same types, with a byte order
-                            its pickled state
-``...multiarray.scalar``    build objects from raw bytes     numbers and strings
-==========================  ===============================  ==================================
+==========================  ===========================================  ========================================
+name in the checkpoint      what the original allows                     what the replacement allows
+==========================  ===========================================  ========================================
+``builtins.getattr``        any function, through ``__globals__``        the statistics methods of HistoryBuffer
+``...HistoryBuffer``        new methods, also for every other log        logs of numbers
+``numpy.ndarray``           Python objects from raw bytes                arrays of numbers and strings
+``numpy.dtype``             invalid flags, through the pickled state     the same types, with a byte order
+``...multiarray.scalar``    Python objects from raw bytes                numbers and strings
+==========================  ===========================================  ========================================
 """
 
 from collections.abc import Callable
@@ -27,67 +22,51 @@ from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
-import torch
 from mmengine.logging import HistoryBuffer
 
 _STATISTICS = ('min', 'max', 'mean', 'current')
 
 
-def allow_mmengine_checkpoints() -> None:
-    """Put what an MMEngine checkpoint holds on PyTorch's safe list, for the whole process."""
-    safe: list[Any] = [
-        (_Log, f'{HistoryBuffer.__module__}.{HistoryBuffer.__qualname__}'),
-        (_statistics_method, 'builtins.getattr'),
-        (_Array, 'numpy.ndarray'),
-        (_DType, 'numpy.dtype'),
-        _Log,  # also by their own names, lest a user's entry for the real ones displace them
-        _Array,
-        _DType,
-    ]
-    for package in ('numpy.core', 'numpy._core'):  # NumPy 1 and NumPy 2
-        safe.append((_reconstruct, f'{package}.multiarray._reconstruct'))
-        safe.append((_scalar, f'{package}.multiarray.scalar'))
-    torch.serialization.add_safe_globals(safe)
-
-
 def _statistics_method(owner: Any, name: Any) -> Callable[..., Any]:
-    """Stands for ``getattr``."""
-    known = owner is _Log or owner is HistoryBuffer
-    if not known or type(name) is not str or name not in _STATISTICS:
+    """Replace ``getattr``."""
+    is_log = owner is _Log or owner is HistoryBuffer
+    if not is_log or type(name) is not str or name not in _STATISTICS:
+        # not the repr of a value: a list of lists of lists can have a repr larger than the memory
         asked = f'{_name_of(owner)}, {name if type(name) is str else _name_of(name):.50}'
         raise UnpicklingError(
-            f'the checkpoint asks for getattr({asked}); only {", ".join(_STATISTICS)} of '
-            'HistoryBuffer are allowed'
+            f'the checkpoint calls getattr({asked}); only {", ".join(_STATISTICS)} of HistoryBuffer are allowed'
         )
     method: Callable[..., Any] = vars(HistoryBuffer)[name]
     return method
 
 
 def _name_of(value: Any) -> str:
-    """Never the repr: that of a list of lists of lists can be longer than any memory."""
     return str(getattr(value, '__name__', f'a {type(value).__name__}'))[:50]
 
 
 class _Log(HistoryBuffer):
-    """Stands for ``HistoryBuffer``: its numbers come from the checkpoint, its methods do not."""
+    """Replace ``HistoryBuffer``: take the numbers from the checkpoint, but not the methods."""
 
     def __init__(self, *args: Any) -> None:
-        raise UnpicklingError('the checkpoint makes a log otherwise than MMEngine saves it')
+        raise UnpicklingError('the checkpoint constructs a log in a way that MMEngine does not use')
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        logs, counts = (np.array(state[key]) for key in ('_log_history', '_count_history'))
-        longest = state['max_length']
-        if type(longest) is not int or logs.shape != counts.shape or logs.ndim != 1:
-            raise UnpicklingError('the checkpoint has a log whose values and counts do not match')
-        if not all(part.dtype.kind in 'biuf' for part in (logs, counts)):
-            raise UnpicklingError('the checkpoint has a log of other things than numbers')
+        arrays = [state[key] for key in ('_log_history', '_count_history')]
+        if not all(isinstance(a, np.ndarray) and a.dtype.kind in 'biuf' for a in arrays):
+            raise UnpicklingError('the checkpoint has a log whose values or counts are not numbers')
+        logs, counts = map(np.array, arrays)
+        max_length = state['max_length']
+        if type(max_length) is not int or logs.shape != counts.shape or logs.ndim != 1:
+            raise UnpicklingError(
+                'the checkpoint has a log whose values and counts differ in length'
+            )
         self.__class__ = HistoryBuffer
         self._set_default_statistics()
-        self.max_length, self._log_history, self._count_history = longest, logs, counts
+        self.max_length, self._log_history, self._count_history = max_length, logs, counts
 
 
 class _DType:
-    """Stands for ``numpy.dtype``: types without pointers, given by their code, as in 'f8'."""
+    """Replace ``numpy.dtype``: types without pointers, given by their code, such as 'f8'."""
 
     def __init__(self, code: str, align: bool = False, copy: bool = False):
         dtype = np.dtype(code) if isinstance(code, str) else None
@@ -102,34 +81,48 @@ class _DType:
         self.dtype = self.dtype.newbyteorder(state[1])
 
 
-def _real(dtype: _DType | np.dtype) -> np.dtype:
-    """The type meant. Where a user has put ``numpy.dtype`` itself on the list, it may come real."""
+def _to_dtype(dtype: _DType | np.dtype) -> np.dtype:
+    """Return the NumPy type. It is not a ``_DType`` where a user has allowed ``numpy.dtype`` itself."""
     return dtype.dtype if isinstance(dtype, _DType) else dtype
 
 
 class _Array(np.ndarray):
-    """Stands for ``numpy.ndarray``: filled by a pickle's state, pickled as a plain array."""
+    """Replace ``numpy.ndarray``: filled by the state of a pickle, and pickled as a plain array."""
 
     def __new__(cls, *args: Any) -> '_Array':
-        raise UnpicklingError('the checkpoint makes a NumPy array otherwise than NumPy saves it')
+        raise UnpicklingError(
+            'the checkpoint constructs a NumPy array in a way that NumPy does not use'
+        )
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         version, shape, dtype, is_fortran, data = state
-        if _real(dtype).itemsize == 0 and 0 not in shape:
-            raise UnpicklingError(
-                'the checkpoint holds a NumPy array of strings without characters'
-            )
-        super().__setstate__((version, shape, _real(dtype), is_fortran, data))
+        super().__setstate__((version, shape, _to_dtype(dtype), is_fortran, data))
 
     def __reduce__(self) -> Any:
         return np.array(self).__reduce__()
 
 
 def _reconstruct(subtype: type, shape: tuple[int, ...], code: bytes) -> np.ndarray:
-    """Stands for NumPy's function of this name: an empty array, to be filled by its state."""
+    """Replace the function of NumPy with this name: return an empty array, filled later by its state."""
     return np.ndarray.__new__(_Array, 0)
 
 
 def _scalar(dtype: _DType | np.dtype, data: bytes) -> Any:
-    """Stands for NumPy's ``scalar``: the number or string whose bytes are given."""
-    return np.frombuffer(data, _real(dtype), count=1)[0]
+    """Replace NumPy's ``scalar``: return the number or string stored in ``data``."""
+    return np.frombuffer(data, _to_dtype(dtype), count=1)[0]
+
+
+SAFE_GLOBALS: list[Any] = [
+    (_Log, f'{HistoryBuffer.__module__}.{HistoryBuffer.__qualname__}'),
+    (_statistics_method, 'builtins.getattr'),
+    (_Array, 'numpy.ndarray'),
+    (_DType, 'numpy.dtype'),
+    # under their own names too, so that an entry of a user for the originals does not displace them
+    _Log,
+    _Array,
+    _DType,
+    # NumPy 1 and NumPy 2
+    *((_reconstruct, f'numpy.{core}.multiarray._reconstruct') for core in ('core', '_core')),
+    *((_scalar, f'numpy.{core}.multiarray.scalar') for core in ('core', '_core')),
+]
+"""Arguments of ``torch.serialization.add_safe_globals``."""

@@ -1,10 +1,64 @@
-"""What makes the official OpenMMLab releases run on a current PyTorch without a compiler.
+"""All changes that surge_mm makes to PyTorch and to the OpenMMLab packages.
 
-- ``install_mmcv_ops``: the operators that mmcv-lite lacks, served by torchvision.
-- ``allow_mmengine_checkpoints``: resuming while ``torch.load`` refuses to run a checkpoint's code.
+:data:`PATCHES` lists them. ``import surge_mm`` applies them by :func:`install_patches`, for the whole process. They let
+the official releases of MMEngine, MMCV, MMDetection and MMPretrain run on a current PyTorch, without a compiler, and
+without running code from checkpoints.
 """
 
-from surge_mm.checkpoint.safe_globals import allow_mmengine_checkpoints
-from surge_mm.compat.mmcv_ops.extension import install_mmcv_ops
+from collections.abc import Callable
+from typing import NamedTuple
 
-__all__ = ['allow_mmengine_checkpoints', 'install_mmcv_ops']
+from surge_mm.compat.checkpoint_loader import allow_mmengine_checkpoints, replace_checkpoint_loader
+from surge_mm.compat.config_prefix import register_configs
+from surge_mm.compat.mmcv_ops.extension import install_mmcv_ops
+from surge_mm.compat.multimodal import disable_broken_multimodal
+
+
+class Patch(NamedTuple):
+    """One change of a package.
+
+    Attributes:
+        target (str): what is changed.
+        reason (str): why it is changed.
+        install (Callable): applies the change. A second call changes nothing.
+    """
+
+    target: str
+    reason: str
+    install: Callable[[], object]
+
+
+PATCHES = (
+    Patch(
+        'mmcv._ext; mmcv.cnn.bricks.transformer.MultiScaleDeformableAttention',
+        'mmcv-lite has no compiled operators: torchvision computes them',
+        install_mmcv_ops,
+    ),
+    Patch(
+        'torch.serialization.add_safe_globals',
+        'MMEngine cannot resume under weights_only=True: the training log in its checkpoints is not a safe global',
+        allow_mmengine_checkpoints,
+    ),
+    Patch(
+        "mmengine.runner.checkpoint: CheckpointLoader scheme '' and load_url",
+        'MMEngine runs code from checkpoints: pickles loaded from URLs, and meta.config on resume',
+        replace_checkpoint_loader,
+    ),
+    Patch(
+        'mmengine.config: utils.MODULE2PACKAGE and Config._get_cfg_path',
+        'MMEngine does not find configs of a package in an editable install by a prefix such as surge_mm::',
+        register_configs,
+    ),
+    Patch(
+        'mmpretrain.utils.dependency.WITH_MULTIMODAL',
+        'MMPretrain 1.2 cannot be imported beside transformers 4.52 or later',
+        disable_broken_multimodal,
+    ),
+)
+"""The changes, in the order of their installation."""
+
+
+def install_patches() -> None:
+    """Apply all :data:`PATCHES`. A second call changes nothing."""
+    for patch in PATCHES:
+        patch.install()

@@ -13,8 +13,8 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
-from surge_mm.checkpoint.matching import misfits
-from surge_mm.checkpoint.safe_loading import check_file, shape_of
+from surge_mm.checkpoint.matching import find_mismatches, named_tensors
+from surge_mm.checkpoint.safe_loading import check_file
 from surge_mm.utils.errors import CheckpointError, LaunchError
 
 
@@ -161,18 +161,16 @@ def check_fits(model: nn.Module, path: str, whole: bool = True) -> dict[str, Any
         for name, value in checkpoint.get('state_dict', checkpoint).items()
     }
     inner: nn.Module = model.module if is_model_wrapper(model) else model  # type: ignore[assignment]
-    mine = {
-        name: value
-        for name, value in inner.state_dict().items()
+    required = [
+        name
+        for name in inner.state_dict()
         if not name.endswith(('aux_weight', 'num_batches_tracked'))
-    }
-    missing = {name for name in mine if name not in theirs}
-    wrong = [f'{name} is missing there and {shape_of(mine[name])} here' for name in sorted(missing)]
-    wrong += misfits(inner, theirs, '')
-    if len(wrong) >= len(mine) or (whole and wrong):
+    ]
+    mismatches = find_mismatches(named_tensors(inner), theirs, required=required)
+    if len(mismatches) >= len(required) or (whole and mismatches):
         raise LaunchError(
-            f'checkpoint {path!r} does not fit the model of the config in {len(wrong)} of {len(mine)} weights, the '
-            f'first: {wrong[0]}. Use the config that it was trained with'
+            f'checkpoint {path!r} does not match the model of the config in {len(mismatches)} of {len(required)} '
+            f'tensors, first: {mismatches[0]}. Use the config that it was trained with'
         )
     return checkpoint
 

@@ -1,12 +1,11 @@
-"""Checkpoints as an attacker, a broken disk or a mistaken user would make them: generators, and what betrays harm.
+"""Checkpoints that run code, are damaged or do not match, and means to detect what loading them does.
 
-Most begin with a real checkpoint of a run and change one thing of it.
+Most are made from a real checkpoint of a run, with one thing changed.
 """
 
 import io
 import os
 import pickle
-import pickletools
 import resource
 import struct
 import sys
@@ -25,7 +24,7 @@ HARM = (
     *('os.remove', 'os.rename', 'os.rmdir', 'shutil.rmtree', 'os.mkdir', 'os.putenv'),
     *('exec', 'compile', 'socket.connect', 'ctypes.dlopen', 'ctypes.dlsym', 'pty.spawn'),
 )
-"""Events of ``sys.addaudithook`` which loading a checkpoint never causes."""
+"""Events of ``sys.addaudithook`` that loading a checkpoint must not cause."""
 
 _listening: list[list[str]] = []
 
@@ -36,7 +35,7 @@ def _listen(event, arguments):
 
 
 def _is_import(event):
-    """Whether it is a module, which torch imports when it is first needed, that compiles and runs its code."""
+    """Return whether the event comes from the import of a module, such as those that torch imports lazily."""
     if event not in ('exec', 'compile'):
         return False
     frame = sys._getframe(2)
@@ -50,7 +49,7 @@ sys.addaudithook(_listen)
 
 @contextmanager
 def canary():
-    """Gives the list of harmful things that the process does meanwhile."""
+    """Collect the events of :data:`HARM` that occur in the block; yields the list."""
     heard: list[str] = []
     _listening.append(heard)
     try:
@@ -61,7 +60,7 @@ def canary():
 
 @contextmanager
 def little_memory(more=2**30):
-    """The process may grow by so many bytes and no further."""
+    """Limit the growth of the memory of this process to ``more`` bytes."""
     limits = resource.getrlimit(resource.RLIMIT_AS)
     pages = int(Path('/proc/self/statm').read_text().split()[0])
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + more, limits[1]))
@@ -72,7 +71,7 @@ def little_memory(more=2**30):
 
 
 class Call:
-    """Pickles as the result of a call, with a state given to it."""
+    """An object whose pickle is a call, optionally with a state that the result is given."""
 
     def __init__(self, function, *arguments, state=None):
         self.reduced = (function, arguments) if state is None else (function, arguments, state)
@@ -81,11 +80,11 @@ class Call:
         return self.reduced
 
     def __call__(self):
-        raise AssertionError('only to be pickled: pickle wants a callable')
+        raise AssertionError('pickle requires a callable, but does not call it')
 
 
 def run_state(model):
-    """The checkpoint of a run, as MMEngine saves it."""
+    """Return the checkpoint of a run, as MMEngine saves it."""
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
@@ -109,7 +108,7 @@ def saved(value, legacy=False):
     return buffer.getvalue()
 
 
-# What runs code where weights_only is off
+# Pickles that run code without weights_only
 
 
 def python(command):
@@ -137,51 +136,11 @@ RUN_CODE = {
     'state of a log': lambda command: Call(HistoryBuffer, state={'a': Call(os.system, command)}),
     'key of a dict': lambda command: {('a', Call(os.system, command)): 1},
 }
-"""By name: what a checkpoint holds that runs ``command`` when it is unpickled without protection."""
+"""By name: a function that returns an object which runs a command when it is unpickled without protection."""
 
 
-# What fills the memory or takes an age
-
-
-def nested(kind, levels=64):
-    """Two to the power of ``levels`` elements in a few bytes: each level holds the one below twice."""
-    value = kind()
-    for _ in range(levels):
-        value = kind((value, value))
-    return value
-
-
-class Encoded:
-    """Each level of hex is twice as long as that below."""
-
-    def __init__(self, levels):
-        self.levels = levels
-
-    def __reduce__(self):
-        import _codecs
-
-        inner = Encoded(self.levels - 1) if self.levels else b'a' * 1024
-        return _codecs.encode, (inner, 'hex')
-
-
-BOMBS = {
-    'bytearray of a size': lambda: Call(bytearray, 2**40),
-    'hex of hex': lambda: Encoded(36),
-    'storage of a size': lambda: Call(torch.UntypedStorage, 2**40),
-    'tensor of a size': lambda: Call(torch.FloatTensor, 2**20, 2**20),
-    'meta tensor': lambda: Call(
-        torch._utils._rebuild_meta_tensor_no_storage, torch.float32, (2**20, 2**20), (1, 1), False
-    ),
-    'expanded tensor': lambda: torch.zeros(1).expand(2**40),
-    'log of lists of lists': lambda: Call(HistoryBuffer, nested(list), nested(list)),
-    'tuple of tuples as key': lambda: Call(set, [nested(tuple)]),
-    'getattr of lists of lists': lambda: Call(getattr, nested(list), 'mean'),
-}
-"""By name: what a checkpoint holds that costs far more than its size."""
-
-
-def repacked(raw, compression=zipfile.ZIP_STORED, folder=None, **records):
-    """The checkpoint with other records, and right checksums."""
+def repacked(raw, compression=zipfile.ZIP_STORED, **records):
+    """Return the checkpoint with records replaced or added, and valid checksums."""
     with zipfile.ZipFile(io.BytesIO(raw)) as source:
         names = source.namelist()
         root = names[0].partition('/')[0]
@@ -190,7 +149,7 @@ def repacked(raw, compression=zipfile.ZIP_STORED, folder=None, **records):
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, 'w', compression) as target:
         for name, data in content.items():
-            target.writestr(name.replace(root, folder or root, 1), data)
+            target.writestr(name, data)
     return buffer.getvalue()
 
 
@@ -199,18 +158,8 @@ def pickle_of(raw):
         return source.read(f'{source.namelist()[0].partition("/")[0]}/data.pkl')
 
 
-def claims(raw, factor):
-    """Storages that say to be larger than the numbers that are there."""
-    program = bytearray(pickle_of(raw))
-    for opcode, arg, position in list(pickletools.genops(bytes(program))):
-        if opcode.name == 'BININT2':
-            program[position + 1 : position + 3] = struct.pack('<H', min(arg * factor, 65535))
-    return repacked(raw, data__pkl=bytes(program))
-
-
-def archives(raw):
-    """By name: zip files that are not what they seem, or no checkpoints."""
-    other = repacked(raw, folder='other')
+def foreign_files(raw):
+    """By name: files that are not checkpoints, or not whole ones."""
     tar = io.BytesIO()
     with tarfile.open(fileobj=tar, mode='w') as archive:
         for name in ('storages', 'tensors', 'pickle'):
@@ -220,75 +169,51 @@ def archives(raw):
             archive.addfile(entry, io.BytesIO(data))
     script = io.BytesIO()
     torch.jit.save(torch.jit.trace(torch.nn.ReLU(), torch.zeros(1)), script)
+    other = io.BytesIO()
+    with zipfile.ZipFile(other, 'w') as archive:
+        archive.writestr('a/b', b'c')
     header = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
-    lying_locator = bytearray(raw)
-    lying_locator[-34:-26] = struct.pack('<Q', 0)
-    with zipfile.ZipFile(twice := io.BytesIO(raw), 'a') as archive:
-        archive.writestr(archive.namelist()[0].replace('data.pkl', 'DATA.PKL'), b'.')
     return {
-        'deflated bomb': repacked(raw, zipfile.ZIP_DEFLATED, junk=bytes(2**24)),
-        'something before it': b'PK\x03\x04' + raw,
-        'another archive behind it': raw + other,
-        'a comment': raw[:-2] + struct.pack('<H', 5) + b'PK\x05\x06x',
-        'two directories': bytes(lying_locator),
-        'a record twice': twice.getvalue(),
-        'no data.pkl': _zip_of({'a/b': b'c'}),
+        'zip bomb': repacked(raw, zipfile.ZIP_DEFLATED, junk=bytes(2**24)),
+        'zip archive without data.pkl': other.getvalue(),
         'TorchScript': script.getvalue(),
         'tar': tar.getvalue(),
         'safetensors': struct.pack('<Q', len(header)) + header + bytes(4),
         'plain pickle': pickle.dumps({'state_dict': {}}),
-        'empty': b'',
-        'a web page': b'<!DOCTYPE html><html><title>404</title></html>',
+        'empty file': b'',
+        'web page': b'<!DOCTYPE html><html><title>404</title></html>',
+        'truncated': raw[:-5000],
     }
 
 
-def _zip_of(records):
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, 'w') as target:
-        for name, data in records.items():
-            target.writestr(name, data)
-    return buffer.getvalue()
+# State dicts that do not match
 
 
-# Weights that fit in part, or not at all
-
-
-def weights(state, first):
-    """By name: states with one thing wrong; ``first`` is a weight of four dimensions."""
-
-    def with_value(value):
-        return {**state, first: value}
-
-    def with_attributes(**attributes):
-        made = OrderedDict(state)
-        vars(made).update(attributes)
-        return made
-
+def mismatched_weights(state, first):
+    """By name: state dicts with one thing wrong; ``first`` is the name of a weight of four dimensions."""
     value = state[first]
+    values = {
+        'another shape': value[:1].clone(),
+        'more elements': torch.cat([value, value]),
+        'a number': 1.0,
+        'a list': [1.0],
+        'a sparse tensor': value.to_sparse(),
+        'a quantized tensor': torch.quantize_per_tensor(value, 0.1, 0, torch.qint8),
+        'a meta tensor': value.to('meta'),
+    }
     return {
-        'another shape': with_value(value[:1].clone()),
-        'a shape of more elements': with_value(torch.cat([value, value])),
-        'a number for a weight': with_value(1.0),
-        'a text for a weight': with_value('weight'),
-        'a list for a weight': with_value([1.0]),
-        'a sparse weight': with_value(value.to_sparse()),
-        'a quantized weight': with_value(torch.quantize_per_tensor(value, 0.1, 0, torch.qint8)),
-        'a meta weight': with_value(value.to('meta')),
-        'a number as name': {**state, 7: value},
-        'a version that is text': with_attributes(_metadata={'': {'version': 'x'}}),
-        'versions that are a list': with_attributes(_metadata=[1]),
-        'its own method items': with_attributes(items=set),
-        'its own method copy': with_attributes(copy=set),
+        **{name: {**state, first: wrong} for name, wrong in values.items()},
+        'a number as a name': {**state, 7: value},
         'half of the weights': dict(list(state.items())[: len(state) // 2]),
-        'no dict': [1, 2, 3],
+        'a list of weights': [1, 2, 3],
     }
 
 
-# Damage by chance
+# Random damage
 
 
 def damaged(raw, rng):
-    """``(what, bytes)``: the file cut off, or with bytes flipped, zeroed, added or taken out."""
+    """Return ``(kind, bytes)``: the file truncated, or with bytes flipped, zeroed, added or removed."""
     place = int(rng.integers(len(raw)))
     kind = rng.choice(['cut', 'flip', 'zeros', 'added', 'missing'])
     some = int(rng.integers(1, 600))

@@ -137,7 +137,7 @@ def test_what_is_exported_is_evaluated_like_the_checkpoint_and_loaded_without_it
                 *('mine.py', 'epoch_1.pth', 'a.safetensors'),
                 *('--cfg-options', 'model.backbone.base_channels=16'),
             ],
-            'does not fit the model of the config',
+            'does not match the model of the config',
         ),
     ],
 )

@@ -1,8 +1,8 @@
-"""tools/train.py and tools/test.py refuse hostile checkpoints in one line, and go on from their own."""
+"""tools/train.py and tools/test.py reject hostile checkpoints by an error in one line."""
 
 import pytest
 import torch
-from helpers.hostile_runs import WAYS, assert_refused, small_run, spoil, tool
+from helpers.hostile_runs import WAYS, assert_rejected, small_run, spoil, tool
 from mmengine.config import Config
 
 from surge_mm.launch.resume import choose_start
@@ -16,33 +16,33 @@ def folder(tmp_path_factory):
         yield folder
 
 
-def test_every_way_in_of_the_tools_refuses_it(folder):
+def test_every_option_rejects_code(folder):
     path = spoil(folder, 'code through getattr')
     for way in WAYS:
-        assert_refused(folder, path, way)
+        assert_rejected(folder, path, way)
 
 
-@pytest.mark.parametrize('attack', ['cut off', 'weights alone', 'optimizer of another'])
-def test_resume_refuses_what_is_not_a_whole_state_of_this_run(folder, attack):
-    assert_refused(folder, spoil(folder, attack), '--resume')
+@pytest.mark.parametrize('attack', ['truncated', 'weights alone'])
+def test_resume_needs_the_whole_state_of_a_run(folder, attack):
+    assert_rejected(folder, spoil(folder, attack), '--resume')
 
 
 def test_a_config_in_the_checkpoint_is_not_run_by_resume(folder):
-    """MMEngine's Runner.resume runs ``meta.config``, whatever torch.load allows."""
+    """MMEngine's Runner.resume executes ``meta.config``, which is text to torch.load."""
     path, marker = spoil(folder, 'config'), folder / 'marker'
     more = '--cfg-options', 'train_cfg.max_epochs=2', 'train_cfg.val_interval=5'
     assert tool('train', 'mine.py', '--work-dir', 'on', '--resume', path, *more) is None
     assert (folder / 'on' / 'epoch_2.pth').exists()
     assert not marker.exists()
     Config.fromstring(torch.load(path)['meta']['config'], file_format='.py')
-    assert marker.exists(), 'the attack must be a real one'
+    assert marker.exists(), 'the attack must work without protection'
     marker.unlink()
 
 
-def test_the_variable_that_takes_the_protection_away_is_without_effect(folder, monkeypatch):
+def test_the_variable_that_turns_the_protection_off_has_no_effect(folder, monkeypatch):
     path = spoil(folder, 'code')
     monkeypatch.setenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1')
-    assert_refused(folder, path, 'test')
+    assert_rejected(folder, path, 'test')
 
 
 @pytest.mark.parametrize('pointer', ['https://example.org/epoch_1.pth', '/etc/epoch_1.pth'])

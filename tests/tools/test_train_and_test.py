@@ -246,12 +246,12 @@ def test_checkpoint_that_does_not_fit_is_not_evaluated(folder, monkeypatch, tmp_
     torch.save({'state_dict': MODELS.build(cfg.model).state_dict()}, tmp_path / 'good.pth')
     torch.save({'state_dict': {}}, tmp_path / 'empty.pth')
     (tmp_path / 'text.pth').write_text('no checkpoint')
-    with pytest.raises(LaunchError, match='does not fit the model of the config'):
+    with pytest.raises(LaunchError, match='does not match the model of the config'):
         main_of('test', monkeypatch, folder, 'mine.py', tmp_path / 'empty.pth')
     with pytest.raises(LaunchError, match='cannot be read'):
         main_of('test', monkeypatch, folder, 'mine.py', tmp_path / 'text.pth')
     deeper = write(folder, 'deeper.py', 'model = dict(backbone=dict(depth=34))')
-    with pytest.raises(LaunchError, match='does not fit the model'):
+    with pytest.raises(LaunchError, match='does not match the model'):
         main_of('test', monkeypatch, folder, deeper, tmp_path / 'good.pth')
 
 
@@ -270,13 +270,13 @@ def test_training_from_a_checkpoint_of_another_depth_is_refused(folder, monkeypa
 def test_training_from_a_checkpoint_of_which_nothing_fits_is_refused(folder, monkeypatch, tmp_path):
     torch.save({'state_dict': {'features.0.weight': torch.zeros(8, 3, 3, 3)}}, tmp_path / 'vgg.pth')
     begun = write(folder, 'from_vgg.py', f"load_from = '{tmp_path / 'vgg.pth'}'")
-    with pytest.raises(LaunchError, match='does not fit the model of the config'):
+    with pytest.raises(LaunchError, match='does not match the model of the config'):
         main_of('train', monkeypatch, folder, begun, '--work-dir', tmp_path / 'work')
     wider = ['--cfg-options', 'model.bbox_head.feat_channels=32']
     cfg = Config.fromfile(folder / 'mine.py')
     cfg.merge_from_dict({'model.bbox_head.feat_channels': 48})
     torch.save({'state_dict': MODELS.build(cfg.model).state_dict()}, tmp_path / 'epoch_1.pth')
-    with pytest.raises(LaunchError, match='does not fit the model of the config in '):
+    with pytest.raises(LaunchError, match='does not match the model of the config in '):
         resume = ['--work-dir', tmp_path, '--resume', tmp_path / 'epoch_1.pth']
         main_of('train', monkeypatch, folder, 'mine.py', *resume, *wider)
 

@@ -10,7 +10,7 @@ import torch
 from mmengine.config import Config
 from torch import Tensor, nn
 
-from surge_mm.checkpoint.safe_loading import shape_of
+from surge_mm.checkpoint.matching import find_mismatches
 from surge_mm.datasets.evaluation_set import dataset_meta
 from surge_mm.deploy.packed_file.build import build_packed
 from surge_mm.deploy.packed_file.config import stored_config
@@ -60,7 +60,7 @@ def save_packed(
         raise UsageError(f'the config cannot be stored in a packed file: {error}') from error
     state = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
     size = sum(value.nbytes for value in each_once(state)[0].values())
-    _check_fits(build_packed(stored, size), state, 'the model is not what cfg builds, packed')
+    _check_tensors(build_packed(stored, size), state, 'the model is not what cfg builds, packed')
     return write_packed(path, stored, state)
 
 
@@ -112,7 +112,7 @@ def load_packed(path: str | os.PathLike, device: str | torch.device = 'cpu') -> 
             if file.writer == __version__
             else f' (it was written by surge_mm {file.writer!r:.40})'
         )
-        _check_fits(model, file.tensors, f'its tensors are not those of its config{writer}')
+        _check_tensors(model, file.tensors, f'its tensors are not those of its config{writer}')
     except UsageError as error:
         raise CheckpointError(f'packed model {str(path)!r}: {error}') from error
     model.load_state_dict(file.tensors)
@@ -123,24 +123,21 @@ def load_packed(path: str | os.PathLike, device: str | torch.device = 'cpu') -> 
     return model.to(device).eval()
 
 
-def _check_fits(model: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
-    """Refuse tensors that are not those of the model.
+def _check_tensors(model: nn.Module, tensors: Mapping[str, Tensor], problem: str) -> None:
+    """Check that the tensors are exactly those of the model, with its shapes and dtypes.
 
     Raises:
-        UsageError: one is missing, or there is one more, or one of another shape or dtype.
+        UsageError: if one is missing, is not expected, or has another shape or dtype.
     """
-    mine = model.state_dict()
-    wrong = [
-        f'{name!r:.200} is {_kind(tensors.get(name))} there and {_kind(mine.get(name))} here'
-        for name in (*mine, *(name for name in tensors if name not in mine))
-        if _kind(tensors.get(name)) != _kind(mine.get(name))
-    ]
-    if wrong:
-        raise UsageError(f'{what}: {len(wrong)} of {len(mine)} differ, beginning with: {wrong[0]}')
-
-
-def _kind(value: Tensor | None) -> str:
-    """Shape and dtype, in words."""
-    return shape_of(value) + (
-        f' of {value.dtype}'.replace('torch.', '') if isinstance(value, Tensor) else ''
+    own = model.state_dict()
+    mismatches = find_mismatches(
+        own,
+        tensors,
+        required=own,
+        unexpected=[name for name in tensors if name not in own],
+        compare_dtypes=True,
     )
+    if mismatches:
+        raise UsageError(
+            f'{problem}: {len(mismatches)} of {len(own)} tensors differ, first: {mismatches[0]}'
+        )

@@ -6,9 +6,8 @@ import re
 from typing import Any, ClassVar
 
 from mmengine.model import BaseModule
-from torch import Tensor
 
-from surge_mm.checkpoint.matching import misfits
+from surge_mm.checkpoint.matching import find_mismatches, named_tensors
 from surge_mm.utils.errors import UsageError
 
 
@@ -41,39 +40,28 @@ class SurgeBackbone(BaseModule):
         Raises:
             UsageError: convolutions are missing or have no place here, or weights have another shape.
         """
-        theirs: dict[str, Tensor] = {
-            key.removeprefix(prefix): value
+        theirs = [  # convolutions of the checkpoint
+            key.removeprefix(prefix)
             for key, value in state_dict.items()
             if key.startswith(prefix) and getattr(value, 'ndim', 0) == 4
-        }
-        mine = {
-            name: p
-            for name, p in self.named_parameters()
-            if p.ndim == 4 and re.fullmatch(self.inner_convs, name)
-        }
-        inner = {
-            name: value for name, value in theirs.items() if re.fullmatch(self.inner_convs, name)
-        }
-        wrong = [
-            f'{prefix}{name} is {tuple(value.shape)} there and '
-            f'{tuple(mine[name].shape) if name in mine else "no such layer"} here'
-            for name, value in inner.items()
-            if self._is_mine(name) and (name not in mine or mine[name].shape != value.shape)
         ]
-        missing = [f'it lacks {prefix}{name}' for name in mine if name not in inner]
-        if theirs and (wrong or missing):
-            hint = (
-                'Set depth and base_channels to those of the checkpoint, or take another checkpoint'
+        inner = [name for name in theirs if re.fullmatch(self.inner_convs, name)]
+        own = named_tensors(self)
+        mismatches = find_mismatches(
+            own,
+            state_dict,
+            prefix=prefix,
+            required=[name for name in own if theirs and re.fullmatch(self.inner_convs, name)],
+            unexpected=[name for name in inner if name not in own and self._is_mine(name)],
+        )
+        if mismatches:
+            advice = (
+                'Set depth and base_channels to those of the checkpoint, or use another checkpoint'
             )
-            if not inner and any(key.startswith('backbone.') for key in theirs):
-                hint = "Its names begin with 'backbone.': add prefix='backbone.' to init_cfg"
+            if not inner and any(name.startswith('backbone.') for name in theirs):
+                advice = "Its names begin with 'backbone.': add prefix='backbone.' to init_cfg"
             raise UsageError(
-                f'the checkpoint does not fit {self.network} in {len(wrong) + len(missing)} of {len(mine)} '
-                f'convolutions: {(wrong + missing)[0]}. {hint}'
-            )
-        wrong = misfits(self, state_dict, prefix)
-        if wrong:
-            raise UsageError(
-                f'the checkpoint does not fit {self.network} in {len(wrong)} weights: {wrong[0]}. Take another one'
+                f'the checkpoint does not match {self.network} in {len(mismatches)} tensors, first: {mismatches[0]}. '
+                f'{advice}'
             )
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

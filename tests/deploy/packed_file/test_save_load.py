@@ -193,19 +193,19 @@ def test_a_file_is_replaced_only_on_request(tmp_path):
     [
         (
             lambda t: t.pop('head.fc.bias'),
-            r"1 of \d+ differ.*: 'head.fc.bias' is missing there and",
+            r"1 of \d+ tensors differ.*: 'head.fc.bias' is missing in the checkpoint and",
         ),
         (
             lambda t: t.update({'mo\nre': torch.ones(2)}),
-            r"'mo\\nre' is \(2,\) of float32 there and missing here",
+            r"'mo\\nre' is \(2,\) of float32 in the checkpoint and missing in the model",
         ),
         (
             lambda t: t.update({'head.fc.bias': torch.ones(3)}),
-            r"'head.fc.bias' is \(3,\) of float32 there and \(10,\) of float32 here",
+            r"'head.fc.bias' is \(3,\) of float32 in the checkpoint and \(10,\) of float32 in the model",
         ),
         (
             lambda t: t.update({'head.fc.bias': t['head.fc.bias'].double()}),
-            r"'head.fc.bias' is \(10,\) of float64 there",
+            r"'head.fc.bias' is \(10,\) of float64 in the checkpoint",
         ),
     ],
 )

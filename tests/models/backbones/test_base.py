@@ -34,7 +34,7 @@ def test_checkpoints_fit_their_own_network_alone(one, other):
         model.load_state_dict(theirs)
         assert all((p == 0.5).all() for p in model.parameters())
         return
-    with pytest.raises(UsageError, match='does not fit .* take another checkpoint'):
+    with pytest.raises(UsageError, match='does not match .* use another checkpoint'):
         model.load_state_dict(theirs, strict=False)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 

@@ -143,7 +143,7 @@ def test_checkpoint_of_another_depth_is_refused_in_words(depth, other):
     detector.backbone = SurgeResNet(depth, base_channels=8)
     before = detector.backbone.layer1[0].conv1.weight.clone()
     with pytest.raises(
-        ValueError, match=rf'does not fit SurgeResNet\(depth={depth}, base_channels=8\)'
+        ValueError, match=rf'does not match SurgeResNet\(depth={depth}, base_channels=8\)'
     ):
         load_state_dict(detector, state, strict=False)
     assert torch.equal(detector.backbone.layer1[0].conv1.weight, before)
