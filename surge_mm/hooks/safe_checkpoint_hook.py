@@ -8,18 +8,30 @@ from typing import Any
 
 import torch
 from mmengine.dist import all_reduce, is_main_process
+from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 from torch import nn
 
 from surge_mm.registry import HOOKS
 from surge_mm.utils.argument_checks import accepted, did_you_mean
-from surge_mm.utils.atomic_write import PARTIAL
+from surge_mm.utils.atomic_write import PARTIAL, write_atomically
 from surge_mm.utils.errors import CheckpointError, UsageError
 from surge_mm.utils.modules import unwrap_model
 
 GRADIENTS = 'accumulated_gradients'
 """Key of the gradients in a checkpoint."""
+ATOMIC_BACKEND = 'surge_mm.AtomicLocalBackend'
+
+
+class AtomicLocalBackend(LocalBackend):
+    """MMEngine's backend for local files, with atomic writes (:mod:`surge_mm.utils.atomic_write`)."""
+
+    def put(self, obj: bytes, filepath: str | Path) -> None:
+        write_atomically(filepath, obj)
+
+
+register_backend(ATOMIC_BACKEND, AtomicLocalBackend)
 
 
 @HOOKS.register_module()
@@ -31,11 +43,12 @@ class SafeCheckpointHook(CheckpointHook):
     - A checkpoint saved between two optimizer steps, which gradient accumulation makes possible, includes the gradients
       accumulated so far (their mean over the ranks), and a resumed run continues with them. MMEngine drops them.
     - Partial files of a killed run are removed when training starts.
-
-    Files are written atomically by :mod:`surge_mm.utils.atomic_write`.
+    - Each local file is written completely or not at all, by :class:`AtomicLocalBackend`. An ``out_dir`` with a prefix
+      such as ``s3://``, and given ``backend_args`` or ``file_client_args``, use the backend of MMEngine.
     """
 
     file_backend: Any
+    backend_args: dict[str, Any] | None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -47,6 +60,9 @@ class SafeCheckpointHook(CheckpointHook):
 
     def before_train(self, runner: Runner) -> None:
         """Remove partial files, and restore the gradients of the checkpoint that the run resumes from."""
+        is_local = '://' not in str(self.out_dir or runner.work_dir)
+        if is_local and self.backend_args is None and self.file_client_args is None:
+            self.backend_args = {'backend': ATOMIC_BACKEND}
         super().before_train(runner)
         self.file_backend = _LateRemoval(self.file_backend)
         if is_main_process():

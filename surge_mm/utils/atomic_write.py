@@ -1,8 +1,7 @@
-"""Files that are there whole or not at all, whenever the process is killed or the disk is full.
+"""Write files that are complete or unchanged, even if the process is killed or the disk is full.
 
-MMEngine writes a checkpoint into the file of its final name. Killed in the middle, it leaves half a checkpoint there,
-and on a full disk it has destroyed what the file held before. Here the bytes go into a file beside it first, which
-takes the name when it is complete and on the disk; a rename is atomic in POSIX.
+The bytes are written to a temporary file in the same folder, which is renamed when it is complete and synchronized to
+the disk. Renaming a file is atomic in POSIX.
 """
 
 from __future__ import annotations
@@ -12,30 +11,29 @@ import os
 import secrets
 from pathlib import Path
 
-from mmengine.fileio import LocalBackend, register_backend
-
 from surge_mm.utils.errors import UsageError
 
 PARTIAL = '.partial'
+"""Suffix of the temporary files."""
 
 
 def write_atomically(
     path: str | os.PathLike,
     data: bytes,
-    way_out: str = 'make room there, then the same command with --resume goes on',
+    way_out: str = 'free some space, then continue by the same command with --resume',
 ) -> None:
-    """Write ``data`` to ``path``; whatever happens, ``path`` then holds all of it, or what it held before.
+    """Write ``data`` to ``path``. If writing fails, ``path`` keeps its previous content.
 
     Args:
-        path (str): The file; folders that are not there are made.
-        data (bytes): What it shall hold.
-        way_out (str): What the error advises.
+        path (str | os.PathLike): the file. Missing folders are created.
+        data (bytes): its new content.
+        way_out (str): what the error message advises to do.
 
     Raises:
-        UsageError: it cannot be written, for instance since the disk is full.
+        UsageError: if the file cannot be written, for instance because the disk is full.
     """
     path = Path(path)
-    # a name of its own, for ranks may write one file at once
+    # a random name, because several ranks may write the same file at the same time
     partial = path.with_name(f'.{path.name}.{secrets.token_hex(4)}{PARTIAL}')
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,30 +48,15 @@ def write_atomically(
             partial.unlink()
         raise UsageError(
             f'{str(path)!r} ({len(data):,} bytes) could not be written: {error.strerror}. Files written before are '
-            f'as they were: {way_out}'
+            f'unchanged: {way_out}'
         ) from error
 
 
 def _sync_folder(folder: Path) -> None:
-    """A rename is on the disk when the folder is, where the file system can promise it."""
+    """Synchronize the rename to the disk, on file systems that support it."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         with contextlib.suppress(OSError):
             os.fsync(handle)
     finally:
         os.close(handle)
-
-
-class AtomicLocalBackend(LocalBackend):
-    """MMEngine's backend for local files, which writes atomically."""
-
-    def put(self, obj: bytes, filepath: str | Path) -> None:
-        write_atomically(filepath, obj)
-
-    def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
-        write_atomically(filepath, obj.encode(encoding))
-
-
-def install_atomic_writes() -> None:
-    """Let MMEngine write local files, and so all checkpoints, atomically: for the whole process."""
-    register_backend('local', AtomicLocalBackend, force=True, prefixes='')

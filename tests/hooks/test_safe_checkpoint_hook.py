@@ -1,8 +1,11 @@
 """No checkpoint is removed before the next one is there."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from helpers.tiny_run import BATCHES, tiny_runner
+from mmengine.fileio import LocalBackend, get_file_backend
 from mmengine.runner import Runner
 
 from surge_mm.utils.errors import CheckpointError, UsageError
@@ -82,3 +85,20 @@ def test_gradients_of_another_model_are_refused(held, tmp_path):
         CheckpointError, match='accumulated_gradients of the checkpoint do not match'
     ):
         tiny_runner(tmp_path, length=2).train()
+
+
+def test_checkpoints_are_written_atomically_and_other_files_as_before(tmp_path, monkeypatch):
+    written = []
+    monkeypatch.setattr(
+        'surge_mm.hooks.safe_checkpoint_hook.write_atomically',
+        lambda path, data: written.append(Path(path).name),
+    )
+    tiny_runner(tmp_path, length=1).train()
+    assert written == ['epoch_1.pth']
+    assert type(get_file_backend(str(tmp_path))) is LocalBackend
+
+
+def test_a_backend_of_the_user_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr('surge_mm.hooks.safe_checkpoint_hook.write_atomically', None)  # not called
+    tiny_runner(tmp_path, length=1, checkpoint={'backend_args': {'backend': 'local'}}).train()
+    assert (tmp_path / 'epoch_1.pth').is_file()

@@ -1,4 +1,4 @@
-"""A file is there whole or as it was before."""
+"""A file is complete or unchanged."""
 
 import errno
 import os
@@ -6,7 +6,6 @@ import secrets
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from mmengine.fileio import get_file_backend, put
 
 from surge_mm.utils.atomic_write import write_atomically
 from surge_mm.utils.errors import UsageError
@@ -14,17 +13,6 @@ from surge_mm.utils.errors import UsageError
 
 def full(*_):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-def test_mmengine_writes_local_files_so(tmp_path, monkeypatch):
-    file = tmp_path / 'new' / 'a.pth'
-    put(b'before', str(file))
-    get_file_backend(str(file)).put_text('text', tmp_path / 'b.json')
-    assert file.read_bytes() == b'before' and (tmp_path / 'b.json').read_text() == 'text'
-    monkeypatch.setattr(os, 'replace', full)
-    with pytest.raises(UsageError):
-        put(b'after', str(file))
-    assert file.read_bytes() == b'before'
 
 
 @pytest.mark.parametrize('call', ['fsync', 'replace'])

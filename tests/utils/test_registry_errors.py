@@ -65,7 +65,7 @@ def test_an_error_that_says_nothing_is_shown_with_its_place():
                 raise RuntimeError from None
 
     said = said_of(Silent, 7)
-    assert said.startswith('RuntimeError:  (test_config_errors.py:')
+    assert said.startswith('RuntimeError:  (test_registry_errors.py:')
     assert said.endswith('in Silent(width=7))')
 
 
