@@ -24,7 +24,7 @@ import surge_mm  # noqa: F401  prepares the stack before the hosts are imported
 from surge_mm.analysis.log import read_log
 from surge_mm.analysis.plots import Boxes, draw_detections, plot_training
 from surge_mm.analysis.size import size_in_bits
-from surge_mm.analysis.training_cost import interleaved_times
+from surge_mm.analysis.timing import interleaved_times
 from surge_mm.datasets.digits import make_digits
 from surge_mm.deploy import instruction_set, load_packed
 from surge_mm.launch.cli import Parser, run, setting

@@ -1,4 +1,4 @@
-"""A model's network upon one image, whichever host it is of: no decoding of boxes, no losses."""
+"""Run the network of a model on one image, without decoding of boxes and without losses, for either host."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ import torch
 from torch import Tensor, nn
 
 
-def forward_of(model: nn.Module, image: Tensor) -> Callable[[], Any]:
-    """What runs the network of ``model`` on ``image``, ``(1, 3, H, W)``.
+def network_forward(model: nn.Module, image: Tensor) -> Callable[[], Any]:
+    """Return a function that runs the network of a model on an image.
 
-    A two-stage detector runs with the proposals that its RPN makes of the image, and decodes those.
+    A two-stage detector runs with the proposals that its RPN predicts for the image, and decodes those.
 
     Args:
-        model (nn.Module): A detector of MMDetection, a classifier of MMPretrain, or any module of images.
-        image (Tensor): The image.
+        model (nn.Module): a detector of MMDetection, a classifier of MMPretrain, or any module that takes images.
+        image (Tensor): the image, shape (1, 3, H, W).
+
+    Returns:
+        Callable: a function without arguments that returns the raw outputs of the network.
     """
     from mmdet.models import BaseDetector
     from mmdet.structures import DetDataSample
@@ -28,7 +31,7 @@ def forward_of(model: nn.Module, image: Tensor) -> Callable[[], Any]:
         return partial(model, image, mode='tensor')
     if not isinstance(model, BaseDetector):
         return partial(model, image)
-    empty = InstanceData(
+    no_objects = InstanceData(
         bboxes=image.new_zeros(0, 4), labels=torch.zeros(0, dtype=torch.long, device=image.device)
     )
     size = tuple(image.shape[-2:])
@@ -40,6 +43,5 @@ def forward_of(model: nn.Module, image: Tensor) -> Callable[[], Any]:
         'scale_factor': (1.0, 1.0),
         'img_id': 0,
     }
-    return partial(
-        model, image, [DetDataSample(metainfo=metainfo, gt_instances=empty)], mode='tensor'
-    )
+    sample = DetDataSample(metainfo=metainfo, gt_instances=no_objects)
+    return partial(model, image, [sample], mode='tensor')

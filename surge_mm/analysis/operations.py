@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from surge_mm.analysis.forward import forward_of
+from surge_mm.analysis.forward import network_forward
 from surge_mm.analysis.size import Size, size_in_bits
 from surge_mm.layers import BinaryLayer
 from surge_mm.models.binarization.binarize import layer_reports
@@ -121,7 +121,7 @@ def count_costs(model: nn.Module, height: int, width: int) -> Costs:
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
-            forward_of(model, image)()
+            network_forward(model, image)()
     except (RuntimeError, AttributeError, TypeError, ValueError, AssertionError) as error:
         raise UsageError(
             f'{type(model).__name__} does not run on one image of {height} x {width} pixels, so it cannot be counted: '

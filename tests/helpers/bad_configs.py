@@ -70,17 +70,13 @@ class Subject:
 def subjects() -> list[Subject]:
     """Everything that surge_mm registers for configs, and what our dicts hold."""
     found = []
-    of_benchmarks, no_settings = 'surge_mm.analysis', ('whole_batch', 'load_packed')
+    no_settings = ('whole_batch', 'load_packed')
     for registry in vars(registries).values():
         if getattr(registry, 'scope', None) == 'surge_mm':
             registry.import_from_location()
             for name, made in registry.module_dict.items():
                 ours = made.__module__.startswith('surge_mm')
-                if (
-                    ours
-                    and not made.__module__.startswith(of_benchmarks)
-                    and name not in no_settings
-                ):
+                if ours and name not in no_settings:
                     found.append(_registered(registry, name, made))
     for family in (ActivationBinarizer, WeightBinarizer):
         for name, cls in family.known.items():

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from surge_mm.utils.errors import LaunchError
+from surge_mm.utils.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
 DEMO = str(ROOT / 'configs/demo/fcos_r18-light_10e_digits_surge.py')
 FULL_PRECISION = DEMO.replace('surge.py', 'fp.py')
-CLASSIFIER = str(ROOT / 'configs/cifar10/resnet18_600e_cifar10_bireal.py')
 
 
 @pytest.mark.parametrize(
@@ -30,47 +29,23 @@ CLASSIFIER = str(ROOT / 'configs/cifar10/resnet18_600e_cifar10_bireal.py')
         (['demo', '--work-dir', 'file'], "--work-dir 'file' is not a folder"),
         (['get_ops', DEMO, '--shape', '0', '9'], '--shape 0 9'),
         (['get_ops', 'file'], "config 'file' cannot be read"),
-        *[
-            (['benchmark_training', 'backbone', f'--{name}', value], f'--{name} {value} must')
-            for name, value in [
-                ('batch', '0'),
-                ('pixels', '-1'),
-                ('pixels', '31'),
-                ('channels', '0'),
-                ('steps', '0'),
-                ('warmup', '-1'),
-                ('threads', '0'),
-                ('depth', '19'),
-            ]
-        ],
-        (['benchmark_training', 'layer', '--with-cp'], '--with-cp is for'),
-        (['benchmark_training', 'detector', '--growth', 'a.png'], '--growth needs'),
+        (['benchmark_inference', DEMO, '--shape', '0', '9'], '--shape 0 9 must be at least 1 1'),
+        (['benchmark_inference', DEMO, '--rounds', '0'], '--rounds 0 must be at least 1'),
+        (['benchmark_inference', DEMO, '--warmup', '-1'], '--warmup -1 must be at least 0'),
+        (['benchmark_inference', DEMO, '--threads', '2', '2'], '--threads 2 2 must be different'),
+        (['benchmark_inference', DEMO, '--threads', '0'], '--threads 0 must be different'),
+        (['benchmark_inference', DEMO, '--json', '.'], "--json '.' must be a file"),
+        (['benchmark_inference', 'a.py'], "config 'a.py': there is no such file"),
+        (['benchmark_inference', DEMO, 'no.pth'], "checkpoint 'no.pth': there is no such file"),
+        (['benchmark_inference', 'a.safetensors', 'a.pth'], 'so it takes no checkpoint'),
         (
-            ['benchmark_training', 'layer', '--json', 'no/a.json'],
-            "--json 'no/a.json' must be a file",
-        ),
-        (['benchmark_training', 'layer', '--json', '.'], "--json '.' must be a file"),
-        (['benchmark_inference', 'layer', '--rounds', '0'], '--rounds 0 must be at least 1'),
-        (['benchmark_inference', 'layer', '--threads', '2', '2'], '--threads 2 2 names a number'),
-        (['benchmark_inference', 'backbone', '--pixels', '16'], '--pixels 16 must be at least 32'),
-        (['benchmark_inference', 'backbone', '--channels', '8'], '--channels is for a layer'),
-        (['benchmark_inference', 'backbone', '--depth', '19'], '--depth 19 must be 18, 34 or 50'),
-        (['benchmark_inference', 'layer', '--depth', '34'], '--depth is for a backbone'),
-        (['benchmark_inference', 'detector', '--cfg-options', 'a=1'], '--cfg-options changes'),
-        (
-            ['benchmark_inference', 'detector', '--config', CLASSIFIER],
-            'is for mmpretrain; it must be that of a detector',
+            ['benchmark_inference', 'a.safetensors', '--cfg-options', 'a=1'],
+            'so it takes no cfg_options',
         ),
         (
-            ['benchmark_inference', 'detector', '--config', FULL_PRECISION],
+            ['benchmark_inference', FULL_PRECISION],
             'has no binary layer, so there is nothing to pack',
         ),
-        (['benchmark_inference', 'layer', '--config', 'a.py'], '--config is for a detector'),
-        (
-            ['benchmark_inference', 'detector', '--config', 'a.py'],
-            "config 'a.py': there is no such",
-        ),
-        (['benchmark_inference', 'layer', '--json', '.'], "--json '.' must be a file"),
         (['detect', 'a.safetensors', 'no'], "'no': there is no such image or folder"),
         (['detect', 'a.safetensors', '.'], "'.' has no images in it"),
         (['detect', 'a.safetensors', 'file', '--threads', '0'], '--threads 0 must be at least 1'),
@@ -91,6 +66,6 @@ def test_values_out_of_range_are_refused_with_their_option(words, message, monke
     spec.loader.exec_module(module)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, 'argv', [tool, *arguments])
-    with pytest.raises(LaunchError, match=message):
+    with pytest.raises(UsageError, match=message):
         module.main()
     assert [path.name for path in tmp_path.iterdir()] == ['file']

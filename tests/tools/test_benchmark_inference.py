@@ -1,71 +1,69 @@
-"""tools/benchmark_inference.py as a user runs it, from another folder; no time is judged."""
+"""tools/benchmark_inference.py on configs, checkpoints and packed files; no time is judged."""
 
+import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
 
-TOOL = Path(__file__).parents[2] / 'tools/benchmark_inference.py'
+import pytest
+import torch
+from helpers.packed_files import classifier_config, packed_file, trained_model
+
+ROOT = Path(__file__).parents[2]
+TOOL = ROOT / 'tools/benchmark_inference.py'
+DETECTOR = str(ROOT / 'configs/demo/fcos_r18-light_10e_digits_surge.py')
+QUICK = ['--rounds', '2', '--warmup', '0', '--json', 'figures.json']
 
 
-def benchmark(folder, *words):
-    return subprocess.run(
-        [sys.executable, str(TOOL), *words], cwd=folder, capture_output=True, text=True, timeout=300
+@pytest.fixture
+def benchmark(monkeypatch, tmp_path):
+    """Run the tool in this process and return the figures that it writes."""
+    spec = importlib.util.spec_from_file_location('benchmark_inference', TOOL)
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    monkeypatch.chdir(tmp_path)
+    threads = torch.get_num_threads()
+
+    def run(*words):
+        monkeypatch.setattr(sys, 'argv', ['benchmark_inference', *words, *QUICK])
+        tool.main()
+        return json.loads((tmp_path / 'figures.json').read_text())
+
+    yield run
+    torch.set_num_threads(threads)
+
+
+def test_a_detector_of_a_config_is_measured_from_another_folder(tmp_path):
+    words = [DETECTOR, '--shape', '64', '96', '--threads', '1', '2', *QUICK]
+    done = subprocess.run(
+        [sys.executable, str(TOOL), *words], cwd=tmp_path, capture_output=True, text=True
     )
-
-
-def test_a_layer_is_measured_in_all_variants_and_drawn(tmp_path):
-    words = [
-        '--channels',
-        '32',
-        '--pixels',
-        '8',
-        '--rounds',
-        '2',
-        '--warmup',
-        '0',
-        '--threads',
-        '1',
-        '2',
-    ]
-    done = benchmark(tmp_path, 'layer', *words, '--plot', 'a.png', '--json', 'a.json')
     assert done.returncode == 0, done.stderr
-    answer = json.loads((tmp_path / 'a.json').read_text())
-    assert [row['variant'] for row in answer['rows']] == [
-        'float',
-        'int8',
-        'packed',
-        'packed, from signs',
-    ]
-    for row in answer['rows']:
-        assert set(row['milliseconds']) == set(row['speed']) == {'1', '2'}
-        assert all(len(times) == 2 and min(times) > 0 for times in row['all_milliseconds'].values())
-        assert row['peak_MB'] > 50 and row['name'] == '32 channels at 8x8'
-    assert answer['not_available'] == {} and answer['cpus_busy_elsewhere'] >= 0
-    assert answer['rows'][0]['speed'] == {'1': 1.0, '2': 1.0}
-    assert (tmp_path / 'a.png').stat().st_size > 1000
-    assert '32 channels' in done.stdout
+    figures = json.loads((tmp_path / 'figures.json').read_text())
+    assert figures['shape'] == [64, 96]
+    for count in ('1', '2'):
+        assert list(figures['seconds'][count]) == ['float', 'packed']
+        for seconds in figures['seconds'][count].values():
+            assert len(seconds) == 2 and min(seconds) > 0
+    assert 'one image of 64 x 96' in done.stdout and 'packed, ms' in done.stdout
 
 
-def test_a_detector_of_a_config_is_measured_and_its_int8_said_to_be_missing(tmp_path):
-    config = str(TOOL.parents[1] / 'configs/demo/fcos_r18-light_10e_digits_surge.py')
-    words = [
-        '--pixels',
-        '64',
-        '--rounds',
-        '1',
-        '--warmup',
-        '0',
-        '--threads',
-        '1',
-        '--json',
-        'a.json',
-    ]
-    done = benchmark(tmp_path, 'detector', '--config', config, *words)
-    assert done.returncode == 0, done.stderr
-    answer = json.loads((tmp_path / 'a.json').read_text())
-    assert [row['variant'] for row in answer['rows']] == ['float', 'packed']
-    assert [row['gain'] for row in answer['rows']] == [None, None]
-    assert answer['rows'][0]['file_MB'] > 5 * answer['rows'][1]['file_MB']
-    assert list(answer['not_available']) == ['int8']
-    assert 'int8 is not available: PyTorch' in done.stdout
+def test_a_classifier_is_measured_with_its_checkpoint(benchmark, tmp_path):
+    cfg = classifier_config()
+    cfg.dump(tmp_path / 'cfg.py')
+    torch.save({'state_dict': trained_model(cfg).state_dict()}, tmp_path / 'model.pth')
+    figures = benchmark('cfg.py', 'model.pth', '--shape', '32', '32', '--threads', '1')
+    assert list(figures['seconds']['1']) == ['float', 'packed']
+
+
+def test_a_packed_file_needs_no_config(benchmark, tmp_path):
+    packed_file(classifier_config(), tmp_path / 'model.safetensors')
+    figures = benchmark('model.safetensors', '--shape', '32', '32', '--threads', '1')
+    assert list(figures['seconds']['1']) == ['float', 'packed']
+
+
+def test_a_two_stage_detector_runs_from_its_config(benchmark):
+    config = str(ROOT / 'configs/voc/faster-rcnn-1bit_r18_fpn_12e_voc0712_ste.py')
+    figures = benchmark(config, '--shape', '64', '64', '--threads', '1')
+    assert list(figures['seconds']['1']) == ['float', 'packed']

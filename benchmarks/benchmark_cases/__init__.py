@@ -1,0 +1,1 @@
+"""What the benchmark scripts beside this package measure, and how."""

@@ -1,0 +1,143 @@
+"""Measure the time of one image, the size of the file and memory: float32, int8 and packed.
+
+python benchmarks/inference.py layer                # the 3x3 convolutions of ResNet-18
+python benchmarks/inference.py layer --channels 96 --pixels 40
+python benchmarks/inference.py backbone             # ResNet-18 at 224 pixels
+python benchmarks/inference.py detector             # RetinaNet, binary except its predictors, at 320 pixels
+
+Variants of one structure:
+  float                PyTorch with real convolutions, channels_last, inference mode
+  int8                 PyTorch's quantized operators; a layer takes and returns int8, as inside a network
+  packed               surge_mm.deploy.pack of the binary model; a layer takes and returns float32
+  packed, from signs   a layer that takes sign bits, as behind another packed layer
+Weights and the statistics of batch norms are random; speed does not depend on them. The decoding of a detector's boxes
+is not measured. The variants take turns of 20 images (layer) or 3 (networks); medians of the turns are reported.
+File: bytes of the tensors. Peak memory: of a process that runs the variant on one thread, Python and PyTorch included.
+Measure a model of your own by tools/benchmark_inference.py.
+"""
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+import torch
+from benchmark_cases.inference import NOT_AVAILABLE, Workload, silence_hosts
+from benchmark_cases.inference_cost import Row, measure, plot_rows
+from benchmark_cases.peak_memory import CLEAR_REFS, STATUS
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+import surge_mm
+from surge_mm.analysis.timing import STAT, BackgroundLoad, cpu_name
+from surge_mm.deploy import instruction_set
+from surge_mm.launch.cli import Parser, run
+from surge_mm.utils.errors import LaunchError
+
+RESNET18 = ((64, 56), (128, 28), (256, 14), (512, 7))
+PIXELS = {'layer': 56, 'backbone': 224, 'detector': 320}
+
+
+def main() -> None:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('what', choices=list(PIXELS))
+    parser.add_argument('--channels', type=int, help="of a layer; default the four of ResNet-18's")
+    parser.add_argument('--pixels', type=int, help='height and width of the input')
+    parser.add_argument('--depth', type=int, help='depth of the backbone; default 18')
+    parser.add_argument('--threads', type=int, nargs='+', default=[1, 2], help='default 1 2')
+    parser.add_argument('--rounds', type=int, default=30, help='measured turns; default 30')
+    parser.add_argument('--warmup', type=int, default=3, help='turns before them; default 3')
+    parser.add_argument('--plot', metavar='PNG', help='draw the times to this file')
+    parser.add_argument('--json', metavar='FILE', help='also write the figures to this file')
+    args = parser.parse_args()
+    check(args)
+    silence_hosts()
+    load = BackgroundLoad()
+    rows = []
+    for workload in workloads(args):
+        rows += measure(workload, args.threads, args.rounds, args.warmup, track)
+    busy, warning = load.cpus(), load.warning(max(args.threads))
+    missing = NOT_AVAILABLE.get(args.what, {})
+    title = f'{cpu_name()}, {instruction_set()}, torch {torch.__version__}, surge_mm {surge_mm.__version__}'
+    print_table(rows, missing, args.threads, title)
+    if warning:
+        print(warning)
+    if args.plot:
+        print(plot_rows(rows, args.plot))
+    if args.json:
+        answer = {
+            'title': title,
+            'rows': [row.as_dict() for row in rows],
+            'not_available': missing,
+            'cpus': os.cpu_count(),
+            'cpus_busy_elsewhere': busy,
+        }
+        Path(args.json).write_text(json.dumps(answer, indent=1) + '\n')
+
+
+def workloads(args: argparse.Namespace) -> list[Workload]:
+    """Return the workloads that the arguments name."""
+    if args.what == 'layer' and args.channels is None and args.pixels is None:
+        return [Workload('layer', size, size, channels) for channels, size in RESNET18]
+    pixels = args.pixels or PIXELS[args.what]
+    return [Workload(args.what, pixels, pixels, args.channels or 64, args.depth or 18)]
+
+
+def check(args: argparse.Namespace) -> None:
+    """Check the arguments before anything is measured."""
+    for name in ('channels', 'pixels', 'rounds'):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise LaunchError(f'--{name} {value} must be at least 1')
+    if args.warmup < 0:
+        raise LaunchError(f'--warmup {args.warmup} must be at least 0')
+    for count in args.threads:
+        if count < 1:
+            raise LaunchError(f'--threads {count} must be at least 1')
+    if len(set(args.threads)) < len(args.threads):
+        raise LaunchError(f'--threads {" ".join(map(str, args.threads))} names a number twice')
+    if args.depth is not None and args.what != 'backbone':
+        raise LaunchError(f'--depth is for a backbone, not for a {args.what}')
+    if args.depth not in (None, 18, 34, 50):
+        raise LaunchError(f'--depth {args.depth} must be 18, 34 or 50')
+    if args.what != 'layer' and args.channels is not None:
+        raise LaunchError(f'--channels is for a layer, not for a {args.what}')
+    if args.what != 'layer' and args.pixels is not None and args.pixels < 32:
+        raise LaunchError(f'--pixels {args.pixels} must be at least 32 for a {args.what}')
+    for option in ('plot', 'json'):
+        path = getattr(args, option)
+        if path and (Path(path).is_dir() or not Path(path).absolute().parent.is_dir()):
+            raise LaunchError(f'--{option} {path!r} must be a file in an existing folder')
+    if not all(path.exists() for path in (STATUS, CLEAR_REFS, STAT)):
+        raise LaunchError('peak memory is read from /proc, which this system lacks: use Linux')
+
+
+def print_table(rows: list[Row], missing: dict[str, str], threads: list[int], title: str) -> None:
+    """Print the rows, and the reason why a variant is missing."""
+    table = Table(title=title)
+    table.add_column('one image')
+    table.add_column('variant')
+    for count in threads:
+        table.add_column(f'ms, {count} thread{"s" if count > 1 else ""}', justify='right')
+        table.add_column('times float', justify='right')
+    for column in ('gain of threads', 'file', 'peak memory'):
+        table.add_column(column, justify='right')
+    for row in rows:
+        cells = []
+        for count in threads:
+            cells += [f'{row.milliseconds[count]:,.3g}', f'{row.speed[count]:.2f}']
+        gain = row.gain()
+        cells.append('' if gain is None else f'{gain:.2f}')
+        cells += [f'{row.file_MB:,.2f} MB', f'{row.peak_MB:,.0f} MB']
+        table.add_row(row.name, row.variant, *cells)
+    for variant in missing:
+        table.add_row(rows[0].name, variant, 'not available')
+    console = Console(width=130)
+    console.print(table)
+    for variant, reason in missing.items():
+        console.print(f'{variant} is not available: {reason}')
+
+
+if __name__ == '__main__':
+    run(main, 'nothing was written')

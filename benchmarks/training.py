@@ -1,0 +1,252 @@
+"""Measure time and memory of a training step, as ratios to a binary network written the usual way.
+
+python benchmarks/training.py backbone                  # ResNet-18, batch 16, 224 pixels
+python benchmarks/training.py detector                  # Faster R-CNN R18 FPN, batch 2, 320 pixels
+python benchmarks/training.py layer --channels 128 --pixels 28
+python benchmarks/training.py backbone --growth growth.png
+
+Variants of one structure:
+  full precision   real weights and activations
+  usual STE        sign and scaled sign as separate autograd steps, then a convolution
+  STE              compensator=None
+  naive SURGE      usual STE, a second convolution and a detach, with a fixed scale
+  SURGE            compensator=dict(eta=0.1)
+  SURGE lite       compensator=dict(eta=0.1, tied=True)
+A step is forward, backward and SGD with momentum on random data. The variants take turns; medians are reported.
+"""
+
+import argparse
+import json
+from dataclasses import fields, replace
+from pathlib import Path
+from statistics import median
+
+import torch
+from benchmark_cases.peak_memory import STATUS, peak_memory
+from benchmark_cases.training import (
+    CONVOLUTIONS,
+    LITE,
+    PLAIN,
+    SURGE,
+    USUAL,
+    BenchmarkCase,
+    Workload,
+)
+from benchmark_cases.training_cost import Growth, growth_exponent, plot_growth, saved_bytes
+from mmengine.logging import MMLogger
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+import surge_mm
+from surge_mm.analysis.timing import interleaved_times, median_ratio
+from surge_mm.launch.cli import Parser, run
+from surge_mm.utils.errors import LaunchError
+
+DEFAULTS = {
+    'layer': {'batch': 16, 'pixels': 56, 'channels': 64},
+    'backbone': {'batch': 16, 'pixels': 224, 'channels': 64},
+    'detector': {'batch': 2, 'pixels': 320, 'channels': 64},
+}
+
+
+def main() -> None:
+    args = parse_arguments()
+    check(args)
+    workload = Workload(**{field.name: getattr(args, field.name) for field in fields(Workload)})
+    torch.set_num_threads(args.threads)
+    MMLogger.get_current_instance().setLevel('ERROR')
+    title = f'{args.what}, batch {args.batch}, {args.pixels} pixels, {args.dtype}, {args.device}'
+    title += f', {args.threads} threads, torch {torch.__version__}, surge_mm {surge_mm.__version__}'
+    if args.growth:
+        growths = measure_growth(workload, args)
+        rows = [growth._asdict() for growth in growths]
+        print_exponents(growths)
+        print(plot_growth(growths, args.growth))
+    else:
+        rows = compare(workload, args)
+        print_table(rows, title)
+    if args.json:
+        Path(args.json).write_text(json.dumps({'title': title, 'rows': rows}, indent=1) + '\n')
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Parse the command line and fill in the defaults of the chosen structure."""
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('what', choices=list(DEFAULTS))
+    for name in ('batch', 'pixels', 'channels'):
+        parser.add_argument(f'--{name}', type=int)
+    parser.add_argument('--depth', type=int, default=18, help='depth of the backbone; default 18')
+    parser.add_argument('--steps', type=int, default=10, help='measured steps; default 10')
+    parser.add_argument('--warmup', type=int, default=2, help='steps before them; default 2')
+    parser.add_argument('--threads', type=int, default=torch.get_num_threads())
+    parser.add_argument('--dtype', choices=['fp32', 'bf16'], default='fp32', help='bf16: autocast')
+    parser.add_argument(
+        '--device', choices=['cpu', 'cuda'], default='cuda' if torch.cuda.is_available() else 'cpu'
+    )
+    parser.add_argument(
+        '--channels-last', action='store_true', help='use the channels_last memory format'
+    )
+    parser.add_argument(
+        '--with-cp',
+        action='store_true',
+        help="recompute the backbone's blocks in the backward pass",
+    )
+    parser.add_argument('--compile', action='store_true', help='compile each model (torch.compile)')
+    parser.add_argument(
+        '--growth', metavar='PNG', help='measure and draw how the costs grow, instead of a table'
+    )
+    parser.add_argument('--json', metavar='FILE', help='also write the figures to this file')
+    args = parser.parse_args()
+    for name, value in DEFAULTS[args.what].items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
+    return args
+
+
+def check(args: argparse.Namespace) -> None:
+    """Check the arguments before anything is measured."""
+    for name in ('batch', 'pixels', 'channels', 'steps', 'threads'):
+        if getattr(args, name) < 1:
+            raise LaunchError(f'--{name} {getattr(args, name)} must be at least 1')
+    if args.warmup < 0:
+        raise LaunchError(f'--warmup {args.warmup} must be at least 0')
+    if args.device == 'cpu' and not STATUS.is_file():
+        raise LaunchError('peak memory is read from /proc, which this system lacks: use Linux')
+    if args.device == 'cuda' and not torch.cuda.is_available():
+        raise LaunchError('--device cuda: PyTorch finds no GPU; use --device cpu')
+    if args.what != 'layer' and args.pixels < 32:
+        raise LaunchError(f'--pixels {args.pixels} must be at least 32 for a {args.what}')
+    if args.depth not in (18, 34, 50):
+        raise LaunchError(f'--depth {args.depth} must be 18, 34 or 50')
+    if args.with_cp and args.what != 'backbone':
+        raise LaunchError('--with-cp is for the backbone')
+    if args.growth and (args.what == 'detector' or args.batch < 8):
+        raise LaunchError('--growth needs a layer or a backbone, and a --batch of at least 8')
+    for option in ('growth', 'json'):
+        path = getattr(args, option)
+        if path and (Path(path).is_dir() or not Path(path).absolute().parent.is_dir()):
+            raise LaunchError(f'--{option} {path!r} must be a file in an existing folder')
+
+
+def compare(workload: Workload, args: argparse.Namespace) -> list[dict]:
+    """Measure every variant and return a row for each."""
+    cases = {name: BenchmarkCase(name, workload) for name in CONVOLUTIONS}
+    saved = {
+        name: saved_bytes(case.model, case.loss, case.names)
+        for name, case in track(cases.items(), 'saved bytes')
+    }
+    times = timed(cases, args)
+    del cases
+    peaks = {
+        name: peak_of_variant(name, workload, args.threads)
+        for name in track(CONVOLUTIONS, 'peak memory')
+    }
+    return [
+        {
+            'variant': name,
+            'seconds': median(times[name]),
+            'time': median_ratio(times, name, USUAL),
+            'saved_binary_MB': saved[name].layers / 1e6,
+            'saved_binary': share(saved[name].layers, saved[USUAL].layers),
+            'saved_whole_MB': saved[name].model / 1e6,
+            'saved_whole': share(saved[name].model, saved[USUAL].model),
+            'peak_MB': peaks[name],
+            'peak': peaks[name] / peaks[USUAL],
+            'all_seconds': times[name],
+        }
+        for name in CONVOLUTIONS
+    ]
+
+
+def timed(cases: dict[str, BenchmarkCase], args: argparse.Namespace) -> dict[str, list[float]]:
+    """Time a step of each case in turn."""
+    synchronize = torch.cuda.synchronize if args.device != 'cpu' else lambda: None
+    steps = {name: case.step for name, case in cases.items()}
+    return interleaved_times(steps, args.steps, args.warmup, synchronize)
+
+
+def share(part: int, total: int) -> float | None:
+    """Return the ratio; None if nothing is saved, as by layers in recomputed blocks (--with-cp)."""
+    return part / total if total else None
+
+
+def peak_of_variant(variant: str, workload: Workload, threads: int) -> float:
+    """Return the peak memory of two steps in MB: of the GPU, or of a process of its own."""
+    if workload.device != 'cpu':
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        train_two_steps(variant, workload, threads)
+        return torch.cuda.max_memory_allocated() / 1e6
+    return peak_memory(train_two_steps, variant, workload, threads)
+
+
+def train_two_steps(variant: str, workload: Workload, threads: int) -> None:
+    """Build a case and train two steps."""
+    torch.set_num_threads(threads)
+    MMLogger.get_current_instance().setLevel('ERROR')
+    case = BenchmarkCase(variant, workload)
+    for _ in range(2):
+        case.step()
+
+
+def measure_growth(workload: Workload, args: argparse.Namespace) -> list[Growth]:
+    """Measure the binary variants along batch, pixels and channels."""
+    axes = {
+        'batch': [workload.batch // i for i in (8, 4, 2, 1)],
+        'pixels': sorted({max(workload.pixels * i // 4 // 32 * 32, 32) for i in (2, 3, 4)}),
+        'channels': [workload.channels // i for i in (4, 2, 1)],
+    }
+    growths = []
+    for axis, values in axes.items():
+        sizes = [size for size in values if size > 0]
+        seconds = {name: [] for name in (USUAL, PLAIN, SURGE, LITE)}
+        saved = {name: [] for name in seconds}
+        for size in track(sizes, f'growth along {axis}'):
+            resized = replace(workload, **{axis: size})
+            cases = {name: BenchmarkCase(name, resized) for name in seconds}
+            times = timed(cases, args)
+            for name, case in cases.items():
+                seconds[name].append(min(times[name]))
+                saved[name].append(saved_bytes(case.model, case.loss, case.names).model)
+        sizes = [size**2 for size in sizes] if axis == 'pixels' else sizes
+        growths.append(Growth(axis, sizes, seconds, saved))
+    return growths
+
+
+def print_exponents(growths: list[Growth]) -> None:
+    """Print the fitted exponents of time and memory."""
+    for growth in growths:
+        for what, curves in (('time', growth.seconds), ('memory', growth.bytes)):
+            fitted = ', '.join(
+                f'{name} {growth_exponent(growth.sizes, values):.3f}'
+                for name, values in curves.items()
+            )
+            print(f'exponent of {what} in {growth.axis} {growth.sizes}: {fitted}')
+
+
+def print_table(rows: list[dict], title: str) -> None:
+    """Print the rows of :func:`compare`."""
+    table = Table(title=title)
+    table.add_column('variant')
+    for column in ('ms a step', 'time', 'saved, binary layers', 'saved, all', 'peak memory'):
+        table.add_column(column, justify='right')
+    for row in rows:
+        table.add_row(
+            row['variant'],
+            f'{1e3 * row["seconds"]:,.1f}',
+            f'{row["time"]:.2f}',
+            megabytes(row['saved_binary_MB'], row['saved_binary']),
+            megabytes(row['saved_whole_MB'], row['saved_whole']),
+            megabytes(row['peak_MB'], row['peak']),
+        )
+    Console(width=120).print(table)
+
+
+def megabytes(amount: float, ratio: float | None) -> str:
+    """Format an amount and its ratio to the usual STE."""
+    return f'{amount:,.1f} MB' + (f', {ratio:.2f}' if ratio is not None else '')
+
+
+if __name__ == '__main__':
+    run(main, 'nothing was written')

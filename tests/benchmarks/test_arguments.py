@@ -1,0 +1,53 @@
+"""The benchmark scripts reject arguments that cannot be measured, before time is spent."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+from surge_mm.utils.errors import LaunchError
+
+BENCHMARKS = Path(__file__).parents[2] / 'benchmarks'
+
+
+@pytest.mark.parametrize(
+    'words, message',
+    [
+        *[
+            (['training', 'backbone', f'--{name}', value], f'--{name} {value} must')
+            for name, value in [
+                ('batch', '0'),
+                ('pixels', '-1'),
+                ('pixels', '31'),
+                ('channels', '0'),
+                ('steps', '0'),
+                ('warmup', '-1'),
+                ('threads', '0'),
+                ('depth', '19'),
+            ]
+        ],
+        (['training', 'detector', '--pixels', '16'], '--pixels 16 must be at least 32'),
+        (['training', 'layer', '--with-cp'], '--with-cp is for'),
+        (['training', 'detector', '--growth', 'a.png'], '--growth needs a layer or a backbone'),
+        (['training', 'layer', '--json', 'no/a.json'], "--json 'no/a.json' must be a file"),
+        (['training', 'layer', '--json', '.'], "--json '.' must be a file"),
+        (['inference', 'layer', '--rounds', '0'], '--rounds 0 must be at least 1'),
+        (['inference', 'layer', '--threads', '2', '2'], '--threads 2 2 names a number'),
+        (['inference', 'backbone', '--pixels', '16'], '--pixels 16 must be at least 32'),
+        (['inference', 'backbone', '--channels', '8'], '--channels is for a layer'),
+        (['inference', 'backbone', '--depth', '19'], '--depth 19 must be 18, 34 or 50'),
+        (['inference', 'layer', '--depth', '34'], '--depth is for a backbone'),
+        (['inference', 'layer', '--json', '.'], "--json '.' must be a file"),
+    ],
+)
+def test_arguments_that_cannot_be_measured_are_rejected(words, message, monkeypatch, tmp_path):
+    script, *arguments = words
+    spec = importlib.util.spec_from_file_location(script, BENCHMARKS / f'{script}.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, 'argv', [script, *arguments])
+    with pytest.raises(LaunchError, match=message):
+        module.main()
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,9 @@
+"""Peak memory of a process of its own, as the system counts it."""
+
+from benchmark_cases.peak_memory import peak_memory
+from helpers.memory import allocate
+
+
+def test_the_peak_includes_freed_memory_unless_it_was_reset():
+    peak, peak_after_reset = (peak_memory(allocate, 400, reset) for reset in (False, True))
+    assert 340 < peak - peak_after_reset < 460
