@@ -116,7 +116,8 @@ def words(hint: Any) -> str:
     if kind is Any or not isinstance(kind, type):
         return str(hint)
     if issubclass(kind, Mapping):
-        return 'a dict'
+        typed = len(inner) == 2 and inner[1] is not Any
+        return f'a dict, of which each value is {words(inner[1])}' if typed else 'a dict'
     if issubclass(kind, Collection):
         each = [one for one in inner if one is not ...][:1]
         return f'a list, of which each is {words(each[0])}' if each else 'a list'

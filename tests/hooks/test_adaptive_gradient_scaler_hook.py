@@ -154,7 +154,7 @@ def test_a_model_without_compensators_is_refused_before_training(tmp_path):
 
 def test_a_key_that_matches_nothing_lists_near_names(tmp_path):
     hook = AdaptiveGradientScalerHook(custom_keys={'heed': {'eta': 0.1}})
-    with pytest.raises(ValueError, match="'heed' in its name; near ones: head"):
+    with pytest.raises(ValueError, match="'heed' in its name; similar names: head"):
         runner(tmp_path, hook).train()
 
 
@@ -165,7 +165,10 @@ def test_a_key_that_matches_nothing_lists_near_names(tmp_path):
         ({'eta': '0.1'}, "eta='0.1'"),
         ({'warmup_iters': -1}, 'warmup_iters=-1'),
         ({'sync': 'yes'}, "sync='yes'"),
-        ({'custom_keys': {'stem': 0.1}}, r"custom_keys\['stem'\]=0.1 must be a dict"),
+        (
+            {'custom_keys': {'stem': 0.1}},
+            "custom_keys={'stem': 0.1} must be a dict, of which each value is a dict",
+        ),
         ({'custom_keys': ['stem']}, r"custom_keys=\['stem'\] must be a dict"),
         ({'custom_keys': {'stem': {'scale': 0.1}}}, "unknown 'scale'"),
         ({'custom_keys': {'stem': {'eta': -1}}}, 'eta=-1'),

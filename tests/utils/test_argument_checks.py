@@ -42,7 +42,12 @@ Side = Literal['left', 'right']
         (Finite, [-1e30, 2], [math.nan, math.inf, '2'], 'a number that is finite'),
         (Share, [0, 0.5, 1], [-0.1, 1.1, math.nan], 'a number in 0 to 1'),
         (Cfg, [{'type': 'BN'}, {'type': int}], [{}, {'type': 3}, 'BN', None], 'a dict with a type'),
-        (dict[str, int], [{}, {'a': 1}], [{1: 1}, {'a': 'b'}, []], 'a dict'),
+        (
+            dict[str, int],
+            [{}, {'a': 1}],
+            [{1: 1}, {'a': 'b'}, []],
+            'a dict, of which each value is a whole number',
+        ),
         (tuple[int, int], [(1, 2), [1, 2]], [(1,), (1, '2'), '12', 1], 'a list, of which each is'),
         (
             Sequence[float],
