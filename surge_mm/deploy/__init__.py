@@ -1,4 +1,4 @@
-"""Run what was trained: binary layers packed to a bit a weight, and fast on a CPU."""
+"""Inference of trained models: binary layers packed to one bit per weight, fast on a CPU."""
 
 from surge_mm.deploy.convert import Packing, pack, strip
 from surge_mm.deploy.cpu.backend import instruction_set

@@ -1,4 +1,4 @@
-"""What a trained binary layer consists of: two values a filter, and a window that passes over the input."""
+"""Weights and geometry of a trained binary layer."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from surge_mm.deploy.cpu.geometry import Window
-from surge_mm.layers import BinaryLayer, SurgeConv2d, SurgeLinear
-from surge_mm.ops import ActivationBinarizer, sign
+from surge_mm.layers import BinaryLayer, SurgeConv2d
+from surge_mm.ops import ActivationBinarizer, Convolution, sign
+
+Padding = tuple[int, int, int, int]
 
 
 def is_sign(activation: ActivationBinarizer) -> bool:
-    """Whether it takes the sign and nothing else."""
+    """Return whether the values of an activation binarizer are the signs of its input."""
     return type(activation).__call__ is ActivationBinarizer.__call__
 
 
-def hindrance(layer: BinaryLayer) -> str:
-    """Why a binary layer cannot be packed; empty where it can."""
+def unsupported_reason(layer: BinaryLayer) -> str:
+    """Return the reason why a binary layer cannot be packed, or an empty string if it can be."""
     if layer.weight_binarizer.two_values(layer.weight.detach()) is None:
         return f'its weights are {layer.weight_binarizer}, which are not of two values'
     if not is_sign(layer.activation):
@@ -28,13 +29,13 @@ def hindrance(layer: BinaryLayer) -> str:
     return ''
 
 
-class Parts(NamedTuple):
-    """What a layer's weights are made of: ``Q_W = scale * weight + offset``, with a learned gain in both.
+class WeightParts(NamedTuple):
+    """The binary weights of a layer, ``Q_W = scale * weight + offset``, a learned gain included.
 
     Attributes:
-        weight: Signs, int8; or real weights where they are not of two values, with scale and offset None.
-        scale: A number a filter, or one for all.
-        offset: A number a filter, or None.
+        weight (Tensor): Signs, int8, of the shape of the weight; real weights if the filters have more than two values.
+        scale (Tensor, optional): One number per filter or one for all. None if the weights are real.
+        offset (Tensor, optional): One number per filter. None for 0.
     """
 
     weight: Tensor
@@ -43,30 +44,29 @@ class Parts(NamedTuple):
 
 
 @torch.no_grad()
-def parts_of(layer: BinaryLayer) -> Parts:
-    """The weights of a trained layer, as :func:`surge_mm.ops.infer` takes them."""
+def parts_of(layer: BinaryLayer) -> WeightParts:
+    """Return the binary weights of a trained layer."""
     w, gain = layer.weight.contiguous(), layer.weight_gain
     two = layer.weight_binarizer.two_values(w)
     if two is None:
         real = layer.weight_binarizer(w)
-        return Parts(real if gain is None else real * gain, None, None)
-    scale, offset = two.alpha, two.offset
-    if gain is not None:
-        scale, offset = scale * gain, None if offset is None else offset * gain
-    return Parts(sign(two.z).to(torch.int8), scale, offset)
+        return WeightParts(real if gain is None else real * gain, None, None)
+    two = two.with_gain(gain)
+    return WeightParts(sign(two.z).to(torch.int8), two.alpha, two.offset)
 
 
-def window_of(layer: BinaryLayer) -> tuple[Window, tuple[int, int, int, int]]:
-    """What a layer looks through, and what it pads with values of its input; a linear layer looks at one pixel."""
+def geometry_of(layer: BinaryLayer) -> tuple[Convolution, Padding]:
+    """Return the geometry of a layer, and the padding that it takes from values of its input.
+
+    A linear layer is a convolution of one pixel.
+
+    Returns:
+        tuple[Convolution, tuple[int, int, int, int]]: The convolution, whose padding is that of the binarized input;
+        and the padding (left, right, top, bottom) by a ``padding_mode`` other than 'zeros'.
+    """
     nothing = (0, 0, 0, 0)
-    if isinstance(layer, SurgeLinear):
-        return Window((1, 1), (1, 1), nothing, (1, 1), 1, layer.in_features), nothing
-    assert isinstance(layer, SurgeConv2d)
+    if not isinstance(layer, SurgeConv2d):
+        return Convolution(), nothing
     left, right, top, bottom = layer._reversed_padding_repeated_twice
-    padding, around = (left, right, top, bottom), nothing
-    if layer.padding_mode != 'zeros':
-        padding, around = around, padding
-    kernel, stride, dilation = (
-        (pair[0], pair[1]) for pair in (layer.kernel_size, layer.stride, layer.dilation)
-    )
-    return Window(kernel, stride, padding, dilation, layer.groups, layer.in_channels), around
+    around = nothing if layer.padding_mode == 'zeros' else (left, right, top, bottom)
+    return layer.convolution, around

@@ -1,4 +1,4 @@
-"""From a trained model to one for inference: what only training needs is dropped, binary layers are packed."""
+"""Conversion of trained models for inference: removal of what only training needs, and packing of binary layers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import mmcv.cnn
 import torch
 from torch import nn
 
-from surge_mm.deploy.binary_weights import hindrance
+from surge_mm.deploy.binary_weights import unsupported_reason
 from surge_mm.deploy.epilogue import can_fold_activation, can_fold_norm
 from surge_mm.deploy.packed_blocks import PackedBottleneck, PackedReActBlock, PackedStage
 from surge_mm.deploy.packed_layers import PackedConv2d, PackedLayer, PackedLinear
@@ -20,11 +20,11 @@ from surge_mm.utils.errors import UsageError
 
 @dataclass(frozen=True)
 class Packing:
-    """What became of a model.
+    """Result of :func:`pack`.
 
     Attributes:
-        packed (tuple[str, ...]): The binary layers that are packed now, by their names in the model before.
-        kept (dict[str, str]): Those that stay as they were, and why.
+        packed (tuple[str, ...]): Names, in the model before, of the binary layers that are packed.
+        kept (dict[str, str]): Names of the binary layers that are not, each with the reason.
     """
 
     packed: tuple[str, ...]
@@ -32,14 +32,21 @@ class Packing:
 
     def __str__(self) -> str:
         lines = [f'{len(self.packed)} binary layers packed']
-        lines += [f'kept: {name}: {why}' for name, why in self.kept.items()]
+        lines += [f'kept: {name}: {reason}' for name, reason in self.kept.items()]
         return '\n'.join(lines)
 
 
 def strip(model: nn.Module) -> nn.Module:
-    """Drop what only training needs, in place: auxiliary branches, the teacher, gradients; returns the model.
+    """Remove what only training needs, in place: auxiliary branches, the teacher, gradients.
 
-    What the model computes stays, to the bit. It is in evaluation mode, and what it can go on from is the checkpoint.
+    The output of the model stays the same, to the bit. The result is in evaluation mode and cannot be trained further;
+    use the checkpoint for that.
+
+    Args:
+        model (nn.Module): A model with binary layers.
+
+    Returns:
+        nn.Module: The model itself.
     """
     for module in model.modules():
         if isinstance(module, BinaryLayer):
@@ -55,17 +62,21 @@ def strip(model: nn.Module) -> nn.Module:
 
 
 def pack(model: nn.Module) -> nn.Module:
-    """Strip the model and pack its binary layers, in place; returns it, still the host's detector or classifier.
+    """Strip a model and pack its binary layers, in place.
 
-    A batch norm and an activation behind a layer are folded into it, and so is the shortcut, in the blocks of this
-    package's backbones, in ``ConvModule`` and in ``nn.Sequential``. Real convolutions go to the memory format
-    channels_last. ``model.packing`` says what was packed and what was not.
+    The result is still the host's detector or classifier. In the blocks of this package's backbones, in ``ConvModule``
+    and in ``nn.Sequential``, batch norm, shortcut and activation after a layer are folded into it. Real convolutions
+    get the memory format channels_last. ``model.packing``, a :class:`Packing`, lists the layers that were packed and
+    those that were not.
 
     Args:
-        model (nn.Module): A model with binary layers. One that is itself a binary layer gives the packed layer.
+        model (nn.Module): A model with binary layers, or a binary layer.
+
+    Returns:
+        nn.Module: The model itself, or the packed layer if ``model`` is a binary layer.
 
     Raises:
-        UsageError: there is nothing binary in it, or nothing that can be packed.
+        UsageError: if the model has no binary layer, none that can be packed, or is packed already.
     """
     if isinstance(model, PackedLayer) or any(isinstance(m, PackedLayer) for m in model.modules()):
         raise UsageError(f'{type(model).__name__} is packed already')
@@ -75,11 +86,15 @@ def pack(model: nn.Module) -> nn.Module:
             f'{type(model).__name__} has no binary layer, so there is nothing to pack. Make it binary first: conv_cfg='
             "dict(type='surge_mm.SurgeConv2d') in its backbone, or surge_mm.binarize(model)"
         )
-    kept = {name: why for name, layer in binary.items() if (why := hindrance(layer))}
-    if len(kept) == len(binary):
-        name, why = next(iter(kept.items()))
+    reasons = {name: unsupported_reason(layer) for name, layer in binary.items()}
+    packing = Packing(
+        packed=tuple(name for name, reason in reasons.items() if not reason),
+        kept={name: reason for name, reason in reasons.items() if reason},
+    )
+    if not packing.packed:
+        name, reason = next(iter(packing.kept.items()))
         raise UsageError(
-            f'none of the {len(binary)} binary layers of {type(model).__name__} can be packed: {name}: {why}'
+            f'none of the {len(binary)} binary layers of {type(model).__name__} can be packed: {name}: {reason}'
         )
     strip(model)
     if isinstance(model, BinaryLayer):
@@ -87,12 +102,12 @@ def pack(model: nn.Module) -> nn.Module:
     for module in list(model.modules()):
         _pack_children(module)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    model.packing = Packing(tuple(name for name in binary if name not in kept), kept)  # type: ignore[assignment]
+    model.packing = packing  # type: ignore[assignment]
     return model
 
 
-def _can_pack(layer: nn.Module) -> bool:
-    return isinstance(layer, BinaryLayer) and not hindrance(layer)
+def _can_pack(layer: nn.Module | None) -> bool:
+    return isinstance(layer, BinaryLayer) and not unsupported_reason(layer)
 
 
 def _packed(layer: BinaryLayer) -> PackedLayer:
@@ -100,7 +115,7 @@ def _packed(layer: BinaryLayer) -> PackedLayer:
 
 
 def _pack_children(parent: nn.Module) -> None:
-    """Pack what stands directly in ``parent``: blocks as a whole, else layer by layer."""
+    """Pack the children of a module, known blocks as a whole."""
     if isinstance(parent, nn.Sequential):
         _pack_sequence(parent)
     if isinstance(parent, mmcv.cnn.ConvModule):
@@ -110,12 +125,12 @@ def _pack_children(parent: nn.Module) -> None:
             parent._modules[name] = PackedBottleneck(child)  # type: ignore[arg-type]
         elif _is_block(child, ReActBlock, (('conv1', 'bn1', 'act1'),)):
             parent._modules[name] = PackedReActBlock(child)  # type: ignore[arg-type]
-        elif child is not None and _can_pack(child):
+        elif _can_pack(child):
             parent._modules[name] = _packed(child)  # type: ignore[arg-type]
 
 
 def _pack_sequence(parent: nn.Sequential) -> None:
-    """A stage of basic blocks becomes one module; a layer takes in the norm and the activation behind it."""
+    """Make one module of a stage of basic blocks; else fold norms and activations into the layers before them."""
     children = list(parent)
     parts = (('conv1', 'bn1', 'act1'), ('conv2', 'bn2', 'act2'))
     if children and all(_is_block(child, BasicBlock, parts) for child in children):
@@ -128,18 +143,18 @@ def _pack_sequence(parent: nn.Sequential) -> None:
             continue
         packed = PackedConv2d(layer)
         parent[i] = packed
-        behind = i + 1
-        if behind < len(children) and can_fold_norm(children[behind]):
-            packed.epilogue.fold_norm(children[behind])  # type: ignore[arg-type]
-            parent[behind] = nn.Identity()
-            behind += 1
-        if behind < len(children) and can_fold_activation(children[behind]):
-            packed.epilogue.fold_activation(children[behind])
-            parent[behind] = nn.Identity()
+        after = i + 1
+        if after < len(children) and can_fold_norm(children[after]):
+            packed.epilogue.fold_norm(children[after])  # type: ignore[arg-type]
+            parent[after] = nn.Identity()
+            after += 1
+        if after < len(children) and can_fold_activation(children[after]):
+            packed.epilogue.fold_activation(children[after])
+            parent[after] = nn.Identity()
 
 
 def _pack_conv_module(parent: mmcv.cnn.ConvModule) -> None:
-    """Its norm and activation go into the layer, if they stand in this order."""
+    """Pack the convolution, and fold norm and activation into it if they come in this order."""
     if not _can_pack(parent.conv) or parent.order != ('conv', 'norm', 'act'):
         return
     packed = PackedConv2d(parent.conv)
@@ -157,7 +172,7 @@ def _pack_conv_module(parent: mmcv.cnn.ConvModule) -> None:
 def _is_block(
     block: nn.Module | None, kind: type[nn.Module], parts: tuple[tuple[str, str, str], ...]
 ) -> bool:
-    """Whether it is of that kind, and its binary convolutions, norms and activations can become one layer each."""
+    """Whether a module is of this class and each of its (convolution, norm, activation) can become one packed layer."""
     if type(block) is not kind:
         return False
     return all(

@@ -1,13 +1,12 @@
-"""What follows a layer's sums, folded into numbers per channel and done in one pass over them.
+"""Epilogue of a packed layer: the steps after its sums, folded into numbers per output channel.
 
-With S the sum of signs with signs, and numbers per output channel::
+S is the sum of products of signs. All steps are computed in one pass::
 
-    y   = (m1 S + a1) m2 + a2 + shortcut + p        scale, bias, batch norm, shortcut, RPReLU's first shift
-    out = clamp(max(y, 0) + slope min(y, 0) + c)    PReLU, RPReLU's second shift, Hardtanh
+    y   = (m1 S + a1) m2 + a2 + shortcut + p        scale, bias, batch norm, shortcut, first shift of RPReLU
+    out = clamp(max(y, 0) + slope min(y, 0) + c)    PReLU, second shift of RPReLU, Hardtanh
 
-A step that is left out has the number that changes nothing, to the bit: 1, and -0.0 (for ``-0.0 + 0.0`` is ``0.0``).
-The order and the rounding of each step are PyTorch's, so that the next layer's signs are those of the network that was
-trained.
+A step that is left out has its neutral number: 1 for a factor, -0.0 for a term (``x + 0.0`` would change ``-0.0``).
+Order and rounding of the steps are those of PyTorch, so the signs for the next layer are those of the trained network.
 """
 
 from __future__ import annotations
@@ -21,25 +20,28 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from surge_mm.layers import RPReLU
 
-NOTHING = -0.0
+NEUTRAL_TERM = -0.0
 ROWS = {
     'm1': 1.0,
-    'a1': NOTHING,
+    'a1': NEUTRAL_TERM,
     'm2': 1.0,
-    'a2': NOTHING,
-    'p': NOTHING,
+    'a2': NEUTRAL_TERM,
+    'p': NEUTRAL_TERM,
     'slope': 1.0,
-    'c': NOTHING,
+    'c': NEUTRAL_TERM,
     'low': -math.inf,
     'high': math.inf,
 }
-"""The numbers per channel, in the order of the table, and what leaves a step out."""
+"""Steps in the order of the table, with their neutral numbers."""
 
 
 class Epilogue(nn.Module):
-    """The steps of a layer. What is not left out is a buffer of that name and of shape ``(C_out,)``, float32.
+    """Steps of a layer, each a buffer ``(C_out,)``, float32, named as in :data:`ROWS`; None if it is left out.
 
-    They are set before the layer runs: it keeps what it made of them.
+    Steps are set before the layer first runs.
+
+    Args:
+        channels (int): Output channels, C_out.
     """
 
     def __init__(self, channels: int) -> None:
@@ -49,27 +51,39 @@ class Epilogue(nn.Module):
             self.register_buffer(name, None)
 
     def set(self, name: str, values: Tensor) -> None:
-        """Let step ``name`` have ``values``, of ``C_out`` elements or one for all."""
+        """Set a step.
+
+        Args:
+            name (str): Name of the step.
+            values (Tensor): C_out numbers, or one for all channels.
+        """
         flat = values.detach().reshape(-1).to(torch.float32)
         setattr(self, name, flat.expand(self.channels).clone())
 
     def fold_norm(self, norm: _BatchNorm) -> None:
-        """Take over a batch norm that stands behind: see :func:`can_fold_norm`."""
+        """Fold the batch norm after the layer into the epilogue.
+
+        Args:
+            norm (_BatchNorm): A batch norm that :func:`can_fold_norm` accepts.
+        """
         assert norm.running_mean is not None and norm.running_var is not None
         m2 = torch.rsqrt(norm.running_var + norm.eps)
         self.set('m2', m2 if norm.weight is None else norm.weight * m2)
-        # what it makes of 0 is its shift, rounded as PyTorch rounds it
+        # the output for 0 is the shift, rounded as PyTorch rounds it
         zeros = torch.zeros(1, self.channels, device=norm.running_var.device)
         with torch.no_grad():
             learned = (norm.running_mean, norm.running_var, norm.weight, norm.bias)
             self.set('a2', F.batch_norm(zeros, *learned, training=False, eps=norm.eps))
 
     def fold_activation(self, activation: nn.Module, channels: slice = slice(None)) -> None:
-        """Take over an activation that stands behind: see :func:`can_fold_activation`.
+        """Fold the activation after the layer into the epilogue.
 
         Args:
-            activation: The activation.
-            channels: Which of its channels are those of this layer.
+            activation (nn.Module): An activation that :func:`can_fold_activation` accepts.
+            channels (slice): The channels of the activation that belong to this layer. Defaults to all.
+
+        Raises:
+            TypeError: if the activation cannot be folded.
         """
         if isinstance(activation, RPReLU):
             self.set('p', activation.a[channels])
@@ -87,11 +101,11 @@ class Epilogue(nn.Module):
             raise TypeError(f'{type(activation).__name__} cannot be folded')
 
     def activates(self) -> bool:
-        """Whether there is a step behind the shortcut."""
+        """Return whether there is a step after the shortcut."""
         return any(getattr(self, name) is not None for name in ('p', 'slope', 'c', 'low', 'high'))
 
     def table(self) -> Tensor:
-        """All numbers, of shape ``(len(ROWS), C_out)``, float32 on the CPU whatever the buffers are."""
+        """Return all numbers: ``(len(ROWS), C_out)``, float32 on the CPU for buffers of any dtype and device."""
         given = [getattr(self, name) for name in ROWS]
         return torch.stack(
             [
@@ -105,12 +119,13 @@ class Epilogue(nn.Module):
     def forward(
         self, sums: Tensor, shortcut: Tensor | None = None, extra: Tensor | None = None
     ) -> Tensor:
-        """The steps in PyTorch's operators.
+        """Compute the steps by PyTorch's operators.
 
         Args:
-            sums (Tensor): S, ``(N, C_out, H, W)``.
-            shortcut (Tensor, optional): Of that shape.
-            extra (Tensor, optional): Of that shape, added behind m1: what filters of two values besides +-1 add.
+            sums (Tensor): S, ``(N, C_out, H', W')``.
+            shortcut (Tensor, optional): Shortcut of the same shape.
+            extra (Tensor, optional): Term of the same shape, added after m1, of filters with the values
+                ``+-scale + offset``.
         """
 
         def step(name: str) -> Tensor:
@@ -137,10 +152,10 @@ class Epilogue(nn.Module):
 
 
 def can_fold_norm(norm: nn.Module) -> bool:
-    """Whether it is a batch norm that computes with what it has learned, and so is a scale and a shift per channel."""
+    """Return whether a layer is a batch norm with running statistics, hence a scale and a shift per channel."""
     return isinstance(norm, _BatchNorm) and norm.running_mean is not None
 
 
 def can_fold_activation(activation: nn.Module) -> bool:
-    """Whether :meth:`Epilogue.fold_activation` knows it."""
+    """Return whether :meth:`Epilogue.fold_activation` supports an activation."""
     return type(activation) in (nn.PReLU, nn.LeakyReLU, nn.Hardtanh, RPReLU)

@@ -1,4 +1,4 @@
-"""Blocks of binary networks whose layers are packed, with shortcut, activation and the next signs done in one pass."""
+"""Blocks of packed layers. Shortcut, activation and the signs for the next layer are computed with each layer."""
 
 from __future__ import annotations
 
@@ -9,103 +9,143 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from surge_mm.deploy.packed_layers import PackedConv2d, PackedLayer
-from surge_mm.deploy.signs import Signs
+from surge_mm.deploy.signs import LayerOutput
 from surge_mm.models.backbones.reactnet import ReActBlock
 from surge_mm.models.backbones.residual_blocks import BasicBlock, Bottleneck
 
 
 class PackedBasicBlock(nn.Module):
-    """:class:`~surge_mm.models.backbones.residual_blocks.BasicBlock`
-    of packed layers, batch norms and activations folded in."""
+    """Packed :class:`~surge_mm.models.backbones.residual_blocks.BasicBlock`.
+
+    Args:
+        block (BasicBlock): The block, whose convolutions can be packed and whose batch norms and activations folded.
+    """
 
     def __init__(self, block: BasicBlock) -> None:
         super().__init__()
-        self.conv1, self.conv2 = folded(block.conv1, block.bn1), folded(block.conv2, block.bn2)
+        self.conv1, self.conv2 = (
+            pack_conv(block.conv1, block.bn1),
+            pack_conv(block.conv2, block.bn2),
+        )
         self.conv1.epilogue.fold_activation(block.act1)
         self.conv2.epilogue.fold_activation(block.act2)
         self.downsample = block.downsample
         self.around = block.around
 
-    def run(
-        self, x: Tensor, signs: Signs | None, following: PackedLayer | None
-    ) -> tuple[Tensor, Signs | None]:
-        """The output and the signs that ``following`` reads.
+    def run(self, x: LayerOutput, following: PackedLayer | None) -> LayerOutput:
+        """Return the output of the block.
 
         Args:
-            x (Tensor): The input.
-            signs (Signs, optional): Its signs as ``conv1`` reads them, if they are made already.
+            x (LayerOutput): Input with its values, ``(N, C_in, H, W)``.
             following (PackedLayer, optional): The layer that reads the signs of the output.
         """
-        around = self.downsample(x)
+        assert x.values is not None
+        shortcut = self.downsample(x.values)
         if self.around == 'block':
-            inner, signs = self.conv1.run(signs or x, None, self.conv2, real=False)
-            return self.conv2.run(signs or inner, around, following)
-        x, signs = self.conv1.run(signs or x, around, self.conv2)
-        return self.conv2.run(signs or x, x, following)
+            inner = self.conv1.run(x.input(), None, self.conv2, values=False)
+            return self.conv2.run(inner.input(), shortcut, following)
+        inner = self.conv1.run(x.input(), shortcut, self.conv2)
+        return self.conv2.run(inner.input(), inner.values, following)
 
 
 class PackedStage(nn.Module):
-    """Basic blocks one after another, each of which leaves the signs that the next one reads."""
+    """Packed basic blocks in sequence. Each one makes the signs that the next one reads.
+
+    Args:
+        blocks (Sequence[BasicBlock]): The blocks.
+    """
 
     def __init__(self, blocks: Sequence[BasicBlock]) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(PackedBasicBlock(block) for block in blocks)
 
     def forward(self, x: Tensor) -> Tensor:
-        signs = None
+        """Return the output of the last block.
+
+        Args:
+            x (Tensor): ``(N, C_in, H, W)``.
+        """
         blocks: list[PackedBasicBlock] = list(self.blocks)  # type: ignore[arg-type]
+        out = LayerOutput(x, None)
         for block, after in zip(blocks, [*blocks[1:], None], strict=True):
-            x, signs = block.run(x, signs, after.conv1 if after is not None else None)
-        return x
+            out = block.run(out, None if after is None else after.conv1)
+        assert out.values is not None
+        return out.values
 
 
 class PackedBottleneck(nn.Module):
-    """:class:`surge_mm.models.backbones.residual_blocks.Bottleneck` whose 3x3 is packed."""
+    """:class:`~surge_mm.models.backbones.residual_blocks.Bottleneck` with a packed 3x3 convolution.
+
+    Args:
+        block (Bottleneck): The block.
+    """
 
     def __init__(self, block: Bottleneck) -> None:
         super().__init__()
         self.conv1, self.bn1, self.act1 = block.conv1, block.bn1, block.act1
-        self.conv2 = folded(block.conv2, block.bn2)
+        self.conv2 = pack_conv(block.conv2, block.bn2)
         self.conv2.epilogue.fold_activation(block.act2)
         self.conv3, self.bn3, self.act3 = block.conv3, block.bn3, block.act3
         self.downsample, self.stride = block.downsample, block.stride
 
     def forward(self, x: Tensor) -> Tensor:
-        out = around = self.act1(self.bn1(self.conv1(x)))
+        """Return the output of the block.
+
+        Args:
+            x (Tensor): ``(N, C_in, H, W)``.
+        """
+        out = shortcut = self.act1(self.bn1(self.conv1(x)))
         if self.stride != 1:
-            around = F.avg_pool2d(out, self.stride, ceil_mode=True, count_include_pad=False)
-        out = self.conv2.run(out, around)[0]
+            shortcut = F.avg_pool2d(out, self.stride, ceil_mode=True, count_include_pad=False)
+        out = self.conv2.run(out, shortcut).values
         return self.act3(self.bn3(self.conv3(out)) + self.downsample(x))
 
 
 class PackedReActBlock(nn.Module):
-    """:class:`surge_mm.models.backbones.reactnet.ReActBlock` of packed layers."""
+    """:class:`~surge_mm.models.backbones.reactnet.ReActBlock` of packed layers.
+
+    Args:
+        block (ReActBlock): The block.
+    """
 
     def __init__(self, block: ReActBlock) -> None:
         super().__init__()
         self.stride = block.stride
-        self.conv1 = folded(block.conv1, block.bn1)
+        self.conv1 = pack_conv(block.conv1, block.bn1)
         self.conv1.epilogue.fold_activation(block.act1)
         self.conv2 = nn.ModuleList()
         for i, (conv, norm) in enumerate(zip(block.conv2, block.bn2, strict=True)):
-            packed = folded(conv, norm)
+            packed = pack_conv(conv, norm)
             width = packed.shape[0]
             packed.epilogue.fold_activation(block.act2, slice(i * width, (i + 1) * width))
             self.conv2.append(packed)
 
     def forward(self, x: Tensor) -> Tensor:
-        around = x
+        """Return the output of the block.
+
+        Args:
+            x (Tensor): ``(N, C_in, H, W)``.
+        """
+        shortcut = x
         if self.stride != 1:
-            around = F.avg_pool2d(x, self.stride, ceil_mode=True, count_include_pad=False)
+            shortcut = F.avg_pool2d(x, self.stride, ceil_mode=True, count_include_pad=False)
         layers: list[PackedLayer] = list(self.conv2)  # type: ignore[arg-type]
         first, *others = layers
-        x, signs = self.conv1.run(x, around, first)
-        parts = [first.run(signs or x, x)[0], *(conv.run(x, x)[0] for conv in others)]
+        inner = self.conv1.run(x, shortcut, first)
+        assert inner.values is not None
+        outputs = [first.run(inner.input(), inner.values)]
+        outputs += [conv.run(inner.values, inner.values) for conv in others]
+        parts = [out.values for out in outputs if out.values is not None]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
-def folded(conv: nn.Module, norm: nn.Module) -> PackedConv2d:
-    """``conv`` packed, with the batch norm behind it."""
+def pack_conv(conv: nn.Module, norm: nn.Module) -> PackedConv2d:
+    """Pack a convolution with the batch norm after it.
+
+    Args:
+        conv (SurgeConv2d): The convolution.
+        norm (_BatchNorm): The batch norm, which :func:`surge_mm.deploy.epilogue.can_fold_norm` accepts.
+    """
     packed = PackedConv2d(conv)  # type: ignore[arg-type]
     packed.epilogue.fold_norm(norm)  # type: ignore[arg-type]
     return packed

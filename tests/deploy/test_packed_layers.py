@@ -10,7 +10,8 @@ from torch import nn
 
 from surge_mm import RPReLU, SurgeConv2d, SurgeLinear
 from surge_mm.deploy import PackedConv2d, PackedLinear
-from surge_mm.deploy.cpu import backend as engine
+from surge_mm.deploy.cpu import backend, plan, threads
+from surge_mm.deploy.signs import LayerOutput
 from surge_mm.ops import ActivationBinarizer
 from surge_mm.utils.errors import UsageError
 
@@ -51,11 +52,11 @@ def draw_conv(seed):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize('threads', [1, 2])
+@pytest.mark.parametrize('count', [1, 2])
 @pytest.mark.parametrize('seed', range(60))
-def test_a_packed_convolution_gives_the_output_to_the_bit(seed, threads, monkeypatch):
-    monkeypatch.setattr(engine, 'threads', lambda: threads)
-    monkeypatch.setattr(engine, 'WORTH_THREADS', 0)
+def test_a_packed_convolution_gives_the_output_to_the_bit(seed, count, monkeypatch):
+    monkeypatch.setattr(plan, 'number_of_threads', lambda: count)
+    monkeypatch.setattr(threads, 'WORTH_THREADS', 0)
     layer, x = draw_conv(seed)
     out = PackedConv2d(layer)(x)
     assert out.is_contiguous(memory_format=torch.channels_last)
@@ -66,7 +67,7 @@ def test_a_packed_convolution_gives_the_output_to_the_bit(seed, threads, monkeyp
 @pytest.mark.parametrize('seed', range(60))
 def test_plain_pytorch_computes_the_same(seed, monkeypatch):
     layer, x = draw_conv(seed)
-    monkeypatch.setattr(engine, 'kernels', lambda: None)
+    monkeypatch.setattr(backend, 'kernels', lambda: None)
     assert torch.equal(PackedConv2d(layer)(x), layer(x))
 
 
@@ -103,7 +104,7 @@ def test_what_stands_behind_is_folded_to_the_bit(channels, activation, engine_ru
     packed.epilogue.fold_norm(norm)
     packed.epilogue.fold_activation(act)
     if not engine_runs:
-        monkeypatch.setattr(engine, 'kernels', lambda: None)
+        monkeypatch.setattr(backend, 'kernels', lambda: None)
     x, shortcut = torch.randn(2, 64, 9, 8), torch.randn(2, channels, 9, 8)
     assert torch.equal(packed.run(x, shortcut)[0], act(norm(conv(x)) + shortcut))
 
@@ -122,9 +123,9 @@ def test_the_next_layer_reads_the_signs_that_one_layer_leaves(channels, pad_valu
     out, signs = a.run(x, following=b)
     assert signs is not None
     assert torch.equal(out, first(x))
-    assert torch.equal(b.run(signs or out)[0], second(first(x)))
-    inner, signs = a.run(x, following=b, real=False)
-    assert inner.numel() == 0
+    assert torch.equal(b.run(LayerOutput(out, signs).input()).values, second(first(x)))
+    inner, signs = a.run(x, following=b, values=False)
+    assert inner is None
     assert torch.equal(b.run(signs)[0], second(first(x)))
 
 
@@ -135,9 +136,9 @@ def test_signs_are_left_by_groups_whose_channels_begin_at_a_byte_of_them(channel
     second = SurgeConv2d(channels, 16, 3, padding=1).eval()
     a, b = PackedConv2d(first), PackedConv2d(second)
     x = torch.randn(2, 32, 7, 9)
-    out, signs = a.run(x, following=b, real=False)
+    out, signs = a.run(x, following=b, values=False)
     assert (signs is not None) == by_first
-    assert torch.equal(b.run(signs or out)[0], second(first(x)))
+    assert torch.equal(b.run(LayerOutput(out, signs).input()).values, second(first(x)))
 
 
 @torch.no_grad()
@@ -195,7 +196,7 @@ def test_a_layer_computes_in_float32_whatever_the_default_is():
 def test_no_signs_are_left_for_a_layer_of_other_channels():
     one, other = (PackedConv2d(SurgeConv2d(16, n, 3)) for n in (48, 16))
     x = torch.randn(1, 16, 6, 6)
-    out, signs = one.run(x, following=other, real=False)
+    out, signs = one.run(x, following=other, values=False)
     assert signs is None
     with pytest.raises(UsageError, match='must have 16 channels'):
         other.run(out)

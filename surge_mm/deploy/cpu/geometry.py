@@ -1,4 +1,4 @@
-"""Where a convolution reads and writes: offsets of windows in packed words, and which windows reach over the border."""
+"""Positions of a convolution in bit-packed images: window offsets in words, and windows that reach over the border."""
 
 from __future__ import annotations
 
@@ -10,100 +10,109 @@ import torch
 from torch import Tensor
 
 from surge_mm.deploy.cpu.bitpacking import WORD
+from surge_mm.ops import Convolution
+from surge_mm.utils.errors import UsageError
 
 
-@dataclass(frozen=True)
-class Window:
-    """What a convolution looks through, as :class:`surge_mm.ops.Convolution` has it.
+def words_per_pixel(channels: int, groups: int) -> int:
+    """Return the number of 64-bit words of a pixel; each group of channels begins a new word.
 
-    ``padding`` is (left, right, top, bottom); ``channels`` are those of the input.
+    Args:
+        channels (int): Channels of the image, C_in.
+        groups (int): Groups of the convolution.
     """
+    return groups * -(-(channels // groups) // WORD)
 
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    padding: tuple[int, int, int, int]
-    dilation: tuple[int, int]
-    groups: int
-    channels: int
 
-    @property
-    def words(self) -> int:
-        """Words in a pixel: those of each group begin anew."""
-        return self.groups * -(-(self.channels // self.groups) // WORD)
+def check_input(
+    convolution: Convolution,
+    weight_shape: torch.Size,
+    channels: int,
+    size: tuple[int, int],
+) -> None:
+    """Check that an input fits a convolution.
 
-    def shape(self, filters: int) -> torch.Size:
-        """Of a convolution's weights."""
-        return torch.Size((filters, self.channels // self.groups, *self.kernel))
+    Args:
+        convolution (Convolution): Stride, padding, dilation and groups.
+        weight_shape (torch.Size): ``(C_out, C_in / groups, kH, kW)``.
+        channels (int): Channels of the input.
+        size (tuple[int, int]): Height and width of the input, in pixels.
 
-    def padded(self, height: int, width: int) -> tuple[int, int]:
-        left, right, top, bottom = self.padding
-        return height + top + bottom, width + left + right
-
-    def output(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of what comes out; not positive where the window does not fit."""
-        sizes = self.padded(height, width)
-        rows, columns = (
-            (size - dilation * (kernel - 1) - 1) // stride + 1
-            for size, kernel, stride, dilation in zip(
-                sizes, self.kernel, self.stride, self.dilation, strict=True
-            )
+    Raises:
+        UsageError: if the channels differ from C_in, or the kernel is larger than the padded input.
+    """
+    expected = weight_shape[1] * convolution.groups
+    kernel_size = (weight_shape[2], weight_shape[3])
+    if channels != expected or min(convolution.output_size(*size, kernel_size)) < 1:
+        raise UsageError(
+            f'the input of channels, height and width {(channels, *size)} must have {expected} channels and at least '
+            f'the size of the kernel {kernel_size}'
         )
-        return rows, columns
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """A window upon an image of one size.
+    """A convolution on images of one size. P is the number of output pixels, H and W are those of the input.
 
     Attributes:
-        offsets: ``(P,)``, for each of the P output pixels the word where its window begins.
-        steps: ``(groups, S)``, how many words behind that the words of a window lie: all of them, or those of its first
-            column.
-        beside: If the kernel is three wide, how many words behind a word of one column that of the next lies; else 0.
-        kinds: ``(P,)``, the kind of border that a window meets, as a row of ``inside``.
-        inside: ``(kinds, kH * kW)``, 1 where a pixel of the window lies in the image.
-        places: ``(H * W,)``, for each input pixel the byte where its words begin.
-        image_words: Words in a padded image.
+        offsets (Tensor): ``(P,)``, int64. The word of the padded image at which the window of an output pixel begins.
+        steps (Tensor): ``(groups, S)``, int64. Offsets of the words of a window from its first word: of all its words,
+            or, where ``column_step`` is not 0, of those in its first column.
+        column_step (int): Words from a column of the kernel to the next one if the kernel is three wide, else 0.
+        borders (Tensor): ``(P,)``, int64. How the window of an output pixel meets the border, as a row of ``inside``.
+        inside (Tensor): ``(B, kH * kW)``, bool. Whether a tap of the window is within the image, for each of B ways to
+            meet the border.
+        places (Tensor): ``(H * W,)``, int64. The byte of the padded image at which an input pixel begins.
+        image_words (int): Words of a padded image.
     """
 
     offsets: Tensor
     steps: Tensor
-    beside: int
-    kinds: Tensor
+    column_step: int
+    borders: Tensor
     inside: Tensor
     places: Tensor
     image_words: int
 
 
 @lru_cache(maxsize=256)
-def geometry(window: Window, height: int, width: int) -> Geometry:
-    """The geometry of ``window`` upon images of ``height`` and ``width``."""
-    left, _, top, _ = window.padding
-    padded_height, padded_width = window.padded(height, width)
-    rows, columns = window.output(height, width)
-    words = window.words
-    (kernel_h, kernel_w), (dilation_h, dilation_w) = window.kernel, window.dilation
+def geometry(
+    convolution: Convolution, channels: int, kernel_size: tuple[int, int], size: tuple[int, int]
+) -> Geometry:
+    """Return the geometry of a convolution on images of one size.
 
-    y = np.arange(rows) * window.stride[0]
-    x = np.arange(columns) * window.stride[1]
+    Args:
+        convolution (Convolution): Stride, padding, dilation and groups.
+        channels (int): Channels of the input, C_in.
+        kernel_size (tuple[int, int]): Height and width of the kernel, kH and kW.
+        size (tuple[int, int]): Height and width of the input without padding, in pixels.
+    """
+    left, _, top, _ = convolution.padding
+    (height, width), (kernel_h, kernel_w) = size, kernel_size
+    (stride_h, stride_w), (dilation_h, dilation_w) = convolution.stride, convolution.dilation
+    padded_height, padded_width = convolution.padded_size(height, width)
+    rows, columns = convolution.output_size(height, width, kernel_size)
+    words = words_per_pixel(channels, convolution.groups)
+
+    y, x = np.arange(rows) * stride_h, np.arange(columns) * stride_w
     offsets = (y[:, None] * padded_width + x).reshape(-1) * words
     tap_y, tap_x = np.arange(kernel_h) * dilation_h, np.arange(kernel_w) * dilation_w
-    beside = dilation_w * words if kernel_w == 3 else 0
-    tap_columns = tap_x[:1] if beside else tap_x
-    own = np.arange(words).reshape(window.groups, 1, -1)
+    column_step = dilation_w * words if kernel_w == 3 else 0
+    tap_columns = tap_x[:1] if column_step else tap_x
+    group_words = np.arange(words).reshape(convolution.groups, 1, -1)
     taps = (tap_y[:, None] * padded_width + tap_columns).reshape(-1, 1) * words
-    steps = (taps + own).reshape(window.groups, -1)
+    steps = (taps + group_words).reshape(convolution.groups, -1)
 
     row_kinds, row_of = _border(y[:, None] + tap_y - top, height)
     column_kinds, column_of = _border(x[:, None] + tap_x - left, width)
     inside = row_kinds[:, None, :, None] & column_kinds[None, :, None, :]
+    borders = (row_of[:, None] * len(column_kinds) + column_of).reshape(-1)
     places = ((np.arange(height) + top)[:, None] * padded_width + np.arange(width) + left) * words
-    kinds = (row_of[:, None] * len(column_kinds) + column_of).reshape(-1)
     return Geometry(
         _integers(offsets),
         _integers(steps),
-        beside,
-        _integers(kinds),
+        column_step,
+        _integers(borders),
         torch.from_numpy(inside.reshape(-1, kernel_h * kernel_w)),
         _integers(places.reshape(-1) * 8),
         padded_height * padded_width * words,
@@ -115,7 +124,7 @@ def _integers(values: np.ndarray) -> Tensor:
 
 
 def _border(positions: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """The kinds of windows along one axis, by which of their taps lie in the image, and the kind of each."""
+    """Return the distinct rows of ``inside`` along one axis, and the row of each window."""
     inside = (positions >= 0) & (positions < size)
     kinds, kind_of = np.unique(inside, axis=0, return_inverse=True)
     return kinds, kind_of.reshape(-1)

@@ -1,11 +1,11 @@
-"""The loops over packed words, compiled by Numba for the CPU at hand.
+"""Loops over bit-packed words, compiled by Numba for this CPU.
 
-A convolution goes tile by tile: a few neighbours times 16 filters, whose counts stay in registers while the words of
-the window pass by. A word meets 16 filters at once: ``popcount(a ^ w)`` of 16 lanes, one instruction on a CPU with
-AVX-512 VPOPCNTDQ. What follows the sums (scale, batch norm, shortcut, activation, the next layer's sign bits) is done
-before they leave the registers.
+A convolution is computed tile by tile. A tile is a few neighboring output pixels times 16 filters, whose counts stay in
+registers while the words of the window are read. Each word meets 16 filters at once by ``popcount(a ^ w)`` of 16 lanes,
+one instruction on a CPU with AVX-512 VPOPCNTDQ. The epilogue (scale, batch norm, shortcut, activation, next sign bits)
+is computed before the sums leave the registers.
 
-Addresses are passed as whole numbers: an array as an argument costs a microsecond. Who calls keeps the arrays alive.
+Addresses are passed as integers, because an array as an argument costs a microsecond. The caller keeps the arrays.
 """
 
 from __future__ import annotations
@@ -15,30 +15,33 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import cfunc, njit, types
 
+from surge_mm.deploy.cpu.kernel_cache import install_locators
 from surge_mm.deploy.cpu.memory_intrinsics import (
     add_one,
     address_of,
     call,
     load,
     load_shared,
-    loads,
+    load_tuple,
     pack_rest,
     pack_rows,
     parities,
 )
 from surge_mm.deploy.cpu.tile_codegen import (
-    rest_of_one,
-    rest_of_pixels,
-    tile_of_one,
+    partial_tile_of_pixel,
+    partial_tile_of_pixels,
+    tile_of_pixel,
     tile_of_pixels,
 )
 from surge_mm.deploy.cpu.vector_codegen import FEATURES, LANE, PIXELS, ROW, WIDE
 
-__all__ = ['FEATURES', 'LANE', 'PIXELS', 'ROW', 'WIDE', 'Job', 'Numbers', 'run_parts']
+__all__ = ['FEATURES', 'LANE', 'PIXELS', 'ROW', 'WIDE', 'Job', 'LayerArguments', 'run_parts']
+
+install_locators()
 
 
 def _compiled(how: Any, *signature: Any) -> Any:
-    """``njit`` or ``cfunc`` with what it makes kept on the disk, where there is a place for it."""
+    """Return the decorator ``njit`` or ``cfunc``, with a cache on disk if a folder for it is writable."""
 
     def decorate(function: Any) -> Any:
         options = {'nogil': True} if how is njit else {}
@@ -50,35 +53,53 @@ def _compiled(how: Any, *signature: Any) -> Any:
     return decorate
 
 
-class Numbers(NamedTuple):
-    """What a convolution is told of a layer; see :class:`surge_mm.deploy.cpu.backend.Plan`.
+class LayerArguments(NamedTuple):
+    """What the loops read of a layer, all int64; see :class:`surge_mm.deploy.cpu.plan.Plan`.
 
-    Addresses: ``offsets``, ``steps``, ``kinds`` and ``in_places`` of a Geometry, ``places`` of that of the next layer,
-    ``filters``, ``base``, ``table``, ``shift`` and ``in_shift`` of a Plan. Counts: ``pixels`` of the output,
-    ``channels`` likewise and ``width`` with what fills each group up, ``slices`` that the filters of a group are shared
-    out in, ``in_pixels`` and ``in_channels``. ``n_steps`` and ``beside`` are those of :mod:`.tiles`; ``activated`` is 1
-    where the table has steps behind the shortcut. Bytes: ``block_bytes`` of 16 filters, ``image_bytes`` and
-    ``signs_bytes`` of a padded image of this layer and of the next.
+    Attributes:
+        offsets (int): Address of ``Geometry.offsets``, the word at which the window of an output pixel begins.
+        steps (int): Address of ``Geometry.steps``, offsets of the words of a window.
+        n_steps (int): Steps of a group, S.
+        column_step (int): ``Geometry.column_step``, in words.
+        image_bytes (int): Bytes of a padded image of this layer.
+        pixels (int): Output pixels of an image, P.
+        filters (int): Address of the filters.
+        groups (int): Groups of the convolution.
+        block_bytes (int): Bytes of 16 filters.
+        base (int): Address of the sums where no bit differs.
+        borders (int): Address of ``Geometry.borders``, a row of ``base`` for each output pixel.
+        table (int): Address of the table of the epilogue.
+        width (int): Columns of ``base`` and ``table``: output channels, each group padded to whole vectors.
+        channels (int): Output channels, C_out.
+        slices (int): Slices into which the filters of a group are divided.
+        activated (int): 1 if the table has steps after the shortcut.
+        out_shift (int): Address of the shift of the output before its signs.
+        out_places (int): Address of ``Geometry.places`` of the next layer; 0 if no signs are written.
+        signs_bytes (int): Bytes of a padded image of the next layer.
+        in_shift (int): Address of the shift of the input before its signs.
+        in_places (int): Address of ``Geometry.places``, the byte at which an input pixel begins.
+        in_channels (int): Input channels, C_in.
+        in_pixels (int): Input pixels of an image, H * W.
     """
 
     offsets: int
     steps: int
     n_steps: int
-    beside: int
+    column_step: int
     image_bytes: int
     pixels: int
     filters: int
     groups: int
     block_bytes: int
     base: int
-    kinds: int
+    borders: int
     table: int
     width: int
     channels: int
     slices: int
     activated: int
-    shift: int
-    places: int
+    out_shift: int
+    out_places: int
     signs_bytes: int
     in_shift: int
     in_places: int
@@ -87,13 +108,26 @@ class Numbers(NamedTuple):
 
 
 class Job(NamedTuple):
-    """What threads share: this, then for each thread the next part to pack and the next to convolve.
+    """What the threads of a job share, all int64. Two counters per thread follow in memory: parts packed and convolved.
 
-    Each of ``threads`` has a run of parts of its own, the same in each layer, so that it finds in its cache what it
-    wrote there; whoever is done with these takes others'. So it does not matter how many threads there are.
-    ``own_number`` is the address of a function that tells a thread its number; without it, they count themselves by
-    ``arrived``. ``pixels`` are packed in ``packed_parts``, ``units`` convolved in ``unit_parts``; the others are the
-    addresses of :class:`Numbers` and of what they work on, 0 for what is left out.
+    Each thread has a run of parts of its own, the same in each layer, so that it finds in its cache what it wrote
+    there. A thread that has finished its own takes those of others, so any number of threads completes a job.
+
+    Attributes:
+        arrived (int): Threads that have started, counted by themselves where ``own_number`` is 0.
+        done_packed (int): Parts that are packed.
+        threads (int): Runs of parts.
+        own_number (int): Address of the C function that returns the number of the calling thread; 0 without one.
+        packed_parts (int): Parts into which the packing of signs is divided; 0 if the signs are given.
+        unit_parts (int): Parts into which the convolution is divided; 0 if only signs are packed.
+        pixels (int): Input pixels of all images.
+        units (int): Units of all images: a tile of output pixels and a slice of the filters each.
+        layer (int): Address of :class:`LayerArguments`.
+        x (int): Address of the input, ``(N, H, W, C_in)``, float32; 0 if the signs are given.
+        words (int): Address of the sign bits of the input, ``(N, words of a padded image)``, int64.
+        shortcut (int): Address of the shortcut, ``(N, H', W', C_out)``, float32; 0 without one.
+        out (int): Address of the output, of that shape; 0 if it is not wanted.
+        signs (int): Address of the sign bits of the output; 0 if they are not wanted.
     """
 
     arrived: int
@@ -104,7 +138,7 @@ class Job(NamedTuple):
     unit_parts: int
     pixels: int
     units: int
-    numbers: int
+    layer: int
     x: int
     words: int
     shortcut: int
@@ -114,152 +148,177 @@ class Job(NamedTuple):
 
 COUNTERS = len(Job._fields) * 8
 """Bytes of a job before the counters of its threads."""
-fields_of_numbers, fields_of_job = loads(len(Numbers._fields)), loads(len(Job._fields))
+load_layer, load_job = load_tuple(len(LayerArguments._fields)), load_tuple(len(Job._fields))
 
 
 @_compiled(njit)
 def keep(array):
-    """Let ``array`` live until here: Numba frees it behind its last use, and an address of it is none."""
+    """Use an array, so that Numba does not free it before this call. Numba does not see uses by address."""
     return array.size
 
 
 @_compiled(njit)
-def tiles_of_slice(layer, x, shortcut, out, signs, image, g, own_slice, first_tile, count):
-    """Tiles one after another, of one image, one group g and one slice of its filters."""
+def tiles_of_slice(layer, x, shortcut, out, signs, image, group, filter_slice, first_tile, count):
+    """Compute tiles in sequence, of one image, one group and one slice of its filters.
+
+    Args:
+        layer (LayerArguments): The layer.
+        x (int): As ``Job.words``.
+        shortcut (int): As ``Job.shortcut``.
+        out (int): As ``Job.out``.
+        signs (int): As ``Job.signs``.
+        image (int): Index of the image.
+        group (int): Index of the group.
+        filter_slice (int): Index of the slice.
+        first_tile (int): Index of the first tile.
+        count (int): Number of tiles.
+    """
     channels, width, pixels = layer.channels, layer.width, layer.pixels
-    offsets, kinds, places = layer.offsets, layer.kinds, layer.places
-    n_steps, beside, activated = layer.n_steps, layer.beside, layer.activated
+    offsets, borders, places = layer.offsets, layer.borders, layer.out_places
+    n_steps, column_step, activated = layer.n_steps, layer.column_step, layer.activated
     groups, slices = layer.groups, layer.slices
     per_group, padded = channels // groups, width // groups
     blocks = padded // ROW
     stride = channels * 4
-    together = min(PIXELS, pixels)
-    words, own_steps = x + image * layer.image_bytes, layer.steps + g * n_steps * 8
-    to_image = signs + image * layer.signs_bytes
-    # the last tile reaches back over some pixels of the one before
-    furthest = pixels - together
-    parity = 0  # how many words behind a word its xor with those beside it lies
-    if beside:
-        start = min(first_tile * together, furthest)
-        end = min((first_tile + count - 1) * together, furthest) + together - 1
+    tile_pixels = min(PIXELS, pixels)
+    words, steps = x + image * layer.image_bytes, layer.steps + group * n_steps * 8
+    image_signs = signs + image * layer.signs_bytes
+    # the last tile overlaps the one before if the pixels are not a multiple of its size
+    last_start = pixels - tile_pixels
+    parity = 0  # from a word to its XOR with the two in the next columns, in words
+    if column_step:
+        start = min(first_tile * tile_pixels, last_start)
+        end = min((first_tile + count - 1) * tile_pixels, last_start) + tile_pixels - 1
         low = load(offsets + start * 8)
-        n = load(offsets + end * 8) + load(own_steps + (n_steps - 1) * 8) + 1 - low
-        room = np.empty(n, np.int64)
-        parities(words + low * 8, beside, room.ctypes.data, n)
-        parity = (room.ctypes.data - words) // 8 - low
+        n = load(offsets + end * 8) + load(steps + (n_steps - 1) * 8) + 1 - low
+        scratch = np.empty(n, np.int64)
+        parities(words + low * 8, column_step, scratch.ctypes.data, n)
+        parity = (scratch.ctypes.data - words) // 8 - low
 
     for tile in range(first_tile, first_tile + count):
-        start = min(tile * together, furthest)
-        here, kinds_here, places_here = offsets + start * 8, kinds + start * 8, places + start * 8
-        for block in range(own_slice * blocks // slices, (own_slice + 1) * blocks // slices):
-            w = layer.filters + (g * blocks + block) * layer.block_bytes
-            column = (g * padded + block * ROW) * 4
-            channel = g * per_group + block * ROW
-            at = (image * pixels + start) * stride + channel * 4
-            own_base, own_table = layer.base + column, layer.table + column
-            own_shift = layer.shift + column
-            added = shortcut + at if shortcut else 0
-            real = out + at if out else 0
-            bits = to_image + channel // 8 if signs else 0
-            some = per_group - block * ROW
-            if together == PIXELS:
-                if some >= ROW:
+        start = min(tile * tile_pixels, last_start)
+        tile_offsets, tile_borders = offsets + start * 8, borders + start * 8
+        tile_places = places + start * 8
+        for block in range(filter_slice * blocks // slices, (filter_slice + 1) * blocks // slices):
+            w = layer.filters + (group * blocks + block) * layer.block_bytes
+            column = (group * padded + block * ROW) * 4
+            channel = group * per_group + block * ROW
+            position = (image * pixels + start) * stride + channel * 4
+            base, table = layer.base + column, layer.table + column
+            shift = layer.out_shift + column
+            added = shortcut + position if shortcut else 0
+            real = out + position if out else 0
+            bits = image_signs + channel // 8 if signs else 0
+            remaining = per_group - block * ROW
+            if tile_pixels == PIXELS:
+                if remaining >= ROW:
                     tile_of_pixels(
-                        *(words, here, own_steps, n_steps, beside, parity, w, own_base),
-                        *(kinds_here, own_table, width, own_shift, activated),
-                        *(added, real, stride, bits, places_here, some),
+                        *(words, tile_offsets, steps, n_steps, column_step, parity, w, base),
+                        *(tile_borders, table, width, shift, activated),
+                        *(added, real, stride, bits, tile_places, remaining),
                     )
                 else:
-                    rest_of_pixels(
-                        *(words, here, own_steps, n_steps, beside, parity, w, own_base),
-                        *(kinds_here, own_table, width, own_shift, activated),
-                        *(added, real, stride, bits, places_here, some),
+                    partial_tile_of_pixels(
+                        *(words, tile_offsets, steps, n_steps, column_step, parity, w, base),
+                        *(tile_borders, table, width, shift, activated),
+                        *(added, real, stride, bits, tile_places, remaining),
                     )
                 continue
-            for p in range(together):
-                own_added = added + p * stride if shortcut else 0
-                own_real = real + p * stride if out else 0
-                if some >= ROW:
-                    tile_of_one(
-                        *(words, here + p * 8, own_steps, n_steps, beside, parity, w, own_base),
-                        *(kinds_here + p * 8, own_table, width, own_shift, activated),
-                        *(own_added, own_real, stride, bits, places_here + p * 8, some),
+            for p in range(tile_pixels):
+                pixel_added = added + p * stride if shortcut else 0
+                pixel_real = real + p * stride if out else 0
+                offset, border, place = (
+                    tile_offsets + p * 8,
+                    tile_borders + p * 8,
+                    tile_places + p * 8,
+                )
+                if remaining >= ROW:
+                    tile_of_pixel(
+                        *(words, offset, steps, n_steps, column_step, parity, w, base),
+                        *(border, table, width, shift, activated),
+                        *(pixel_added, pixel_real, stride, bits, place, remaining),
                     )
                 else:
-                    rest_of_one(
-                        *(words, here + p * 8, own_steps, n_steps, beside, parity, w, own_base),
-                        *(kinds_here + p * 8, own_table, width, own_shift, activated),
-                        *(own_added, own_real, stride, bits, places_here + p * 8, some),
+                    partial_tile_of_pixel(
+                        *(words, offset, steps, n_steps, column_step, parity, w, base),
+                        *(border, table, width, shift, activated),
+                        *(pixel_added, pixel_real, stride, bits, place, remaining),
                     )
-    if beside:
-        keep(room)
+    if column_step:
+        keep(scratch)
 
 
 @_compiled(njit)
 def convolve(layer, x, shortcut, out, signs, first, last):
-    """Units ``first`` to ``last``: a tile and a slice of the filters each, the tiles of an image within a slice.
+    """Compute units ``first`` to ``last - 1``. Units are ordered by image, group, slice of the filters and tile.
 
-    ``layer`` are :class:`Numbers`. An address of 0 is left out.
+    Args:
+        layer (LayerArguments): The layer.
+        x (int): As ``Job.words``.
+        shortcut (int): As ``Job.shortcut``.
+        out (int): As ``Job.out``.
+        signs (int): As ``Job.signs``.
+        first (int): Index of the first unit.
+        last (int): Index after the last unit.
     """
     pixels, slices = layer.pixels, layer.slices
-    together = min(PIXELS, pixels)
-    tiles = (pixels + together - 1) // together
+    tile_pixels = min(PIXELS, pixels)
+    tiles = (pixels + tile_pixels - 1) // tile_pixels
     index = first
     while index < last:
-        tile, own_slice = index % tiles, index // tiles
-        image, own_slice = own_slice // (layer.groups * slices), own_slice % (layer.groups * slices)
-        # so few that the words they read stay in the cache
+        tile, filter_slice = index % tiles, index // tiles
+        per_image = layer.groups * slices
+        image, filter_slice = filter_slice // per_image, filter_slice % per_image
+        # at most 32 tiles, so that the words they read stay in the cache
         count = min(tiles - tile, last - index, 32)
-        tiles_of_slice(
-            layer,
-            x,
-            shortcut,
-            out,
-            signs,
-            image,
-            own_slice // slices,
-            own_slice % slices,
-            tile,
-            count,
-        )
+        group, filter_slice = filter_slice // slices, filter_slice % slices
+        tiles_of_slice(layer, x, shortcut, out, signs, image, group, filter_slice, tile, count)
         index += count
 
 
 @_compiled(njit)
 def pack(layer, x, words, first, last):
-    """The sign bits of pixels ``first`` to ``last``, counted through all images, into padded images."""
+    """Write the sign bits of input pixels ``first`` to ``last - 1``, counted through all images, into padded images.
+
+    Args:
+        layer (LayerArguments): The layer.
+        x (int): As ``Job.x``.
+        words (int): As ``Job.words``.
+        first (int): Index of the first pixel.
+        last (int): Index after the last pixel.
+    """
     channels, groups, pixels = layer.in_channels, layer.groups, layer.in_pixels
     per_group = channels // groups
     group_bytes = (per_group + 63) // 64 * 8
     rows, rest = per_group // ROW, per_group % ROW
-    to_image, pixel = words + first // pixels * layer.image_bytes, first % pixels
-    own = x + first * channels * 4
+    image_words, pixel = words + first // pixels * layer.image_bytes, first % pixels
+    values = x + first * channels * 4
     for _ in range(first, last):
-        to = to_image + load(layer.in_places + pixel * 8)
-        own_shift = layer.in_shift
+        bits = image_words + load(layer.in_places + pixel * 8)
+        shift = layer.in_shift
         for _ in range(groups):
-            pack_rows(own, own_shift, to, rows)
+            pack_rows(values, shift, bits, rows)
             if rest:
                 done = rows * ROW
-                pack_rest(own + done * 4, own_shift + done * 4, to + done // 8, rest)
-            own += per_group * 4
-            own_shift += per_group * 4
-            to += group_bytes
+                pack_rest(values + done * 4, shift + done * 4, bits + done // 8, rest)
+            values += per_group * 4
+            shift += per_group * 4
+            bits += group_bytes
         pixel += 1
         if pixel == pixels:
-            to_image, pixel = to_image + layer.image_bytes, 0
+            image_words, pixel = image_words + layer.image_bytes, 0
 
 
 @_compiled(cfunc, types.void(types.CPointer(types.int64)))
 def run_parts(address):
-    """Pack parts of the pixels, wait until all are packed, and convolve parts of the units, on the calling thread."""
+    """Work on a job on the calling thread: pack parts, wait until all parts are packed, convolve parts."""
     at = address_of(address)
-    job = Job(*fields_of_job(at))
-    layer = Numbers(*fields_of_numbers(job.numbers))
+    job = Job(*load_job(at))
+    layer = LayerArguments(*load_layer(job.layer))
     threads, packed_parts, unit_parts = job.threads, job.packed_parts, job.unit_parts
-    who = call(job.own_number) if job.own_number else add_one(at)
+    own = call(job.own_number) if job.own_number else add_one(at)
     for i in range(threads if packed_parts else 0):
-        owner = (who + i) % threads
+        owner = (own + i) % threads
         last_part = (owner + 1) * packed_parts // threads
         part = add_one(at + COUNTERS + owner * 16)
         while part < last_part:
@@ -270,7 +329,7 @@ def run_parts(address):
     while load_shared(at + 8) < packed_parts:
         continue
     for i in range(threads):
-        owner = (who + i) % threads
+        owner = (own + i) % threads
         last_part = (owner + 1) * unit_parts // threads
         part = add_one(at + COUNTERS + owner * 16 + 8)
         while part < last_part:

@@ -1,4 +1,8 @@
-"""Memory by its addresses, in LLVM's own terms: words, sign bits, counters that threads share."""
+"""Memory access by address, written in LLVM IR: words, sign bits, counters that threads share.
+
+Each function is a Numba intrinsic. The parameter ``context`` is Numba's typing context, which callers do not pass.
+Addresses are int64.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +17,25 @@ from surge_mm.deploy.cpu.vector_codegen import I32, I64, ROW, Row, load_row
 
 
 @intrinsic
-def parities(context, words, beside, to, n):
-    """``to[i] = words[i] ^ words[i + beside] ^ words[i + 2 beside]`` for i below n; no word behind these is read."""
+def parities(context, words, column_step, to, n):
+    """Write ``to[i] = words[i] ^ words[i + column_step] ^ words[i + 2 column_step]`` for 0 <= i < n.
+
+    Args:
+        context (Context): Given by Numba.
+        words (int): Address of the words. No word beyond those of the formula is read.
+        column_step (int): Distance of the words that are combined, in words.
+        to (int): Address of n words.
+        n (int): Number of results.
+    """
 
     def codegen(context, b, signature, arguments):
-        words, beside, to, n = arguments
+        words, column_step, to, n = arguments
         eight = ir.VectorType(I64, 8)
 
         def each(start, end, kind, step):
             with cgutils.for_range_slice(b, start, end, I64(step), intp=I64) as (i, _):
-                x = b.xor(at(words, i, kind), at(words, b.add(i, beside), kind))
-                x = b.xor(x, at(words, b.add(i, b.add(beside, beside)), kind))
+                x = b.xor(at(words, i, kind), at(words, b.add(i, column_step), kind))
+                x = b.xor(x, at(words, b.add(i, b.add(column_step, column_step)), kind))
                 b.store(x, place(to, i, kind), align=8)
 
         def place(address, i, kind):
@@ -42,7 +54,15 @@ def parities(context, words, beside, to, n):
 
 @intrinsic
 def pack_rows(context, x, shift, signs, rows):
-    """The sign bits of ``x + shift``, 16 channels at a time."""
+    """Write the sign bits of ``x + shift``, 16 channels at a time.
+
+    Args:
+        context (Context): Given by Numba.
+        x (int): Address of the channels of a pixel, float32.
+        shift (int): Address of a shift per channel, float32.
+        signs (int): Address of the bits, 2 bytes for 16 channels.
+        rows (int): Number of times 16 channels.
+    """
 
     def codegen(context, b, signature, arguments):
         x, shift, signs, rows = arguments
@@ -58,7 +78,15 @@ def pack_rows(context, x, shift, signs, rows):
 
 @intrinsic
 def pack_rest(context, x, shift, signs, channels):
-    """The sign bits of ``x + shift``, the first few of 16."""
+    """Write the sign bits of ``x + shift`` of fewer than 16 channels; the other bits of the 2 bytes are 0.
+
+    Args:
+        context (Context): Given by Numba.
+        x (int): Address of the channels, float32. Nothing beyond them is read.
+        shift (int): Address of a shift per channel, float32.
+        signs (int): Address of 2 bytes.
+        channels (int): Number of channels, 1 to 15.
+    """
 
     def codegen(context, b, signature, arguments):
         x, shift, signs, channels = arguments
@@ -71,7 +99,12 @@ def pack_rest(context, x, shift, signs, channels):
 
 @intrinsic
 def load(context, address):
-    """The whole number at ``address``."""
+    """Return the int64 at an address.
+
+    Args:
+        context (Context): Given by Numba.
+        address (int): The address.
+    """
 
     def codegen(context, b, signature, arguments):
         return b.load(b.inttoptr(arguments[0], I64.as_pointer()))
@@ -79,8 +112,12 @@ def load(context, address):
     return types.int64(types.int64), codegen
 
 
-def loads(n: int) -> Any:
-    """The intrinsic for the n whole numbers at an address, as a tuple."""
+def load_tuple(n: int) -> Any:
+    """Return the intrinsic that loads n int64 from an address as a tuple.
+
+    Args:
+        n (int): Length of the tuple.
+    """
 
     @intrinsic
     def load_all(context, address):
@@ -96,7 +133,12 @@ def loads(n: int) -> Any:
 
 @intrinsic
 def address_of(context, pointer):
-    """A pointer as a whole number."""
+    """Return a pointer as an int64.
+
+    Args:
+        context (Context): Given by Numba.
+        pointer (CPointer): The pointer.
+    """
 
     def codegen(context, b, signature, arguments):
         return b.ptrtoint(arguments[0], I64)
@@ -106,7 +148,12 @@ def address_of(context, pointer):
 
 @intrinsic
 def add_one(context, address):
-    """The whole number at ``address``, and let who comes next on any thread find one more there."""
+    """Add 1 to the int64 at an address atomically, and return its value before.
+
+    Args:
+        context (Context): Given by Numba.
+        address (int): The address.
+    """
 
     def codegen(context, b, signature, arguments):
         counter = b.inttoptr(arguments[0], I64.as_pointer())
@@ -117,7 +164,12 @@ def add_one(context, address):
 
 @intrinsic
 def load_shared(context, address):
-    """The whole number at ``address`` as other threads have left it, and what they wrote before."""
+    """Return the int64 at an address atomically; what other threads wrote before it is visible from here on.
+
+    Args:
+        context (Context): Given by Numba.
+        address (int): The address.
+    """
 
     def codegen(context, b, signature, arguments):
         counter = b.inttoptr(arguments[0], I64.as_pointer())
@@ -128,10 +180,16 @@ def load_shared(context, address):
 
 @intrinsic
 def call(context, function):
-    """What the C function at that address gives, of no arguments, a whole number."""
+    """Call a C function ``int f(void)`` and return its result as an int64.
+
+    Args:
+        context (Context): Given by Numba.
+        function (int): Address of the function.
+    """
 
     def codegen(context, b, signature, arguments):
-        kind = ir.FunctionType(I32, [])
-        return b.sext(b.call(b.inttoptr(arguments[0], kind.as_pointer()), []), I64)
+        signature_in_c = ir.FunctionType(I32, [])
+        pointer = b.inttoptr(arguments[0], signature_in_c.as_pointer())
+        return b.sext(b.call(pointer, []), I64)
 
     return types.int64(types.int64), codegen

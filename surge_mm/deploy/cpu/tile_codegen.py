@@ -1,4 +1,7 @@
-"""A tile of a convolution, from words to outputs, in registers: written in LLVM's own terms."""
+"""A tile of a convolution, from words to outputs in registers, written in LLVM IR.
+
+The parameter ``b`` is the ``IRBuilder``, and arguments without a Python type are its values.
+"""
 
 from __future__ import annotations
 
@@ -21,39 +24,41 @@ from surge_mm.deploy.cpu.vector_codegen import (
     PIXELS,
     ROW,
     Row,
-    either,
     function,
     load_row,
+    replace_if,
     splat,
 )
 
 
 def _tile(pixels: int, whole: bool) -> Any:
-    """The intrinsic for so many pixels and 16 filters, or for the first few of 16.
+    """Return the intrinsic for a tile of so many pixels and 16 filters, or fewer than 16 if it is not ``whole``.
 
     First the counts, over the ``n_steps`` words of a window::
 
         count[p, f] = sum popcount(x[i, p] ^ w[i, f]);  x[i, p] = words[offsets[p] + steps[i]]
 
-    or, of a kernel three wide, over the words of its first column, with two popcounts for three words::
+    or, for a kernel three wide (``column_step`` is not 0), over the words of its first column, with two popcounts for
+    three words::
 
-        odd = x[i, p] ^ x'[i, p] ^ x''[i, p] ^ w[i, f] ^ w'[i, f] ^ w''[i, f]     1 and 3 of three bits differ
+        odd = x[i, p] ^ x'[i, p] ^ x''[i, p] ^ w[i, f] ^ w'[i, f] ^ w''[i, f]     1 or 3 of three bits differ
         two = where two or three of x ^ w, x' ^ w', x'' ^ w'' are 1
         count[p, f] = sum popcount(odd) + 2 popcount(two)
 
-    x' lies ``beside`` words behind x, and ``parity`` words behind x lies x ^ x' ^ x'', which :func:`.memory.parities`
-    writes; w ^ w' ^ w'' takes the place of w''. ``beside`` is 0 where it is to go word by word.
+    x' is ``column_step`` words after x. ``parity`` words after x is x ^ x' ^ x'', which
+    :func:`surge_mm.deploy.cpu.memory_intrinsics.parities` has written. w ^ w' ^ w'' takes the place of w''.
 
-    Then real outputs and sign bits; an address of 0 is left out. ``S = base - 2 count``; the rows of ``table`` are m1,
-    a1, m2, a2, p, slope, c, low, high::
+    Then outputs and sign bits, with ``S = base - 2 count`` and the rows m1, a1, m2, a2, p, slope, c, low, high of
+    ``table``::
 
         y = (m1 S + a1) m2 + a2 + shortcut
         y = y + p;  y = y > 0 ? y : slope y;  y = clamp(y + c, low, high)     if activated
         out = y;  signs of y + shift
 
-    with one rounding for ``y m2 + a2`` where the CPU can, as PyTorch's batch norm. Rows of ``base`` and ``table`` are
-    ``width`` numbers apart, those of ``shortcut`` and ``out`` ``stride`` bytes; pixel i has the row ``kinds[i]`` of
-    ``base``, and its signs begin at ``signs + places[i]``.
+    with one rounding for ``y m2 + a2`` where the CPU has it, as in PyTorch's batch norm. Shortcut, output and signs are
+    left out where their address is 0. Rows of ``base`` and ``table`` are ``width`` numbers apart, those of ``shortcut``
+    and ``out`` are ``stride`` bytes apart. Pixel i uses row ``borders[i]`` of ``base``, and its signs begin at
+    ``signs + places[i]``. ``channels`` is the number of filters of a tile that is not whole.
     """
 
     @intrinsic
@@ -63,11 +68,11 @@ def _tile(pixels: int, whole: bool) -> Any:
         offsets,
         steps,
         n_steps,
-        beside,
+        column_step,
         parity,
         w,
         base,
-        kinds,
+        borders,
         table,
         width,
         shift,
@@ -80,23 +85,23 @@ def _tile(pixels: int, whole: bool) -> Any:
         channels,
     ):
         def codegen(context, b, signature, arguments):
-            words, offsets, steps, n_steps, beside, parity, w, *others = arguments
+            words, offsets, steps, n_steps, column_step, parity, w, *others = arguments
             words = b.inttoptr(words, I64.as_pointer())
-            offsets, steps = (b.inttoptr(one, I64.as_pointer()) for one in (offsets, steps))
+            offsets, steps = (b.inttoptr(address, I64.as_pointer()) for address in (offsets, steps))
             pixel = [b.gep(words, [b.load(b.gep(offsets, [I64(p)]))]) for p in range(pixels)]
             w = b.inttoptr(w, COUNTS.as_pointer())
-            with b.if_else(b.icmp_unsigned('!=', beside, I64(0))) as (threes, ones):
+            with b.if_else(b.icmp_unsigned('!=', column_step, I64(0))) as (threes, ones):
                 with threes:
-                    by_threes = _counts_by_threes(b, pixel, steps, n_steps, beside, parity, w)
+                    by_threes = _counts_by_threes(b, pixel, steps, n_steps, column_step, parity, w)
                     in_threes = b.block
                 with ones:
-                    by_ones = _counts(b, pixel, steps, n_steps, w)
+                    by_ones = _counts_by_ones(b, pixel, steps, n_steps, w)
                     in_ones = b.block
             counts = []
-            for one, other in zip(by_threes, by_ones, strict=True):
+            for with_threes, with_ones in zip(by_threes, by_ones, strict=True):
                 counts.append(b.phi(INTS))
-                counts[-1].add_incoming(one, in_threes)
-                counts[-1].add_incoming(other, in_ones)
+                counts[-1].add_incoming(with_threes, in_threes)
+                counts[-1].add_incoming(with_ones, in_ones)
             _finish(b, whole, counts, *others)
             return context.get_dummy_value()
 
@@ -105,13 +110,13 @@ def _tile(pixels: int, whole: bool) -> Any:
     return tile
 
 
-def _counts(b: Any, pixel: list[Any], steps: Any, n_steps: Any, w: Any) -> list[Any]:
-    """Word by word; see :func:`_tile`."""
+def _counts_by_ones(b: Any, pixel: list[Any], steps: Any, n_steps: Any, w: Any) -> list[Any]:
+    """Count word by word; see :func:`_tile`."""
 
     def add(at: Any, w: Any, counts: list[Any]) -> list[Any]:
         for half in range(HALVES):
             filters = b.load(b.gep(w, [I64(half)]), align=8)
-            words = [_word(b, one, at, half) for one in pixel]
+            words = [_word(b, row, at, half) for row in pixel]
             counts = [
                 b.add(count, _popcount(b, b.xor(word, filters)))
                 for count, word in zip(counts, words, strict=True)
@@ -123,19 +128,19 @@ def _counts(b: Any, pixel: list[Any], steps: Any, n_steps: Any, w: Any) -> list[
 
 
 def _counts_by_threes(
-    b: Any, pixel: list[Any], steps: Any, n_steps: Any, beside: Any, parity: Any, w: Any
+    b: Any, pixel: list[Any], steps: Any, n_steps: Any, column_step: Any, parity: Any, w: Any
 ) -> list[Any]:
-    """Three words at a time; see :func:`_tile`."""
+    """Count three words at a time; see :func:`_tile`."""
 
     def add(at: Any, w: Any, counts: list[Any]) -> list[Any]:
-        second, odd = _opaque(b, b.add(at, beside)), _opaque(b, b.add(at, parity))
+        second, odd = _opaque(b, b.add(at, column_step)), _opaque(b, b.add(at, parity))
         at, counts = _opaque(b, at), list(counts)
         for half in range(HALVES):
             w0, w1, w_odd = (b.load(b.gep(w, [I64(3 * half + i)]), align=8) for i in range(3))
-            for p, one in enumerate(pixel):
-                x0 = b.xor(_word(b, one, at, half), w0)
-                x1 = b.xor(_word(b, one, second, half), w1)
-                ones = b.xor(_word(b, one, odd, half), w_odd)
+            for p, row in enumerate(pixel):
+                x0 = b.xor(_word(b, row, at, half), w0)
+                x1 = b.xor(_word(b, row, second, half), w1)
+                ones = b.xor(_word(b, row, odd, half), w_odd)
                 twos = _carry(b, x0, x1, ones)
                 counts[2 * p] = b.add(counts[2 * p], _popcount(b, ones))
                 counts[2 * p + 1] = b.add(counts[2 * p + 1], _popcount(b, twos))
@@ -158,7 +163,7 @@ def _over_steps(
     counts: list[Any],
     add: Callable[[Any, Any, list[Any]], list[Any]],
 ) -> list[Any]:
-    """``counts`` after ``add(steps[i], w, counts)`` for all steps, w going on by ``w_step`` vectors."""
+    """Return the counts after ``counts = add(steps[i], w, counts)`` for all steps; w advances ``w_step`` vectors."""
     before = b.block
     loop, done = b.append_basic_block('step'), b.append_basic_block('done')
     b.branch(loop)
@@ -182,16 +187,16 @@ def _over_steps(
 
 
 def _word(b: Any, row: Any, at: Any, half: int) -> Any:
-    """Bits of a word of a row, the same in each lane."""
+    """Return one half of a word, or the word if lanes have 64 bits, in each lane."""
     bits = b.bitcast(b.gep(row, [at]), BITS.as_pointer())
     return splat(b, b.load(b.gep(bits, [I64(half)])), COUNTS)
 
 
 def _opaque(b: Any, value: Any) -> Any:
-    """``value``, of which LLVM does not know what it is.
+    """Return ``value`` hidden from the optimizer of LLVM.
 
-    For it would rather have an address of its own for each word of each pixel than add an index to that of the pixel,
-    and there are not so many registers.
+    Otherwise LLVM keeps an address for each word of each pixel, instead of adding an index to the address of the pixel,
+    and runs out of registers.
     """
     return b.asm(ir.FunctionType(I64, [I64]), '', '=r,0', [value], False)
 
@@ -201,9 +206,9 @@ def _popcount(b: Any, bits: Any) -> Any:
 
 
 def _carry(b: Any, x0: Any, x1: Any, ones: Any) -> Any:
-    """Where two or three of x0, x1 and x2 are 1, ``ones`` being the xor of the three.
+    """Return the bits where two or three of x0, x1 and x2 are 1, given their XOR ``ones``.
 
-    ``(x0 & x1) | ((x0 ^ x1) & ~ones)``, which AVX-512 has as one instruction.
+    They are ``(x0 & x1) | ((x0 ^ x1) & ~ones)``, one instruction of AVX-512.
     """
     if LANE == 32:
         kind = (COUNTS, COUNTS, COUNTS, COUNTS, I32)
@@ -222,7 +227,7 @@ def _finish(
     whole: bool,
     counts: list[Any],
     base: Any,
-    kinds: Any,
+    borders: Any,
     table: Any,
     width: Any,
     shift: Any,
@@ -234,8 +239,8 @@ def _finish(
     places: Any,
     channels: Any,
 ) -> None:
-    """What :func:`_tile` says of outputs."""
-    kinds, places = (b.inttoptr(one, I64.as_pointer()) for one in (kinds, places))
+    """Compute outputs and signs from counts; see :func:`_tile`."""
+    borders, places = (b.inttoptr(address, I64.as_pointer()) for address in (borders, places))
     fuse = function(b, f'llvm.fmuladd.v{ROW}f32', FLOATS, FLOATS, FLOATS, FLOATS)
     row_bytes = b.mul(width, I64(4))
     row = Row(b, None if whole else channels)
@@ -245,16 +250,16 @@ def _finish(
     pixels = range(len(counts))
     outputs = []
     for i in pixels:
-        kind = b.load(b.gep(kinds, [I64(i)]))
-        most = load_row(b, b.add(base, b.mul(kind, row_bytes)), INTS)
+        border = b.load(b.gep(borders, [I64(i)]))
+        most = load_row(b, b.add(base, b.mul(border, row_bytes)), INTS)
         doubled = b.shl(counts[i], ir.Constant(INTS, [1] * ROW))
         sums = b.sitofp(b.sub(most, doubled), FLOATS)
         outputs.append(b.call(fuse, [b.fadd(b.fmul(sums, m1), a1), m2, a2]))
-    with either(b, b.icmp_unsigned('!=', shortcut, I64(0)), outputs) as joined:
+    with replace_if(b, b.icmp_unsigned('!=', shortcut, I64(0)), outputs) as joined:
         for i in pixels:
             joined[i] = b.fadd(outputs[i], row.load(b.add(shortcut, b.mul(stride, I64(i)))))
     outputs = joined
-    with either(b, b.icmp_unsigned('!=', activated, I64(0)), outputs) as joined:
+    with replace_if(b, b.icmp_unsigned('!=', activated, I64(0)), outputs) as joined:
         for i in pixels:
             y = b.fadd(outputs[i], p)
             y = b.select(
@@ -274,5 +279,5 @@ def _finish(
             row.store_bits(b.fadd(outputs[i], next_shift), place)
 
 
-tile_of_pixels, tile_of_one = _tile(PIXELS, True), _tile(1, True)
-rest_of_pixels, rest_of_one = _tile(PIXELS, False), _tile(1, False)
+tile_of_pixels, tile_of_pixel = _tile(PIXELS, True), _tile(1, True)
+partial_tile_of_pixels, partial_tile_of_pixel = _tile(PIXELS, False), _tile(1, False)

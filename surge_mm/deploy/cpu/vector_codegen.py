@@ -1,7 +1,6 @@
-"""Vectors of sixteen counts and of sixteen channels, in LLVM's own terms, which LLVM fits to the CPU at hand.
+"""Vectors of 16 counts or 16 channels in LLVM IR, which LLVM maps to the vector instructions of this CPU.
 
-Addresses are whole numbers. The compiled loops of :mod:`.kernels` are kept on the disk until that file changes:
-touch it after a change here, in :mod:`.tile_codegen` or in :mod:`.memory_intrinsics`.
+Addresses are int64. The parameter ``b`` is the ``IRBuilder``, and arguments without a Python type are its values.
 """
 
 from __future__ import annotations
@@ -15,26 +14,26 @@ from numba.core import cgutils, config
 from numba.core.codegen import get_host_cpu_features
 
 ROW = 16
-"""Filters that a word meets at once, and channels that are finished at once."""
+"""Filters whose counts, and channels whose outputs, are computed in one vector."""
 
 
 def _features() -> dict[str, bool]:
-    """Those of the CPU that Numba compiles for.
+    """Return the features of the CPU that Numba compiles for, by LLVM's names.
 
-    They are those of the one at hand, without AVX if ``NUMBA_ENABLE_AVX`` is 0, or what ``NUMBA_CPU_FEATURES`` says.
+    They are those of this CPU, without AVX if ``NUMBA_ENABLE_AVX`` is 0, or those of ``NUMBA_CPU_FEATURES``.
     """
     chosen: str | None = config.CPU_FEATURES  # type: ignore[attr-defined]
     if chosen is None:
         chosen = get_host_cpu_features()
-    return {one[1:]: one[0] == '+' for one in chosen.split(',') if one}
+    return {name[1:]: name[0] == '+' for name in chosen.split(',') if name}
 
 
 FEATURES = _features()
 WIDE = bool(FEATURES.get('avx512f'))
 LANE = 32 if FEATURES.get('avx512vpopcntdq') else 64
-"""Bits that are counted as one: LLVM's popcount without an instruction for it adds up bytes to words of 64."""
+"""Bits of a lane. Without an instruction for popcount, LLVM sums the counts of bytes to words of 64 bits."""
 PIXELS = 7 if WIDE else 2
-"""Neighbours whose counts for a row of filters stay in registers."""
+"""Neighboring pixels of a tile, whose counts for 16 filters stay in registers."""
 
 I8, I16, I32, I64, F32 = (
     ir.IntType(8),
@@ -49,64 +48,115 @@ COUNTS = ir.VectorType(BITS, ROW)
 FLOATS, INTS = ir.VectorType(F32, ROW), ir.VectorType(I32, ROW)
 
 
-def splat(builder: Any, value: Any, vector: ir.VectorType) -> Any:
+def splat(b: Any, value: Any, vector: ir.VectorType) -> Any:
+    """Return a vector with the same value in each lane.
+
+    Args:
+        b (IRBuilder): The builder.
+        value (Value): The value.
+        vector (VectorType): Type of the vector.
+    """
     undefined = ir.Constant(vector, ir.Undefined)
-    one = builder.insert_element(undefined, value, I32(0))
-    return builder.shuffle_vector(
-        one, undefined, ir.Constant(ir.VectorType(I32, vector.count), [0] * vector.count)
-    )
+    first = b.insert_element(undefined, value, I32(0))
+    zeros = ir.Constant(ir.VectorType(I32, vector.count), [0] * vector.count)
+    return b.shuffle_vector(first, undefined, zeros)
 
 
-def function(builder: Any, name: str, result: Any, *arguments: Any) -> Any:
-    return cgutils.get_or_insert_function(builder.module, ir.FunctionType(result, arguments), name)
+def function(b: Any, name: str, result: Any, *arguments: Any) -> Any:
+    """Return an LLVM intrinsic, declared in the module where it is first used.
+
+    Args:
+        b (IRBuilder): The builder.
+        name (str): Name of the intrinsic.
+        result (Type): Type of its result.
+        *arguments (Type): Types of its arguments.
+    """
+    return cgutils.get_or_insert_function(b.module, ir.FunctionType(result, arguments), name)
 
 
 @contextmanager
-def either(b: Any, condition: Any, values: list[Any]) -> Iterator[list[Any]]:
-    """Other ``values`` if the condition holds, set within; afterwards the list has those that came out."""
-    before, others = b.block, list(values)
+def replace_if(b: Any, condition: Any, values: list[Any]) -> Iterator[list[Any]]:
+    """Replace values where a condition holds.
+
+    Args:
+        b (IRBuilder): The builder.
+        condition (Value): The condition.
+        values (list[Value]): The values.
+
+    Yields:
+        list[Value]: A copy of ``values``, in which the body of the ``with`` puts the replacements. After it, the list
+        has the values of either case.
+    """
+    before, replaced = b.block, list(values)
     with b.if_then(condition):
-        yield others
-        inside, found = b.block, list(others)
-    for i, (value, other) in enumerate(zip(values, found, strict=True)):
-        others[i] = b.phi(value.type)
-        others[i].add_incoming(value, before)
-        others[i].add_incoming(other, inside)
+        yield replaced
+        inside, others = b.block, list(replaced)
+    for i, (value, other) in enumerate(zip(values, others, strict=True)):
+        replaced[i] = b.phi(value.type)
+        replaced[i].add_incoming(value, before)
+        replaced[i].add_incoming(other, inside)
 
 
 def load_row(b: Any, address: Any, vector: ir.VectorType = FLOATS) -> Any:
+    """Return the vector at an address that is a multiple of 4.
+
+    Args:
+        b (IRBuilder): The builder.
+        address (Value): The address.
+        vector (VectorType): Type of the vector. Defaults to 16 of float32.
+    """
     return b.load(b.inttoptr(address, vector.as_pointer()), align=4)
 
 
 class Row:
-    """16 channels in memory, or the first few of them: what lies behind is neither read nor written."""
+    """Access to 16 channels in memory, or to fewer, without reading or writing what follows them.
+
+    Args:
+        b (IRBuilder): The builder.
+        channels (Value, optional): Number of channels, 1 to 15. None for 16.
+    """
 
     def __init__(self, b: Any, channels: Any | None) -> None:
         self.b, self.channels = b, channels
         if channels is not None:
-            self.room = cgutils.alloca_once_value(b, ir.Constant(FLOATS, [0.0] * ROW))
-            self.address = b.ptrtoint(self.room, I64)
+            self.buffer = cgutils.alloca_once_value(b, ir.Constant(FLOATS, [0.0] * ROW))
+            self.address = b.ptrtoint(self.buffer, I64)
             self.bytes = b.mul(channels, I64(4))
             bits = b.sub(b.shl(I64(1), channels), I64(1))
             self.bits = b.trunc(bits, I16)
 
     def load(self, address: Any) -> Any:
-        """Floats; 0 where there is no channel."""
+        """Return the float32 at an address, 0 in lanes without a channel.
+
+        Args:
+            address (Value): The address.
+        """
         if self.channels is None:
             return load_row(self.b, address)
-        self.b.store(ir.Constant(FLOATS, [0.0] * ROW), self.room)
+        self.b.store(ir.Constant(FLOATS, [0.0] * ROW), self.buffer)
         self._copy(self.address, address)
-        return self.b.load(self.room)
+        return self.b.load(self.buffer)
 
     def store(self, y: Any, address: Any) -> None:
+        """Store a vector.
+
+        Args:
+            y (Value): 16 of float32.
+            address (Value): The address.
+        """
         if self.channels is None:
             self.b.store(y, self.b.inttoptr(address, FLOATS.as_pointer()), align=4)
         else:
-            self.b.store(y, self.room)
+            self.b.store(y, self.buffer)
             self._copy(address, self.address)
 
     def store_bits(self, y: Any, address: Any) -> None:
-        """Sign bits, 16 of them: 0 where there is no channel."""
+        """Store the sign bits of a vector in 2 bytes, 0 in the bits without a channel.
+
+        Args:
+            y (Value): 16 of float32.
+            address (Value): The address.
+        """
         b = self.b
         negative = b.icmp_signed('<', b.bitcast(y, INTS), ir.Constant(INTS, [0] * ROW))
         bits = b.bitcast(negative, I16)
@@ -116,5 +166,5 @@ class Row:
 
     def _copy(self, to: Any, source: Any) -> None:
         b = self.b
-        to, source = (b.inttoptr(one, I8.as_pointer()) for one in (to, source))
+        to, source = (b.inttoptr(address, I8.as_pointer()) for address in (to, source))
         cgutils.raw_memcpy(b, to, source, self.bytes, 1)

@@ -3,25 +3,24 @@ import os
 import platform
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
 from surge_mm import SurgeConv2d
 from surge_mm.deploy import PackedConv2d, instruction_set
-from surge_mm.deploy.cpu import backend as engine
+from surge_mm.deploy.cpu import backend
 
 
 @pytest.fixture
 def messages(monkeypatch):
-    """What is said to the user, with the engine chosen anew."""
+    """The messages to the user, with the engine chosen anew."""
     said = []
-    monkeypatch.setattr(engine, 'print_log', lambda text, *_: said.append(text))
-    for cached in (engine.kernels, engine._say_once):
+    monkeypatch.setattr(backend, 'print_log', lambda text, *_: said.append(text))
+    for cached in (backend.kernels, backend._print_once):
         cached.cache_clear()
     yield said
-    for cached in (engine.kernels, engine._say_once):
+    for cached in (backend.kernels, backend._print_once):
         cached.cache_clear()
 
 
@@ -47,7 +46,7 @@ def test_without_numba_it_is_said_once_and_computed_all_the_same(messages, monke
     packed = PackedConv2d(layer)
     assert torch.equal(packed(x), layer(x))
     assert torch.equal(packed(x), layer(x))
-    assert instruction_set() == engine.PLAIN
+    assert instruction_set() == backend.PLAIN
     assert len(messages) == 1
     assert 'pip install "surge_mm[deploy]"' in messages[0]
 
@@ -94,32 +93,6 @@ def test_a_cpu_without_wide_vectors_computes_the_same_and_is_told_once(settings,
     )
     assert done.stdout.splitlines()[-1:] == [name], done.stderr
     assert (done.stdout + done.stderr).count('right but slower') == 1
-
-
-@torch.no_grad()
-@pytest.mark.parametrize('team', ['openmp', 'python'])
-@pytest.mark.parametrize('threads', [2, 3, 7])
-def test_any_number_of_threads_computes_the_same(team, threads, monkeypatch):
-    monkeypatch.setattr(engine, 'threads', lambda: threads)
-    monkeypatch.setattr(engine, 'WORTH_THREADS', 0)
-    if team == 'python':
-        monkeypatch.setattr(engine, '_team', lambda: (engine._python_threads, 0))
-    layer, x = SurgeConv2d(70, 24, 3, padding=1).eval(), torch.randn(2, 70, 9, 8)
-    assert torch.equal(PackedConv2d(layer)(x), layer(x))
-
-
-@torch.no_grad()
-def test_several_threads_of_python_may_run_one_model_at_once():
-    layer, x = (
-        SurgeConv2d(64, 64, 3, padding=1).eval(),
-        [torch.randn(1, 64, 8 + i, 9) for i in range(4)],
-    )
-    packed = PackedConv2d(layer)
-    with ThreadPoolExecutor(4) as pool:
-        for _ in range(5):
-            for one, out in zip(x, pool.map(packed, x), strict=True):
-                with torch.no_grad():
-                    assert torch.equal(out, layer(one))
 
 
 def test_no_memory_is_read_that_was_given_back():

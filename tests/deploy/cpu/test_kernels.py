@@ -1,4 +1,4 @@
-"""The compiled loops where no single layer of test_layers.py leads them."""
+"""Cases of the compiled loops that the layers of test_packed_layers.py do not reach."""
 
 import numpy as np
 import pytest
@@ -8,33 +8,33 @@ from hypothesis import strategies as st
 
 from surge_mm import SurgeConv2d
 from surge_mm.deploy import PackedConv2d
-from surge_mm.deploy.cpu import backend as engine
+from surge_mm.deploy.cpu import plan, threads
 
 numba = pytest.importorskip('numba')
 from surge_mm.deploy.cpu import kernels, memory_intrinsics  # noqa: E402  need Numba
 
 
 @numba.njit
-def parities(words, beside, to, n):
-    memory_intrinsics.parities(words, beside, to, n)
+def parities(words, column_step, to, n):
+    memory_intrinsics.parities(words, column_step, to, n)
 
 
 @given(st.integers(1, 40), st.integers(1, 9), st.integers(0, 2**31))
-def test_parities_are_the_xor_of_three_words_and_leave_what_lies_behind(n, beside, seed):
+def test_parities_are_the_xor_of_three_words_and_leave_what_lies_behind(n, step, seed):
     draw = np.random.default_rng(seed)
-    words = draw.integers(-(2**63), 2**63, n + 2 * beside, dtype=np.int64)
+    words = draw.integers(-(2**63), 2**63, n + 2 * step, dtype=np.int64)
     to = np.full(n + 3, 7, dtype=np.int64)
-    parities(words.ctypes.data, beside, to.ctypes.data, n)
-    assert (to[:n] == words[:n] ^ words[beside : n + beside] ^ words[2 * beside :]).all()
+    parities(words.ctypes.data, step, to.ctypes.data, n)
+    assert (to[:n] == words[:n] ^ words[step : n + step] ^ words[2 * step :]).all()
     assert (to[n:] == 7).all()
 
 
 @torch.no_grad()
-@pytest.mark.parametrize('threads', [1, 2, 5])
+@pytest.mark.parametrize('count', [1, 2, 5])
 @pytest.mark.parametrize(('channels', 'filters'), [(64, 48), (130, 20)])
-def test_an_image_of_more_tiles_than_are_read_at_once(channels, filters, threads, monkeypatch):
-    monkeypatch.setattr(engine, 'threads', lambda: threads)
-    monkeypatch.setattr(engine, 'WORTH_THREADS', 0)
+def test_an_image_of_more_tiles_than_are_read_at_once(channels, filters, count, monkeypatch):
+    monkeypatch.setattr(plan, 'number_of_threads', lambda: count)
+    monkeypatch.setattr(threads, 'WORTH_THREADS', 0)
     layer = SurgeConv2d(channels, filters, 3, padding=1).eval()
     x = torch.randn(2, channels, 31, 29)
     assert 3 * 32 * kernels.PIXELS < 31 * 29

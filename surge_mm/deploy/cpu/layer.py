@@ -1,0 +1,182 @@
+"""A packed layer as the compiled loops run it: its tensors in their layout, and a plan for each size of image."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from surge_mm.deploy.cpu.bitpacking import pack_words
+from surge_mm.deploy.cpu.geometry import check_input, geometry
+from surge_mm.deploy.cpu.plan import Plan, block_filters, widen
+from surge_mm.deploy.signs import LayerOutput, Signs
+from surge_mm.ops import Convolution
+from surge_mm.utils.errors import UsageError
+
+MOST_SIZES = 32
+"""Sizes of images for which a layer keeps its plans."""
+
+
+class CpuLayer:
+    """The convolution of a packed layer and its epilogue, for the compiled loops.
+
+    It is made of the numbers of the layer as they are; a layer whose numbers change makes a new one.
+
+    Args:
+        convolution (Convolution): Stride, padding, dilation and groups.
+        weight (Tensor): ``(C_out, C_in / groups, kH, kW)``, float32, +1 and -1.
+        pad_value (int): Padding value of the binarized input: 0, 1 or -1.
+        shift (Tensor): ``(C_in,)``, float32, added to the input before its signs are taken.
+        table (Tensor): ``(9, C_out)``, float32, the steps of :mod:`surge_mm.deploy.epilogue`.
+        activated (bool): Whether the table has steps after the shortcut.
+    """
+
+    def __init__(
+        self,
+        convolution: Convolution,
+        weight: Tensor,
+        pad_value: int,
+        shift: Tensor,
+        table: Tensor,
+        activated: bool,
+    ) -> None:
+        self.convolution, self.pad_value = convolution, pad_value
+        self.weight_shape = weight.shape
+        self.channels = weight.shape[1] * convolution.groups
+        self.kernel_size = (weight.shape[2], weight.shape[3])
+        groups = convolution.groups
+        taps = weight.permute(0, 2, 3, 1)
+        self._filters = block_filters(
+            pack_words(taps).unflatten(0, (groups, -1)), self.kernel_size[1] == 3
+        )
+        self._tap_sums = taps.sum(-1).flatten(1)  # (C_out, kH * kW)
+        self._shift = shift
+        self._table, self._activated = widen(table, groups), activated
+        self._images: dict[tuple[int, int], Tensor] = {}
+        self._plans: dict[tuple[tuple[int, int], CpuLayer | None], Plan] = {}
+
+    def run(
+        self,
+        x: Tensor | Signs,
+        shortcut: Tensor | None,
+        following: CpuLayer | None,
+        values: bool,
+    ) -> LayerOutput:
+        """Compute the layer.
+
+        Args:
+            x (Tensor | Signs): Input, ``(N, C_in, H, W)``, float32, or its sign bits.
+            shortcut (Tensor, optional): ``(N, C_out, H', W')``, float32, added after the batch norm.
+            following (CpuLayer, optional): The layer that reads the sign bits of the output. None if none are wanted.
+            values (bool): Whether the output itself is wanted.
+
+        Raises:
+            UsageError: if the input does not fit the convolution, or the shortcut the output.
+        """
+        if isinstance(x, Signs):
+            pixels, signs = None, x
+        else:
+            pixels, signs = (
+                _dense(x),
+                self.new_signs(x.shape[0], x.shape[1], (x.shape[2], x.shape[3])),
+            )
+        images, channels = signs.words.shape[0], self.weight_shape[0]
+        plan = self._plan(signs.size, following)
+        shape = (images, channels, *plan.size)
+        out = made = None
+        if values:
+            # channels last, given by strides: more than a microsecond faster than by memory_format
+            height, width = plan.size
+            row = width * channels
+            out = torch.empty_strided(shape, (height * row, 1, row, channels), dtype=torch.float32)
+        if shortcut is not None:
+            if shortcut.shape != shape or shortcut.dtype != torch.float32:
+                raise UsageError(
+                    f'the shortcut {tuple(shortcut.shape)} of {shortcut.dtype} must be as the output, {shape} of '
+                    'float32'
+                )
+            shortcut = _dense(shortcut)
+        if following is not None:
+            made = following.new_signs(images, channels, plan.size)
+        plan.run(images, pixels, signs.words, shortcut, out, None if made is None else made.words)
+        return LayerOutput(out, made)
+
+    def pack(self, x: Tensor) -> Signs:
+        """Return the sign bits of an input.
+
+        Args:
+            x (Tensor): ``(N, C_in, H, W)``, float32.
+        """
+        signs = self.new_signs(x.shape[0], x.shape[1], (x.shape[2], x.shape[3]))
+        self._plan(signs.size, None).pack(len(x), _dense(x), signs.words)
+        return signs
+
+    def new_signs(self, images: int, channels: int, size: tuple[int, int]) -> Signs:
+        """Return images for the sign bits of an input: the border as in training, the pixels not written yet.
+
+        Args:
+            images (int): Number of images, N.
+            channels (int): Channels of the input.
+            size (tuple[int, int]): Height and width of the input, in pixels.
+
+        Raises:
+            UsageError: if such an input does not fit the convolution.
+        """
+        image = self._images.get(size)
+        if image is None or channels != self.channels:
+            check_input(self.convolution, self.weight_shape, channels, size)
+            if len(self._images) >= MOST_SIZES:
+                self._images.clear()
+            image = self._images[size] = self._empty_image(size)
+        if self.pad_value == -1:
+            return Signs(image.repeat(images, 1), size)
+        return Signs(torch.zeros(images, image.shape[1], dtype=torch.int64), size)
+
+    def _empty_image(self, size: tuple[int, int]) -> Tensor:
+        """Return the words of a padded image, ``(1, words)``: bits of -1 in the border if that is the padding value."""
+        border = -1.0 if self.pad_value == -1 else 1.0  # 0 is corrected in the sums
+        image = F.pad(torch.zeros(size), self.convolution.padding, value=border)
+        groups = self.convolution.groups
+        z = image[..., None, None].expand(-1, -1, groups, self.channels // groups)
+        return pack_words(z).reshape(1, -1)
+
+    def _plan(self, size: tuple[int, int], following: CpuLayer | None) -> Plan:
+        key = (size, following)
+        found = self._plans.get(key)
+        if found is None:
+            if len(self._plans) >= MOST_SIZES:
+                self._plans.clear()
+            found = self._plans[key] = self._new_plan(size, following)
+        return found
+
+    def _new_plan(self, size: tuple[int, int], following: CpuLayer | None) -> Plan:
+        own = geometry(self.convolution, self.channels, self.kernel_size, size)
+        output = self.convolution.output_size(*size, self.kernel_size)
+        channels, groups = self.weight_shape[0], self.convolution.groups
+        base = torch.full((len(own.inside), channels), float(self.weight_shape[1:].numel()))
+        if self.pad_value == 0:  # the bits of the border count as +1: subtract what they add
+            # double, which autocast leaves alone
+            base -= (~own.inside).double() @ self._tap_sums.t().double()
+        next_geometry, out_shift = None, self._table[0]  # the shift is not read without signs
+        if following is not None:
+            out_shift = widen(following._shift[None], groups)[0]
+            next_geometry = geometry(
+                following.convolution, following.channels, following.kernel_size, output
+            )
+        return Plan(
+            own,
+            output,
+            self._shift,
+            self._filters,
+            widen(base, groups).to(torch.int32),
+            self._table,
+            self._activated,
+            channels,
+            out_shift,
+            next_geometry,
+        )
+
+
+def _dense(x: Tensor) -> Tensor:
+    """Return ``x`` with the channels of a pixel next to one another in memory, and no gaps."""
+    return x.contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,59 @@
+"""The cache of compiled loops: old machine code is not loaded after a change of any of their sources."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import surge_mm
+
+pytest.importorskip('numba')
+from surge_mm.deploy.cpu import kernel_cache, kernels  # noqa: E402  need Numba
+
+LOADS = """if True:
+    from surge_mm.deploy.cpu import kernels
+    print(kernels.__file__, kernels.run_parts.cache_hits)
+"""
+
+
+@pytest.mark.parametrize('cache', ['beside the sources', 'NUMBA_CACHE_DIR'])
+def test_loops_are_compiled_again_after_a_change_of_a_module_that_they_use(cache, tmp_path):
+    package = tmp_path / 'surge_mm'
+    ignored = shutil.ignore_patterns('__pycache__')
+    shutil.copytree(Path(surge_mm.__file__).parent, package, ignore=ignored)
+    settings = {'NUMBA_CACHE_DIR': str(tmp_path / 'cache') if cache == 'NUMBA_CACHE_DIR' else ''}
+
+    def cache_hits():
+        environment = {**os.environ, 'PYTHONPATH': str(tmp_path), **settings}
+        done = subprocess.run(
+            [sys.executable, '-c', LOADS],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            env=environment,
+        )
+        file, hits = done.stdout.split() or ('', done.stderr)
+        assert file == str(package / 'deploy/cpu/kernels.py'), hits
+        return int(hits)
+
+    assert (cache_hits(), cache_hits()) == (0, 1)
+    with (package / 'deploy/cpu/tile_codegen.py').open('a') as source:
+        source.write('# changed\n')
+    assert (cache_hits(), cache_hits()) == (0, 1)
+
+
+def test_the_stamp_is_of_each_module_that_makes_machine_code(tmp_path, monkeypatch):
+    folder = Path(kernels.__file__).parent
+    makes_code = {file.name for file in folder.glob('*.py') if 'llvmlite' in file.read_text()}
+    assert {*makes_code, 'kernels.py'} == set(kernel_cache.SOURCES)
+    for name in kernel_cache.SOURCES:
+        shutil.copy(folder / name, tmp_path)
+    monkeypatch.setattr(kernel_cache, 'FOLDER', tmp_path)
+    stamps = {kernel_cache.source_hash.__wrapped__()}
+    for name in kernel_cache.SOURCES:
+        (tmp_path / name).write_text((tmp_path / name).read_text() + '\n')
+        stamps.add(kernel_cache.source_hash.__wrapped__())
+    assert len(stamps) == 1 + len(kernel_cache.SOURCES)
