@@ -7,8 +7,9 @@ from functools import cache
 from typing import Any
 
 import torch
-from mmengine.logging import print_log
 from torch import Tensor
+
+from surge_mm.utils.logging import log
 
 PLAIN = 'plain PyTorch'
 INSTRUCTION_SETS = {
@@ -59,4 +60,4 @@ def _best_of(features: dict[str, bool]) -> str:
 
 @cache
 def _print_once(text: str) -> None:
-    print_log(text, 'current')
+    log(text)

@@ -16,7 +16,7 @@ from surge_mm.deploy.cpu import backend
 def messages(monkeypatch):
     """The messages to the user, with the engine chosen anew."""
     said = []
-    monkeypatch.setattr(backend, 'print_log', lambda text, *_: said.append(text))
+    monkeypatch.setattr(backend, 'log', said.append)
     for cached in (backend.kernels, backend._print_once):
         cached.cache_clear()
     yield said
