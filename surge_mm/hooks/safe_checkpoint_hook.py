@@ -28,6 +28,12 @@ class AtomicLocalBackend(LocalBackend):
     """MMEngine's backend for local files, with atomic writes (:mod:`surge_mm.utils.atomic_write`)."""
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
+        """Write a file atomically.
+
+        Args:
+            obj (bytes): Content of the file.
+            filepath (str or Path): Path of the file.
+        """
         write_atomically(filepath, obj)
 
 
@@ -45,6 +51,13 @@ class SafeCheckpointHook(CheckpointHook):
     - Partial files of a killed run are removed when training starts.
     - Each local file is written completely or not at all, by :class:`AtomicLocalBackend`. An ``out_dir`` with a prefix
       such as ``s3://``, and given ``backend_args`` or ``file_client_args``, use the backend of MMEngine.
+
+    Args:
+        *args (Any): Positional arguments of ``CheckpointHook``.
+        **kwargs (Any): Keyword arguments of ``CheckpointHook``, and of ``Runner.save_checkpoint``.
+
+    Raises:
+        UsageError: if neither has an argument of that name.
     """
 
     file_backend: Any

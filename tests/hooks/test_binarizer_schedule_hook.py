@@ -33,7 +33,7 @@ class Classifier(BaseModel):
 
 
 class Record(Hook):
-    """What the binarisers were told, at each iteration; stops the run at ``stop``."""
+    """Record the progress of the binarizers at each iteration; stop the run at ``stop``."""
 
     priority = 'LOWEST'
 
@@ -77,7 +77,7 @@ def test_progress_runs_from_0_at_the_first_iteration_to_1_at_the_last(tmp_path, 
     steps = [i / 11 for i in range(12)]
     for seen in zip(
         *record.seen, strict=True
-    ):  # of the activations' and of the weights' binarisers
+    ):  # of the activations' and of the weights' binarizers
         assert list(seen) == pytest.approx(steps)
 
 

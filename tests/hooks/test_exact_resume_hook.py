@@ -1,4 +1,4 @@
-"""Runs that are stopped and resumed end with the bits of runs that were not."""
+"""Interrupted and resumed runs end with the same bits as uninterrupted runs."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ def test_a_resumed_run_ends_with_the_same_bits(loop, accumulate, tmp_path):
     ('activation', 'weight'),
     [('EDE', 'ReCU'), ('EDE', 'Libra'), ('EDE', 'AdaBin'), ('ReSTE', 'Libra'), ('RSign', 'ReCU')],
 )
-def test_each_scheduled_binariser_goes_on_where_it_was(activation, weight, tmp_path):
+def test_each_scheduled_binarizer_goes_on_where_it_was(activation, weight, tmp_path):
     whole, resumed = whole_and_resumed(
         tmp_path, [BATCHES + 3], activation=activation, weight=weight, length=3
     )

@@ -1,4 +1,4 @@
-"""Faults cost a step, not the run, and the log says where they began."""
+"""Values that are not finite cost a step, not the run, and the log names their origin."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""No checkpoint is removed before the next one is there."""
+"""Checkpoints are complete at any moment, and none is removed before the next one is written."""
 
 from pathlib import Path
 

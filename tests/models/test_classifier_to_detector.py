@@ -1,4 +1,4 @@
-"""A classification checkpoint initialises the backbone of a detector by init_cfg alone."""
+"""A classification checkpoint initializes the backbone of a detector by init_cfg alone."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What the hosts promise of their models holds for ours and for binarised ones of theirs."""
+"""Backbones of this package and binarized models of the hosts meet the contracts of the hosts' models."""
 
 import copy
 import pickle
@@ -271,7 +271,7 @@ def test_classifier_has_the_three_modes_of_its_host(name):
             model(inputs, samples, mode='draw')
 
 
-def test_init_detector_and_inference_detector_of_the_host_take_a_binarised_config(tmp_path):
+def test_init_detector_and_inference_detector_of_the_host_take_a_binarized_config(tmp_path):
     cfg = Config.fromfile(CONFIGS / 'voc/retinanet-1bit_r18_fpn_12e_voc0712_surge.py')
     narrow = {
         'model.backbone.base_channels': 8,

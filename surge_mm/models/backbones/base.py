@@ -1,4 +1,4 @@
-"""What the backbones share: they refuse the checkpoint of another network."""
+"""Base class of the backbones, with strict loading of checkpoints."""
 
 from __future__ import annotations
 
@@ -12,33 +12,35 @@ from surge_mm.utils.errors import UsageError
 
 
 class SurgeBackbone(BaseModule):
-    """Base of the backbones. MMEngine would load what fits of another network's checkpoint, with warnings.
+    """Base class of the backbones. Loading the state dict of another network is an error.
+
+    MMEngine loads the weights of another network that match, and logs a warning about the others.
 
     Attributes:
-        inner_convs (str): Pattern of the names of the weights that a checkpoint must bring: those of the convolutions
-            that are binary or may be.
+        inner_convs (str): Regular expression of the weights that a state dict must contain: those of all convolutions
+            that can be binary.
     """
 
     inner_convs: ClassVar[str]
 
     @property
     def network(self) -> str:
-        """What this network is called in messages."""
+        """Name of the network in error messages."""
         return type(self).__name__
 
     def _is_mine(self, name: str) -> bool:
-        """Whether a convolution of that name in a checkpoint must have its place here."""
+        """Return whether a convolution ``name`` of a state dict must be part of this network."""
         return True
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        """Load it as torch does, or refuse it before anything is loaded.
+        """Load the tensors of this module, after all shapes are checked.
 
-        A state dict without any convolution of a backbone passes: that of a head alone, for instance.
+        A state dict without convolutions is accepted, for instance that of a head.
 
         Raises:
-            UsageError: convolutions are missing or have no place here, or weights have another shape.
+            UsageError: if a convolution is missing or unexpected, or a tensor has another shape.
         """
         theirs = [  # convolutions of the checkpoint
             key.removeprefix(prefix)

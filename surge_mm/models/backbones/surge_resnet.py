@@ -175,10 +175,11 @@ class SurgeResNet(SurgeBackbone):
 
     @property
     def network(self) -> str:
+        """Name of the network in error messages."""
         return f'SurgeResNet(depth={self.depth}, base_channels={self.base_channels})'
 
     def _is_mine(self, name: str) -> bool:
-        return name.split('.')[0] in self.stages  # those of a longer network are left out
+        return name.split('.')[0] in self.stages  # stages beyond num_stages are ignored
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         x = self.maxpool(self.act1(self.bn1(self.conv1(x))))
@@ -194,6 +195,11 @@ class SurgeResNet(SurgeBackbone):
         return tuple(outputs)
 
     def train(self, mode: bool = True) -> SurgeResNet:
+        """Set training or evaluation mode; frozen stages, and norms with ``norm_eval``, stay in evaluation mode.
+
+        Args:
+            mode (bool): True for training. Defaults to True.
+        """
         super().train(mode)
         self._freeze()
         if mode and self.norm_eval:

@@ -1,4 +1,4 @@
-"""A backbone takes the checkpoint of its own network and refuses, untouched, that of another."""
+"""A backbone loads checkpoints of its own network only, and is unchanged by those of others."""
 
 import pytest
 import torch

@@ -125,7 +125,7 @@ def test_builds_by_dotted_name_in_both_hosts(scope, name):
 
 @pytest.mark.parametrize('depth', [18, 34, 50])
 @pytest.mark.parametrize('conv_cfg', [{'type': 'surge_mm.SurgeConv2d'}, None])
-def test_public_checkpoint_initialises_it(depth, conv_cfg):
+def test_public_checkpoint_initializes_it(depth, conv_cfg):
     public = getattr(torchvision.models, f'resnet{depth}')().state_dict()
     model = SurgeResNet(depth, conv_cfg=conv_cfg, act_cfg={'type': 'Hardtanh'})
     result = model.load_state_dict(public, strict=False)

@@ -1,4 +1,4 @@
-"""Models of both hosts become binary by rules, stay what they are otherwise, and become real again."""
+"""Models of both hosts are binarized by rules, keep their class and parameters, and are converted back."""
 
 import copy
 import re
@@ -423,7 +423,7 @@ def test_a_config_keeps_its_keys_and_gives_the_hosts_own_class():
     assert not binary_names(real)
 
 
-def test_weights_are_initialised_as_the_host_says():
+def test_weights_are_initialized_as_by_the_host():
     cfg = zoo('retinanet/retinanet_r50_fpn_1x_coco.py').model
     cfg.backbone.init_cfg = None
     model = MODELS.build({**cfg, **FASTER, 'base_type': 'mmdet.RetinaNet'})

@@ -74,7 +74,7 @@ def test_a_seed_gives_the_same_batches():
     assert not torch.equal(batches[0], batches[2])
 
 
-def test_evaluation_only_normalises():
+def test_evaluation_only_normalizes():
     images = torch.randint(0, 255, (4, 3, 32, 32), dtype=torch.uint8)
     out = BatchAugmentPreprocessor(MEAN, STD)({'inputs': images, 'data_samples': 'as they are'})
     expected = (images.double() - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(
