@@ -21,9 +21,9 @@ from rich.table import Table
 from torch import nn
 
 import surge_mm  # noqa: F401  prepares the stack before the hosts are imported
+from surge_mm.analysis.complexity import model_size
 from surge_mm.analysis.log import read_log
 from surge_mm.analysis.plots import Boxes, draw_detections, plot_training
-from surge_mm.analysis.size import size_in_bits
 from surge_mm.analysis.timing import interleaved_times
 from surge_mm.datasets.digits import make_digits
 from surge_mm.deploy import instruction_set, load_packed
@@ -173,7 +173,7 @@ def results(logs: list[Path], data: Path, detector: nn.Module, seconds: float) -
     _, val = read_log(logs)
     last = [line for line in val if 'coco/bbox_mAP' in line][-1]
     settings = json.loads((data / 'digits.json').read_text())
-    size = size_in_bits(detector)
+    size = model_size(detector)
     return {
         'data': f'{settings["train"]} train and {settings["val"]} val images of {settings["size"]} pixels',
         'mAP': f'{last["coco/bbox_mAP"]:.3f}',
@@ -199,7 +199,7 @@ def packed_results(
         for name, model in compared.items()
     }
     ms = {name: 1e3 * median(times) for name, times in interleaved_times(steps, 30, 3).items()}
-    size, whole = file.stat().st_size / 1e6, size_in_bits(trained).float / 8e6
+    size, whole = file.stat().st_size / 1e6, model_size(trained).float / 8e6
     return {
         'packed file': f'{size:.2f} MB, {whole / size:.1f} times smaller than in full precision',
         'packed finds': f'the very same boxes in {equal} of {len(images)} images',
@@ -209,7 +209,7 @@ def packed_results(
 
 
 def _ratio(module: nn.Module) -> str:
-    size = size_in_bits(module)
+    size = model_size(module)
     return f'{size.total / 1e6:.1f} Mbit, {size.float / size.total:.1f} times smaller than in full precision'
 
 

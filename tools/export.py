@@ -16,11 +16,12 @@ from rich.table import Table
 from torch import nn
 
 import surge_mm  # noqa: F401  prepares the stack before the hosts are imported
+from surge_mm.analysis.complexity import model_size
 from surge_mm.datasets.evaluation_set import dataset_meta, image_size
 from surge_mm.deploy import Packing, pack, save_packed, strip
 from surge_mm.deploy.packed_file.format import read_packed
 from surge_mm.deploy.packed_file.save_load import SUFFIX, check_out
-from surge_mm.deploy.packed_file.size_report import Sizes, bytes_in_float, sizes_of
+from surge_mm.deploy.packed_file.size_report import Sizes, sizes_of
 from surge_mm.launch.cli import Parser, add_settings, run
 from surge_mm.launch.config import load_config
 from surge_mm.launch.resume import check_checkpoint, check_fits
@@ -92,7 +93,7 @@ def trained_model(cfg: Config, path: str) -> nn.Module:
 
 def export_packed(model: nn.Module, cfg: Config, args: argparse.Namespace) -> None:
     """Pack the model, write the file and say what is in it."""
-    in_float = bytes_in_float(model)
+    in_float = model_size(model).float_bytes
     shapes = {
         name: tuple(module.weight.shape)
         for name, module in model.named_modules()

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 import surge_mm  # noqa: F401  prepares the stack before the hosts are imported
-from surge_mm.analysis.operations import Costs, count_costs
+from surge_mm.analysis.complexity import ModelComplexity, model_complexity
 from surge_mm.datasets.evaluation_set import image_size
 from surge_mm.launch.cli import Parser, add_common_arguments, run
 from surge_mm.launch.config import load_config
@@ -47,21 +47,21 @@ def main() -> None:
         if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stdout:
             handler.setStream(sys.stderr)
     with contextlib.redirect_stdout(sys.stderr):
-        costs = count_costs(build_model(cfg), height, width)
+        complexity = model_complexity(build_model(cfg), height, width)
     if args.json:
-        print(json.dumps({'shape': [height, width], **costs.as_dict()}))
+        print(json.dumps({'shape': [height, width], **complexity.as_dict()}))
     else:
-        show(costs, height, width)
+        show(complexity, height, width)
 
 
-def show(costs: Costs, height: int, width: int) -> None:
+def show(complexity: ModelComplexity, height: int, width: int) -> None:
     """Print the table and the totals."""
     table = Table(title=f'one image of {height} x {width}')
     for column in ('layer', 'class', 'weight', 'is', 'because of'):
         table.add_column(column, overflow='fold')
     for column in ('kbit', 'MFLOPs', 'MBOPs'):
         table.add_column(column, justify='right')
-    for layer in costs.layers:
+    for layer in complexity.layers:
         table.add_row(
             layer.name,
             layer.type,
@@ -76,14 +76,14 @@ def show(costs: Costs, height: int, width: int) -> None:
     if not console.is_terminal:  # a file or a pipe has no width of its own
         console = Console(width=140)
     console.print(table)
-    binary = sum(layer.binary for layer in costs.layers)
-    size, whole = costs.size.total / 8e6, costs.size.float / 8e6
-    console.print(f'{binary} of {len(costs.layers)} layers are binary')
+    binary = sum(layer.binary for layer in complexity.layers)
+    size, whole = complexity.size.total / 8e6, complexity.size.float / 8e6
+    console.print(f'{binary} of {len(complexity.layers)} layers are binary')
     console.print(
-        f'OPs {costs.ops:.4g} = FLOPs {costs.flops:.4g} + BOPs {costs.bops:.4g} / 64'
+        f'OPs {complexity.ops:.4g} = FLOPs {complexity.flops:.4g} + BOPs {complexity.bops:.4g} / 64'
         + (
-            f'; {costs.other:.4g} multiply-adds of attention and the like apart'
-            if costs.other
+            f'; {complexity.other:.4g} multiply-adds of attention and the like apart'
+            if complexity.other
             else ''
         )
     )

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from benchmark_cases.peak_memory import reset_peak_memory
+from surge_mm.analysis.complexity import model_size
 from surge_mm.analysis.forward import network_forward
 from surge_mm.deploy import PackedConv2d, pack
 from surge_mm.layers import SurgeConv2d
@@ -93,7 +94,7 @@ class BenchmarkCase:
         else:
             self.model = to_float(binary).eval().requires_grad_(False)
             self.model.to(memory_format=torch.channels_last)
-        self.bytes = sum(value.nbytes for value in self.model.state_dict().values())
+        self.bytes = model_size(self.model).float_bytes
         if variant == INT8:
             # one byte for each weight of a matrix, the rest in float32
             self.bytes -= 3 * sum(p.numel() for p in self.model.parameters() if p.dim() > 1)

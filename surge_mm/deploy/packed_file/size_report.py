@@ -41,23 +41,13 @@ class Sizes:
         return self.binary_float + self.real_float
 
 
-def bytes_in_float(model: nn.Module) -> int:
-    """The bytes of a state dict, without auxiliary weights; what several layers share counts once."""
-    weights = {
-        value.data_ptr(): value.nbytes
-        for name, value in model.state_dict().items()
-        if not name.endswith('aux_weight')
-    }
-    return sum(weights.values())
-
-
 def sizes_of(file: PackedFile, model: nn.Module, in_float: int) -> Sizes:
     """The sizes of a packed file.
 
     Args:
         file (PackedFile): The file.
         model (nn.Module): The packed model in it.
-        in_float (int): :func:`bytes_in_float` of the model before it was packed.
+        in_float (int): ``analysis.complexity.model_size(model).float_bytes`` of the model before it was packed.
     """
     packed = {name: m for name, m in model.named_modules() if isinstance(m, PackedLayer)}
     each = {

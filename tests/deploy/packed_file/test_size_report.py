@@ -1,11 +1,11 @@
 """Bytes of a packed file, counted by hand."""
 
-import torch
 from helpers.packed_files import classifier_config, trained_model
 
+from surge_mm.analysis.complexity import model_size
 from surge_mm.deploy import pack, save_packed
 from surge_mm.deploy.packed_file.format import read_packed
-from surge_mm.deploy.packed_file.size_report import bytes_in_float, sizes_of
+from surge_mm.deploy.packed_file.size_report import sizes_of
 from surge_mm.layers import BinaryLayer
 
 
@@ -17,7 +17,7 @@ def test_the_parts_of_a_file_are_those_counted_by_hand(tmp_path):
     plain = cfg.copy()
     plain.model.backbone.conv_cfg = {'type': 'surge_mm.SurgeConv2d', 'compensator': None}
     state = trained_model(plain).state_dict()
-    in_float = bytes_in_float(model)
+    in_float = model_size(model).float_bytes
     assert in_float == sum(value.numel() * value.element_size() for value in state.values())
 
     save_packed(pack(model), cfg, tmp_path / 'a.safetensors')
@@ -34,12 +34,3 @@ def test_the_parts_of_a_file_are_those_counted_by_hand(tmp_path):
         if name.startswith(('backbone.conv1', 'backbone.bn1', 'backbone.act1', 'head'))
     }
     assert sizes.real == sum(value.nbytes for value in real.values())
-
-
-def test_what_layers_share_counts_once():
-    model = torch.nn.Sequential(
-        torch.nn.Linear(3, 4, bias=False), torch.nn.Linear(3, 4, bias=False)
-    )
-    assert bytes_in_float(model) == 2 * 3 * 4 * 4
-    model[1].weight = model[0].weight
-    assert bytes_in_float(model) == 3 * 4 * 4

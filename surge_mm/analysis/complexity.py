@@ -1,0 +1,246 @@
+"""Operations and size of a model, layer by layer, with binary layers counted apart.
+
+Operations are counted as in papers on binary networks: multiply-adds of convolutions and linear layers. Those of real
+numbers are FLOPs. Those of signs with signs are BOPs, of which one instruction computes 64::
+
+    OPs = FLOPs + BOPs / 64
+
+Source: Liu et al., Bi-Real Net, arXiv 1808.00278, section 5.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from surge_mm.analysis.forward import network_forward
+from surge_mm.layers import BinaryLayer
+from surge_mm.models.binarization.binarize import layer_reports
+from surge_mm.ops import Real
+from surge_mm.utils.errors import UsageError
+
+BOPS_PER_OP = 64
+ACTIVATION_PRODUCTS = (torch.ops.aten.bmm, torch.ops.aten.baddbmm)
+"""Matrix products of two activations, as in attention: they belong to no layer with weights."""
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """Sizes of a model in bits, without auxiliary weights.
+
+    Attributes:
+        binary (int): signs of binary weights, one bit each.
+        real (int): all other numbers that inference needs, 32 bits each: real weights, biases, norms, and the scales
+            (and shifts) of binary filters.
+        float (int): parameters of the same network with real layers, 32 bits each.
+        buffers (int): persistent buffers, such as the statistics of norms. Part of no other size, as in papers.
+    """
+
+    binary: int
+    real: int
+    float: int
+    buffers: int
+
+    @property
+    def total(self) -> int:
+        """Bits of the parameters of the binary network."""
+        return self.binary + self.real
+
+    @property
+    def float_bytes(self) -> int:
+        """Bytes of parameters and buffers of the same network with real layers."""
+        return (self.float + self.buffers) // 8
+
+
+@dataclass(frozen=True)
+class LayerComplexity:
+    """Operations and size of one layer that has a weight matrix.
+
+    Attributes:
+        name (str): dotted name.
+        type (str): name of its class.
+        shape (tuple[int, ...]): shape of its weight.
+        binary (bool): whether its weights and inputs are signs.
+        rule (str): the rule of :func:`surge_mm.binarize` that decided about it; empty if none did.
+        bits (int): bits of its parameters in a trained network, without auxiliary weights.
+        flops (int): multiply-adds of real numbers for one image.
+        bops (int): multiply-adds of signs for one image.
+    """
+
+    name: str
+    type: str
+    shape: tuple[int, ...]
+    binary: bool
+    rule: str
+    bits: int
+    flops: int
+    bops: int
+
+
+@dataclass(frozen=True)
+class ModelComplexity:
+    """Operations of a model for one image, and its size.
+
+    Attributes:
+        layers (list[LayerComplexity]): layers with a weight matrix, in the order of the model.
+        size (ModelSize): size of all parameters.
+        other (int): multiply-adds outside of these layers, such as those of attention. Not part of ``ops``.
+    """
+
+    layers: list[LayerComplexity]
+    size: ModelSize
+    other: int
+
+    @property
+    def flops(self) -> int:
+        """Multiply-adds of real numbers."""
+        return sum(layer.flops for layer in self.layers)
+
+    @property
+    def bops(self) -> int:
+        """Multiply-adds of signs."""
+        return sum(layer.bops for layer in self.layers)
+
+    @property
+    def ops(self) -> float:
+        """FLOPs + BOPs / 64."""
+        return self.flops + self.bops / BOPS_PER_OP
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the numbers for JSON, with sizes in MB (10^6 bytes)."""
+        return {
+            'ops': self.ops,
+            'flops': self.flops,
+            'bops': self.bops,
+            'other_multiply_adds': self.other,
+            'size_mb': self.size.total / 8e6,
+            'float_size_mb': self.size.float / 8e6,
+            'layers': [asdict(layer) for layer in self.layers],
+        }
+
+
+def model_size(model: nn.Module) -> ModelSize:
+    """Count the bits of a model. Shared parameters and buffers count once.
+
+    Args:
+        model (nn.Module): the model, with or without binary layers.
+
+    Returns:
+        ModelSize: the sizes in bits.
+    """
+    binary_weights, scales = 0, 0
+    auxiliary: set[int] = set()
+    buffers: dict[int, Tensor] = {}
+    for module in model.modules():
+        persistent = module._buffers.keys() - module._non_persistent_buffers_set
+        buffers |= {id(b): b for name in persistent if (b := module._buffers[name]) is not None}
+        if isinstance(module, BinaryLayer):
+            auxiliary.add(id(module.aux_weight))
+            if _has_binary_weights(module):
+                binary_weights += module.weight.numel()
+                scales += module.weight_binarizer.numbers_per_filter * module.weight.shape[0]
+    numbers = sum(p.numel() for p in model.parameters() if id(p) not in auxiliary)
+    return ModelSize(
+        binary=binary_weights,
+        real=32 * (numbers - binary_weights + scales),
+        float=32 * numbers,
+        buffers=8 * sum(buffer.nbytes for buffer in buffers.values()),
+    )
+
+
+def model_complexity(model: nn.Module, height: int, width: int) -> ModelComplexity:
+    """Run a model once on an image of noise and count its operations.
+
+    PyTorch's own counter counts the multiply-adds. A two-stage detector is counted with the proposals that its RPN
+    predicts for noise; a trained RPN may predict fewer.
+
+    Args:
+        model (nn.Module): a detector of MMDetection, a classifier of MMPretrain, or any module that takes images. The
+            training mode of each module is restored.
+        height (int): height of the image in pixels.
+        width (int): width of the image in pixels.
+
+    Returns:
+        ModelComplexity: operations and size of each layer, and the totals.
+
+    Raises:
+        UsageError: if the model does not run on an image of this size.
+    """
+    weight = next(model.parameters())
+    image = torch.randn(1, 3, height, width, device=weight.device, dtype=weight.dtype)
+    counter = FlopCounterMode(display=False)
+    modes = {module: module.training for module in model.modules()}
+    fast = torch.backends.mha.get_fastpath_enabled()
+    model.eval()
+    # attention as matrix products, which the counter counts on every device
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+            network_forward(model, image)()
+    except (RuntimeError, AttributeError, TypeError, ValueError, AssertionError) as error:
+        raise UsageError(
+            f'{type(model).__name__} does not run on an image of {height} x {width} pixels: {error}. Choose another '
+            'size'
+        ) from error
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+        for module, training in modes.items():
+            module.training = training
+
+    counts = {  # the counter counts a multiply-add as two
+        name.partition('.')[2]: sum(
+            n for op, n in by_operator.items() if op not in ACTIVATION_PRODUCTS
+        )
+        // 2
+        for name, by_operator in counter.get_flop_counts().items()
+        if name != 'Global'
+    }
+    rules = {report.name: report.rule for report in layer_reports(model)}
+    layers = []
+    for names, layer in _weighted_layers(model):
+        operations = sum(counts.get(name, 0) for name in names)
+        binary = _has_binary_weights(layer)
+        layers.append(
+            LayerComplexity(
+                name=names[0],
+                type=type(layer).__name__,
+                shape=tuple(_weight_matrix(layer).shape),
+                binary=binary,
+                rule=rules.get(names[0], ''),
+                bits=model_size(layer).total,
+                flops=0 if binary else operations,
+                bops=operations if binary else 0,
+            )
+        )
+    counted = sum(layer.flops + layer.bops for layer in layers)
+    return ModelComplexity(layers, model_size(model), counter.get_total_flops() // 2 - counted)
+
+
+def _has_binary_weights(layer: nn.Module) -> bool:
+    return isinstance(layer, BinaryLayer) and not isinstance(layer.weight_binarizer, Real)
+
+
+def _weighted_layers(model: nn.Module) -> list[tuple[list[str], nn.Module]]:
+    """Return each layer that has a weight matrix once, with all its names: heads may share layers between levels."""
+    found: dict[int, tuple[list[str], nn.Module]] = {}
+    inside_attention: set[int] = set()
+    for name, module in model.named_modules(remove_duplicate=False):
+        if isinstance(module, nn.MultiheadAttention):  # uses the weights of its parts directly
+            inside_attention.update(id(inner) for inner in module.modules() if inner is not module)
+        if id(module) not in inside_attention and _weight_matrix(module).ndim >= 2:
+            found.setdefault(id(module), ([], module))[0].append(name)
+    return list(found.values())
+
+
+def _weight_matrix(module: nn.Module) -> Tensor:
+    """Return the weight of a layer, the first matrix of an attention, or a scalar if there is neither."""
+    for name in ('weight', 'in_proj_weight', 'q_proj_weight'):
+        weight = module._parameters.get(name)
+        if weight is not None:
+            return weight
+    return torch.zeros(())
