@@ -1,5 +1,5 @@
 # make demo    trains, evaluates and packs a binary detector on real digits and draws the results
-# make test    checks style and types and runs the tests
+# make test    checks style, types and import directions and runs the tests
 # make stress  kills, starves and misleads runs and writes docs/reliability.md
 # make docs    builds the documentation into docs/_build/html
 #
@@ -34,13 +34,14 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy surge_mm
+	$(BIN)/lint-imports
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) docs/_build build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) docs/_build build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
 # An environment whose making was interrupted is made anew; one that only lacks an update is kept.
 $(INSTALLED): $(wildcard requirements/*.txt) setup.py
