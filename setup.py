@@ -1,4 +1,4 @@
-"""Packs surge_mm with its configs and tools: ``surge_mm/.mim`` links to the live files."""
+"""Package surge_mm with its configs and tools, to which ``surge_mm/.mim`` links."""
 
 import runpy
 import tempfile
@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent
 
 
 def requirements(name: str) -> list[str]:
-    """The lines of ``requirements/<name>.txt`` without comments."""
+    """Return the lines of ``requirements/<name>.txt`` without comments."""
     lines = (ROOT / 'requirements' / f'{name}.txt').read_text(encoding='utf-8').splitlines()
     bare = (line.partition('#')[0].strip() for line in lines)
     return [line for line in bare if line]
@@ -18,7 +18,7 @@ def requirements(name: str) -> list[str]:
 
 readme = ROOT / 'README.md'
 
-# A build folder in the checkout would pass old files on to the next wheel.
+# a build folder in the checkout would add old files to the next wheel
 with tempfile.TemporaryDirectory() as build_base:
     setup(
         name='surge-mm',

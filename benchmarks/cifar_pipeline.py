@@ -1,9 +1,9 @@
-"""How many augmented CIFAR images a second the batch pipeline gives, beside MMPretrain's own image by image.
+"""Measure how many augmented CIFAR images a second the batch pipeline loads, against MMPretrain's pipeline.
 
 python benchmarks/cifar_pipeline.py data/cifar10
 
-Both read the official files, crop (padding 4), flip and normalise batches of 256. They take turns; the medians of
-their rounds and the ratio are printed. MMPretrain's own uses two workers.
+Both read the official files, crop (padding 4), flip and normalize batches of 256. MMPretrain's pipeline processes one
+image at a time in two workers. They take turns; the medians of the rounds and their ratio are printed.
 """
 
 import argparse
@@ -30,7 +30,7 @@ def batched(root: str) -> tuple:
     return dataset, loader, preprocessor
 
 
-def one_by_one(root: str) -> tuple:
+def image_by_image(root: str) -> tuple:
     pipeline = [
         {'type': 'RandomCrop', 'crop_size': 32, 'padding': 4},
         {'type': 'RandomFlip', 'prob': 0.5, 'direction': 'horizontal'},
@@ -48,7 +48,7 @@ def one_by_one(root: str) -> tuple:
 
 
 def batches(dataset: dict, loader: dict, preprocessor: dict) -> Iterator[int]:
-    """The sizes of batches without end, each prepared for the network."""
+    """Yield the sizes of batches without end, each preprocessed for the network."""
     built = Runner.build_dataloader(
         {
             'batch_size': 256,
@@ -69,17 +69,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('data_root', help='folder that holds cifar-10-batches-py')
     parser.add_argument('--rounds', type=int, default=7)
-    parser.add_argument('--batches', type=int, default=60, help='batches a round')
+    parser.add_argument('--batches', type=int, default=60, help='batches in a round')
     args = parser.parse_args()
     init_default_scope('mmpretrain')
 
     sources = {
         'surge_mm, whole batches': batches(*batched(args.data_root)),
-        'MMPretrain, image by image': batches(*one_by_one(args.data_root)),
+        'MMPretrain, image by image': batches(*image_by_image(args.data_root)),
     }
     rates: dict[str, list[float]] = {name: [] for name in sources}
     for source in sources.values():
-        next(source)  # the first batch pays for loading and for the workers' start
+        next(source)  # the first batch includes reading the files and starting the workers
     for _ in track(range(args.rounds), 'rounds'):
         for name, source in sources.items():
             start = time.perf_counter()

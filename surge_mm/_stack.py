@@ -1,7 +1,7 @@
-"""Says in one sentence why the installed stack cannot work, and the command that repairs it.
+"""Check that the installed packages work together; an error names the fault and the command that repairs it.
 
-Reads pip's records only (milliseconds) before anything heavy is imported; then makes sure that
-torchvision's compiled operators load, because they stand in for mmcv's.
+Only pip's records are read (milliseconds) before anything large is imported. Then torchvision's compiled operators are
+loaded, because they replace those of mmcv.
 """
 
 import sys
@@ -33,14 +33,14 @@ INSTALL = {
 
 
 class StackError(ImportError):
-    """The installed packages cannot work together; the message says what to run."""
+    """The installed packages do not work together. The message names the command that repairs them."""
 
 
 def check_stack() -> None:
-    """Checks the stack that this Python would import.
+    """Check the packages that this Python would import.
 
     Raises:
-        StackError: One sentence with the fault and the command that repairs it.
+        StackError: if a package is missing, too old or does not work with another.
     """
     fault = find_fault(sys.path, why_torchvision_fails)
     if fault:
@@ -48,15 +48,15 @@ def check_stack() -> None:
 
 
 def find_fault(path: Sequence[str], probe_torchvision: Callable[[], str]) -> str:
-    """Looks for the first fault of the packages installed in ``path``.
+    """Return the first fault of the packages installed in ``path``.
 
     Args:
-        path (Sequence[str]): Folders as in ``sys.path``.
-        probe_torchvision (Callable): Tells why torchvision's operators do not load; ``''`` if they
-            do. Called last, when the records show no fault.
+        path (Sequence[str]): folders as in ``sys.path``.
+        probe_torchvision (Callable): returns why torchvision's operators do not load, or ``''`` if they do. Called
+            last, if the records show no fault.
 
     Returns:
-        str: The fault and the command that repairs it; ``''`` if there is none.
+        str: the fault and the command that repairs it; ``''`` if there is none.
     """
     found = {module: _installed(module, path) for module in PROVIDERS}
     for module, dists in found.items():
@@ -76,7 +76,7 @@ def find_fault(path: Sequence[str], probe_torchvision: Callable[[], str]) -> str
 
 
 def why_torchvision_fails() -> str:
-    """Imports torchvision: ``''`` if its compiled operators load, otherwise the reason."""
+    """Import torchvision and return why its compiled operators do not load; ``''`` if they do."""
     try:
         from torchvision.extension import _assert_has_ops
 
@@ -88,7 +88,7 @@ def why_torchvision_fails() -> str:
 
 def _find_fault_of_one(module: str, dists: list[Distribution], path: Sequence[str]) -> str:
     if not dists:
-        # A folder on PYTHONPATH has no record; what cannot be judged is let through.
+        # a folder on PYTHONPATH has no record, so its version cannot be checked
         if PathFinder.find_spec(module, path):
             return ''
         if module == 'mmcv':
@@ -118,7 +118,7 @@ def _find_fault_of_one(module: str, dists: list[Distribution], path: Sequence[st
 
 
 def _find_mmcv_fault(found: dict[str, list[Distribution]]) -> str:
-    """mmdet names the mmcv versions that it accepts in its optional requirements."""
+    """Compare mmcv with the versions that mmdet accepts according to its optional requirements."""
     if not found['mmcv'] or not found['mmdet']:
         return ''
     mmcv, mmdet = found['mmcv'][0], found['mmdet'][0]
@@ -127,31 +127,31 @@ def _find_mmcv_fault(found: dict[str, list[Distribution]]) -> str:
             f'{_names([mmcv])} does not go with the official {_names([mmdet])}. Run: pip uninstall '
             f'-y onedl-mmcv && {INSTALL["mmcv"]} (or take onedl-mmdetection and onedl-mmpretrain)'
         )
-    wanted = _wanted(mmdet, ('mmcv', 'onedl-mmcv'))
-    if not _accepts(wanted, mmcv.version):
+    required = _required(mmdet, ('mmcv', 'onedl-mmcv'))
+    if not _accepts(required, mmcv.version):
         return (
-            f'{_names([mmdet])} refuses {_names([mmcv])}: it wants {wanted}. '
+            f'{_names([mmdet])} does not accept {_names([mmcv])}: it requires {required}. '
             f'Run: pip uninstall -y {mmcv.name} && {INSTALL["mmcv"]}'
         )
     return ''
 
 
 def _find_torch_pair_fault(found: dict[str, list[Distribution]]) -> str:
-    """Each torchvision is compiled for one torch and says so."""
+    """Compare torch with the version that torchvision was compiled for according to its requirements."""
     if not found['torch'] or not found['torchvision']:
         return ''
     torch, torchvision = found['torch'][0], found['torchvision'][0]
-    wanted = _wanted(torchvision, ('torch',))
-    if not _accepts(wanted, torch.version):
+    required = _required(torchvision, ('torch',))
+    if not _accepts(required, torch.version):
         return (
-            f'{_names([torchvision])} was compiled for torch{wanted}, not {torch.version}. '
+            f'{_names([torchvision])} was compiled for torch{required}, not {torch.version}. '
             f'Run: {TORCH_PAIR}'
         )
     return ''
 
 
 def _installed(module: str, path: Sequence[str]) -> list[Distribution]:
-    """The distributions that provide a module, in the order of ``path``, one of each name."""
+    """Return the distributions that provide a module, in the order of ``path``, one of each name."""
     order = {folder: place for place, folder in enumerate(path)}
     dists = [
         next(iter(distributions(name=name, path=list(path))), None) for name in PROVIDERS[module]
@@ -162,8 +162,8 @@ def _installed(module: str, path: Sequence[str]) -> list[Distribution]:
     )
 
 
-def _wanted(dist: Distribution, names: tuple[str, ...]) -> str:
-    """The versions of another distribution that ``dist`` asks for, ``''`` if it names none."""
+def _required(dist: Distribution, names: tuple[str, ...]) -> str:
+    """Return the versions of another distribution that ``dist`` requires; ``''`` if it requires none."""
     from packaging.requirements import Requirement
 
     for line in dist.requires or ():
@@ -174,7 +174,7 @@ def _wanted(dist: Distribution, names: tuple[str, ...]) -> str:
 
 
 def _accepts(specifier: str, version: str) -> bool:
-    # packaging comes with the stack: not imported before the stack is known to be there.
+    # imported here: packaging is one of the packages that may be missing
     from packaging.specifiers import SpecifierSet
 
     return SpecifierSet(specifier).contains(version, prereleases=True)

@@ -1,4 +1,4 @@
-"""Each stack that cannot work is told in one sentence with the command that repairs it."""
+"""Each fault of the installed packages is reported in one sentence with the command that repairs it."""
 
 import re
 import subprocess
@@ -19,7 +19,7 @@ WORKING = {
     'mmpretrain': '1.2.0',
     'setuptools': '80.8.0',
 }
-# As the releases say it in their METADATA.
+# as in the METADATA of the releases
 REQUIRES = {
     ('mmdet', '3.3.0'): "mmcv <2.2.0,>=2.0.0rc4 ; extra == 'mim'",
     ('torchvision', '0.27.0'): 'torch (==2.12.0)',
@@ -41,7 +41,7 @@ def install(folder: Path, dists: dict[str, str]) -> None:
 
 @pytest.fixture
 def fault_of(tmp_path: Path) -> Fault:
-    """Installs the working stack with some changes (None removes) and returns its fault."""
+    """Return a function that installs the working stack with some changes (None removes) and returns its fault."""
 
     def fault_of(changes: dict[str, str | None], probe: str = '') -> str:
         stack = {name: version for name, version in {**WORKING, **changes}.items() if version}
@@ -98,12 +98,12 @@ def test_a_working_stack_has_no_fault(fault_of: Fault, changes: dict[str, str | 
         ({'mmcv-lite': None}, 'mmcv is not installed', 'pip install mmcv-lite==2.1.0'),
         (
             {'mmcv-lite': None, 'mmcv': '2.2.0'},
-            'mmdet 3.3.0 refuses mmcv 2.2.0: it wants <2.2.0,>=2.0.0rc4',
+            'mmdet 3.3.0 does not accept mmcv 2.2.0: it requires <2.2.0,>=2.0.0rc4',
             'pip uninstall -y mmcv && pip install mmcv-lite==2.1.0',
         ),
         (
             {'mmcv-lite': None, 'mmcv-full': '1.7.2'},
-            'refuses mmcv-full 1.7.2',
+            'does not accept mmcv-full 1.7.2',
             'pip uninstall -y mmcv-full',
         ),
         (
@@ -121,20 +121,22 @@ def test_a_working_stack_has_no_fault(fault_of: Fault, changes: dict[str, str | 
         ({'setuptools': '82.0.0'}, 'no longer has pkg_resources', 'pip install "setuptools<82"'),
     ],
 )
-def test_a_fault_is_told_with_the_command_that_repairs_it(
+def test_a_fault_is_reported_with_the_command_that_repairs_it(
     fault_of: Fault, changes: dict[str, str | None], fault: str, command: str
 ) -> None:
-    said = fault_of(changes)
-    assert fault in said
-    assert command in said
-    assert '\n' not in said
+    message = fault_of(changes)
+    assert fault in message
+    assert command in message
+    assert '\n' not in message
 
 
-def test_operators_that_do_not_load_are_told_with_the_reason(fault_of: Fault) -> None:
-    said = fault_of({}, probe='operator torchvision::nms does not exist')
-    assert 'torchvision 0.27.0 cannot load its compiled operators with torch 2.12.0+cu130' in said
-    assert '(operator torchvision::nms does not exist)' in said
-    assert '--force-reinstall' in said
+def test_operators_that_do_not_load_are_reported_with_the_reason(fault_of: Fault) -> None:
+    message = fault_of({}, probe='operator torchvision::nms does not exist')
+    assert (
+        'torchvision 0.27.0 cannot load its compiled operators with torch 2.12.0+cu130' in message
+    )
+    assert '(operator torchvision::nms does not exist)' in message
+    assert '--force-reinstall' in message
 
 
 def test_the_operators_are_not_loaded_when_the_records_show_a_fault(tmp_path: Path) -> None:
@@ -144,7 +146,7 @@ def test_the_operators_are_not_loaded_when_the_records_show_a_fault(tmp_path: Pa
     assert 'needs torch,' in _stack.find_fault([str(tmp_path)], probe)
 
 
-def test_a_module_without_a_record_is_let_through(fault_of: Fault, tmp_path: Path) -> None:
+def test_a_module_without_a_record_is_accepted(fault_of: Fault, tmp_path: Path) -> None:
     (tmp_path / 'mmdet').mkdir()
     (tmp_path / 'mmdet' / '__init__.py').touch()
     assert fault_of({'mmdet': None, 'mmcv-lite': None, 'onedl-mmcv': '2.3.6'}) == ''
@@ -156,7 +158,9 @@ def test_of_two_folders_the_first_on_the_path_counts(tmp_path: Path) -> None:
     install(user, {'mmcv': '2.1.0'})
     (site / 'pkg_resources.py').touch()
     assert _stack.find_fault([str(user), str(site)], lambda: '') == ''
-    assert 'refuses mmcv-lite 2.2.0' in _stack.find_fault([str(site), str(user)], lambda: '')
+    assert 'does not accept mmcv-lite 2.2.0' in _stack.find_fault(
+        [str(site), str(user)], lambda: ''
+    )
 
 
 def test_import_stops_at_the_fault_before_anything_heavy(tmp_path: Path) -> None:
@@ -170,8 +174,10 @@ except ImportError as error:
     print(type(error).__name__, error)
 print('mmengine' in sys.modules, 'torch' in sys.modules)
 """
-    said = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
-    sentence, loaded = said.stdout.splitlines()
+    message = subprocess.run(
+        [sys.executable, '-c', code], capture_output=True, text=True, check=True
+    )
+    sentence, loaded = message.stdout.splitlines()
     assert sentence.startswith('StackError surge_mm needs torch 2.6 or later, not 2.5.1.')
     assert loaded == 'False False'
 

@@ -1,6 +1,6 @@
-"""Train, evaluate, pack and look at a 1-bit detector of handwritten digits: what `make demo` runs.
+"""Train, evaluate, pack and draw a 1-bit detector of handwritten digits; `make demo` runs this.
 
-Writes data/digits and work_dirs/demo below the current folder. Interrupted, it goes on where it was when run again.
+Writes data/digits and work_dirs/demo below the current folder. After an interruption, the same command continues.
 """
 
 import copy
@@ -41,16 +41,18 @@ def main() -> None:
     parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument('--config', default=str(CONFIG), help='another config of configs/demo')
     parser.add_argument(
-        '--work-dir', help='default work_dirs/demo, for another config work_dirs/demo_NAME'
+        '--work-dir', help='default: work_dirs/demo, for another config work_dirs/demo_NAME'
     )
-    parser.add_argument('--pictures', type=int, default=6, help='val images to draw')
+    parser.add_argument(
+        '--pictures', type=int, default=6, help='number of val images to draw; default: 6'
+    )
     parser.add_argument(
         '--cfg-options',
         nargs='+',
         type=setting,
         default=[],
         metavar='KEY=VALUE',
-        help='passed on to train.py',
+        help='settings for tools/train.py',
     )
     args = parser.parse_args()
     start = time.time()
@@ -58,9 +60,7 @@ def main() -> None:
     default = 'work_dirs/demo' if name == CONFIG.stem else f'work_dirs/demo_{name}'
     work_dir = Path(args.work_dir or default)
     if not 1 <= args.pictures <= 200:
-        raise LaunchError(
-            f'--pictures {args.pictures} must lie in 1 to 200, the number of val images'
-        )
+        raise LaunchError(f'--pictures {args.pictures} must be 1 to 200, the number of val images')
     if not Path(args.config).is_file():
         raise LaunchError(
             f'--config {args.config!r}: there is no such file (looked from {Path.cwd()})'
@@ -91,7 +91,7 @@ def main() -> None:
     images = val_images(models['trained'].cfg, args.pictures)
     found, equal = detections(models, images)
     classes = models['trained'].dataset_meta['classes']
-    drawn, truth = [one.rgb for one in images], [one.truth for one in images]
+    drawn, truth = [image.rgb for image in images], [image.truth for image in images]
     pictures = draw_detections(drawn, truth, found, classes, work_dir / 'detections.png')
     rows = results(logs, data, models['trained'], time.time() - start)
     if file is not None:
@@ -107,7 +107,13 @@ def main() -> None:
 
 
 class ValImage(NamedTuple):
-    """An image of the val set: as the detector takes it, as it is drawn, and the objects in it."""
+    """An image of the val set.
+
+    Attributes:
+        bgr (np.ndarray): the image as detectors take it, uint8, shape (H, W, 3).
+        rgb (np.ndarray): the image as it is drawn.
+        truth (Boxes): the objects in it.
+    """
 
     bgr: np.ndarray
     rgb: np.ndarray
@@ -115,19 +121,21 @@ class ValImage(NamedTuple):
 
 
 def trained_detector(config: Path, checkpoint: Path) -> nn.Module:
+    """Load the trained detector."""
     from mmdet.apis import init_detector
 
     detector = init_detector(str(config), str(checkpoint), device='cpu')
-    # the memory format of a packed detector, in which real convolutions round alike
+    # the memory format of a packed detector, so that real convolutions round alike
     return detector.to(memory_format=torch.channels_last)
 
 
 def is_binary(model: nn.Module) -> bool:
+    """Return whether the model has a binary layer."""
     return any(isinstance(module, BinaryLayer) for module in model.modules())
 
 
 def pack_detector(config: Path, checkpoint: Path, file: Path) -> None:
-    """Pack it as a user does."""
+    """Pack the detector by tools/export.py."""
     command = [sys.executable, str(TOOLS / 'export.py'), str(config), str(checkpoint), str(file)]
     exported = subprocess.run([*command, '--overwrite'])
     if exported.returncode:
@@ -135,7 +143,7 @@ def pack_detector(config: Path, checkpoint: Path, file: Path) -> None:
 
 
 def val_images(cfg: Config, number: int) -> list[ValImage]:
-    """The first val images."""
+    """Load the first val images."""
     from mmcv import imread
     from mmdet.registry import DATASETS
 
@@ -143,8 +151,8 @@ def val_images(cfg: Config, number: int) -> list[ValImage]:
     images = []
     for index in range(number):
         info = dataset.get_data_info(index)
-        boxes = [i['bbox'] for i in info['instances']]
-        labels = [i['bbox_label'] for i in info['instances']]
+        boxes = [instance['bbox'] for instance in info['instances']]
+        labels = [instance['bbox_label'] for instance in info['instances']]
         truth = Boxes(
             np.array(boxes, dtype=np.float32).reshape(-1, 4), np.array(labels, dtype=np.int64)
         )
@@ -154,22 +162,26 @@ def val_images(cfg: Config, number: int) -> list[ValImage]:
 
 
 def detections(models: dict[str, nn.Module], images: list[ValImage]) -> tuple[dict, int]:
-    """What each model finds, and in how many images all find the very same."""
+    """Return the predictions of each model, and the number of images for which they are equal."""
     from mmdet.apis import inference_detector
 
     found = {}
     for name, model in models.items():
-        results = [inference_detector(model, one.bgr).pred_instances.numpy() for one in images]
-        found[name] = [Boxes(one.bboxes, one.labels, one.scores) for one in results]
+        results = [inference_detector(model, image.bgr).pred_instances.numpy() for image in images]
+        found[name] = [Boxes(result.bboxes, result.labels, result.scores) for result in results]
     equal = sum(
-        all(np.array_equal(a, b) for one in each[1:] for a, b in zip(each[0], one, strict=True))
-        for each in zip(*found.values(), strict=True)
+        all(
+            np.array_equal(a, b)
+            for boxes in by_model[1:]
+            for a, b in zip(by_model[0], boxes, strict=True)
+        )
+        for by_model in zip(*found.values(), strict=True)
     )
     return found, equal
 
 
 def results(logs: list[Path], data: Path, detector: nn.Module, seconds: float) -> dict[str, str]:
-    """What the table of the demo begins with."""
+    """Return the rows of the table on data, accuracy, size and time."""
     _, val = read_log(logs)
     last = [line for line in val if 'coco/bbox_mAP' in line][-1]
     settings = json.loads((data / 'digits.json').read_text())
@@ -180,7 +192,7 @@ def results(logs: list[Path], data: Path, detector: nn.Module, seconds: float) -
         'AP50': f'{last["coco/bbox_mAP_50"]:.3f}',
         'parameters': f'{size.total / 1e6:.1f} Mbit ({size.binary / 1e6:.1f} binary, {size.real / 1e6:.1f} real); '
         f'in full precision {size.float / 1e6:.1f} Mbit',
-        'backbone': _ratio(detector.backbone),
+        'backbone': size_ratio(detector.backbone),
         'time': f'{seconds // 60:.0f} min {seconds % 60:.0f} s',
     }
 
@@ -188,7 +200,7 @@ def results(logs: list[Path], data: Path, detector: nn.Module, seconds: float) -
 def packed_results(
     models: dict[str, nn.Module], file: Path, images: list[ValImage], equal: int
 ) -> dict[str, str]:
-    """What is said of the packed detector: its file, its speed, and that it finds the same."""
+    """Return the rows of the table on the packed detector: size, predictions and speed."""
     from mmdet.apis import inference_detector
 
     trained = models['trained']
@@ -202,16 +214,17 @@ def packed_results(
     size, whole = file.stat().st_size / 1e6, model_size(trained).float / 8e6
     return {
         'packed file': f'{size:.2f} MB, {whole / size:.1f} times smaller than in full precision',
-        'packed finds': f'the very same boxes in {equal} of {len(images)} images',
-        'packed takes': f'{ms["packed"]:.1f} ms an image, with real convolutions {ms["real"]:.1f} ms: '
-        f'{ms["real"] / ms["packed"]:.1f} times as fast, on {torch.get_num_threads()} threads ({instruction_set()})',
+        'packed detects': f'the same boxes, bit for bit, in {equal} of {len(images)} images',
+        'packed speed': f'{ms["packed"]:.1f} ms an image, {ms["real"]:.1f} ms with real convolutions: '
+        f'{ms["real"] / ms["packed"]:.1f} times as fast on {torch.get_num_threads()} threads ({instruction_set()})',
     }
 
 
-def _ratio(module: nn.Module) -> str:
+def size_ratio(module: nn.Module) -> str:
+    """Format the size of a module and its ratio to full precision."""
     size = model_size(module)
     return f'{size.total / 1e6:.1f} Mbit, {size.float / size.total:.1f} times smaller than in full precision'
 
 
 if __name__ == '__main__':
-    run(main, 'the same command goes on where it was')
+    run(main, 'the same command continues')

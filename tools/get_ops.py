@@ -1,8 +1,8 @@
-"""Print what each layer of a config's model became, what it computes and how many bits it takes.
+"""Print which layers of a config's model are binary, their operations and their size.
 
 python tools/get_ops.py configs/imagenet/resnet18_200e_imagenet_surge.py
 
-OPs = FLOPs + BOPs / 64, in multiply-adds of convolutions and linear layers, for one image.
+OPs = FLOPs + BOPs / 64, in multiply-adds of convolutions and linear layers for one image.
 """
 
 import argparse
@@ -32,9 +32,9 @@ def main() -> None:
         nargs=2,
         type=int,
         metavar=('HEIGHT', 'WIDTH'),
-        help="size of the image in pixels; default that of the config's test pipeline",
+        help="size of the image in pixels; default: that of the config's test pipeline",
     )
-    parser.add_argument('--json', action='store_true', help='for other programs, on stdout')
+    parser.add_argument('--json', action='store_true', help='print JSON instead of a table')
     add_common_arguments(parser)
     args = parser.parse_args()
 
@@ -42,7 +42,7 @@ def main() -> None:
     height, width = args.shape or image_size(cfg)
     if min(height, width) < 1:
         raise LaunchError(f'--shape {height} {width} must be at least 1 1')
-    # stdout is for the answer; what hosts log and print goes elsewhere
+    # logs go to stderr, so that stdout holds the result alone
     for handler in MMLogger.get_current_instance().handlers:
         if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stdout:
             handler.setStream(sys.stderr)
@@ -57,7 +57,7 @@ def main() -> None:
 def show(complexity: ModelComplexity, height: int, width: int) -> None:
     """Print the table and the totals."""
     table = Table(title=f'one image of {height} x {width}')
-    for column in ('layer', 'class', 'weight', 'is', 'because of'):
+    for column in ('layer', 'class', 'weight', 'precision', 'rule'):
         table.add_column(column, overflow='fold')
     for column in ('kbit', 'MFLOPs', 'MBOPs'):
         table.add_column(column, justify='right')
@@ -66,14 +66,14 @@ def show(complexity: ModelComplexity, height: int, width: int) -> None:
             layer.name,
             layer.type,
             'x'.join(map(str, layer.shape)),
-            '1 bit' if layer.binary else 'kept',
+            '1 bit' if layer.binary else '32 bit',
             layer.rule,
             f'{layer.bits / 1e3:,.1f}',
             f'{layer.flops / 1e6:,.2f}' if layer.flops else '',
             f'{layer.bops / 1e6:,.2f}' if layer.bops else '',
         )
     console = Console()
-    if not console.is_terminal:  # a file or a pipe has no width of its own
+    if not console.is_terminal:  # a file or a pipe has no width
         console = Console(width=140)
     console.print(table)
     binary = sum(layer.binary for layer in complexity.layers)
@@ -82,13 +82,13 @@ def show(complexity: ModelComplexity, height: int, width: int) -> None:
     console.print(
         f'OPs {complexity.ops:.4g} = FLOPs {complexity.flops:.4g} + BOPs {complexity.bops:.4g} / 64'
         + (
-            f'; {complexity.other:.4g} multiply-adds of attention and the like apart'
+            f'; {complexity.other:.4g} more multiply-adds, such as those of attention'
             if complexity.other
             else ''
         )
     )
     console.print(
-        f'size {size:.2f} MB, {whole:.2f} MB in full precision: {whole / size:.1f} times less'
+        f'size {size:.2f} MB, {whole:.2f} MB in full precision: {whole / size:.1f} times smaller'
     )
 
 

@@ -1,6 +1,6 @@
-"""Pictures of a run: predictions beside ground truth, and the curves of training.
+"""Plots of a run: predictions beside ground truth, and the curves of training.
 
-Each function draws on a figure of its own and saves one PNG; neither touches pyplot nor a global setting.
+Each function draws a new figure and saves one PNG. None of them uses pyplot or changes a global setting.
 """
 
 import math
@@ -18,10 +18,10 @@ from matplotlib.ticker import MaxNLocator
 
 from surge_mm.analysis.log import Lines, curve, read_log
 
-# From Okabe and Ito's palette, which colour-blind readers can tell apart.
+# Palette of Okabe and Ito, for color-blind readers.
 BLUE, ORANGE, GREEN = '#0072B2', '#E69F00', '#009E73'
 VERMILION, PURPLE, SKY = '#D55E00', '#CC79A7', '#56B4E9'
-# Key in the log: label, colour, factor.
+# key in the log: label, color, factor
 METRICS = {
     'coco/bbox_mAP': ('mAP', BLUE, 1.0),
     'coco/bbox_mAP_50': ('AP50', ORANGE, 1.0),
@@ -37,9 +37,9 @@ class Boxes(NamedTuple):
     """The objects of one image.
 
     Attributes:
-        boxes (np.ndarray): (N, 4), x1, y1, x2, y2 in pixels.
-        labels (np.ndarray): (N,), indices into the class names.
-        scores (np.ndarray, optional): (N,), in [0, 1]. None for ground truth.
+        boxes (np.ndarray): x1, y1, x2, y2 in pixels, shape (N, 4).
+        labels (np.ndarray): indices into the class names, shape (N,).
+        scores (np.ndarray, optional): scores in [0, 1], shape (N,). None for ground truth.
     """
 
     boxes: np.ndarray
@@ -56,32 +56,31 @@ def draw_detections(
     score_threshold: float = 0.3,
     images_per_row: int = 2,
 ) -> Path:
-    """Draws each image several times side by side into one PNG: with its ground truth, then with what models predict.
+    """Draw the ground truth and the predictions of models side by side for each image, and save one PNG.
 
-    A prediction is drawn in a solid line if an object of its class is there (IoU of 0.5 or more, each
-    object found once), in a dashed line of another colour if not.
+    A prediction that :func:`match` accepts is drawn in a solid line, another in a dashed line of another color.
 
     Args:
-        images (Sequence[np.ndarray]): Images, (H, W, 3) uint8 in RGB.
-        ground_truth (Sequence[Boxes]): The objects of each image.
-        predictions (Mapping[str, Sequence[Boxes]]): Of each model, under the title that it gets, the predictions for
-            each image, with scores.
-        class_names (Sequence[str]): Names of the classes.
-        out (str or Path): The PNG file. Its folder is made if need be.
-        score_threshold (float): Predictions of a lower score are not drawn. Defaults to 0.3.
-        images_per_row (int): Images side by side. Defaults to 2.
+        images (Sequence[np.ndarray]): images in RGB, uint8, shape (H, W, 3).
+        ground_truth (Sequence[Boxes]): the objects of each image.
+        predictions (Mapping[str, Sequence[Boxes]]): the predictions for each image, with scores, by the title of the
+            model.
+        class_names (Sequence[str]): names of the classes.
+        out (str): the PNG file to write. Its folder is created if necessary.
+        score_threshold (float): predictions with a lower score are not drawn. Defaults to 0.3.
+        images_per_row (int): number of images side by side. Defaults to 2.
 
     Returns:
         Path: ``out``.
 
     Raises:
-        ValueError: If there is no image or model, or the sequences differ in length.
+        ValueError: if there is no image or model, the sequences differ in length, or predictions have no scores.
     """
     counts = {len(ground_truth), *(len(boxes) for boxes in predictions.values())}
     if not images or not predictions or counts != {len(images)}:
         raise ValueError(
             f'{len(images)} images, {len(ground_truth)} ground_truth and predictions of '
-            f'{[len(boxes) for boxes in predictions.values()]} images: there must be as many of each, and at least one'
+            f'{[len(boxes) for boxes in predictions.values()]} images; expected equal numbers, and at least one'
         )
     panels = 1 + len(predictions)
     columns = panels * min(images_per_row, len(images))
@@ -109,8 +108,8 @@ def draw_detections(
             hits = match(predicted, truth)
             for index in np.flatnonzero(predicted.scores >= score_threshold):
                 text = f'{class_names[predicted.labels[index]]} {predicted.scores[index]:.2f}'
-                colour, line = (BLUE, '-') if hits[index] else (VERMILION, '--')
-                _draw_box(ax, predicted.boxes[index], text, colour, line)
+                color, line = (BLUE, '-') if hits[index] else (VERMILION, '--')
+                _draw_box(ax, predicted.boxes[index], text, color, line)
     figure.legend(
         handles=[
             Rectangle((0, 0), 1, 1, fill=False, linewidth=1.5, edgecolor=c, linestyle=s, label=t)
@@ -129,7 +128,17 @@ def draw_detections(
 
 
 def match(predicted: Boxes, truth: Boxes) -> np.ndarray:
-    """Which predictions hit an object of their class that no prediction of higher score hit: (N,) bool."""
+    """Match predictions to objects, the highest score first.
+
+    A prediction matches if it has the class of an object that is not matched yet, and an IoU of 0.5 or more with it.
+
+    Args:
+        predicted (Boxes): N predictions with scores.
+        truth (Boxes): the objects of the same image.
+
+    Returns:
+        np.ndarray: which predictions match, bool, shape (N,).
+    """
     hits = np.zeros(len(predicted.boxes), dtype=bool)
     free = np.ones(len(truth.boxes), dtype=bool)
     if predicted.scores is None or not len(free):
@@ -151,20 +160,20 @@ def match(predicted: Boxes, truth: Boxes) -> np.ndarray:
 def plot_training(
     log: str | os.PathLike | Sequence[str | os.PathLike], out: str | os.PathLike
 ) -> Path:
-    """Draws the curves of a training into one PNG: loss, mAP, and what AGS did.
+    """Draw the curves of a training run and save one PNG: loss, validation metrics, and the statistics of AGS.
 
     Panels for which the log has no entries are left out.
 
     Args:
-        log (str, Path or a sequence of these): MMEngine's ``<work_dir>/<time>/vis_data/scalars.json``;
-            of a resumed run all of them, the oldest first.
-        out (str or Path): The PNG file. Its folder is made if need be.
+        log (str or Sequence[str]): MMEngine's ``<work_dir>/<time>/vis_data/scalars.json``; for a resumed run all of
+            them, the oldest first.
+        out (str): the PNG file to write. Its folder is created if necessary.
 
     Returns:
         Path: ``out``.
 
     Raises:
-        ValueError: If a line is no JSON or the log has nothing to draw.
+        ValueError: if a line is not JSON, or the log has nothing to draw.
     """
     files = [log] if isinstance(log, str | os.PathLike) else list(log)
     train, val = read_log(files)
@@ -192,20 +201,20 @@ def plot_training(
 def _draw_loss(ax: Axes, train: Lines, val: Lines) -> None:
     parts = sorted({key for line in train for key in line if 'loss' in key and key != 'loss'})
     ax.plot(*curve(train, 'loss'), color='black', linewidth=2, label='loss')
-    for key, colour in zip(parts, (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY), strict=False):
-        ax.plot(*curve(train, key), color=colour, linewidth=1, label=key)
+    for key, color in zip(parts, (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY), strict=False):
+        ax.plot(*curve(train, key), color=color, linewidth=1, label=key)
     ax.set(title='Loss', xlabel='iteration')
     ax.set_ylim(bottom=0)
 
 
 def _draw_metrics(ax: Axes, train: Lines, val: Lines) -> None:
-    for key, (label, colour, factor) in METRICS.items():
+    for key, (label, color, factor) in METRICS.items():
         steps, values = curve(val, key)
         if steps:
             scaled = [factor * value for value in values]
-            ax.plot(steps, scaled, color=colour, marker='o', markersize=3, label=label)
+            ax.plot(steps, scaled, color=color, marker='o', markersize=3, label=label)
             end, last = (steps[-1], scaled[-1]), f'{scaled[-1]:.3f} '
-            ax.text(*end, last, ha='right', va='bottom', fontsize=9, color=colour)
+            ax.text(*end, last, ha='right', va='bottom', fontsize=9, color=color)
             title = label
     several = len(ax.lines) > 1
     by_epoch = max(line['step'] for line in val) <= max(
@@ -229,22 +238,22 @@ def _draw_lambda(ax: Axes, train: Lines, val: Lines) -> None:
 
 
 def _draw_gradients(ax: Axes, train: Lines, val: Lines) -> None:
-    for key, label, colour in (
+    for key, label, color in (
         ('ags_cos_mean', 'cos(g_b, g_a)', PURPLE),
         ('ags_clipped_share', 'share of clipped activations', ORANGE),
     ):
         steps, values = curve(train, key)
         if steps:
-            ax.plot(steps, values, color=colour, linewidth=2, label=label)
+            ax.plot(steps, values, color=color, linewidth=2, label=label)
     ax.set(title='Gradients', xlabel='iteration')
     ax.axhline(0, color='grey', linewidth=0.8)
 
 
-def _draw_box(ax: Axes, box: np.ndarray, text: str, colour: str, line: str) -> None:
+def _draw_box(ax: Axes, box: np.ndarray, text: str, color: str, line: str) -> None:
     x1, y1, x2, y2 = (float(value) for value in box)
     style: dict[str, Any] = {
         'fill': False,
-        'edgecolor': colour,
+        'edgecolor': color,
         'linewidth': 1.3,
         'linestyle': line,
     }
@@ -257,12 +266,21 @@ def _draw_box(ax: Axes, box: np.ndarray, text: str, colour: str, line: str) -> N
         fontsize=6.5,
         color='white',
         va='top' if at_the_top else 'bottom',
-        bbox={'facecolor': colour, 'edgecolor': 'none', 'pad': 0.8},
+        bbox={'facecolor': color, 'edgecolor': 'none', 'pad': 0.8},
         clip_on=True,
     )
 
 
 def save(figure: Figure, out: str | os.PathLike) -> Path:
+    """Save a figure as PNG, without pyplot.
+
+    Args:
+        figure (Figure): the figure.
+        out (str): the file to write. Its folder is created if necessary.
+
+    Returns:
+        Path: ``out``.
+    """
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure)

@@ -21,8 +21,8 @@ def boxes(*rows, scores=None) -> Boxes:
 GREEN, BLUE, VERMILION = (0, 158, 115), (0, 114, 178), (213, 94, 0)
 
 
-def colours_drawn(path) -> set[str]:
-    """Which colours the panels show; the legend at the foot shows them all."""
+def colors_drawn(path) -> set[str]:
+    """Return the colors of the panels. The legend at the foot has them all and is left out."""
     image = np.asarray(Image.open(path).convert('RGB')).astype(int)
     pixels = image[: int(0.85 * len(image))]
     named = {'green': GREEN, 'blue': BLUE, 'vermilion': VERMILION}
@@ -35,23 +35,23 @@ def draw(tmp_path, truth, predicted, **kwargs):
     return draw_detections([image], [truth], found, NAMES, tmp_path / 'new/d.png', **kwargs)
 
 
-def test_right_and_wrong_predictions_have_colours_of_their_own(tmp_path):
+def test_right_and_wrong_predictions_have_different_colors(tmp_path):
     truth = boxes((5, 20, 30, 45, 0))
-    assert colours_drawn(draw(tmp_path, truth, boxes(scores=[]))) == {'green'}
+    assert colors_drawn(draw(tmp_path, truth, boxes(scores=[]))) == {'green'}
     right = boxes((6, 20, 30, 45, 0), scores=[0.9])
-    assert colours_drawn(draw(tmp_path, truth, right)) == {'green', 'blue'}
+    assert colors_drawn(draw(tmp_path, truth, right)) == {'green', 'blue'}
     wrong = boxes((6, 20, 30, 45, 1), scores=[0.9])
-    assert colours_drawn(draw(tmp_path, truth, wrong)) == {'green', 'vermilion'}
+    assert colors_drawn(draw(tmp_path, truth, wrong)) == {'green', 'vermilion'}
 
 
 def test_predictions_below_the_score_threshold_are_not_drawn(tmp_path):
     predicted = boxes((5, 20, 30, 45, 0), (35, 20, 60, 50, 1), scores=[0.9, 0.4])
-    assert 'vermilion' in colours_drawn(draw(tmp_path, boxes(), predicted))
+    assert 'vermilion' in colors_drawn(draw(tmp_path, boxes(), predicted))
     drawn = draw(tmp_path, predicted, predicted, score_threshold=0.95)
-    assert colours_drawn(drawn) == {'green'}
+    assert colors_drawn(drawn) == {'green'}
 
 
-def test_many_images_of_several_shapes_make_one_picture(tmp_path):
+def test_many_images_of_several_shapes_make_one_figure(tmp_path):
     images = [np.zeros((40 + 10 * n, 60, 3), dtype=np.uint8) for n in range(5)]
     empty = [boxes(scores=[])] * 5
     widths = []
@@ -64,14 +64,14 @@ def test_many_images_of_several_shapes_make_one_picture(tmp_path):
 
 
 @pytest.mark.parametrize('counts', [(0, 0, 0), (2, 1, 2), (2, 2, 1)])
-def test_unequal_numbers_of_images_and_boxes_are_refused(tmp_path, counts):
+def test_unequal_numbers_of_images_and_boxes_are_rejected(tmp_path, counts):
     images = [np.zeros((8, 8, 3), dtype=np.uint8)] * counts[0]
-    with pytest.raises(ValueError, match='as many of each'):
+    with pytest.raises(ValueError, match='equal numbers'):
         found = {'one': [boxes()] * counts[2]}
         draw_detections(images, [boxes()] * counts[1], found, NAMES, tmp_path / 'd.png')
 
 
-def test_predictions_without_scores_are_refused(tmp_path):
+def test_predictions_without_scores_are_rejected(tmp_path):
     with pytest.raises(ValueError, match=r"predictions\['binary'\]\[0\] have no scores"):
         draw(tmp_path, boxes(), boxes((0, 0, 9, 9, 0)))
 
@@ -128,14 +128,14 @@ MAP = {'coco/bbox_mAP': 0.5, 'coco/bbox_mAP_50': 0.8, 'step': 1}
         ([train_line(5), {**train_line(10), 'loss': float('nan')}], 1),
     ],
 )
-def test_the_training_picture_has_a_panel_for_what_the_log_holds(tmp_path, lines, panels):
+def test_the_training_plot_has_a_panel_for_each_quantity_in_the_log(tmp_path, lines, panels):
     path = plot_training(write_log(tmp_path / 'scalars.json', lines), tmp_path / 'new/curves.png')
     width, height = Image.open(path).size
     assert (width, height) == (panels * 600, 510)
 
 
 def curves_of(monkeypatch, log, out):
-    """The lines of the first panel, as drawn."""
+    """Return the lines of the first panel, as drawn."""
     figures = []
     monkeypatch.setattr('surge_mm.analysis.plots.save', lambda figure, out: figures.append(figure))
     plot_training(log, out)
@@ -149,15 +149,15 @@ def test_a_resumed_run_is_drawn_from_all_its_logs(tmp_path, monkeypatch):
     assert curves['loss'] == [[5, 0.6], [10, 7.0], [15, 0.2], [20, 0.15]]
 
 
-def test_half_a_last_line_is_passed_over_and_other_broken_lines_are_named(tmp_path, monkeypatch):
+def test_half_a_last_line_is_skipped_and_other_broken_lines_are_named(tmp_path, monkeypatch):
     log = write_log(tmp_path / 'a.json', [train_line(5)], end='{"loss": 1.')
     assert curves_of(monkeypatch, log, tmp_path / 'c.png')['loss'] == [[5, 0.6]]
     log.write_text('nonsense\n' + log.read_text())
-    with pytest.raises(ValueError, match=r'a\.json, line 1 is no JSON'):
+    with pytest.raises(ValueError, match=r'a\.json, line 1 is not JSON'):
         plot_training(log, tmp_path / 'c.png')
 
 
-def test_a_log_with_nothing_to_draw_is_refused(tmp_path):
+def test_a_log_with_nothing_to_draw_is_rejected(tmp_path):
     with pytest.raises(ValueError, match=r'nothing to draw in .*a\.json'):
         plot_training(write_log(tmp_path / 'a.json', []), tmp_path / 'c.png')
 
