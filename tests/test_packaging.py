@@ -1,4 +1,4 @@
-"""A wheel carries configs and tools, and MMEngine finds them there and in a checkout."""
+"""A wheel contains configs and tools, which MMEngine finds there and in a checkout, and no benchmarks."""
 
 import os
 import re
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def tracked(*paths: str) -> list[str]:
-    """What git has or would take: a file that is new and not yet added is of the next wheel too."""
+    """Return the tracked files and those that git does not ignore, which the next wheel contains too."""
     listed = subprocess.run(
         ['git', 'ls-files', '-z', '--cached', '--others', '--exclude-standard', '--', *paths],
         cwd=ROOT,
@@ -31,7 +31,7 @@ def tracked(*paths: str) -> list[str]:
 
 @pytest.fixture(scope='module')
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel built from a copy of the tracked files, into which nothing else may leak."""
+    """Build a wheel from a copy of the tracked files, so that no other file gets into it."""
     source = tmp_path_factory.mktemp('source')
     for name in tracked():
         (source / name).parent.mkdir(parents=True, exist_ok=True)
@@ -48,21 +48,41 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope='module')
+def site(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Install the wheel into a folder, as pip does: unpack it."""
+    site = tmp_path_factory.mktemp('site')
+    zipfile.ZipFile(wheel).extractall(site)
+    return site
+
+
+def run_installed(code: str, site: Path, folder: Path) -> str:
+    """Run code in ``folder`` with the installed package alone, and return its output."""
+    code = f'import sys\nsys.path.insert(0, {str(site)!r})\n{code}'
+    # -I: neither PYTHONPATH nor the current folder comes before the installed package
+    result = subprocess.run(
+        [sys.executable, '-I', '-c', code], cwd=folder, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+@pytest.fixture(scope='module')
 def names(wheel: Path) -> set[str]:
     return set(zipfile.ZipFile(wheel).namelist())
 
 
-def test_the_wheel_carries_the_configs_the_tools_and_the_index(names: set[str]) -> None:
+def test_the_wheel_contains_the_configs_the_tools_and_the_index(names: set[str]) -> None:
     wanted = {f'surge_mm/.mim/{name}' for name in tracked('configs', 'tools', 'model-index.yml')}
-    carried = {name for name in names if name.startswith('surge_mm/.mim/')}
-    assert carried == wanted
+    assert {name for name in names if name.startswith('surge_mm/.mim/')} == wanted
 
 
-def test_the_wheel_carries_the_package_and_the_licence_and_no_tests(names: set[str]) -> None:
+def test_the_wheel_contains_the_package_and_the_license_and_nothing_else(names: set[str]) -> None:
     modules = {name for name in tracked('surge_mm') if name.endswith('.py')}
     assert {name for name in names if name.endswith('.py') and '/.mim/' not in name} == modules
     assert any(name.endswith('LICENSE') for name in names)
     assert not any('tests/' in name or name.endswith('.pyc') for name in names)
+    top = {name.partition('/')[0] for name in names}
+    assert {name for name in top if not name.endswith('.dist-info')} == {'surge_mm'}
 
 
 def requirements(wheel: Path) -> list[str]:
@@ -81,7 +101,7 @@ def test_the_wheel_does_not_require_any_mmcv_except_as_an_extra(wheel: Path) -> 
 @pytest.mark.parametrize(
     'extra, packages', [('deploy', {'numba', 'safetensors'}), ('onnx', {'onnx', 'onnxruntime'})]
 )
-def test_what_errors_say_to_install_is_an_extra_alone(
+def test_packages_that_errors_ask_to_install_are_extras_alone(
     extra: str, packages: set[str], wheel: Path
 ) -> None:
     requires = [line.removeprefix('Requires-Dist: ') for line in requirements(wheel)]
@@ -102,31 +122,54 @@ def test_every_requirement_has_a_pinned_version() -> None:
         assert {re.split('[=<> ]', line)[0] for line in lines} <= pinned, file.name
 
 
-def test_configs_resolve_in_an_unpacked_wheel_outside_the_checkout(
-    wheel: Path, tmp_path: Path
+def test_configs_resolve_in_an_installed_wheel_outside_the_checkout(
+    site: Path, tmp_path: Path
 ) -> None:
-    site = tmp_path / 'site'
-    zipfile.ZipFile(wheel).extractall(site)
-    (site / 'surge_mm/.mim/configs/probe').mkdir(parents=True)
+    (site / 'surge_mm/.mim/configs/probe').mkdir()
     (site / 'surge_mm/.mim/configs/probe/base.py').write_text('in_wheel = True\n')
     (tmp_path / 'leaf.py').write_text("_base_ = 'surge_mm::probe/base.py'\n")
-    code = f"""
-import sys
-sys.path.insert(0, {str(site)!r})
+    output = run_installed(
+        """
 import surge_mm
 from mmengine.config import Config
 from mmengine.hub import get_config
 print(surge_mm.__file__)
 print(Config.fromfile('leaf.py').in_wheel, get_config('surge_mm::probe/base.py').in_wheel)
-"""
-    # -I: neither PYTHONPATH nor the current folder stands before the unpacked wheel.
-    said = subprocess.run(
-        [sys.executable, '-I', '-c', code], cwd=tmp_path, capture_output=True, text=True
+""",
+        site,
+        tmp_path,
     )
-    assert said.returncode == 0, said.stderr
-    file, found = said.stdout.splitlines()[-2:]
+    file, found = output.splitlines()[-2:]
     assert Path(file).is_relative_to(site)
     assert found == 'True True'
+
+
+def test_every_tool_of_an_installed_wheel_prints_its_help_outside_the_checkout(
+    site: Path, tmp_path: Path
+) -> None:
+    tools = sorted(str(file) for file in (site / 'surge_mm/.mim/tools').glob('*.py'))
+    assert len(tools) == len([name for name in tracked('tools') if name.endswith('.py')])
+    output = run_installed(
+        f"""
+import runpy
+for tool in {tools!r}:
+    sys.argv = [tool, '--help']
+    try:
+        runpy.run_path(tool, run_name='__main__')
+    except SystemExit as done:
+        print('status', done.code)
+import surge_mm
+print(surge_mm.__file__)
+print([name for name in sys.modules if name.startswith('benchmark')])
+""",
+        site,
+        tmp_path,
+    )
+    *helps, file, benchmarks = output.splitlines()
+    assert helps.count('status 0') == len(tools)
+    assert sum(line.startswith('usage: ') for line in helps) == len(tools)
+    assert Path(file).is_relative_to(site)
+    assert benchmarks == '[]'
 
 
 def test_every_config_of_the_checkout_resolves_by_its_package_path() -> None:
