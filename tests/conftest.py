@@ -1,5 +1,7 @@
 """Settings of the whole suite."""
 
+import os
+
 import hypothesis
 import pytest
 import torch
@@ -26,3 +28,9 @@ def pytest_configure(config):
 @pytest.fixture(autouse=True)
 def seed():
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope='session', autouse=True)
+def cache_folder(tmp_path_factory):
+    """Keep results of data checks out of the user's cache."""
+    os.environ['XDG_CACHE_HOME'] = str(tmp_path_factory.mktemp('cache'))

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from surge_mm.compat.checkpoint_loader import allow_mmengine_checkpoints, replace_checkpoint_loader
 from surge_mm.compat.config_prefix import register_configs
+from surge_mm.compat.image_loading import name_unreadable_images
 from surge_mm.compat.mmcv_ops.extension import install_mmcv_ops
 from surge_mm.compat.multimodal import disable_broken_multimodal
 
@@ -53,6 +54,11 @@ PATCHES = (
         'mmpretrain.utils.dependency.WITH_MULTIMODAL',
         'MMPretrain 1.2 cannot be imported beside transformers 4.52 or later',
         disable_broken_multimodal,
+    ),
+    Patch(
+        'mmcv.transforms.LoadImageFromFile.transform',
+        'errors of OpenCV and Pillow do not name the file, so a broken image ends a training without a trace',
+        name_unreadable_images,
     ),
 )
 """The changes, in the order of their installation."""

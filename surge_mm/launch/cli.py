@@ -7,14 +7,14 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import torch
 from mmengine.config import DictAction
 
 from surge_mm.launch.distributed import lost_a_rank
 from surge_mm.utils.argument_checks import did_you_mean
-from surge_mm.utils.errors import UsageError
+from surge_mm.utils.errors import DatasetError, UsageError
 
 
 class Parser(argparse.ArgumentParser):
@@ -86,6 +86,18 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(launcher='none', work_dir=None)
 
 
+def print_safely(text: str, stream: TextIO | None = None) -> None:
+    """Print a line; characters that the terminal lacks, as in names of files, are escaped.
+
+    Args:
+        text (str): the line.
+        stream (TextIO, optional): where to print. Defaults to ``sys.stdout``.
+    """
+    stream = stream or sys.stdout
+    encoding = stream.encoding or 'utf-8'
+    print(text.encode(encoding, 'backslashreplace').decode(encoding), file=stream, flush=True)
+
+
 def run(
     main: Callable[[], None],
     advice: str = 'run the same command with --resume to continue from the last checkpoint',
@@ -112,7 +124,7 @@ def run(
     try:
         main()
     except UsageError as error:
-        sys.exit(f'error: {error}')
+        sys.exit(f'error: {_last_error(str(error))}')
     except RuntimeError as error:
         if not lost_a_rank(error):
             raise
@@ -127,3 +139,9 @@ def run(
     finally:
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
+
+
+def _last_error(message: str) -> str:
+    """Return the message of an error in a worker of a data loader, which PyTorch gives a whole traceback."""
+    name = f'{DatasetError.__module__}.{DatasetError.__qualname__}: '
+    return message.rpartition(name)[2].strip() if message.startswith('Caught ') else message

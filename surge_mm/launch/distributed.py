@@ -16,6 +16,9 @@ from surge_mm.utils.errors import LaunchError
 TIMEOUT = 600
 """Default timeout in seconds, as PyTorch has for nccl. PyTorch's default for gloo is 1800."""
 
+RANKS = {'pytorch': 'RANK', 'slurm': 'SLURM_PROCID', 'mpi': 'OMPI_COMM_WORLD_RANK'}
+"""Environment variable of the rank, by launcher."""
+
 
 def prepare_ranks(cfg: Config) -> None:
     """Start the process group with gloo on machines without a GPU.

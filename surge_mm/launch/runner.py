@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
@@ -14,7 +13,8 @@ from mmengine.registry import MODELS, RUNNERS, init_default_scope
 from mmengine.runner import Runner
 from torch import nn
 
-from surge_mm.launch.distributed import lost_a_rank
+from surge_mm.launch.cli import print_safely
+from surge_mm.launch.distributed import RANKS, lost_a_rank
 from surge_mm.preflight.datasets import check_datasets
 from surge_mm.utils.errors import LaunchError
 from surge_mm.utils.registry_errors import explain
@@ -23,6 +23,9 @@ from surge_mm.utils.registry_errors import explain
 def check_data(cfg: Config, splits: tuple[str, ...]) -> None:
     """Check the data of a config and print counts and warnings.
 
+    Only the first rank checks. The others wait for it where the process group starts. The result of the last check is
+    used again if neither the config nor a file has changed.
+
     Args:
         cfg (Config): config of a run.
         splits (tuple[str]): names among ``'train'``, ``'val'`` and ``'test'``.
@@ -30,12 +33,9 @@ def check_data(cfg: Config, splits: tuple[str, ...]) -> None:
     Raises:
         DatasetError: if data is missing, damaged or does not fit the config.
     """
-    notes = check_datasets(cfg, splits)
-    if os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0')) == '0':
-        encoding = sys.stdout.encoding or 'utf-8'
-        for note in notes:  # file and class names may have characters that the terminal lacks
-            text = f'data: {note}'.encode(encoding, 'backslashreplace').decode(encoding)
-            print(text, flush=True)
+    if os.environ.get(RANKS.get(cfg.get('launcher', 'none'), ''), '0') == '0':
+        for line in check_datasets(cfg, splits, cached=True):
+            print_safely(f'data: {line}')
 
 
 def build_runner(cfg: Config) -> Runner:

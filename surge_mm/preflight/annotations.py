@@ -1,113 +1,113 @@
-"""What the annotations of a dataset say, and how they fit its class list."""
+"""The content of annotation files, and its text in messages."""
 
-from collections import Counter
+from __future__ import annotations
+
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from surge_mm.utils.errors import DatasetError
+import numpy as np
 
-Placed = tuple[str, float, float, float, float]
 FLOAT32_MAX = 3.4028234e38
-INTEGER_MAX = 2**62  # the sum of two still fits PyTorch's integers
+INTEGER_MAX = 2**62  # the sum of two fits into int64
 
 
 @dataclass
 class Annotations:
-    """The content of one annotation file or split.
+    """The content of one annotation file or split, with N images and M boxes.
 
     Attributes:
-        source (str): The file.
-        names (list[str]): Names of the categories; COCO's in the order of the file.
-        boxes (Counter): Number of usable boxes by name.
-        image_files (dict): File name relative to the image folder, by image id.
-        sizes (dict): Width and height as annotated, by image id.
-        placed (dict): Name, x1, y1, x2, y2 of the usable boxes, in pixels, by image id.
-        labelled (dict): The names of all boxes, usable or not, by image id.
-        empty_boxes (list[str]): Image and name of each box that is unusable by itself.
-        without_iscrowd (int): Boxes that lack the key which COCO's evaluation reads.
-        without_mask (list[str]): Usable boxes without a mask, and why.
-        repeated (list[str]): Images that are listed more than once.
+        source (str): the file.
+        names (list[str]): names of the categories; COCO's in the order of the file.
+        image_files (dict): file name relative to the image folder by image id, in the order of the images.
+        sizes (np.ndarray): annotated width and height, shape (N, 2), float64. NaN where there is none.
+        boxes (np.ndarray): x1, y1, x2, y2 in pixels, shape (M, 4), float64.
+        box_images (np.ndarray): index of the image of each box, shape (M,), int64.
+        box_labels (np.ndarray): index of the name of each box in ``names``, shape (M,), int64.
+        usable (np.ndarray): boxes that the host trains on, shape (M,), bool.
+        empty (np.ndarray): boxes without area or outside of the annotated image, shape (M,), bool.
+        without_iscrowd (int): number of boxes that lack the key that COCO's evaluation reads.
+        without_mask (list[str]): usable boxes without a mask, with the reason.
+        repeated (list[str]): images that are listed more than once.
     """
 
     source: str
-    names: list[str] = field(default_factory=list)
-    boxes: Counter[str] = field(default_factory=Counter)
-    image_files: dict[Any, str] = field(default_factory=dict)
-    sizes: dict[Any, tuple[float, float]] = field(default_factory=dict)
-    placed: dict[Any, list[Placed]] = field(default_factory=dict)
-    labelled: dict[Any, set[str]] = field(default_factory=dict)
-    empty_boxes: list[str] = field(default_factory=list)
+    names: list[str]
+    image_files: dict[Any, str]
+    sizes: np.ndarray
+    boxes: np.ndarray
+    box_images: np.ndarray
+    box_labels: np.ndarray
+    usable: np.ndarray
+    empty: np.ndarray
     without_iscrowd: int = 0
     without_mask: list[str] = field(default_factory=list)
     repeated: list[str] = field(default_factory=list)
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """The number of usable boxes by name, for names that have any."""
+        counts = np.bincount(self.box_labels[self.usable], minlength=len(self.names)).tolist()
+        return {name: count for name, count in zip(self.names, counts, strict=True) if count}
+
+    def describe(self, chosen: np.ndarray) -> list[str]:
+        """Return image file and name of the boxes that ``chosen``, shape (M,), bool, selects."""
+        files = list(self.image_files.values())
+        return [
+            f'{files[self.box_images[i]]} {self.names[self.box_labels[i]]}'
+            for i in np.flatnonzero(chosen)
+        ]
+
+    def images_with(self, classes: Sequence[str]) -> np.ndarray:
+        """Return which images have a box of these classes, usable or not, shape (N,), bool."""
+        listed = set(classes)
+        chosen = np.array([name in listed for name in self.names], dtype=bool)
+        found = np.zeros(len(self.image_files), dtype=bool)
+        found[self.box_images[chosen[self.box_labels]]] = True
+        return found
+
+    def clipped(self, sizes: np.ndarray) -> np.ndarray:
+        """Return which usable boxes have less than a pixel inside their image.
+
+        ``Resize`` may clip such a box to nothing.
+
+        Args:
+            sizes (np.ndarray): width and height of the images, shape (N, 2). NaN where unknown.
+
+        Returns:
+            np.ndarray: shape (M,), bool.
+        """
+        with np.errstate(over='ignore'):
+            low, high = np.hsplit(self.boxes.astype(np.float32), 2)
+            limits = sizes.astype(np.float32)[self.box_images]
+        inside = np.minimum(high, limits) - np.maximum(low, 0)
+        return self.usable & (inside < 1).any(1)
+
 
 def some(items: Iterable[str], separator: str = ', ', shown: int = 5) -> str:
-    """The first few items and the number of the rest; what cannot be printed is escaped."""
-    items = [''.join(c if c.isprintable() else ascii(c)[1:-1] for c in item) for item in items]
+    """Join the first items and count the others. Characters that cannot be printed are escaped.
+
+    Args:
+        items (Iterable[str]): texts such as file names.
+        separator (str): text between two items. Defaults to a comma.
+        shown (int): number of items that are shown. Defaults to 5.
+
+    Returns:
+        str: such as ``'a, b, and 3 more'``.
+    """
+    items = list(items)
+    first = [''.join(c if c.isprintable() else ascii(c)[1:-1] for c in x) for x in items[:shown]]
     rest = f'{separator}and {len(items) - shown:,} more' if len(items) > shown else ''
-    return separator.join(items[:shown]) + rest
+    return separator.join(first) + rest
 
 
 def some_names(items: Iterable[str]) -> str:
+    """Join the first twenty items as :func:`some` does."""
     return some(items, shown=20)
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a finite number for PyTorch: not every one of JSON and Python is."""
+    """Return whether a value is a finite number that PyTorch can hold; JSON and Python allow others."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return abs(value) <= (INTEGER_MAX if isinstance(value, int) else FLOAT32_MAX)
-
-
-def match_classes(key: str, classes: Any, content: Annotations, training: bool) -> list[str]:
-    """Compares a dataset's class list with its annotations: a summary and warnings.
-
-    Raises:
-        DatasetError: If they have no name in common, or there is nothing to train on.
-    """
-    if not classes or isinstance(classes, str):
-        raise DatasetError(
-            f"{key}.metainfo.classes={classes!r} is no list of names: write classes=('name', ...)"
-        )
-    found = content.boxes or dict.fromkeys(content.names, 0)
-    if found and not set(found) & set(classes):
-        raise DatasetError(
-            f'{key}.metainfo.classes matches no annotation of {content.source}\n'
-            f'  the class list has: {some_names(classes)}\n'
-            f'  the annotations have: {some_names(found)}\n'
-            f'  way out: metainfo=dict(classes=(...)) in the dataset, the names as annotated'
-        )
-    if training and not content.boxes:
-        raise DatasetError(f'{key}.ann_file has no annotation to train on: {content.source}')
-    boxes = sum(content.boxes[name] for name in classes)
-    lines = [
-        f'{key}: {len(content.image_files):,} images, {boxes:,} boxes of '
-        f'{sum(content.boxes[name] > 0 for name in classes)} classes'
-    ]
-    missing = [name for name in classes if not content.boxes[name]]
-    if missing and content.boxes:
-        lines.append(
-            f'warning: {key}: {len(missing)} of {len(classes)} classes have no box: '
-            f'{some_names(missing)}'
-        )
-    others = [f'{name} ({n:,})' for name, n in content.boxes.items() if name not in classes]
-    if others:
-        left_out = sum(content.boxes.values()) - boxes
-        lines.append(
-            f'warning: {key}: {left_out:,} boxes of names outside the class list are left out: '
-            f'{some_names(others)}'
-        )
-    return lines
-
-
-def coco_order(key: str, classes: Sequence[str], content: Annotations) -> list[str]:
-    """``CocoDataset`` numbers labels in the order of the file's categories, whatever the list says."""
-    order = [name for name in content.names if name in classes]
-    if not order or order == list(classes):
-        return []
-    return [
-        f'warning: {key}: MMDetection numbers the classes as {content.source} does ({some_names(order)}), '
-        f'not as metainfo.classes does ({some_names(classes)}): train and val must agree in this'
-    ]

@@ -1,82 +1,98 @@
-"""What a COCO annotation file says, and what is wrong with it.
+"""Reading and validation of COCO annotation files.
 
-The rules are those of MMDetection's ``CocoDataset`` and of pycocotools: what these would stumble over, or would train
-on to a loss of NaN, is an error here, and what they leave out silently is counted.
+The rules are those of MMDetection's ``CocoDataset`` and of pycocotools. Content on which these fail, or train to a loss
+of NaN, is an error here. Boxes that they leave out silently are counted.
+
+Entries are checked column by column with NumPy. Only where a column fails are its entries checked one by one, to name
+the one at fault.
 """
 
+from __future__ import annotations
+
+import gc
 import json
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from itertools import chain
+from typing import Any, NamedTuple
 
+import numpy as np
 from pycocotools import mask as coco_masks
 
-from surge_mm.preflight.annotations import Annotations, is_number, some
+from surge_mm.preflight.annotations import INTEGER_MAX, Annotations, is_number, some
 from surge_mm.utils.errors import DatasetError
 from surge_mm.utils.files import file_defect
 
 
 def read_coco(path: str, masks: bool = False) -> Annotations:
-    """Reads a COCO annotation file.
+    """Read a COCO annotation file.
 
     Args:
-        path (str): The file.
-        masks (bool): Whether masks are wanted, too. Defaults to False.
+        path (str): the file.
+        masks (bool): whether to check masks, too. Defaults to False.
+
+    Returns:
+        Annotations: the content.
 
     Raises:
-        DatasetError: If it is no JSON, no COCO, or an entry lacks what MMDetection reads.
+        DatasetError: if the file is not JSON or not in COCO's format, or an entry lacks what MMDetection reads.
     """
     content = _load(path)
-    found = Annotations(path)
-    images = _by_id(content['images'], _IMAGE, f'{path}: image')
-    if not images:
+    images = _columns(content['images'], _IMAGE, f'{path}: image')
+    if not images['id']:
         raise DatasetError(f'{path} lists no image')
-    kinds = {isinstance(key, str) for key in images}
-    if len(kinds) > 1:
+    if len({isinstance(key, str) for key in images['id']}) > 1:
         raise DatasetError(
             f'{path}: some image ids are text and some numbers; the COCO evaluation cannot sort them'
         )
-    found.image_files = {key: image['file_name'] for key, image in images.items()}
-    found.sizes = {key: (image['width'], image['height']) for key, image in images.items()}
-    categories = _by_id(content['categories'], _CATEGORY, f'{path}: category')
-    found.names = [category['name'] for category in categories.values()]
-    twice = [name for name, count in Counter(found.names).items() if count > 1]
+    categories = _columns(content['categories'], _CATEGORY, f'{path}: category')
+    names = categories['name']
+    twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise DatasetError(f'{path}: categories of the same name: {some(twice)}')
 
-    annotations = _by_id(content.get('annotations', []), _ANNOTATION, f'{path}: annotation')
-    for key, box in annotations.items():
-        if box['image_id'] not in images or box['category_id'] not in categories:
-            raise DatasetError(
-                f'{path}: annotation {key} refers to image {box["image_id"]} and category '
-                f'{box["category_id"]}, which are not both in the file'
-            )
-        image = images[box['image_id']]
-        name = categories[box['category_id']]['name']
-        found.labelled.setdefault(box['image_id'], set()).add(name)
-        found.without_iscrowd += not isinstance(box.get('iscrowd'), int)
-        if box.get('ignore'):
-            continue
-        x, y, width, height = box['bbox']
-        inside = min(x + width, image['width']) > max(x, 0) and (
-            min(y + height, image['height']) > max(y, 0)
+    entries = content.get('annotations', [])
+    annotations = _columns(entries, _ANNOTATION, f'{path}: annotation')
+    box_images = _indices(annotations['image_id'], images['id'])
+    box_labels = _indices(annotations['category_id'], categories['id'])
+    for i in np.flatnonzero((box_images < 0) | (box_labels < 0))[:1]:
+        raise DatasetError(
+            f'{path}: annotation {annotations["id"][i]} refers to image {annotations["image_id"][i]} and category '
+            f'{annotations["category_id"][i]}, which are not both in the file'
         )
-        if width < 1 or height < 1 or box['area'] <= 0 or not inside:
-            found.empty_boxes.append(f'{image["file_name"]} {name}')
-            continue
-        found.boxes[name] += 1
-        place = (name, x, y, x + width, y + height)
-        found.placed.setdefault(box['image_id'], []).append(place)
-        if masks:
-            size = image['height'], image['width']
-            if defect := _mask_defect(box.get('segmentation'), size):
-                found.without_mask.append(f'annotation {key} {defect}')
+
+    sizes = np.array([images['width'], images['height']], dtype=np.float64).T
+    flat = list(chain.from_iterable(annotations['bbox']))
+    low, lengths = np.hsplit(np.array(flat, dtype=np.float64).reshape(-1, 4), 2)
+    area = np.array(annotations['area'], dtype=np.float64)
+    inside = np.minimum(low + lengths, sizes[box_images]) > np.maximum(low, 0)
+    ignored = np.array([bool(entry.get('ignore')) for entry in entries], dtype=bool)
+    empty = ~ignored & ((lengths < 1).any(1) | (area <= 0) | ~inside.all(1))
+    found = Annotations(
+        path,
+        names,
+        dict(zip(images['id'], images['file_name'], strict=True)),
+        sizes,
+        np.hstack([low, low + lengths]),
+        box_images,
+        box_labels,
+        usable=~ignored & ~empty,
+        empty=empty,
+        without_iscrowd=sum(not isinstance(entry.get('iscrowd'), int) for entry in entries),
+    )
+    if masks:
+        for i in np.flatnonzero(found.usable):
+            width, height = (side[box_images[i]] for side in (images['width'], images['height']))
+            if defect := _mask_defect(entries[i].get('segmentation'), (height, width)):
+                found.without_mask.append(f'annotation {annotations["id"][i]} {defect}')
     return found
 
 
 def _load(path: str) -> dict[str, Any]:
     if defect := file_defect(path):
         raise DatasetError(f'{path} {defect}')
+    collecting = gc.isenabled()
+    gc.disable()  # searching millions of new objects for cycles takes as long as reading them
     try:
         with open(path, encoding='utf-8') as file:
             content = json.load(file)
@@ -84,61 +100,118 @@ def _load(path: str) -> dict[str, Any]:
         raise DatasetError(f'{path} is not readable as JSON: it is nested too deeply') from None
     except (OSError, ValueError) as error:
         raise DatasetError(f'{path} is not readable as JSON: {error}') from None
+    finally:
+        if collecting:
+            gc.enable()
     if not isinstance(content, dict) or not all(
         isinstance(content.get(part), list) for part in ('images', 'categories')
     ):
-        raise DatasetError(f'{path} is no COCO annotation file: it needs "images" and "categories"')
+        raise DatasetError(
+            f'{path} is not a COCO annotation file: "images" and "categories" must be lists'
+        )
     if not isinstance(content.get('annotations', []), list):
-        raise DatasetError(f'{path} is no COCO annotation file: its "annotations" are no list')
+        raise DatasetError(
+            f'{path} is not a COCO annotation file: its "annotations" are not a list'
+        )
     return content
 
 
+class _Kind(NamedTuple):
+    """What a field may hold: a test of one value, a faster one of a column, and a description."""
+
+    fits: Callable[[Any], bool]
+    all_fit: Callable[[list], bool]
+    wanted: str
+
+
+def _are_numbers(values: list) -> bool:
+    if not set(map(type, values)) <= {int, float}:
+        return False
+    try:
+        return bool((np.abs(np.array(values, dtype=np.float64)) <= INTEGER_MAX).all())
+    except OverflowError:
+        return False
+
+
 def _is_id(value: Any) -> bool:
-    return is_number(value) or (isinstance(value, str) and value != '')
+    return is_number(value) or _is_name(value)
+
+
+def _are_ids(values: list) -> bool:
+    return _are_names(values) or _are_numbers(values)
 
 
 def _is_name(value: Any) -> bool:
     return isinstance(value, str) and value != ''
 
 
+def _are_names(values: list) -> bool:
+    return set(map(type, values)) <= {str} and '' not in values
+
+
 def _is_bbox(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 4 and all(is_number(part) for part in value)
 
 
-_Fields = dict[str, tuple[Callable[[Any], bool], str]]
-_NUMBER = (is_number, 'a finite number of usual size')
-_ID = (_is_id, 'a number or a name')
-_NAME = (_is_name, 'a name')
-_IMAGE: _Fields = {'file_name': _NAME, 'width': _NUMBER, 'height': _NUMBER}
-_CATEGORY: _Fields = {'name': _NAME}
-_ANNOTATION: _Fields = {
+def _are_bboxes(values: list) -> bool:
+    if not set(map(type, values)) <= {list} or not set(map(len, values)) <= {4}:
+        return False
+    return _are_numbers(list(chain.from_iterable(values)))
+
+
+_NUMBER = _Kind(is_number, _are_numbers, 'a finite number of usual size')
+_ID = _Kind(_is_id, _are_ids, 'a number or a name')
+_NAME = _Kind(_is_name, _are_names, 'a name')
+_BBOX = _Kind(_is_bbox, _are_bboxes, '[x, y, width, height] of finite numbers of usual size')
+_IMAGE = {'id': _ID, 'file_name': _NAME, 'width': _NUMBER, 'height': _NUMBER}
+_CATEGORY = {'id': _ID, 'name': _NAME}
+_ANNOTATION = {
+    'id': _ID,
     'image_id': _ID,
     'category_id': _ID,
-    'bbox': (_is_bbox, '[x, y, width, height] of finite numbers of usual size'),
+    'bbox': _BBOX,
     'area': _NUMBER,
 }
 
 
-def _by_id(entries: list, fields: _Fields, what: str) -> dict[Any, dict]:
-    by_id: dict[Any, dict] = {}
+def _columns(entries: list, fields: dict[str, _Kind], what: str) -> dict[str, list]:
+    """Return the values of each field, in the order of the entries."""
+    try:
+        columns = {key: [entry[key] for entry in entries] for key in fields}
+        whole = all(kind.all_fit(columns[key]) for key, kind in fields.items())
+        whole = whole and len(set(columns['id'])) == len(entries)
+    except (KeyError, TypeError, IndexError):
+        whole = False
+    if not whole:
+        _check_each(entries, fields, what)
+    return columns
+
+
+def _check_each(entries: list, fields: dict[str, _Kind], what: str) -> None:
+    seen = set()
     for number, entry in enumerate(entries):
         if not isinstance(entry, dict) or 'id' not in entry:
             raise DatasetError(f'{what} (number {number} of the list) has no "id"')
         if not _is_id(entry['id']):
             raise DatasetError(
-                f'{what} (number {number} of the list) has id={_short(entry["id"])}, not {_ID[1]}'
+                f'{what} (number {number} of the list) has id={_short(entry["id"])}, not {_ID.wanted}'
             )
-        for key, (fits, wanted) in fields.items():
+        for key, kind in fields.items():
             if key not in entry:
                 raise DatasetError(f'{what} (id {entry["id"]}) has no "{key}"')
-            if not fits(entry[key]):
+            if not kind.fits(entry[key]):
                 raise DatasetError(
-                    f'{what} (id {entry["id"]}) has {key}={_short(entry[key])}, not {wanted}'
+                    f'{what} (id {entry["id"]}) has {key}={_short(entry[key])}, not {kind.wanted}'
                 )
-        if entry['id'] in by_id:
+        if entry['id'] in seen:
             raise DatasetError(f'{what} (id {entry["id"]}) has the id of another one')
-        by_id[entry['id']] = entry
-    return by_id
+        seen.add(entry['id'])
+
+
+def _indices(keys: list, ids: list) -> np.ndarray:
+    """Return the place of each key in ``ids``, -1 where it is not among them."""
+    places = {key: i for i, key in enumerate(ids)}
+    return np.array([places.get(key, -1) for key in keys], dtype=np.int64)
 
 
 def _short(value: Any) -> str:
@@ -147,12 +220,14 @@ def _short(value: Any) -> str:
 
 
 def _mask_defect(mask: Any, size: tuple[float, float]) -> str | None:
-    """What keeps MMDetection from loading a mask of an image of (height, width)."""
+    """Return why MMDetection cannot load a mask of an image of (height, width), or None."""
     if not mask:
         return 'has no "segmentation"'
     if isinstance(mask, list):
-        parts = all(isinstance(part, list) and all(map(is_number, part)) for part in mask)
-        return None if parts else 'has a segmentation that is no list of polygons'
+        parts = set(map(type, mask)) == {list} and (
+            _are_numbers(flat := list(chain.from_iterable(mask))) or all(map(is_number, flat))
+        )
+        return None if parts else 'has a segmentation that is not a list of polygons'
     if not isinstance(mask, dict) or not isinstance(mask.get('counts'), list | str):
         return 'has a segmentation that is neither polygons nor run lengths'
     if mask.get('size') != list(size):
@@ -168,9 +243,10 @@ def _mask_defect(mask: Any, size: tuple[float, float]) -> str | None:
 
 
 def _run_lengths(text: str) -> list[int]:
-    """The run lengths in COCO's compressed form: 5 bits a character, from the third on less the last but one.
+    """Decode COCO's compressed run lengths.
 
-    pycocotools itself leaves pixels undefined when they are too few for the image.
+    A character has 5 bits of a number. From the third on, numbers are differences to the last but one. pycocotools
+    itself leaves pixels undefined where the run lengths are too few for the image.
     """
     runs: list[int] = []
     value = shift = 0

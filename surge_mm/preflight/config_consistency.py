@@ -1,4 +1,6 @@
-"""Whether the rest of a config fits its datasets: the files are where it says, the heads and the evaluators match."""
+"""Consistency of a config: paths exist; class lists, heads and evaluators match the annotations."""
+
+from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -6,36 +8,130 @@ from typing import Any
 
 from mmengine.config import Config
 
-from surge_mm.preflight.annotations import Annotations, some
+from surge_mm.preflight.annotations import Annotations, some, some_names
 from surge_mm.utils.errors import DatasetError
 
 
 def must_exist(key: str, path: str, root_key: str) -> None:
+    """Check that a path of a config exists.
+
+    Args:
+        key (str): config key of the path.
+        path (str): the path.
+        root_key (str): config key of the folder that the path is relative to; ``key`` if there is none.
+
+    Raises:
+        DatasetError: if it does not exist.
+    """
     if os.path.exists(path):
         return
-    way_out = f'{key}=PATH' if key == root_key else f'{root_key}=FOLDER (or {key}=PATH)'
+    options = f'{key}=PATH' if key == root_key else f'{root_key}=FOLDER (or {key}=PATH)'
     raise DatasetError(
-        f'{key} is not there: {path}\n'
-        f'  looked for from the current directory {os.getcwd()}\n'
-        f'  way out: --cfg-options {way_out}'
+        f'{key} does not exist: {path}\n'
+        f'  relative to the current directory {os.getcwd()}\n'
+        f'  set it with --cfg-options {options}'
     )
 
 
+def match_classes(key: str, classes: Any, content: Annotations, training: bool) -> list[str]:
+    """Compare the class list of a dataset with its annotations.
+
+    Args:
+        key (str): config key of the dataset.
+        classes (Any): ``metainfo['classes']`` of the dataset.
+        content (Annotations): content of its annotation file.
+        training (bool): whether the dataset is trained on.
+
+    Returns:
+        list[str]: a line with counts, and warnings.
+
+    Raises:
+        DatasetError: if they have no name in common, or there is nothing to train on.
+    """
+    if not classes or isinstance(classes, str):
+        raise DatasetError(
+            f"{key}.metainfo.classes={classes!r} must be a list of names: classes=('name', ...)"
+        )
+    counts = content.counts
+    found = counts or dict.fromkeys(content.names, 0)
+    if found and not set(found) & set(classes):
+        raise DatasetError(
+            f'{key}.metainfo.classes matches no annotation of {content.source}\n'
+            f'  the class list has: {some_names(classes)}\n'
+            f'  the annotations have: {some_names(found)}\n'
+            f'  set metainfo=dict(classes=(...)) in the dataset to the names of the annotations'
+        )
+    if training and not counts:
+        raise DatasetError(f'{key}.ann_file has no annotation to train on: {content.source}')
+    boxes = sum(counts.get(name, 0) for name in classes)
+    missing = [name for name in classes if name not in counts]
+    lines = [
+        f'{key}: {len(content.image_files):,} images, {boxes:,} boxes of '
+        f'{len(classes) - len(missing)} classes'
+    ]
+    if missing and counts:
+        lines.append(
+            f'warning: {key}: {len(missing)} of {len(classes)} classes have no box: '
+            f'{some_names(missing)}'
+        )
+    others = [f'{name} ({n:,})' for name, n in counts.items() if name not in classes]
+    if others:
+        lines.append(
+            f'warning: {key}: {sum(counts.values()) - boxes:,} boxes of names outside the class list are left out: '
+            f'{some_names(others)}'
+        )
+    return lines
+
+
+def match_class_order(key: str, classes: Sequence[str], content: Annotations) -> list[str]:
+    """Compare the order of a class list with a COCO file, by which ``CocoDataset`` numbers the labels.
+
+    Args:
+        key (str): config key of the dataset.
+        classes (Sequence[str]): ``metainfo['classes']`` of the dataset.
+        content (Annotations): content of its COCO file.
+
+    Returns:
+        list[str]: a warning if the orders differ, or nothing.
+    """
+    order = [name for name in content.names if name in classes]
+    if not order or order == list(classes):
+        return []
+    return [
+        f'warning: {key}: MMDetection numbers the classes in the order of {content.source} ({some_names(order)}), '
+        f'not in that of metainfo.classes ({some_names(classes)}); train and val must have the same order'
+    ]
+
+
 def match_heads(key: str, classes: Sequence[str] | None, cfg: Config) -> None:
-    """Refuses a head with another number of classes than the dataset: labels beyond it would count as background."""
+    """Check that the heads of a detector have as many classes as a dataset. More labels would count as background.
+
+    Args:
+        key (str): config key of the dataset.
+        classes (Sequence[str], optional): ``metainfo['classes']`` of the dataset.
+        cfg (Config): config of the run.
+
+    Raises:
+        DatasetError: if a head has another number.
+    """
     model = cfg.get('model')
     if classes is None or not isinstance(model, dict) or cfg.get('default_scope') != 'mmdet':
         return
-    for name, number in _head_classes('model', model):
+    for name, number in head_classes('model', model):
         if number != len(classes):
             raise DatasetError(
                 f'{name}.num_classes={number}, but {key} has {len(classes)} classes ({some(list(classes))})\n'
-                f'  way out: --cfg-options {name}.num_classes={len(classes)}'
+                f'  set it with --cfg-options {name}.num_classes={len(classes)}'
             )
 
 
-def _head_classes(name: str, part: Any) -> Iterator[tuple[str, int]]:
-    """The num_classes of heads on boxes and masks, with their keys; region proposals have none to compare."""
+def head_classes(name: str, part: Any) -> Iterator[tuple[str, int]]:
+    """Yield config key and ``num_classes`` of the box and mask heads of a detector. Proposal heads have one class.
+
+    Args:
+        name (str): config key of the part.
+        part (Any): a part of the config of a model, such as the whole model.
+    """
     for key in ('roi_head', 'bbox_head', 'mask_head'):
         heads = part.get(key)
         for i, head in enumerate(heads if isinstance(heads, list) else [heads]):
@@ -43,38 +139,58 @@ def _head_classes(name: str, part: Any) -> Iterator[tuple[str, int]]:
             if isinstance(head, dict):
                 if 'num_classes' in head:
                     yield path, head['num_classes']
-                yield from _head_classes(path, head)
+                yield from head_classes(path, head)
 
 
 def check_evaluator(
     key: str,
     evaluator: Any,
     contents: list[Annotations],
-    read: Callable[[str, bool], Annotations],
+    read: Callable[[str], Annotations],
 ) -> list[str]:
-    path = evaluator.get('ann_file') if isinstance(evaluator, dict) else None
-    if not path or '://' in path:
+    """Check the annotation file of an evaluator.
+
+    Args:
+        key (str): config key of the evaluator.
+        evaluator (Any): its config.
+        contents (list[Annotations]): contents of the datasets that it evaluates.
+        read (Callable): reads a COCO file.
+
+    Returns:
+        list[str]: warnings.
+
+    Raises:
+        DatasetError: if the file is missing, lacks images of the datasets, or lacks a key that the evaluation reads.
+    """
+    path = annotation_file(evaluator)
+    if path is None:
         return []
     ann_key = f'{key}.ann_file'
     must_exist(ann_key, path, ann_key)
     if str(evaluator['type']).split('.')[-1] != 'CocoMetric':
         return []
-    truth = read(path, False)
+    truth = read(path)
     if truth.without_iscrowd:
         raise DatasetError(
             f'{ann_key}: {truth.without_iscrowd:,} annotations of {path} have no "iscrowd" of 0 or 1, '
             'which the COCO evaluation reads: add "iscrowd": 0'
         )
     for content in contents:
-        lacking = set(content.image_files) - set(truth.image_files)
+        lacking = content.image_files.keys() - truth.image_files.keys()
         if lacking:
             raise DatasetError(
                 f'{ann_key}={path} lacks {len(lacking):,} of the {len(content.image_files):,} images '
                 f'of {content.source}: evaluator and dataloader need the same annotation file'
             )
-    if truth.empty_boxes:
+    if truth.empty.any():
         return [
-            f'warning: {key}: the COCO evaluation counts {len(truth.empty_boxes):,} boxes of zero '
+            f'warning: {key}: the COCO evaluation counts {truth.empty.sum():,} boxes of zero '
             f'size in {path} as objects'
         ]
     return []
+
+
+def annotation_file(evaluator: Any) -> str | None:
+    """Return the local annotation file that the config of an evaluator names, if any."""
+    path = evaluator.get('ann_file') if isinstance(evaluator, dict) else None
+    return path if path and '://' not in path else None

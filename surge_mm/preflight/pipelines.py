@@ -1,4 +1,4 @@
-"""What the check asks of a dataset's pipeline, and the one step that it adds to it."""
+"""Reading of the pipeline of a dataset, and advice on a step to add to it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from mmengine.registry import TRANSFORMS
 
 # Narrower images than 1 to 32 may be resized to a single pixel or none.
 EXTREME_SHAPE = 32
+FILTER = "dict(type='mmdet.FilterAnnotations', min_gt_bbox_wh=(0, 0), keep_empty=False)"
+"""The step that leaves out boxes without area."""
 
 
 def decoder_of(config: ConfigDict) -> str:
-    """The decoder of a dataset's images."""
+    """Return the ``imdecode_backend`` of the images of a dataset."""
     return _step(config, 'LoadImageFromFile').get('imdecode_backend', 'cv2')
 
 
 def has_masks(config: ConfigDict) -> bool:
+    """Return whether the pipeline of a dataset loads masks."""
     return _step(config, 'LoadAnnotations').get('with_mask', False)
 
 
@@ -27,46 +30,49 @@ def _step(config: ConfigDict, kind: str) -> dict[str, Any]:
 
 
 def _kind(step: dict[str, Any]) -> str:
-    return str(step['type']).split('.')[-1]
+    kind = step['type']
+    return kind.split('.')[-1] if isinstance(kind, str) else kind.__name__
 
 
-def leave_out_empty_boxes(config: ConfigDict) -> str:
-    """Makes the host leave out a VOC dataset's boxes of zero size, and says how."""
-    if (config.get('filter_cfg') or {}).get('bbox_min_size', 0) >= 1:
-        return 'by filter_cfg.bbox_min_size'
-    kinds = [_kind(step) for step in config.get('pipeline', [])]
-    if 'FilterAnnotations' in kinds:
-        return 'by FilterAnnotations in the pipeline'
-    if 'LoadAnnotations' not in kinds:
-        return 'the pipeline loads no annotations'
-    return _add_filter(config, kinds.index('LoadAnnotations') + 1)
+def advise_filter(key: str, config: ConfigDict, clipped: bool = False) -> str:
+    """Return how the host leaves out boxes without area, or the step to add to the pipeline.
 
+    Args:
+        key (str): config key of the dataset.
+        config (ConfigDict): its config.
+        clipped (bool): whether the boxes lose their area in the pipeline, as by ``Resize``. Defaults to False.
 
-def leave_out_clipped_boxes(config: ConfigDict) -> str:
-    """Makes the host leave out boxes of which ``Resize`` leaves nothing, and says how."""
+    Returns:
+        str: the end of a warning.
+    """
+    if not clipped and (config.get('filter_cfg') or {}).get('bbox_min_size', 0) >= 1:
+        return 'filter_cfg.bbox_min_size leaves them out'
     kinds = [_kind(step) for step in config.get('pipeline', [])]
     if 'LoadAnnotations' not in kinds:
         return 'the pipeline loads no annotations'
     end = next((i for i, kind in enumerate(kinds) if kind.startswith('Pack')), len(kinds))
-    if kinds[end - 1] == 'FilterAnnotations':
-        return 'by FilterAnnotations in the pipeline'
-    return _add_filter(config, end)
-
-
-def _add_filter(config: ConfigDict, position: int) -> str:
-    step = {'type': 'mmdet.FilterAnnotations', 'min_gt_bbox_wh': (0, 0), 'keep_empty': False}
-    pipeline = list(config['pipeline'])
-    pipeline.insert(position, ConfigDict(step))
-    config['pipeline'] = pipeline
-    return 'by FilterAnnotations, added to the pipeline'
+    if 'FilterAnnotations' in (kinds[end - 1 : end] if clipped else kinds):
+        return 'FilterAnnotations in the pipeline leaves them out'
+    place = end if clipped else kinds.index('LoadAnnotations') + 1
+    return f'to leave them out, insert {FILTER} at index {place} of {key}.pipeline'
 
 
 def shape_defect(
     dataset: BaseDataset, config: ConfigDict, scope: str | None, path: str, size: tuple[int, int]
 ) -> str | None:
-    """Sends an image of extreme shape through the pipeline: what it fails with, or None.
+    """Send an image of extreme shape through a pipeline.
 
-    A side of a single pixel is too little: NumPy's flip of it is nothing that PyTorch takes.
+    An image with a side of a single pixel is a defect: PyTorch does not accept NumPy's flip of it.
+
+    Args:
+        dataset (BaseDataset): the dataset.
+        config (ConfigDict): its config.
+        scope (str, optional): ``default_scope`` of the config.
+        path (str): the image.
+        size (tuple[int, int]): its width and height.
+
+    Returns:
+        str, optional: what is wrong, or None.
     """
     width, height = size
     if max(size) <= EXTREME_SHAPE * min(size):
@@ -75,9 +81,9 @@ def shape_defect(
     try:
         with TRANSFORMS.switch_scope_and_registry(scope):
             loaded = Compose(config.get('pipeline', []))({**dataset.metainfo, **info})
-    except Exception as error:  # whatever a step raises would end the training
-        words = str(error).strip().splitlines()[-1:]
-        return f'of {width} x {height} pixels does not go through the pipeline ({"".join(words)})'
+    except Exception as error:  # any error of a step would end the training
+        message = str(error).strip().splitlines()[-1:]
+        return f'of {width} x {height} pixels fails in the pipeline ({"".join(message)})'
     if loaded and min(_sides(loaded)) < 2:
         return f'of {width} x {height} pixels is left with a side of a single pixel by the pipeline'
     return None

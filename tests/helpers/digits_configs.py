@@ -1,6 +1,7 @@
 """Configs of the demo set in the folder ``set``, in the layouts of COCO and VOC."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,21 @@ def message_of(cfg: Config, **kwargs) -> str:
     with pytest.raises(DatasetError) as error:
         check_datasets(cfg, **kwargs)
     return str(error.value)
+
+
+def follow_advice(lines: list[str], cfg: Config) -> int:
+    """Insert the steps that warnings advise into the pipelines of a config; return their number."""
+    advised = []
+    for line in lines:
+        advised += re.findall(r'insert (dict\(.*?\)) at index (\d+) of (\S+)\.pipeline', line)
+    for step, index, key in sorted(set(advised), key=lambda found: -int(found[1])):
+        dataset = cfg
+        for part in key.split('.'):
+            dataset = dataset[int(part)] if part.isdigit() else dataset[part]
+        pipeline = list(dataset.pipeline)
+        pipeline.insert(int(index), eval(step))
+        dataset.pipeline = pipeline
+    return len(set(advised))
 
 
 def edit_json(path: Path, change) -> None:

@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 from helpers.digits_configs import coco, config, edit_json, message_of, voc
 from mmengine.config import Config
+from mmengine.registry import DATASETS, init_default_scope
 
 from surge_mm.launch.runner import check_data
 from surge_mm.preflight.datasets import check_datasets
+from surge_mm.utils.errors import DatasetError
 
 
 @pytest.mark.parametrize('layout', [coco, voc])
@@ -35,7 +37,7 @@ def test_a_missing_annotation_file_names_key_path_directory_and_a_way_out_that_w
 ):
     cfg = config(layout('train', data_root='elsewhere'))
     message = message_of(cfg)
-    assert message.startswith('train_dataloader.dataset.ann_file is not there: elsewhere/')
+    assert message.startswith('train_dataloader.dataset.ann_file does not exist: elsewhere/')
     assert str(Path.cwd()) in message
     assert '--cfg-options train_dataloader.dataset.data_root=FOLDER' in message
     cfg.merge_from_dict({'train_dataloader.dataset.data_root': 'set'})
@@ -55,7 +57,7 @@ def test_a_missing_annotation_file_names_key_path_directory_and_a_way_out_that_w
     ],
 )
 def test_a_missing_folder_names_key_and_path(folder, dataset, key, path):
-    assert f'train_dataloader.dataset.{key} is not there: {path}\n' in message_of(config(dataset))
+    assert f'train_dataloader.dataset.{key} does not exist: {path}\n' in message_of(config(dataset))
 
 
 def test_datasets_inside_wrappers_are_named_by_keys_that_cfg_options_take(folder):
@@ -63,7 +65,7 @@ def test_datasets_inside_wrappers_are_named_by_keys_that_cfg_options_take(folder
     cfg = config({'type': 'RepeatDataset', 'times': 3, 'dataset': concat})
     key = 'train_dataloader.dataset.dataset.datasets.1'
     message = message_of(cfg)
-    assert message.startswith(f'{key}.ann_file is not there: away/')
+    assert message.startswith(f'{key}.ann_file does not exist: away/')
     cfg.merge_from_dict({f'{key}.data_root': 'set'})
     assert [line.split(': ')[0] for line in check_datasets(cfg) if 'images' in line] == [
         'train_dataloader.dataset.dataset.datasets.0',
@@ -72,16 +74,16 @@ def test_datasets_inside_wrappers_are_named_by_keys_that_cfg_options_take(folder
 
 
 def test_everything_wrong_is_said_in_one_error(folder):
-    (folder / 'VOC2007/JPEGImages/000008.jpg').write_bytes(b'')
+    (folder / 'VOC2007/JPEGImages/000008.jpg').unlink()
     cfg = config(
         coco('train', data_root='away'),
         coco('val'),
         val_evaluator={'type': 'CocoMetric', 'ann_file': 'x'},
     )
     message = message_of(cfg)
-    assert 'train_dataloader.dataset.ann_file is not there' in message
-    assert 'val_evaluator.ann_file is not there: x' in message
-    assert '000008.jpg is empty' in message
+    assert 'train_dataloader.dataset.ann_file does not exist' in message
+    assert 'val_evaluator.ann_file does not exist: x' in message
+    assert '000008.jpg is missing' in message
 
 
 def test_only_the_splits_asked_for_are_checked(folder):
@@ -120,13 +122,13 @@ def test_a_class_list_that_matches_in_part_is_a_warning_with_counts(folder, layo
 
 def test_classes_given_as_a_string_are_refused(folder):
     message = message_of(config(coco('train', metainfo={'classes': 'digit'})))
-    assert "classes='digit' is no list" in message
+    assert "classes='digit' must be a list" in message
 
 
 def test_a_dataset_of_the_other_host_or_a_misspelt_one_is_refused(folder):
     cfg = config(coco('train'))
     cfg.default_scope = 'mmpretrain'
-    assert "train_dataloader.dataset.type='CocoDataset' is no dataset" in message_of(cfg)
+    assert "train_dataloader.dataset.type='CocoDataset' is not a dataset" in message_of(cfg)
     assert "type='CocoDatset'" in message_of(config(coco('train', type='CocoDatset')))
 
 
@@ -147,13 +149,13 @@ def classification(**dataset) -> Config:
 
 def test_mmpretrain_datasets_are_checked_for_existence(folder):
     present = classification(type='ImageNet', data_root='set', split='train')
-    assert 'train_dataloader.dataset.data_prefix is not there: set/train' in message_of(present)
+    assert 'train_dataloader.dataset.data_prefix does not exist: set/train' in message_of(present)
     Path('set/train').mkdir()
-    assert check_datasets(present) == ['train_dataloader.dataset: the files are there (ImageNet)']
+    assert check_datasets(present) == ['train_dataloader.dataset: the files exist (ImageNet)']
     away = classification(type='ImageNet', data_root='away', split='train')
-    assert 'train_dataloader.dataset.data_root is not there: away' in message_of(away)
+    assert 'train_dataloader.dataset.data_root does not exist: away' in message_of(away)
     listed = classification(type='CustomDataset', data_root='set', ann_file='meta/train.txt')
-    assert 'train_dataloader.dataset.ann_file is not there: set/meta/train.txt' in message_of(
+    assert 'train_dataloader.dataset.ann_file does not exist: set/meta/train.txt' in message_of(
         listed
     )
 
@@ -174,9 +176,71 @@ def test_cifar_is_checked_unless_the_host_may_download_it(folder, monkeypatch):
     assert check_datasets(classification(**asked, download=False))
 
 
-def test_names_that_the_terminal_cannot_show_do_not_end_the_run(folder, monkeypatch):
+@pytest.mark.parametrize('layout', [coco, voc])
+def test_missing_images_links_and_folders_are_named_with_their_number(folder, layout):
+    images = folder / 'VOC2007/JPEGImages'
+    (images / '000001.jpg').unlink()
+    (images / '000002.jpg').unlink()
+    (images / '000002.jpg').symlink_to('nowhere.jpg')
+    (images / '000003.jpg').unlink()
+    (images / '000003.jpg').mkdir()
+    (images / '000004.jpg').rename(images / 'real')
+    (images / '000004.jpg').symlink_to('real')
+    message = message_of(config(layout('train'), layout('val')))
+    assert message.startswith('train_dataloader.dataset: 3 of 6 image files cannot be used:')
+    for words in ('000001.jpg is missing', '2.jpg is a link to nowhere.jpg', '3.jpg is a folder'):
+        assert words in message
+
+
+def test_of_many_missing_images_the_first_few_are_named(folder):
+    for image in (folder / 'VOC2007/JPEGImages').iterdir():
+        image.unlink()
+    message = message_of(config(coco('train')))
+    assert '6 of 6 image files' in message and 'and 1 more' in message
+    assert message.count('is missing') == 5
+
+
+@pytest.mark.parametrize('layout', [coco, voc])
+def test_what_filter_cfg_leaves_out_is_counted_and_must_not_be_everything(folder, layout):
+    def check(**filter_cfg) -> list[str]:
+        return check_datasets(config(layout('train', filter_cfg=filter_cfg)))
+
+    assert not any('filter_cfg' in line for line in check(filter_empty_gt=True, min_size=128))
+    with pytest.raises(DatasetError, match='filter_cfg leaves none of the 6 images'):
+        check(min_size=129)
+    (folder / 'VOC2007/Annotations/000002.xml').write_text('<annotation/>')
+    edit_json(
+        folder / 'annotations/train.json',
+        lambda c: c.update(annotations=[a for a in c['annotations'] if a['image_id'] != 2]),
+    )
+    lines = check(filter_empty_gt=True)
+    assert any('leaves out 1 of 6 images (1 without a box of the class list' in x for x in lines)
+    init_default_scope('mmdet')
+    assert len(DATASETS.build(layout('train', filter_cfg={'filter_empty_gt': True}))) == 5
+
+
+@pytest.mark.parametrize('layout', [coco, voc])
+def test_the_config_is_never_changed(folder, layout):
+    edit_json(folder / 'annotations/train.json', lambda c: c['annotations'][0]['bbox'].reverse())
+    cfg = config(layout('train'), layout('val'))
+    before = cfg.to_dict()
+    check_datasets(cfg)
+    assert cfg.to_dict() == before
+
+
+def test_names_that_the_terminal_cannot_show_are_escaped(folder, monkeypatch):
     edit_json(folder / 'annotations/train.json', lambda c: c['categories'][0].update(name='ä画'))
     terminal = io.TextIOWrapper(io.BytesIO(), encoding='ascii')
     monkeypatch.setattr('sys.stdout', terminal)
     check_data(config(coco('train')), ('train',))
     assert b'left out: \\xe4\\u753b (' in terminal.buffer.getvalue()
+
+
+@pytest.mark.parametrize(('launcher', 'variable'), [('pytorch', 'RANK'), ('slurm', 'SLURM_PROCID')])
+def test_only_the_first_rank_checks(folder, monkeypatch, launcher, variable):
+    cfg = config(coco('train', data_root='away'), launcher=launcher)
+    monkeypatch.setenv(variable, '1')
+    check_data(cfg, ('train',))
+    monkeypatch.setenv(variable, '0')
+    with pytest.raises(DatasetError, match='does not exist: away'):
+        check_data(cfg, ('train',))

@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
-from helpers.digits_configs import LOAD, PACK, coco, config, edit_json, voc
+from helpers.digits_configs import LOAD, PACK, coco, config, edit_json, follow_advice, voc
 from mmengine.registry import DATASETS, init_default_scope
 
 from surge_mm.preflight.datasets import check_datasets
@@ -27,17 +27,20 @@ def boxes_that_arrive(dataset: dict) -> int:
     return sum(len(b) for b in boxes)
 
 
-def test_voc_boxes_of_zero_size_are_named_counted_and_kept_from_the_model(folder):
+def test_voc_boxes_of_zero_size_are_named_with_the_step_that_leaves_them_out(folder):
     names = {i: flatten_first_box(folder, i) for i in (2, 5, 8)}
     cfg = config(voc('train'), voc('val'))
-    text = '\n'.join(check_datasets(cfg))
-    assert '2 boxes of zero size skipped' in text and '1 box of zero size skipped' in text
-    assert all(f'{i:06d} {name}' in text for i, name in names.items())
-    assert 'added to the pipeline' in text
+    lines = check_datasets(cfg)
+    text = '\n'.join(lines)
+    assert '2 boxes of zero size (to leave them out, insert' in text
+    assert '1 box of zero size (to leave them out, insert' in text
+    assert all(f'{i:06d}.jpg {name}' in text for i, name in names.items())
+    assert follow_advice(lines, cfg) == 2
     for split, flat in (('train', 2), ('val', 1)):
         content = json.loads((folder / f'annotations/{split}.json').read_text())
         arriving = boxes_that_arrive(cfg[f'{split}_dataloader'].dataset)
         assert arriving == len(content['annotations']) - flat
+    assert ' insert ' not in '\n'.join(check_datasets(cfg))
 
 
 def test_an_image_whose_only_boxes_have_zero_size_still_loads(folder):
@@ -46,35 +49,45 @@ def test_an_image_whose_only_boxes_have_zero_size_still_loads(folder):
     xml.write_text(size + '<object>' + rest.split('</object>')[0] + '</object></annotation>')
     flatten_first_box(folder, 7)
     cfg = config(voc('train'), voc('val'))
-    check_datasets(cfg)
+    assert follow_advice(check_datasets(cfg), cfg) == 1
     assert boxes_that_arrive(cfg.val_dataloader.dataset) > 0
 
 
 @pytest.mark.parametrize(
     ('changes', 'words'),
     [
-        ({'filter_cfg': {'bbox_min_size': 1}}, 'by filter_cfg.bbox_min_size'),
+        ({'filter_cfg': {'bbox_min_size': 1}}, 'filter_cfg.bbox_min_size leaves them out'),
         (
             {'pipeline': [*LOAD, {'type': 'FilterAnnotations', 'min_gt_bbox_wh': (0, 0)}, PACK]},
-            'by FilterAnnotations in the pipeline',
+            'FilterAnnotations in the pipeline leaves them out',
         ),
+        ({'pipeline': [LOAD[0], PACK]}, 'the pipeline loads no annotations'),
     ],
 )
-def test_a_config_that_leaves_out_boxes_of_zero_size_is_not_changed(folder, changes, words):
+def test_no_step_is_advised_where_boxes_of_zero_size_are_left_out(folder, changes, words):
     flatten_first_box(folder, 2)
-    cfg = config(voc('train', **changes))
-    before = cfg.to_dict()
-    assert any(words in line for line in check_datasets(cfg))
-    assert cfg.to_dict() == before
-    boxes_that_arrive(cfg.train_dataloader.dataset)
+    text = '\n'.join(check_datasets(config(voc('train', **changes))))
+    assert words in text and ' insert ' not in text
 
 
 @pytest.mark.parametrize('layout', [coco, voc])
-def test_a_config_with_good_boxes_is_not_changed(folder, layout):
-    cfg = config(layout('train'), layout('val'))
-    before = cfg.to_dict()
-    check_datasets(cfg)
-    assert cfg.to_dict() == before
+def test_boxes_outside_of_the_annotated_image_are_named_with_the_step_behind_resize(folder, layout):
+    def move(content):
+        content['annotations'][0]['bbox'] = [127.5, 3, 20, 20]
+
+    edit_json(folder / 'annotations/train.json', move)
+    xml = folder / 'VOC2007/Annotations/000001.xml'
+    text = xml.read_text()
+    for key, value in (('xmin', 129), ('xmax', 149)):
+        old = text.split(f'<{key}>')[1].split('<')[0]
+        text = text.replace(f'<{key}>{old}<', f'<{key}>{value}<', 1)
+    xml.write_text(text)
+    resize = {'type': 'Resize', 'scale': (64, 64), 'keep_ratio': True}
+    cfg = config(layout('train', pipeline=[*LOAD, resize, PACK]))
+    lines = check_datasets(cfg)
+    assert any('1 box with less than a pixel inside their image' in line for line in lines)
+    assert follow_advice(lines, cfg) == 1
+    boxes_that_arrive(cfg.train_dataloader.dataset)
 
 
 def test_coco_boxes_of_zero_size_are_named_counted_and_left_out_by_the_host(folder):
@@ -87,9 +100,7 @@ def test_coco_boxes_of_zero_size_are_named_counted_and_left_out_by_the_host(fold
     evaluator = {'type': 'CocoMetric', 'ann_file': 'set/annotations/val.json'}
     cfg = config(coco('train'), coco('val'), val_evaluator=evaluator)
     text = '\n'.join(check_datasets(cfg))
-    words = (
-        '2 boxes of zero size or outside of the image skipped (MMDetection leaves them out): 00000'
-    )
+    words = '2 boxes of zero size or outside of the image (MMDetection leaves them out): 00000'
     assert text.count(words) == 2
     assert 'val_evaluator: the COCO evaluation counts 2 boxes' in text
     for split in ('train', 'val'):

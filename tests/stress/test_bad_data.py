@@ -1,19 +1,23 @@
 """Bad data, COCO and VOC.
 
-A small valid set is damaged in one way at a time, with variants by seed, in its train or its val split, and then given
-to a run with the pipelines of `configs/_base_` (of some cases with the crops of SSD). What is guaranteed, and asserted
-case by case:
+A small valid set is damaged in one way at a time, with variants by seed, in its train or its val split. Then it is
+checked as `tools/check_data.py` does, with the pipelines of `configs/_base_` (in some cases with the crops of SSD), and
+trained on. Asserted case by case:
 
 - **Refused** before the first step, in sentences that name the file: images that are missing, truncated, no image, or
-  that the decoder of training does not decode (each image is decoded once; links are followed, pipes and devices are
-  not waited for); strips of which `Resize` leaves a side of a single pixel or none; annotations that are no JSON or
-  XML, lack a key, or have null, text, NaN, infinity or a number beyond what PyTorch takes in a number's place; COCO's
-  duplicate ids and references to nothing; an empty set; masks that cannot be decoded, if they are wanted.
-- **Counted**, named in the log and trained through, as MMDetection would: boxes of zero or negative size, boxes outside
-  of their image, VOC's names outside the class list, VOC's images that are listed twice, images of another size than
-  annotated, images without boxes under `filter_empty_gt`, images of more than 89 million pixels.
-- **Trained through** with nothing to say: boxes that are partly inside (clipped), unicode, spaces and signs in names,
-  links and paths out of the folder, grey, CMYK, 16-bit and transparent images, XML of other encodings.
+  that the decoder of training does not decode; links are followed, and pipes and devices are not opened; strips of
+  which `Resize` leaves a side of a single pixel or none; annotations that are no JSON or XML, lack a key, or have null,
+  text, NaN, infinity or a number beyond the range of PyTorch in place of a number; COCO's duplicate ids and references
+  to nothing; an empty set; masks that cannot be decoded, if the pipeline loads them.
+- **Counted**, named in the log and trained through: boxes of zero or negative size, boxes outside of their image, VOC's
+  names outside the class list, VOC's images that are listed twice, images of another size than annotated, images
+  without boxes under `filter_empty_gt`, images of more than 89 million pixels. Where MMDetection would train on boxes
+  without area, the message has the step to add to the pipeline, and the test adds it.
+- **Trained through** without a message: boxes that are partly inside (clipped), unicode, spaces and signs in names,
+  links and paths out of the folder, gray, CMYK, 16-bit and transparent images, XML of other encodings.
+
+`tools/train.py` and `tools/test.py` check all of this but the content and size of images at each start. An image that
+cannot be loaded in training ends it with an error that names the file.
 
 "Trained through" means: every image of the train split was a training step of a very small RetinaNet with a finite
 loss, its weights were finite, and the evaluation on the val split ended. A case that passes the check and then fails,

@@ -7,12 +7,15 @@ from pathlib import Path
 
 import torch
 from helpers.bad_data import PIXELS
+from helpers.digits_configs import follow_advice
 from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
 
-from surge_mm.preflight.datasets import check_datasets
+from surge_mm.preflight.datasets import inspect_datasets
+from surge_mm.preflight.image_consistency import check_images
+from surge_mm.utils.errors import DatasetError
 
 CONFIGS = Path(__file__).parents[3] / 'configs/_base_'
 
@@ -56,15 +59,23 @@ def config_for(folder: Path, layout: str, crops: bool = False, masks: bool = Fal
 
 
 def train_through(cfg: Config) -> list[str]:
-    """Checks the data, trains on every image and evaluates; every loss and every weight must be finite.
+    """Check the data as tools/check_data.py does, follow its advice, train on every image and evaluate.
+
+    Every loss and every weight must be finite.
 
     Returns:
-        list[str]: What the check said.
+        list[str]: counts and warnings of the check.
 
     Raises:
-        DatasetError: If the check refuses the data.
+        DatasetError: if the check refuses the data.
     """
-    lines = check_datasets(cfg)
+    found = inspect_datasets(cfg, ('train', 'val'))
+    lines, broken = check_images(found.leaves, 'mmdet')
+    problems = [*found.problems, *(f'{path} {defect}' for path, defect in broken.items())]
+    if problems:
+        raise DatasetError('\n'.join(problems))
+    lines = [*found.lines, *lines]
+    follow_advice(lines, cfg)
     with DefaultScope.overwrite_default_scope('mmdet'):
         torch.manual_seed(0)
         model = MODELS.build(cfg.model)

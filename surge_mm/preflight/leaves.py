@@ -1,0 +1,125 @@
+"""The datasets of a dataloader, inside wrappers, built without their content."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from mmengine.config import ConfigDict
+from mmengine.dataset import BaseDataset
+from mmengine.registry import DATASETS
+
+from surge_mm.preflight.annotations import Annotations
+from surge_mm.utils.errors import DatasetError
+from surge_mm.utils.registry_errors import explain, near_name
+
+
+@dataclass
+class Leaf:
+    """A dataset whose annotations have been read.
+
+    Attributes:
+        key (str): its config key.
+        config (ConfigDict): its config.
+        dataset (BaseDataset): the dataset without pipeline and content.
+        content (Annotations): content of its annotation file.
+        folder (str): folder that the image files are relative to.
+    """
+
+    key: str
+    config: ConfigDict
+    dataset: BaseDataset
+    content: Annotations
+    folder: str
+
+    @cached_property
+    def paths(self) -> list[str]:
+        """The image files, in the order of ``content.image_files``."""
+        return [os.path.join(self.folder, name) for name in self.content.image_files.values()]
+
+
+def find_leaves(key: str, dataset: Any) -> Iterator[tuple[str, ConfigDict]]:
+    """Yield the datasets inside wrappers such as ``RepeatDataset`` and ``ConcatDataset``.
+
+    Args:
+        key (str): config key of ``dataset``.
+        dataset (Any): config of a dataset or a wrapper.
+
+    Yields:
+        tuple: config key and config of a dataset.
+    """
+    if not isinstance(dataset, dict):
+        return
+    if 'datasets' in dataset:
+        for number, inner in enumerate(dataset['datasets']):
+            yield from find_leaves(f'{key}.datasets.{number}', inner)
+    elif 'dataset' in dataset:
+        yield from find_leaves(f'{key}.dataset', dataset['dataset'])
+    else:
+        yield key, dataset
+
+
+def build_lazily(key: str, config: ConfigDict, scope: str | None) -> BaseDataset | None:
+    """Build a dataset without pipeline and content. The host resolves its paths and classes.
+
+    Args:
+        key (str): its config key.
+        config (ConfigDict): its config.
+        scope (str, optional): ``default_scope`` of the config.
+
+    Returns:
+        BaseDataset, optional: the dataset, or None if it is not a dataset of MMEngine.
+
+    Raises:
+        DatasetError: if its type does not exist or its class refuses an argument.
+    """
+    with DATASETS.switch_scope_and_registry(scope) as registry:
+        kind = config.get('type')
+        cls = registry.get(kind) if isinstance(kind, str) else kind
+    if cls is None:
+        raise DatasetError(
+            f'{key}.type={kind!r} is not a dataset of default_scope={scope!r}: it is misspelt, or belongs to the other '
+            f'host{near_name(str(kind), registry)}'
+        )
+    if isinstance(config.get('ann_file'), list):
+        raise DatasetError(
+            f'{key}.ann_file is a list, but MMEngine accepts one file: use one dataset for each file in '
+            "dict(type='ConcatDataset', datasets=[...])"
+        )
+    if not issubclass(cls, BaseDataset):
+        return None
+    arguments = config.to_dict() if isinstance(config, ConfigDict) else dict(config)
+    for name in ('type', '_scope_'):
+        arguments.pop(name, None)
+    try:
+        return cls(**{**arguments, 'pipeline': [], 'lazy_init': True})
+    except Exception as error:  # any error of the constructor concerns the config
+        raise DatasetError(f'{key}: {cls.__name__} cannot be built: {explain(error)}') from error
+
+
+def image_paths(key: str, config: ConfigDict, scope: str | None) -> list[str]:
+    """Load the content of a dataset and return its image files.
+
+    Args:
+        key (str): its config key.
+        config (ConfigDict): its config.
+        scope (str, optional): ``default_scope`` of the config.
+
+    Returns:
+        list[str]: the files; none for a dataset that holds the images themselves.
+
+    Raises:
+        DatasetError: if the dataset cannot be built.
+    """
+    dataset = build_lazily(key, config, scope)
+    if dataset is None:
+        return []
+    try:
+        dataset.full_init()
+        infos = [dataset.get_data_info(i) for i in range(len(dataset))]
+    except (AttributeError, NotImplementedError):  # a dataset with its own __getitem__
+        return []
+    return list(dict.fromkeys(info['img_path'] for info in infos if 'img_path' in info))
