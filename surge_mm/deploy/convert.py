@@ -16,6 +16,7 @@ from surge_mm.layers import BinaryLayer, SurgeConv2d
 from surge_mm.models.backbones.reactnet import ReActBlock
 from surge_mm.models.backbones.residual_blocks import BasicBlock, Bottleneck
 from surge_mm.utils.errors import UsageError
+from surge_mm.utils.modules import replace_modules
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def pack(model: nn.Module) -> nn.Module:
         model (nn.Module): A model with binary layers, or a binary layer.
 
     Returns:
-        nn.Module: The model itself, or the packed layer if ``model`` is a binary layer.
+        nn.Module: The model itself, or the packed module if ``model`` is a binary layer or a block.
 
     Raises:
         UsageError: if the model has no binary layer, none that can be packed, or is packed already.
@@ -96,17 +97,20 @@ def pack(model: nn.Module) -> nn.Module:
         raise UsageError(
             f'none of the {len(binary)} binary layers of {type(model).__name__} can be packed: {name}: {reason}'
         )
-    strip(model)
-    if isinstance(model, BinaryLayer):
-        return _packed(model)
+    model = replace_modules(strip(model), _packed_blocks(model))
     for module in list(model.modules()):
-        _pack_children(module)
+        if isinstance(module, nn.Sequential):
+            _pack_sequence(module)
+        if isinstance(module, mmcv.cnn.ConvModule):
+            _pack_conv_module(module)
+    layers = [module for module in model.modules() if _can_pack(module)]
+    model = replace_modules(model, {layer: _packed(layer) for layer in layers})  # type: ignore[arg-type]
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     model.packing = packing  # type: ignore[assignment]
     return model
 
 
-def _can_pack(layer: nn.Module | None) -> bool:
+def _can_pack(layer: nn.Module) -> bool:
     return isinstance(layer, BinaryLayer) and not unsupported_reason(layer)
 
 
@@ -114,19 +118,15 @@ def _packed(layer: BinaryLayer) -> PackedLayer:
     return PackedConv2d(layer) if isinstance(layer, SurgeConv2d) else PackedLinear(layer)
 
 
-def _pack_children(parent: nn.Module) -> None:
-    """Pack the children of a module, known blocks as a whole."""
-    if isinstance(parent, nn.Sequential):
-        _pack_sequence(parent)
-    if isinstance(parent, mmcv.cnn.ConvModule):
-        _pack_conv_module(parent)
-    for name, child in list(parent._modules.items()):
-        if _is_block(child, Bottleneck, (('conv2', 'bn2', 'act2'),)):
-            parent._modules[name] = PackedBottleneck(child)  # type: ignore[arg-type]
-        elif _is_block(child, ReActBlock, (('conv1', 'bn1', 'act1'),)):
-            parent._modules[name] = PackedReActBlock(child)  # type: ignore[arg-type]
-        elif _can_pack(child):
-            parent._modules[name] = _packed(child)  # type: ignore[arg-type]
+def _packed_blocks(model: nn.Module) -> dict[nn.Module, nn.Module]:
+    """Pack the blocks of a model that become one module each."""
+    packed: dict[nn.Module, nn.Module] = {}
+    for module in model.modules():
+        if _is_block(module, Bottleneck, (('conv2', 'bn2', 'act2'),)):
+            packed[module] = PackedBottleneck(module)  # type: ignore[arg-type]
+        elif _is_block(module, ReActBlock, (('conv1', 'bn1', 'act1'),)):
+            packed[module] = PackedReActBlock(module)  # type: ignore[arg-type]
+    return packed
 
 
 def _pack_sequence(parent: nn.Sequential) -> None:
@@ -170,7 +170,7 @@ def _pack_conv_module(parent: mmcv.cnn.ConvModule) -> None:
 
 
 def _is_block(
-    block: nn.Module | None, kind: type[nn.Module], parts: tuple[tuple[str, str, str], ...]
+    block: nn.Module, kind: type[nn.Module], parts: tuple[tuple[str, str, str], ...]
 ) -> bool:
     """Whether a module is of this class and each of its (convolution, norm, activation) can become one packed layer."""
     if type(block) is not kind:

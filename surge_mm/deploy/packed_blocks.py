@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from surge_mm.deploy.packed_layers import PackedConv2d, PackedLayer
 from surge_mm.deploy.signs import LayerOutput
 from surge_mm.models.backbones.reactnet import ReActBlock
-from surge_mm.models.backbones.residual_blocks import BasicBlock, Bottleneck
+from surge_mm.models.backbones.residual_blocks import BasicBlock, Bottleneck, pool_shortcut
 
 
 class PackedBasicBlock(nn.Module):
@@ -94,10 +93,8 @@ class PackedBottleneck(nn.Module):
         Args:
             x (Tensor): ``(N, C_in, H, W)``.
         """
-        out = shortcut = self.act1(self.bn1(self.conv1(x)))
-        if self.stride != 1:
-            shortcut = F.avg_pool2d(out, self.stride, ceil_mode=True, count_include_pad=False)
-        out = self.conv2.run(out, shortcut).values
+        out = self.act1(self.bn1(self.conv1(x)))
+        out = self.conv2.run(out, pool_shortcut(out, self.stride)).values
         return self.act3(self.bn3(self.conv3(out)) + self.downsample(x))
 
 
@@ -126,12 +123,9 @@ class PackedReActBlock(nn.Module):
         Args:
             x (Tensor): ``(N, C_in, H, W)``.
         """
-        shortcut = x
-        if self.stride != 1:
-            shortcut = F.avg_pool2d(x, self.stride, ceil_mode=True, count_include_pad=False)
         layers: list[PackedLayer] = list(self.conv2)  # type: ignore[arg-type]
         first, *others = layers
-        inner = self.conv1.run(x, shortcut, first)
+        inner = self.conv1.run(x, pool_shortcut(x, self.stride), first)
         assert inner.values is not None
         outputs = [first.run(inner.input(), inner.values)]
         outputs += [conv.run(inner.values, inner.values) for conv in others]

@@ -134,6 +134,31 @@ def test_a_packed_transformer_classifier_gives_the_same_scores():
         torch.testing.assert_close(before, after, rtol=1e-4, atol=1e-4)
 
 
+def test_a_shared_layer_is_packed_once_and_stays_shared():
+    shared = surge_mm.SurgeConv2d(8, 8, 3, padding=1)
+    model = nn.ModuleDict({'one': shared, 'two': nn.ModuleList([shared])}).eval()
+    x = torch.randn(1, 8, 9, 9)
+    with torch.no_grad():
+        expected = shared(x)
+        assert pack(model) is model
+        assert isinstance(model['one'], PackedConv2d) and model['one'] is model['two'][0]
+        assert torch.equal(model['one'](x), expected)
+
+
+def test_a_shared_layer_before_different_norms_is_packed_with_each():
+    shared = surge_mm.SurgeConv2d(8, 8, 3, padding=1)
+    model = nn.ModuleList([nn.Sequential(shared, nn.BatchNorm2d(8)) for _ in range(2)])
+    trained(model).eval()
+    x = torch.randn(1, 8, 9, 9)
+    with torch.no_grad():
+        expected = [branch(x) for branch in model]
+        pack(model)
+        for branch, out in zip(model, expected, strict=True):
+            assert isinstance(branch[0], PackedConv2d)
+            torch.testing.assert_close(branch(x), out)
+    assert not torch.equal(*expected)
+
+
 @torch.no_grad()
 def test_layers_that_cannot_be_packed_stay_and_are_listed():
     model = nn.Sequential(

@@ -18,6 +18,7 @@ from surge_mm.deploy.binary_weights import geometry_of, is_sign, parts_of
 from surge_mm.layers import BinaryLayer, SurgeLinear
 from surge_mm.ops import LinearMap
 from surge_mm.utils.errors import UsageError
+from surge_mm.utils.modules import replace_modules
 
 
 class ExportLayer(nn.Module):
@@ -82,15 +83,10 @@ def exported(model: nn.Module, signed: list[Tensor]) -> nn.Module:
         UsageError: if the activation of a layer is not the sign.
     """
     model = copy.deepcopy(model)
-    if isinstance(model, BinaryLayer):
-        return ExportLayer(model, signed)
-    made: dict[nn.Module, ExportLayer] = {}
-    for name, layer in list(model.named_modules(remove_duplicate=False)):
+    layers: dict[nn.Module, nn.Module] = {}
+    for name, layer in model.named_modules():
         if isinstance(layer, BinaryLayer):
             if not is_sign(layer.activation):
                 raise UsageError(f'{name}: its activation {layer.activation} is not the sign')
-            if layer not in made:
-                made[layer] = ExportLayer(layer, signed)
-            parent, _, own = name.rpartition('.')
-            setattr(model.get_submodule(parent), own, made[layer])
-    return model
+            layers[layer] = ExportLayer(layer, signed)
+    return replace_modules(model, layers)
