@@ -1,0 +1,263 @@
+"""Binary ResNets for CIFAR-10 whose whole training step is one CUDA graph.
+
+A step of ResNet-20 is 800 (STE) to 1,650 (SURGE) operators, most of which take a few microseconds on a GPU, so an eager
+step waits for the host. Here a step (batch, forward, backward, SGD) is captured once and replayed, without a read of
+the host; several runs are replayed side by side on streams of their own.
+
+Layers, models and recipe are those of the configs. The images of an epoch are shuffled and augmented at its start, by
+:func:`surge_mm.models.data_preprocessors.batch_augment.random_crop_flip`; a rest that fills no batch is left out.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from mmengine.hub import get_config
+from mmengine.registry import MODELS, DefaultScope
+from torch import Tensor, nn
+
+import surge_mm  # noqa: F401  prepares the stack before the hosts are imported
+from surge_mm.layers import SurgeConv2d
+from surge_mm.models.data_preprocessors.batch_augment import random_crop_flip
+
+PREPROCESSOR = get_config('surge_mm::_base_/datasets/cifar10.py').data_preprocessor
+OPTIMIZER = get_config('surge_mm::_base_/schedules/cifar10_600e.py').optim_wrapper.optimizer
+BATCH = get_config('surge_mm::_base_/datasets/cifar10.py').train_dataloader.batch_size
+
+ARMS: dict[str, dict[str, Any] | None] = {
+    'STE': None,
+    'SURGE': {'eta': 0.1},
+    'SURGE lite': {'eta': 0.1, 'tied': True},
+    'norm-preserving': {'eta': 0.1, 'preserve_norm': True},
+    'SURGE, eta 0.3': {'eta': 0.3},
+    'SURGE lite, eta 0.3': {'eta': 0.3, 'tied': True},
+}
+"""The compensator of the binary layers; ``SURGE`` is the method as published and the default of the configs."""
+
+NETWORKS: dict[str, dict[str, Any]] = {
+    'ResNet-20, PReLU': {'act_cfg': {'type': 'PReLU'}},
+    'ResNet-20, Hardtanh': {},
+    'ResNet-34 of width 16, PReLU': {
+        'act_cfg': {'type': 'PReLU'},
+        'depth': 34,
+        'num_stages': 4,
+        'out_indices': (3,),
+    },
+}
+"""Changes of the backbone of ``_base_/models/resnet20_cifar.py``."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a run computes.
+
+    Args:
+        device: ``cpu`` (no graph, for trials) or ``cuda``.
+        bf16: Whether forward runs under autocast to bfloat16.
+        channels_last: The memory format.
+        compile: Whether ``torch.compile`` compiles the network.
+        graph: Whether a step is a CUDA graph.
+    """
+
+    device: str = 'cuda'
+    bf16: bool = False
+    channels_last: bool = False
+    compile: bool = False
+    graph: bool = True
+
+
+def build_model(network: str, arm: str) -> nn.Module:
+    """Build and initialize the classifier of ``network`` with the binary convolutions of ``arm``."""
+    cfg = get_config('surge_mm::_base_/models/resnet20_cifar.py').model
+    cfg.backbone.update(NETWORKS[network])
+    cfg.backbone.conv_cfg = {'type': 'surge_mm.SurgeConv2d', 'compensator': ARMS[arm]}
+    cfg.head.in_channels = cfg.backbone.base_channels * 2 ** (cfg.backbone.num_stages - 1)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model: nn.Module = MODELS.build(cfg)
+    model.init_weights()  # type: ignore[operator]
+    return model
+
+
+class Epoch:
+    """The training images of one seed, shuffled and augmented for one epoch, in batches.
+
+    Args:
+        images (Tensor): uint8, shape (N, 3, 32, 32).
+        labels (Tensor): int64, shape (N,).
+        seed (int): Seed of all draws.
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor, seed: int) -> None:
+        self.source, self.source_labels, self.seed = images, labels, seed
+        self.steps = len(images) // BATCH
+        shape = (self.steps, BATCH)
+        self.images = images.new_zeros((*shape, *images.shape[1:]))
+        self.labels = labels.new_zeros(shape)
+
+    def begin(self, epoch: int) -> None:
+        """Draw anew; the draws depend on the seed and ``epoch`` alone."""
+        torch.manual_seed(1000 * self.seed + epoch)
+        chosen = torch.randperm(len(self.source), device=self.source.device)[: self.steps * BATCH]
+        augmented = random_crop_flip(self.source[chosen], padding=4, flip_prob=0.5)
+        self.images.copy_(augmented.view_as(self.images))
+        self.labels.copy_(self.source_labels[chosen].view_as(self.labels))
+
+
+def learning_rates(steps: int, warmup: int) -> Tensor:
+    """Linear warm-up from a hundredth over ``warmup`` steps, then a cosine to 0, of shape ``(steps,)``."""
+    factors = [
+        0.01 + 0.99 * i / warmup
+        if i < warmup
+        else 0.5 + 0.5 * math.cos(math.pi * (i - warmup) / (steps - warmup))
+        for i in range(steps)
+    ]
+    return torch.tensor(factors, dtype=torch.float64).mul(OPTIMIZER.lr).float()
+
+
+class Run:
+    """One network in training.
+
+    Args:
+        network (str): A key of ``NETWORKS``.
+        arm (str): A key of ``ARMS``.
+        epoch (Epoch): The data; its seed gives the initial weights too, alike for all arms.
+        rates (Tensor): The learning rate of each step.
+        setting (Setting): How it computes.
+    """
+
+    def __init__(
+        self, network: str, arm: str, epoch: Epoch, rates: Tensor, setting: Setting
+    ) -> None:
+        self.network, self.arm, self.epoch, self.setting = network, arm, epoch, setting
+        device = setting.device
+        torch.manual_seed(epoch.seed)
+        self.model = build_model(network, arm).to(device).train()
+        if setting.channels_last:
+            self.model.to(memory_format=torch.channels_last)
+        self.layers = [m for m in self.model.modules() if isinstance(m, SurgeConv2d)]
+        self.mean = torch.tensor(PREPROCESSOR.mean, device=device).view(-1, 1, 1)
+        self.std = torch.tensor(PREPROCESSOR.std, device=device).view(-1, 1, 1)
+        self.rates = rates.to(device)
+        self.rate = torch.zeros((), device=device)
+        self.done = torch.zeros(1, dtype=torch.long, device=device)  # steps
+        self.loss_sum = torch.zeros((), device=device)
+        options = {key: value for key, value in OPTIMIZER.items() if key not in ('type', 'lr')}
+        self.optimizer = torch.optim.SGD(
+            self.model.parameters(), lr=self.rate, fused=True, **options
+        )
+        self.scores = torch.compile(self._scores) if setting.compile else self._scores
+        self.stream = torch.cuda.Stream() if device == 'cuda' else None
+        self.graph: torch.cuda.CUDAGraph | None = None
+
+    def _scores(self, x: Tensor) -> Tensor:
+        return self.model.head(self.model.extract_feat(x))  # type: ignore[operator, union-attr]
+
+    def _normalize(self, images: Tensor) -> Tensor:
+        x = (images.float() - self.mean) / self.std
+        return x.to(memory_format=torch.channels_last) if self.setting.channels_last else x
+
+    def eager_step(self) -> None:
+        """Take one step; nothing is read by the host."""
+        batch = self.done % self.epoch.steps
+        self.rate.copy_(self.rates.index_select(0, self.done)[0])
+        x = self._normalize(self.epoch.images.index_select(0, batch)[0])
+        labels = self.epoch.labels.index_select(0, batch)[0]
+        with torch.autocast(self.setting.device, torch.bfloat16, enabled=self.setting.bf16):
+            scores = self.scores(x)
+        loss = F.cross_entropy(scores.float(), labels)
+        loss.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.loss_sum += loss.detach()
+        self.done += 1
+
+    def prepare(self) -> None:
+        """Allocate what the first step allocates, and make a graph of the step; the state is then that of before."""
+        before = self.state()
+        if not self.setting.graph:
+            self.eager_step()
+            self.load(before)
+            return
+        assert self.stream is not None
+        self.stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self.stream):
+            for _ in range(3):
+                self.eager_step()
+        self.stream.synchronize()
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph, stream=self.stream):
+            self.eager_step()
+        torch.cuda.synchronize()
+        self.load(before)
+
+    def step(self) -> None:
+        """Take one step: enqueue the graph on the stream of this run, or run eagerly."""
+        if self.graph is None:
+            self.eager_step()
+            return
+        with torch.cuda.stream(self.stream):
+            self.graph.replay()
+
+    def _momenta(self) -> dict[str, Tensor]:
+        """The momentum of each parameter, by name; empty before the first step."""
+        state = self.optimizer.state
+        return {
+            name: state[p]['momentum_buffer']
+            for name, p in self.model.named_parameters()
+            if p in state
+        }
+
+    def state(self) -> dict[str, Any]:
+        """A copy of all that changes in training."""
+        return {
+            'model': {name: value.clone() for name, value in self.model.state_dict().items()},
+            'momenta': {name: value.clone() for name, value in self._momenta().items()},
+            'done': self.done.clone(),
+            'loss_sum': self.loss_sum.clone(),
+        }
+
+    @torch.no_grad()
+    def load(self, state: dict[str, Any]) -> None:
+        """Take over a state in place, so that a graph sees it; after :meth:`prepare`."""
+        for name, value in self.model.state_dict().items():
+            value.copy_(state['model'][name])
+        for name, value in self._momenta().items():
+            kept = state['momenta'].get(name)
+            value.zero_() if kept is None else value.copy_(kept)
+        self.done.copy_(state['done'])
+        self.loss_sum.copy_(state['loss_sum'])
+        for layer in self.layers:
+            if layer.ags_statistics is not None:
+                layer.ags_statistics.zero_()
+
+    @torch.no_grad()
+    def accuracy(self, images: Tensor, labels: Tensor) -> float:
+        """Top-1 in %, in evaluation mode."""
+        self.model.eval()
+        right = torch.zeros((), device=images.device)
+        for x, y in zip(images.split(1000), labels.split(1000), strict=True):
+            right += (self._scores(self._normalize(x)).argmax(1) == y).sum()
+        self.model.train()
+        return 100 * right.item() / len(images)
+
+    def branch_report(self) -> dict[str, float]:
+        """The branch after the last step: mean lambda, ||W_a|| / ||W_b|| over layers, steps left out."""
+        layers = [layer for layer in self.layers if layer.ags_statistics is not None]
+        if not layers:
+            return {}
+        statistics = torch.stack([layer.ags_statistics for layer in layers])
+        report = {
+            'lambda': statistics[:, 0].mean().item(),
+            'lambda_norm_a/norm_b': (statistics[:, 0] * statistics[:, 2] / statistics[:, 1])
+            .median()
+            .item(),
+            'non_finite': statistics[:, 5].sum().item(),
+        }
+        pairs = [(layer.aux_weight, layer.weight) for layer in layers]
+        ratios = [(a.norm() / b.norm()).item() for a, b in pairs if a is not None]
+        report |= {'W_a/W_b_max': max(ratios)} if ratios else {}
+        return {name: float(f'{value:.5g}') for name, value in report.items()}
