@@ -178,6 +178,8 @@ class Run:
     def prepare(self) -> None:
         """Allocate what the first step allocates, and make a graph of the step; the state is then that of before."""
         before = self.state()
+        if self.setting.compile:  # the copy start of a branch comes before it is compiled
+            self._scores(self._normalize(self.epoch.images[0, :2]))
         if not self.setting.graph:
             self.eager_step()
             self.load(before)

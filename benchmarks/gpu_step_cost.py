@@ -2,9 +2,9 @@
 
 python benchmarks/gpu_step_cost.py --out work_dirs/gpu/step_cost.json
 
-Parts: ``graphs`` (eager steps, CUDA graphs, torch.compile, several runs side by side in one process), ``processes``
-(1, 2 and 4 processes on one GPU) and ``runner`` (MMEngine's loop with and without the NonFiniteGuardHook). Times are
-medians of CUDA-synchronized repeats after a warm-up. Each part writes before the next begins.
+Parts: ``runner`` (MMEngine's loop with and without the NonFiniteGuardHook), ``graphs`` (eager steps and CUDA graphs,
+several runs side by side in one process), ``processes`` (1, 2 and 4 processes on one GPU) and ``compiled``
+(torch.compile, which takes minutes to compile). Times are medians of CUDA-synchronized repeats after a warm-up. Each part writes before the next begins.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def milliseconds(runs: list[Run], steps: int, repeats: int = 5) -> float:
     return median(times)
 
 
-def graphs(device: str, steps: int, compiled: bool) -> list[dict[str, Any]]:
+def graphs(device: str, steps: int) -> list[dict[str, Any]]:
     settings = [Setting(device, graph=False)]
     if device == 'cuda':
         settings += [
@@ -63,13 +63,20 @@ def graphs(device: str, steps: int, compiled: bool) -> list[dict[str, Any]]:
             for bf16 in (False, True)
             for last in (False, True)
         ]
-    if compiled:
-        settings += [Setting(device, compile=True), Setting(device, bf16=True, compile=True)]
+    return measure(settings, steps)
+
+
+def compiled(device: str, steps: int) -> list[dict[str, Any]]:
+    settings = [
+        Setting(device, compile=True, graph=device == 'cuda', bf16=b) for b in (False, True)
+    ]
+    return measure(settings, steps)
+
+
+def measure(settings: list[Setting], steps: int) -> list[dict[str, Any]]:
     rows = []
     for setting in settings:
         for arm in ('STE', 'SURGE', 'SURGE lite'):
-            if setting.compile and arm == 'SURGE lite':
-                continue
             started = time.perf_counter()
             runs = [random_run(arm, setting)]
             prepared = time.perf_counter() - started
@@ -137,13 +144,15 @@ def runner(device: str, steps: int) -> list[dict[str, Any]]:
     return rows
 
 
+PARTS = {'runner': runner, 'graphs': graphs, 'processes': processes, 'compiled': compiled}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--out', type=Path, required=True, help='the JSON file')
     parser.add_argument('--device', default='cuda', choices=['cpu', 'cuda'])
     parser.add_argument('--steps', type=int, default=100, help='steps of a repeat')
-    parser.add_argument('--parts', nargs='+', default=['runner', 'graphs', 'processes'])
-    parser.add_argument('--compile', action='store_true', help='torch.compile too, some minutes')
+    parser.add_argument('--parts', nargs='+', default=list(PARTS))
     args = parser.parse_args()
     MMLogger.get_current_instance().setLevel('ERROR')
     torch.backends.cudnn.benchmark = args.device == 'cuda'
@@ -152,12 +161,7 @@ def main() -> None:
     for part in args.parts:
         started = time.monotonic()
         try:
-            if part == 'graphs':
-                answer[part] = graphs(args.device, args.steps, args.compile)
-            else:
-                answer[part] = {'processes': processes, 'runner': runner}[part](
-                    args.device, args.steps
-                )
+            answer[part] = PARTS[part](args.device, args.steps)
         except Exception as error:
             answer[part] = f'{type(error).__name__}: {error}'
         print(f'{part}, {time.monotonic() - started:.0f} s: {json.dumps(answer[part])}', flush=True)
