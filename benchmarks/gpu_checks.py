@@ -234,9 +234,8 @@ def detector(device: str) -> list[dict[str, Any]]:
         config.write_text(DETECTOR.format(root=f'{folder}/digits'))
         for amp in ([], ['--amp']) if device == 'cuda' else ([],):
             command = [sys.executable, str(ROOT / 'tools/train.py'), str(config), *amp]
-            done = subprocess.run(
-                [*command, '--work-dir', f'{folder}/work'], capture_output=True, text=True
-            )
+            command += ['--work-dir', f'{folder}/work{len(rows)}']
+            done = subprocess.run(command, capture_output=True, text=True)
             said = (done.stdout + done.stderr).splitlines()
             kept = [line for line in said if 'bbox_mAP:' in line or 'loss:' in line][-4:]
             rows.append(

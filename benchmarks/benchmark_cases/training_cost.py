@@ -50,6 +50,7 @@ def saved_bytes(
     depth = 0
 
     def pack(tensor: Tensor) -> Tensor:
+        tensor = tensor.detach()  # an output that its own node keeps would never be freed
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in parameters:
             alive.append(tensor)

@@ -120,6 +120,12 @@ class NonFiniteGuardHook(Hook):
         Raises:
             UsageError: if ``patience`` is exhausted.
         """
+        # one synchronization for all of them; what follows finds the origin
+        means = [mean for _, mean in self._outputs]
+        losses = list(_losses(outputs).values())
+        if not self._bad_gradients and _all_finite([*means, *losses, *self._buffers]):
+            self._in_a_row = 0
+            return
         spoilt = self._restore_buffers()
         first = self._first_output() or _first_loss(outputs) or self._last_gradient()
         if not first and spoilt:
@@ -187,9 +193,13 @@ def _all_finite(tensors: list[Tensor]) -> bool:
     return not tensors or bool(torch.isfinite(torch.nn.utils.get_total_norm(tensors)))
 
 
+def _losses(outputs: Any) -> dict[str, Tensor]:
+    if not isinstance(outputs, dict):
+        return {}
+    return {name: torch.as_tensor(value) for name, value in outputs.items()}
+
+
 def _first_loss(outputs: Any) -> str:
     """Name the first loss that is not finite; the total ``loss``, which comes first in ``outputs``, only if alone."""
-    if not isinstance(outputs, dict):
-        return ''
-    bad = [name for name, value in outputs.items() if not torch.as_tensor(value).isfinite().all()]
+    bad = [name for name, value in _losses(outputs).items() if not value.isfinite().all()]
     return f'the loss {(bad[1:] or bad)[0]}' if bad else ''

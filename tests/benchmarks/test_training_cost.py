@@ -1,5 +1,8 @@
 """Saved bytes and growth exponents of cases with known answers."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 from benchmark_cases.training_cost import Growth, growth_exponent, plot_growth, saved_bytes
@@ -16,6 +19,19 @@ def test_bytes_kept_are_counted_once_by_storage_and_by_layer():
     inputs, between = 4 * 2 * 25 * 4, 4 * 3 * 25 * 4
     assert saved.layers == inputs + between
     assert saved.model == inputs + 2 * between
+
+
+def test_bytes_kept_are_freed_without_the_garbage_collector():
+    model = nn.Sequential(nn.Conv2d(2, 3, 1), nn.Tanh(), nn.Conv2d(3, 3, 1))
+    outputs = []
+    model[1].register_forward_hook(lambda *call: outputs.append(weakref.ref(call[-1])))
+    gc.collect()
+    gc.disable()
+    try:
+        saved_bytes(model, lambda: model(torch.randn(4, 2, 5, 5)), ['0'])
+        assert outputs[0]() is None
+    finally:
+        gc.enable()
 
 
 @given(st.floats(-2, 3), st.floats(0.1, 10))

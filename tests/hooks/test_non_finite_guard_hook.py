@@ -3,8 +3,9 @@
 import pytest
 import torch
 from helpers.faults import BAD, KINDS, Fault, Inject, not_finite
-from helpers.tiny_run import tiny_runner
+from helpers.tiny_run import BATCHES, tiny_runner
 from mmengine.logging import MessageHub
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from surge_mm import NonFiniteGuardHook
 from surge_mm.utils.errors import UsageError
@@ -55,6 +56,34 @@ def test_the_model_is_as_before_the_step_and_training_goes_on(tmp_path):
     weights = [name for name, _ in runner.model.named_parameters()]
     assert all(torch.equal(seen[3][name], seen[4][name]) for name in weights)
     assert not any(torch.equal(seen[4][name], seen[5][name]) for name in weights)
+
+
+class ReadsOfValues(TorchDispatchMode):
+    """Counts the values that the host reads, each a synchronization on a GPU."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_finite_step_is_checked_by_two_reads(tmp_path, monkeypatch):
+    reads = []
+
+    def counted(method):
+        def call(*args, **kwargs):
+            with ReadsOfValues() as mode:
+                answer = method(*args, **kwargs)
+            reads.append(mode.count)
+            return answer
+
+        return call
+
+    for name in ('_check_gradients', 'after_train_iter'):
+        monkeypatch.setattr(NonFiniteGuardHook, name, counted(getattr(NonFiniteGuardHook, name)))
+    tiny_runner(tmp_path, length=1).train()
+    assert len(reads) == 2 * BATCHES and set(reads) == {1}
 
 
 def test_a_model_without_buffers_is_guarded(tmp_path):
