@@ -2,8 +2,8 @@
 
 python benchmarks/gpu_step_cost.py --out work_dirs/gpu/step_cost.json
 
-Parts: ``runner`` (MMEngine's loop with and without the NonFiniteGuardHook), ``graphs`` (eager steps and CUDA graphs, one
-run and four side by side in one process), ``processes`` (1, 2 and 4 processes on one GPU) and ``compiled``
+Parts: ``runner`` (MMEngine's loop with and without the NonFiniteGuardHook), ``graphs`` (eager steps and CUDA graphs,
+one run and four side by side in one process), ``processes`` (1, 2 and 4 processes on one GPU) and ``compiled``
 (torch.compile, which takes minutes to compile). Times are medians of CUDA-synchronized repeats after a warm-up. Each
 part writes before the next begins.
 """
