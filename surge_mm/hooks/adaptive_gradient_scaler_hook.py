@@ -24,8 +24,9 @@ from surge_mm.layers import BinaryLayer, compensated_layers
 from surge_mm.layers.compensator import DEFAULT_ETA
 from surge_mm.ops import AdaptiveScale, Statistics, set_sync_group
 from surge_mm.registry import HOOKS
-from surge_mm.utils.argument_checks import Count, NotNegative, checked, did_you_mean
+from surge_mm.utils.argument_checks import Count, NonNegative, checked
 from surge_mm.utils.errors import UsageError
+from surge_mm.utils.suggestions import did_you_mean
 
 
 @HOOKS.register_module()
@@ -62,7 +63,7 @@ class AdaptiveGradientScalerHook(Hook):
     @checked
     def __init__(
         self,
-        eta: NotNegative = DEFAULT_ETA,
+        eta: NonNegative = DEFAULT_ETA,
         preserve_norm: bool = False,
         warmup_iters: Count = 0,
         custom_keys: Mapping[str, Mapping[str, Any]] | None = None,

@@ -14,10 +14,10 @@ from mmengine.runner import Runner
 from torch import nn
 
 from surge_mm.registry import HOOKS
-from surge_mm.utils.argument_checks import accepted, did_you_mean
 from surge_mm.utils.atomic_write import PARTIAL, write_atomically
 from surge_mm.utils.errors import CheckpointError, UsageError
 from surge_mm.utils.modules import unwrap_model
+from surge_mm.utils.suggestions import argument_names, did_you_mean
 
 GRADIENTS = 'accumulated_gradients'
 """Key of the gradients in a checkpoint."""
@@ -67,8 +67,8 @@ class SafeCheckpointHook(CheckpointHook):
         super().__init__(*args, **kwargs)
         self._gradients: dict[str, torch.Tensor] = {}
         # MMEngine passes unknown arguments on to Runner.save_checkpoint, which raises after the first epoch
-        for name in self.args.keys() - set(accepted(Runner.save_checkpoint)):
-            hint = did_you_mean(name, accepted(type(self)))
+        for name in self.args.keys() - set(argument_names(Runner.save_checkpoint)):
+            hint = did_you_mean(name, argument_names(type(self)))
             raise UsageError(f'SafeCheckpointHook got an unknown argument {name!r}{hint}')
 
     def before_train(self, runner: Runner) -> None:

@@ -13,8 +13,8 @@ import torch
 from mmengine.config import DictAction
 
 from surge_mm.launch.distributed import lost_a_rank
-from surge_mm.utils.argument_checks import did_you_mean
 from surge_mm.utils.errors import DatasetError, UsageError
+from surge_mm.utils.suggestions import did_you_mean
 
 
 class Parser(argparse.ArgumentParser):

@@ -11,7 +11,7 @@ from mmengine.registry import MODELS, DefaultScope, Registry
 
 from surge_mm.preflight.config_keys import check_names
 from surge_mm.utils.errors import LaunchError
-from surge_mm.utils.registry_errors import near_name
+from surge_mm.utils.registry_errors import suggest_registered
 
 HOSTS = ('mmdet', 'mmpretrain')
 
@@ -86,7 +86,7 @@ def _check_host(cfg: Config) -> None:
         other = HOSTS[1 - HOSTS.index(scope)]
         hint = f'it belongs to {other}: set default_scope={other!r}'
         if not _has(registry, f'{other}.{model_type}'):
-            hint = f'neither host has it{near_name(model_type, registry)}'
+            hint = f'neither host has it{suggest_registered(model_type, registry)}'
     raise LaunchError(f'{scope} has no model {model_type!r}; {hint}')
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from surge_mm.ops import AdaptiveScale, FixedScale
-from surge_mm.utils.argument_checks import did_you_mean
+from surge_mm.utils.suggestions import did_you_mean
 
 DEFAULT_ETA = 0.1
 KEYS = ('scale', 'eta', 'preserve_norm', 'init', 'tied')

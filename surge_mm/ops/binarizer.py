@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC
 from typing import Any, ClassVar, TypeVar
 
-from surge_mm.utils.argument_checks import accepted, did_you_mean
+from surge_mm.utils.suggestions import argument_names, did_you_mean
 
 B = TypeVar('B', bound='Binarizer')
 
@@ -46,7 +46,7 @@ class Binarizer(ABC):
         if name not in cls.known:
             hint = did_you_mean(name, sorted(cls.known), cutoff=0.4)
             raise ValueError(f'{cls.family}: unknown binarizer {name!r}{hint}')
-        takes = accepted(cls.known[name])
+        takes = argument_names(cls.known[name])
         for key in arguments:
             if key not in takes:
                 hint = did_you_mean(key, takes)

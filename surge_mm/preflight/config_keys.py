@@ -14,10 +14,13 @@ from typing import Any, get_type_hints
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from surge_mm.utils.argument_checks import accepted, fits, one_letter_off, words
+from surge_mm.utils.argument_checks import describe, matches
 from surge_mm.utils.errors import LaunchError
+from surge_mm.utils.suggestions import argument_names, is_one_edit_apart
 
-RUNNER = {name: get_type_hints(Runner.__init__)[name] for name in accepted(Runner) if name != 'cfg'}
+RUNNER = {
+    name: get_type_hints(Runner.__init__)[name] for name in argument_names(Runner) if name != 'cfg'
+}
 # the Runner accepts more than its annotations: a number, and None to leave a hook out
 RUNNER |= {'log_level': str | int, 'default_hooks': dict | None}
 OTHERS = (
@@ -72,8 +75,8 @@ def check_names(cfg: Config) -> None:
     own = [key for key, value in cfg.items() if not _is_imported(value)]
     _check_section('', own, [*RUNNER, *OTHERS])
     for name, hint in RUNNER.items():
-        if name in cfg and not fits(cfg[name], hint):
-            raise LaunchError(f'{name}={cfg[name]!r} must be {words(hint)}')
+        if name in cfg and not matches(cfg[name], hint):
+            raise LaunchError(f'{name}={cfg[name]!r} must be {describe(hint)}')
     for path, content, known in _sections(cfg):
         _check_section(f'{path}.', content, known)
 
@@ -101,7 +104,7 @@ def _get_dict(cfg: Config, path: str) -> Mapping[str, Any]:
 
 def _check_section(prefix: str, names: Collection[str], known: Collection[str]) -> None:
     for name in names:
-        meant = [key for key in known if name not in known and one_letter_off(name, key)]
+        meant = [key for key in known if name not in known and is_one_edit_apart(name, key)]
         if meant:
             raise LaunchError(
                 f'unknown config key {prefix + name!r}; did you mean {prefix + meant[0]!r}? '

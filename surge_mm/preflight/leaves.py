@@ -14,7 +14,7 @@ from mmengine.registry import DATASETS
 
 from surge_mm.preflight.annotations import Annotations
 from surge_mm.utils.errors import DatasetError
-from surge_mm.utils.registry_errors import explain, near_name
+from surge_mm.utils.registry_errors import explain, suggest_registered
 
 
 @dataclass
@@ -82,7 +82,7 @@ def build_lazily(key: str, config: ConfigDict, scope: str | None) -> BaseDataset
     if cls is None:
         raise DatasetError(
             f'{key}.type={kind!r} is not a dataset of default_scope={scope!r}: it is misspelt, or belongs to the other '
-            f'host{near_name(str(kind), registry)}'
+            f'host{suggest_registered(str(kind), registry)}'
         )
     if isinstance(config.get('ann_file'), list):
         raise DatasetError(

@@ -1,48 +1,63 @@
-"""Arguments that do not fit are refused by name, before a value of the wrong type ends in a traceback elsewhere."""
+"""Check arguments against the annotations of a constructor.
+
+:func:`checked` raises an error that names the argument, its value and what was expected. The error is raised where the
+argument is given, not where a value of the wrong type fails later.
+"""
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 import math
-import os
 import types
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from surge_mm.utils.errors import UsageError
+from surge_mm.utils.suggestions import accepts_any_keyword, argument_names, did_you_mean
 
 F = TypeVar('F', bound=Callable[..., Any])
-BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-TEXT = (str, bytes, Mapping)
+NO_COLLECTION = (str, bytes, Mapping)
+TYPE_NAMES = {
+    bool: 'True or False',
+    int: 'a whole number',
+    float: 'a number',
+    str: 'a string',
+    types.NoneType: 'None',
+}
 
 
 @dataclass(frozen=True)
 class Within:
-    """In an annotation: a finite number from ``low`` to ``high``, both included."""
+    """Annotation of a finite number in a closed interval.
+
+    Attributes:
+        low (float): the smallest value. Defaults to minus infinity.
+        high (float): the largest value. Defaults to infinity.
+    """
 
     low: float = -math.inf
     high: float = math.inf
 
     def holds(self, value: Any) -> bool:
+        """Return whether the number is finite and in the interval."""
         return self.low <= value <= self.high and math.isfinite(value)
 
     def __str__(self) -> str:
         if self.low == -math.inf:
             return 'that is finite'
-        return (
-            f'of at least {self.low}' if self.high == math.inf else f'in {self.low} to {self.high}'
-        )
+        if self.high == math.inf:
+            return f'of at least {self.low}'
+        return f'in {self.low} to {self.high}'
 
 
 class WithType:
-    """In an annotation: a dict that says what to build of it."""
+    """Annotation of a config, a dict with the key ``type``."""
 
-    @staticmethod
-    def holds(value: Mapping[str, Any]) -> bool:
+    def holds(self, value: Mapping[str, Any]) -> bool:
+        """Return whether the dict has a type that a registry can build."""
         return isinstance(value.get('type'), str) or callable(value.get('type'))
 
     def __str__(self) -> str:
@@ -52,25 +67,92 @@ class WithType:
 Positive = Annotated[int, Within(1)]
 Count = Annotated[int, Within(0)]
 Finite = Annotated[float, Within()]
-NotNegative = Annotated[float, Within(0)]
-Share = Annotated[float, Within(0, 1)]
+NonNegative = Annotated[float, Within(0)]
+Fraction = Annotated[float, Within(0, 1)]
 Cfg = Annotated[dict[str, Any], WithType()]
 
 
-def fits(value: Any, hint: Any) -> bool:
-    """Whether ``value`` is what the annotation ``hint`` says.
+def checked(function: F) -> F:
+    """Decorate a function, usually a constructor, so that it checks its arguments against their annotations.
 
-    Where it makes no difference, other types count: whole numbers as numbers, 0 and 1 as False and True, lists as
-    tuples. What cannot be judged fits.
+    Ranges are part of the annotations: :data:`Positive`, ``Literal['conv', 'pad']``. Of arguments collected by
+    ``**kwargs``, a constructor checks the names (:func:`check_keywords`).
+
+    Args:
+        function (Callable): the function.
+
+    Returns:
+        Callable: the function with the same signature. It raises a :class:`UsageError` for a wrong argument.
+    """
+    signature = inspect.signature(function)
+    collecting = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    names = [name for name, p in signature.parameters.items() if p.kind not in collecting]
+    owner = function.__qualname__.removesuffix('.__init__')
+    passes_on = owner != function.__qualname__ and len(names) < len(signature.parameters)
+
+    @functools.cache
+    def get_hints() -> dict[str, Any]:  # on the first call: a hint may name a class defined later
+        return get_type_hints(function, include_extras=True)
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            given = signature.bind(*args, **kwargs).arguments
+        except TypeError:
+            return function(*args, **kwargs)  # raises an error with the name of the function
+        for name in names:
+            hint = get_hints().get(name, Any)
+            if name in given and not matches(given[name], hint):
+                raise UsageError(f'{owner}: {name}={given[name]!r} must be {describe(hint)}')
+        if passes_on:
+            check_keywords(owner, kwargs, type(args[0]))
+        return function(*args, **kwargs)
+
+    return call  # type: ignore[return-value]
+
+
+def check_keywords(
+    owner: str, keywords: Iterable[str], target: Callable[..., Any], also: Iterable[str] = ()
+) -> None:
+    """Check the names of keyword arguments that are passed on to another function or constructor.
+
+    Args:
+        owner (str): the name of the function or class that was called, for the error message.
+        keywords (Iterable[str]): the names that were given.
+        target (Callable): the function or class that they are passed on to. If it accepts any name, nothing is checked.
+        also (Iterable[str]): names that ``owner`` accepts besides, for the suggestion. Defaults to ().
+
+    Raises:
+        UsageError: if a name is not an argument of ``target``.
+    """
+    known = argument_names(target)
+    for name in keywords:
+        if name not in known and not accepts_any_keyword(target):
+            hint = did_you_mean(name, [*also, *known])
+            raise UsageError(f'{owner}: unknown argument {name!r}{hint}')
+
+
+def matches(value: Any, hint: Any) -> bool:
+    """Return whether a value matches an annotation.
+
+    Values of configs match where the difference has no effect: an int for a float, 0 and 1 for a bool, a list for a
+    tuple. Annotations that cannot be checked match every value.
+
+    Args:
+        value (Any): the value.
+        hint (Any): the annotation, as returned by ``typing.get_type_hints(..., include_extras=True)``.
+
+    Returns:
+        bool: whether the value matches.
     """
     origin, inner = get_origin(hint), get_args(hint)
     if origin is Annotated:
-        return fits(value, inner[0]) and all(one.holds(value) for one in inner[1:])
+        return matches(value, inner[0]) and all(extra.holds(value) for extra in inner[1:])
     if origin in (Union, types.UnionType):
-        return any(fits(value, one) for one in inner)
+        return any(matches(value, option) for option in inner)
     if origin is Literal:
-        plain = isinstance(value, (str, Real)) and not isinstance(value, bool)
-        return plain and value in inner
+        is_plain = isinstance(value, (str, Real)) and not isinstance(value, bool)
+        return is_plain and value in inner
     kind = origin or hint
     if kind is bool:
         return isinstance(value, bool) or (isinstance(value, Integral) and value in (0, 1))
@@ -80,126 +162,56 @@ def fits(value: Any, hint: Any) -> bool:
     if kind is Any or not isinstance(kind, type):
         return True
     if issubclass(kind, Mapping):
-        return isinstance(value, Mapping) and all(
-            fits(one, part)
-            for pair in value.items()
-            for one, part in zip(pair, inner, strict=False)
+        return isinstance(value, Mapping) and (
+            not inner
+            or all(matches(k, inner[0]) and matches(v, inner[1]) for k, v in value.items())
         )
-    if issubclass(kind, Collection) and not issubclass(kind, TEXT):
-        return _fits_collection(value, kind, inner)
+    if issubclass(kind, Collection) and not issubclass(kind, NO_COLLECTION):
+        return _matches_collection(value, kind, inner)
     return isinstance(value, kind)
 
 
-def _fits_collection(value: Any, kind: type, inner: tuple[Any, ...]) -> bool:
-    if isinstance(value, TEXT) or not (hasattr(value, '__len__') and hasattr(value, '__iter__')):
+def _matches_collection(value: Any, kind: type, inner: tuple[Any, ...]) -> bool:
+    is_collection = hasattr(value, '__len__') and hasattr(value, '__iter__')
+    if not is_collection or isinstance(value, NO_COLLECTION):
         return False
     if kind is tuple and ... not in inner:
-        return len(value) == len(inner) and all(map(fits, value, inner))
-    return all(fits(one, inner[0]) for one in value) if inner else True
+        return len(value) == len(inner) and all(map(matches, value, inner))
+    return not inner or all(matches(item, inner[0]) for item in value)
 
 
-def words(hint: Any) -> str:
-    """What :func:`fits` asks for."""
+def describe(hint: Any) -> str:
+    """Describe the values that :func:`matches` accepts.
+
+    Args:
+        hint (Any): the annotation.
+
+    Returns:
+        str: such as ``'a whole number of at least 1 or None'``.
+    """
     origin, inner = get_origin(hint), get_args(hint)
     if origin is Annotated:
-        return ' '.join([words(inner[0]), *map(str, inner[1:])])
+        return ' '.join([describe(inner[0]), *map(str, inner[1:])])
     if origin in (Union, types.UnionType):
-        return _either(map(words, inner))
+        return _join_options(map(describe, inner))
     if origin is Literal:
-        return _either(map(repr, inner))
+        return _join_options(map(repr, inner))
     kind = origin or hint
-    said = {bool: 'True or False', int: 'a whole number', float: 'a number', str: 'a string'}
-    if kind in said:
-        return said[kind]
-    if kind is types.NoneType:
-        return 'None'
+    if kind in TYPE_NAMES:
+        return TYPE_NAMES[kind]
     if kind is Any or not isinstance(kind, type):
         return str(hint)
     if issubclass(kind, Mapping):
-        typed = len(inner) == 2 and inner[1] is not Any
-        return f'a dict, of which each value is {words(inner[1])}' if typed else 'a dict'
+        has_value_type = len(inner) == 2 and inner[1] is not Any
+        return (
+            f'a dict, of which each value is {describe(inner[1])}' if has_value_type else 'a dict'
+        )
     if issubclass(kind, Collection):
-        each = [one for one in inner if one is not ...][:1]
-        return f'a list, of which each is {words(each[0])}' if each else 'a list'
+        items = [item for item in inner if item is not ...]
+        return f'a list, of which each is {describe(items[0])}' if items else 'a list'
     return f'a {kind.__name__}'
 
 
-def _either(options: Iterable[str]) -> str:
+def _join_options(options: Iterable[str]) -> str:
     *most, last = options
     return f'{", ".join(most)} or {last}' if most else last
-
-
-def checked(function: F) -> F:
-    """Decorate a constructor: it refuses, by name, an argument that does not fit its annotation.
-
-    Ranges stand in annotations too: :data:`Positive`, ``Literal['conv', 'pad']``.
-    """
-    signature = inspect.signature(function)
-    starred = {
-        name
-        for name, one in signature.parameters.items()
-        if one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
-    }
-
-    @functools.cache
-    def hints() -> dict[str, Any]:  # later than here, for a class may be named that is not made yet
-        return get_type_hints(function, include_extras=True)
-
-    @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        try:
-            given = signature.bind(*args, **kwargs).arguments
-        except TypeError:
-            given = {}  # Python says it better in the call
-        for name, value in given.items():
-            hint = hints().get(name, Any)
-            if name not in starred and not fits(value, hint):
-                called = function.__qualname__.removesuffix('.__init__')
-                raise UsageError(f'{called}: {name}={value!r} must be {words(hint)}')
-        return function(*args, **kwargs)
-
-    return call  # type: ignore[return-value]
-
-
-def near(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """Which of ``known`` a misspelt ``word`` means, if one resembles it; case counts for nothing."""
-    lower = {one.lower(): one for one in known}
-    found = difflib.get_close_matches(word.lower(), lower, n=5, cutoff=cutoff)
-    off = [one for one in found if one_letter_off(word, one)]
-    swapped = [one for one in off if sorted(one) == sorted(word.lower())]
-    return lower[[*swapped, *off, *found][0]] if found else None
-
-
-def one_letter_off(name: str, known: str) -> bool:
-    """Whether one letter is left out, added, another, or changes places with the next; case and _ do not count."""
-    a, b = (one.lower().replace('_', '') for one in (name, known))
-    start = len(os.path.commonprefix([a, b]))
-    a, b = a[start:], b[start:]
-    end = len(os.path.commonprefix([a[::-1], b[::-1]]))
-    a, b = a[: len(a) - end], b[: len(b) - end]
-    return max(len(a), len(b)) <= 1 or (len(a) == 2 and a == b[::-1])
-
-
-def did_you_mean(word: str, known: Collection[str], cutoff: float = 0.6) -> str:
-    """The end of a sentence that refuses ``word``: which is near, and what there is."""
-    close = near(word, known, cutoff)
-    hint = f'; did you mean {close!r}?' if close else '.'
-    return f'{hint} Known: {", ".join(known) or "none"}'
-
-
-def accepted(function: Callable[..., Any]) -> list[str]:
-    """The names of the arguments that a function, or the constructor of a class with its bases, takes."""
-    names = {one.name: None for one in parameters(function) if one.kind in BY_NAME}
-    return [name for name in names if name != 'self']
-
-
-def parameters(function: Callable[..., Any]) -> Iterator[inspect.Parameter]:
-    """Those of a function, or of the constructor of a class and of those that it hands others on to."""
-    calls = [function]
-    if isinstance(function, type):
-        calls = [vars(one)['__init__'] for one in function.__mro__[:-1] if '__init__' in vars(one)]
-    for call in calls:
-        own = inspect.signature(call).parameters.values()
-        yield from own
-        if all(one.kind is not one.VAR_KEYWORD for one in own):
-            return

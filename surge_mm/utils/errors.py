@@ -1,19 +1,19 @@
-"""The errors that the tools print as one line."""
+"""Errors that the tools print as one line."""
 
 from pickle import UnpicklingError
 
 
 class UsageError(ValueError):
-    """What a user asked for cannot work; the message names the argument, its value and the way out."""
+    """An argument or a file of the user is wrong. The message names it, what was expected, and what to do."""
 
 
 class LaunchError(UsageError):
-    """A config or an argument of a tool cannot work."""
-
-
-class CheckpointError(LaunchError, UnpicklingError):
-    """A checkpoint is damaged, or does what no checkpoint needs; nothing of it was loaded."""
+    """A config or an argument of a tool is wrong."""
 
 
 class DatasetError(UsageError):
-    """Data that a config names is missing, damaged or does not fit the config."""
+    """Data of a config is missing, is damaged, or does not match the config."""
+
+
+class CheckpointError(LaunchError, UnpicklingError):
+    """A checkpoint is damaged or contains a call that is not allowed. Nothing of it was loaded."""

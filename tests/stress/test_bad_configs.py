@@ -37,8 +37,8 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope, Registry
 
 from surge_mm.preflight.config_keys import check_names
-from surge_mm.utils.argument_checks import one_letter_off
-from surge_mm.utils.registry_errors import near_name
+from surge_mm.utils.registry_errors import suggest_registered
+from surge_mm.utils.suggestions import is_one_edit_apart
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 
@@ -135,7 +135,7 @@ def test_types_in_our_configs(record):
                 registry.switch_scope_and_registry(None) as scoped,
             ):
                 if scoped.get(wrong) is None and registry_of(wrong, scope) is None:
-                    said = near_name(wrong, scoped)
+                    said = suggest_registered(wrong, scoped)
                     assert suggests(said, bare) or as_near(said, wrong), (name, wrong, said)
                     cases += 1
     assert len(found) > 50
@@ -149,7 +149,7 @@ def test_types_in_our_configs(record):
 def as_near(said, wrong):
     """``Ada`` may mean Adam and Adan."""
     meant = re.search(r"(\w+)'\?$", said)
-    return meant is not None and one_letter_off(wrong, meant[1])
+    return meant is not None and is_one_edit_apart(wrong, meant[1])
 
 
 def registry_of(name, scope):

@@ -25,8 +25,9 @@ from surge_mm.checkpoint.matching import require_whole_parts
 from surge_mm.layers import BinaryLayer
 from surge_mm.models.binarization.binarize import DEFAULT_ACT_CFG, binarize
 from surge_mm.registry import MODELS
-from surge_mm.utils.argument_checks import checked
+from surge_mm.utils.argument_checks import check_keywords, checked
 from surge_mm.utils.logging import warn
+from surge_mm.utils.suggestions import argument_names
 
 
 @MODELS.register_module()
@@ -53,6 +54,10 @@ def Binarized(  # noqa: N802  configs call it as they call the class of a model
     Raises:
         UsageError: see :func:`.binarize`.
     """
+    with ROOT.switch_scope_and_registry(None) as registry:
+        base = registry.get(base_type) if isinstance(base_type, str) else base_type
+    if base is not None:  # else MMEngine raises an error with the name
+        check_keywords('Binarized', kwargs, base, also=argument_names(Binarized))
     model = ROOT.build({'type': base_type, **kwargs})
     binarize(model, rules, binary, binary_act_cfg)
     require_whole_parts(model)

@@ -9,8 +9,9 @@ from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 from surge_mm.models.binarization.layer_candidates import Candidate
-from surge_mm.utils.argument_checks import Positive, checked, did_you_mean
+from surge_mm.utils.argument_checks import Positive, checked
 from surge_mm.utils.errors import UsageError
+from surge_mm.utils.suggestions import did_you_mean
 
 KEEP: Literal['keep'] = 'keep'
 BINARY: Literal['binary'] = 'binary'

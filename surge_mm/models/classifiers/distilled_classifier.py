@@ -11,7 +11,7 @@ from mmpretrain.models import ImageClassifier
 from torch import Tensor, nn
 
 from surge_mm.registry import MODELS
-from surge_mm.utils.argument_checks import Cfg, NotNegative, checked
+from surge_mm.utils.argument_checks import Cfg, NonNegative, checked
 
 
 @MODELS.register_module()
@@ -37,7 +37,7 @@ class DistilledClassifier(ImageClassifier):
     """
 
     @checked
-    def __init__(self, teacher: Cfg, label_weight: NotNegative = 0.0, **kwargs: Any) -> None:
+    def __init__(self, teacher: Cfg, label_weight: NonNegative = 0.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         classes = teacher.get('head', {}).get('num_classes')
         if classes != self.head.num_classes:

@@ -11,7 +11,7 @@ from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 
 from surge_mm.registry import MODELS
-from surge_mm.utils.argument_checks import Count, Finite, Share, checked
+from surge_mm.utils.argument_checks import Count, Finite, Fraction, checked
 
 
 def random_crop_flip(images: Tensor, padding: int, flip_prob: float) -> Tensor:
@@ -62,7 +62,7 @@ class BatchAugmentPreprocessor(BaseDataPreprocessor):
         mean: Sequence[Finite],
         std: Sequence[Finite],
         padding: Count = 4,
-        flip_prob: Share = 0.5,
+        flip_prob: Fraction = 0.5,
         batch_augments: Any = None,
         non_blocking: bool = False,
     ) -> None:
