@@ -216,7 +216,11 @@ class BinaryLayer(nn.Module):
         w_a = self.weight.detach() if self.tied else self.aux_weight
         weights = (self.weight, self.bias, w_a)
         with torch.autocast(device_type, enabled=False):
-            return DualPath.apply(x, *weights, *learned, self.ags_warmup, self.ags_statistics, spec)
+            eta = None
+            if isinstance(self.scale, AdaptiveScale) and self.ags_warmup is not None:
+                wide = torch.promote_types(x.dtype, torch.float32)
+                eta = self.ags_warmup.to(wide) * self.scale.eta
+            return DualPath.apply(x, *weights, *learned, eta, self.ags_statistics, spec)
 
     def _warn_of_unsigned(self, x: Tensor) -> None:
         """Warn of an input whose signs are all +1. A learned shift can make such an input useful."""

@@ -168,8 +168,11 @@ class ReSTE(Scheduled, ActivationBinarizer):
         self.o_min, self.o_max, self.t, self.m = o_min, o_max, t, m
 
     def derivative(self, x: Tensor) -> Tensor:
-        o = self.o_min + (self.o_max - self.o_min) * self.progress
+        # o as a tensor: torch.compile (2.12) fails at a Python exponent that changes from step to step
+        o = torch.ones((), dtype=x.dtype, device=x.device) * self.o_min
+        o = o + (self.o_max - self.o_min) * self.progress
+        exponent = (1 - o) / o
         distance = x.abs()
-        power = distance.clamp(min=self.m).pow_((1 - o) / o).div_(o)
-        power = torch.where(distance <= self.m, self.m ** (1 / o) / self.m, power)
-        return power.mul_(distance <= self.t)
+        power = distance.clamp(min=self.m).pow(exponent) / o
+        chord = torch.full((), self.m, dtype=x.dtype, device=x.device).pow(exponent)
+        return torch.where(distance <= self.m, chord, power) * (distance <= self.t)

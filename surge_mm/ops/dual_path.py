@@ -43,6 +43,7 @@ from torch.autograd.function import once_differentiable
 from surge_mm.ops.activation_binarizers import ActivationBinarizer, sign
 from surge_mm.ops.chunking import in_chunks
 from surge_mm.ops.gradient_scale import (
+    EPS,
     AdaptiveScale,
     FixedScale,
     Statistics,
@@ -132,13 +133,13 @@ class Needs(NamedTuple):
 class DualPath(torch.autograd.Function):
     """One binary convolution or linear layer with DPGC and AGS; the module has the formulas.
 
-    ``DualPath.apply(x, w_b, bias, w_a, shift, gain, warmup, statistics, spec)``:
+    ``DualPath.apply(x, w_b, bias, w_a, shift, gain, eta, statistics, spec)``:
 
     - ``w_a`` is None for a plain binary layer;
     - ``shift`` (``(C_in, 1, 1)`` or ``(C_in,)``) and ``gain`` (``(C_out, 1, ...)``) are learned parameters of some
       binarizers, or None: ``f_b = gain Q_W(W_b) * Q_x(x + shift)``;
-    - ``warmup`` is a 0-dimensional factor of lambda, ``statistics`` a vector of the fields of
-      :class:`~surge_mm.ops.gradient_scale.Statistics`, written by each backward pass. Both are used by AGS alone.
+    - ``eta`` is that of AGS as a 0-dimensional tensor, warm-up included, and ``statistics`` a vector of the fields of
+      :class:`~surge_mm.ops.gradient_scale.Statistics`, written by each backward pass. Without AGS, both are None.
     """
 
     @staticmethod
@@ -150,13 +151,13 @@ class DualPath(torch.autograd.Function):
         w_a: Tensor | None,
         shift: Tensor | None,
         gain: Tensor | None,
-        warmup: Tensor | None,
+        eta: Tensor | None,
         statistics: Tensor | None,
         spec: DualPathSpec,
     ) -> Tensor:
         """Return ``gain Q_W(W_b) * Q_x(x + shift) + bias``; the arguments are those of the class."""
         ctx.save_for_backward(x, w_b, w_a, shift, gain)
-        ctx.warmup, ctx.statistics, ctx.spec = warmup, statistics, spec
+        ctx.eta, ctx.statistics, ctx.spec = eta, statistics, spec
         ctx.bias_dtype = None if bias is None else bias.dtype
         q_x, q_w = spec.activation(_shifted(x, shift)), spec.weight(w_b)
         q_w = q_w if gain is None else q_w * gain
@@ -175,7 +176,7 @@ class DualPath(torch.autograd.Function):
             g (Tensor): dL/d(output).
         """
         x, w_b, w_a, shift, gain = ctx.saved_tensors
-        spec: DualPathSpec = ctx.spec
+        eta, spec = ctx.eta, ctx.spec
         needs = Needs(*ctx.needs_input_grad[:6])
         scale = None
         if spec.scale is not None and not spec.scale.is_zero and (needs.x or needs.w_a):
@@ -195,7 +196,7 @@ class DualPath(torch.autograd.Function):
             else:
                 assert g_b is not None and g_a is not None
                 norm_b, norm_a = norm(g_b, scale.sync), norm(g_a, scale.sync)
-                lam = scale(norm_b, norm_a) * ctx.warmup  # eta ||g_b|| / (||g_a|| + eps)
+                lam = eta * norm_b / (norm_a + EPS)
                 finite = finite_w = torch.isfinite(lam) & torch.isfinite(norm_a)
                 if grad_w_a is not None:  # an infinite x may show in neither norm
                     finite_w = finite & torch.isfinite(norm(grad_w_a))

@@ -75,7 +75,7 @@ class FixedScale:
 
 @dataclass(frozen=True)
 class AdaptiveScale:
-    """The Adaptive Gradient Scaler: ``lam = eta ||g_b|| / (||g_a|| + eps)``.
+    """The Adaptive Gradient Scaler: ``lam = eta ||g_b|| / (||g_a|| + eps)``, computed in :mod:`surge_mm.ops.dual_path`.
 
     Args:
         eta (float): Relative size of the correction, at least 0.
@@ -103,15 +103,6 @@ class AdaptiveScale:
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f'{name}={getattr(self, name)!r} must be True or False')
         object.__setattr__(self, 'is_zero', self.eta == 0)
-
-    def __call__(self, norm_b: Tensor, norm_a: Tensor) -> Tensor:
-        """Return lambda, 0-dimensional.
-
-        Args:
-            norm_b (Tensor): ``||g_b||``, 0-dimensional.
-            norm_a (Tensor): ``||g_a||``, 0-dimensional.
-        """
-        return self.eta * norm_b / (norm_a + EPS)
 
 
 _sync_group: Any = None  # not in AdaptiveScale: models are copied, process groups cannot be

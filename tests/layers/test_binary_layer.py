@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from surge_mm.layers import SurgeConv2d, SurgeLinear, compensated_layers
+from surge_mm.ops import Scheduled
 
 
 def network(compensator, seed=0):
@@ -251,6 +252,34 @@ def test_compiled_model_has_the_gradients_of_the_eager_one(x, compensator):
         compensated_layers(model), compensated_layers(compiled_model), strict=True
     ):
         torch.testing.assert_close(a.ags_statistics, b.ags_statistics)
+
+
+@pytest.mark.parametrize(
+    'settings',
+    [
+        {'activation': {'type': 'EDE'}},
+        {'activation': {'type': 'ReSTE'}},
+        {'weight': {'type': 'Libra'}},
+        {'weight': {'type': 'ReCU'}},
+        {'weight': {'type': 'AdaBin'}},
+    ],
+    ids=['EDE', 'ReSTE', 'Libra', 'ReCU', 'AdaBin'],
+)
+def test_a_compiled_layer_follows_the_schedule_of_its_binarizer(x, settings):
+    model = nn.Sequential(*(SurgeConv2d(3, 3, 3, **settings) for _ in range(2)))
+    compiled = torch.compile(model, backend='aot_eager')
+    for progress in (0.0, 0.1, 0.2, 0.6):
+        for layer in model:
+            for binarizer in (layer.activation, layer.weight_binarizer):
+                if isinstance(binarizer, Scheduled):
+                    binarizer.follow(progress)
+        model.zero_grad()
+        loss_of(model, x).backward()
+        expected = gradients(model)
+        model.zero_grad()
+        loss_of(compiled, x).backward()
+        for name, grad in gradients(model).items():
+            torch.testing.assert_close(grad, expected[name], rtol=1e-4, atol=1e-6)
 
 
 def test_an_average_of_weights_keeps_its_own_auxiliary_weights(x):

@@ -34,6 +34,10 @@ def tensors(seed=0, dtype=torch.float64, scale_a=1.0):
     return x, w_b, w_a, g
 
 
+def eta_of(scale, warmup=1.0):
+    return torch.tensor(scale.eta * warmup, dtype=torch.float64)
+
+
 def backward(scale, x, w_b, w_a, g, warmup=1.0, observe=False, x_needs_grad=True):
     """dL/dx, dL/dW_b, dL/dW_a and the statistics by name."""
     x = x.clone().requires_grad_(x_needs_grad)
@@ -41,8 +45,8 @@ def backward(scale, x, w_b, w_a, g, warmup=1.0, observe=False, x_needs_grad=True
     w_a = None if w_a is None else w_a.clone().requires_grad_()
     statistics = torch.zeros(len(Statistics._fields), dtype=torch.float64)
     spec = dataclasses.replace(SPEC, scale=scale, observe=observe)
-    out = DualPath.apply(x, w_b, None, w_a, None, None, torch.tensor(warmup), statistics, spec)
-    out.backward(g)
+    eta = eta_of(scale, warmup) if isinstance(scale, AdaptiveScale) else None
+    DualPath.apply(x, w_b, None, w_a, None, None, eta, statistics, spec).backward(g)
     grad_a = None if w_a is None else w_a.grad
     return x.grad, w_b.grad, grad_a, Statistics(*statistics.tolist())._asdict()
 
@@ -172,9 +176,8 @@ def test_steps_that_are_not_finite_add_up():
     spec = dataclasses.replace(SPEC, scale=AdaptiveScale(0.1))
     x.requires_grad_()
     for _ in range(3):
-        DualPath.apply(x, w_b, None, w_a, None, None, torch.tensor(1.0), statistics, spec).backward(
-            g
-        )
+        eta = eta_of(spec.scale)
+        DualPath.apply(x, w_b, None, w_a, None, None, eta, statistics, spec).backward(g)
     assert Statistics(*statistics).non_finite == 3
 
 
@@ -193,7 +196,8 @@ def test_backward_asks_for_no_value(scale):
     x, w_b, w_a, g = (t.requires_grad_(i < 3) for i, t in enumerate(tensors()))
     statistics = torch.zeros(len(Statistics._fields), dtype=torch.float64)
     spec = dataclasses.replace(SPEC, scale=scale, observe=True)
-    out = DualPath.apply(x, w_b, None, w_a, None, None, torch.tensor(1.0), statistics, spec)
+    eta = eta_of(scale) if isinstance(scale, AdaptiveScale) else None
+    out = DualPath.apply(x, w_b, None, w_a, None, None, eta, statistics, spec)
     with NoHostSync(), pytest.raises(AssertionError, match='host synchronization'):
         statistics.sum().item()  # what the mode is for
     with torch.autograd.set_multithreading_enabled(False), NoHostSync():
