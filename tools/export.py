@@ -20,7 +20,7 @@ from surge_mm.analysis.complexity import model_size
 from surge_mm.datasets.evaluation_set import dataset_meta, image_size
 from surge_mm.deploy import Packing, pack, save_packed, strip
 from surge_mm.deploy.packed_file.format import read_packed
-from surge_mm.deploy.packed_file.save_load import SUFFIX, check_out
+from surge_mm.deploy.packed_file.save_load import SUFFIX, check_output_path
 from surge_mm.deploy.packed_file.size_report import Sizes, sizes_of
 from surge_mm.launch.cli import Parser, add_settings, run
 from surge_mm.launch.config import load_config
@@ -69,7 +69,7 @@ def check(args: argparse.Namespace) -> None:
         raise LaunchError(
             f'{args.out!r} is there already: name another file, or add --overwrite to replace it'
         )
-    check_out(args.out, args.overwrite, (SUFFIX, ONNX))
+    check_output_path(args.out, args.overwrite, (SUFFIX, ONNX))
     if args.shape and not args.out.endswith(ONNX):
         raise LaunchError(f'--shape is for *{ONNX}; a packed model takes images of any size')
     if args.shape and min(args.shape) < 1:

@@ -10,7 +10,8 @@ from mmengine.config import Config
 
 import surge_mm  # noqa: F401  prepares the stack before the hosts are imported
 from surge_mm.datasets.evaluation_set import dataset_meta
-from surge_mm.deploy.packed_file.config import differences, stored_model
+from surge_mm.deploy.packed_file.config import differences, stored_config
+from surge_mm.deploy.packed_file.config_policy import classes_to_allow
 from surge_mm.deploy.packed_file.format import read_packed
 from surge_mm.deploy.packed_file.save_load import SUFFIX
 from surge_mm.launch.cli import Parser, add_common_arguments, run
@@ -71,16 +72,18 @@ def take_packed(cfg: Config, path: str) -> None:
             f'{list(ours)!r:.200}. Take the config that it was exported with'
         )
     try:
-        keys = list(differences(stored_model(cfg), file.config['model'], 'model'))
+        stored = stored_config(cfg, {})
+        keys = list(differences(stored['model'], file.config['model'], 'model'))
+        allow = classes_to_allow(stored)  # the config is trusted, and so are its own classes
     except UsageError:  # what cannot be stored differs
-        keys = ['model']
+        keys, allow = ['model'], []
     if keys:
         print(
             f'the model is that of {path!r}, with the settings that it was exported with; the config, which is asked '
             f'for the data and the metrics alone, differs in {", ".join(keys[:3])}'
             + (f' and {len(keys) - 3} more' if len(keys) > 3 else '')
         )
-    cfg.model = {'type': 'surge_mm.load_packed', 'path': path}
+    cfg.model = {'type': 'surge_mm.load_packed', 'path': path, 'allow': allow}
     cfg.load_from = None
     cfg.pop('data_preprocessor', None)
 

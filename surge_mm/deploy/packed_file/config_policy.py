@@ -1,27 +1,23 @@
-"""The config of a packed file as a stranger may have written it: what it may name before anything is built of it.
+"""Check of the config of a packed file, before anything is built from it.
 
-MMEngine builds whatever a config names. For a name that no registry has, ``Registry.get`` imports the module and takes
-the object of that name (``'os.system'``), and a scope is imported as ``SCOPE.registry``. Some classes of the hosts run
-or load what their arguments say: ``mmcv.ops.batched_nms`` evaluates ``nms.type`` as Python, and so do
-``CameraMotionCompensation`` and the wrappers of torchvision's transforms with their ``warp_mode`` and ``dtype``; others
-take the names of models to download, or of pickles. So here
+MMEngine builds whatever a config names. For a name that is in no registry, it imports the module and takes the object
+of that name (``'os.system'``); for a scope, it imports its registry. Some registered classes read files, fetch models
+or evaluate text as Python. So a packed file may name only classes of an allow-list
+(:mod:`surge_mm.deploy.packed_file.allowed_classes`), looked up in the registries without an import.
 
-- every ``type`` must be in the tables of the registries, under the scope that MMEngine would look in;
-- classes that take code, files or addresses are refused, and so are arguments that do;
-- texts and keys must be plain words: no code and no address can be written with them.
-
-What was read for this are MMEngine 0.10.7, MMCV 2.1 and 2.2, MMDetection 3.3 and MMPretrain 1.2.
+The check does not limit memory: a config may describe a model that is larger than its file.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
 
 import mmengine.registry
 
+from surge_mm.deploy.packed_file.allowed_classes import full_name, is_allowed
 from surge_mm.deploy.packed_file.config import NONE, READING, TRAINING, WRITING
 from surge_mm.ops import ActivationBinarizer, WeightBinarizer
 from surge_mm.utils.errors import UsageError
@@ -30,55 +26,47 @@ HOSTS = ('mmdet', 'mmpretrain')
 SCOPES = ('mmengine', *HOSTS, 'surge_mm')
 MODEL: tuple[str, ...] = ('MODELS', 'TASK_UTILS')
 PIPELINE, VISUALIZER = ('TRANSFORMS',), ('VISUALIZERS',)
-"""The registries that the parts of a config are built by."""
-OTHER_NAMES = frozenset(
+"""Registries that build the parts of a config."""
+OTHER_TYPES = frozenset(
     (
-        *('nms', 'soft_nms'),  # of mmcv.ops, by batched_nms
-        *(
-            'RoIAlign',
-            'RoIPool',
-            'DeformRoIPoolPack',
-            'ModulatedDeformRoIPoolPack',
-        ),  # of mmcv.ops, by extractors
+        *('nms', 'soft_nms'),  # functions of mmcv.ops, for batched_nms
+        # classes of mmcv.ops, for RoI extractors
+        *('RoIAlign', 'RoIPool', 'DeformRoIPoolPack', 'ModulatedDeformRoIPoolPack'),
         *('SimpleRoIAlign', 'dilation', 'offset', 'conv', 'interpolation_conv', 'last_conv'),
     )
 )
-"""Types in models of the hosts that are looked up in tables of their own."""
-ARGUMENTS = (*TRAINING, *NONE, *WRITING, *READING, 'checkpoint')
-"""Arguments that no packed file holds: for training, or the names of files to read and write."""
-TYPES = ('type', 'base_type', 'resize_type')
-"""Arguments that name a class: RandomResize and RandomChoiceResize build what their ``resize_type`` says."""
-READERS = (
-    *('mmdet.models.detectors.d2_wrapper', 'mmdet.models.detectors.glip'),
-    *('mmdet.models.detectors.grounding_dino', 'mmdet.models.detectors.kd_one_stage'),
-    *('mmdet.models.detectors.lad', 'mmdet.models.dense_heads.atss_vlfusion_head'),
-    *('mmdet.models.language_models', 'mmdet.models.mot', 'mmdet.models.trackers'),
-    *('mmdet.models.task_modules.tracking', 'mmdet.datasets.transforms.text_transformers'),
-    *('mmpretrain.models.backbones.timm_backbone', 'mmpretrain.models.classifiers.hugging_face'),
-    *('mmpretrain.models.classifiers.timm', 'mmpretrain.models.heads.vqa_head'),
-    *('mmpretrain.models.multimodal', 'mmpretrain.models.peft', 'mmpretrain.models.retrievers'),
-    *('mmpretrain.models.selfsup', 'mmpretrain.models.utils.huggingface'),
-    *('mmpretrain.models.utils.tokenizer', 'mmpretrain.models.utils.vector_quantizer'),
-    'surge_mm.deploy',
-)
-"""Modules of the hosts whose classes run, read or download what their arguments name."""
-WORDS = re.compile(r'[\w ./+-]*', re.ASCII)
-"""What texts are made of. Python needs brackets or two underscores for what does harm, an address a colon."""
-PATTERNS = re.compile(r'[\w ./+*?!,\[\]-]*', re.ASCII)
-"""What the names in rules are made of, which nobody evaluates."""
-DEEPEST = 50
-"""Levels of a config."""
+"""Types in models of the hosts that are not looked up in a registry."""
+FORBIDDEN_ARGUMENTS = (*TRAINING, *NONE, *WRITING, *READING, 'checkpoint')
+"""Arguments that must be None: for training, or names of files to read and write."""
+TYPE_ARGUMENTS = ('type', 'base_type', 'resize_type')
+"""Arguments that name a class; ``RandomResize`` builds its ``resize_type``."""
+DOTTED_NAME = re.compile(r'[^\W\d]\w*(\.[^\W\d]\w*)+')
+MAX_DEPTH = 50
 KEYS = {'default_scope', 'custom_imports', 'model', 'test_dataloader', 'visualizer', 'dataset_meta'}
 
 
-def check_config(config: Any) -> None:
-    """Refuse a config that names what it must not, or is none of a packed file.
+class NamedClass(NamedTuple):
+    """A class that a config names.
+
+    Attributes:
+        key (str): Where it is named, such as ``'model.backbone.type'``.
+        name (str): The name there.
+        cls (Any): The class.
+    """
+
+    key: str
+    name: str
+    cls: Any
+
+
+def check_structure(config: Any) -> None:
+    """Check that a config has the keys of a packed file, with values of the right types.
 
     Args:
-        config (dict): As :func:`surge_mm.deploy.packed_file.config.from_json` reads it.
+        config (Any): Config as :func:`surge_mm.deploy.packed_file.config.from_json` returns it.
 
     Raises:
-        UsageError: with the key and its value.
+        UsageError: if a key is missing, unknown or of another type, or the config is nested too deep.
     """
     if not isinstance(config, dict) or not KEYS - {'visualizer'} <= set(config) <= KEYS:
         raise UsageError(f'its config must be a dict with the keys {", ".join(sorted(KEYS))}')
@@ -86,10 +74,7 @@ def check_config(config: Any) -> None:
     scope, imports = config['default_scope'], config['custom_imports']
     if scope not in HOSTS:
         raise UsageError(f'default_scope={scope!r:.200} must be {" or ".join(map(repr, HOSTS))}')
-    if not (
-        isinstance(imports, list)
-        and all(isinstance(name, str) and WORDS.fullmatch(name) for name in imports)
-    ):
+    if not (isinstance(imports, list) and all(isinstance(name, str) for name in imports)):
         raise UsageError(f'custom_imports={imports!r:.200} must be a list of names')
     data, meta = config['test_dataloader'], config['dataset_meta']
     classes = meta.get('classes', ()) if isinstance(meta, dict) else None
@@ -98,21 +83,73 @@ def check_config(config: Any) -> None:
     steps = data.get('dataset', {}).get('pipeline') if isinstance(data, dict) else None
     if not isinstance(steps, list) or data != {'dataset': {'pipeline': steps}}:
         raise UsageError('test_dataloader must hold dataset.pipeline, a list, and nothing else')
-    parts = [('model', config['model'], MODEL)]
-    parts += [
-        (f'test_dataloader.dataset.pipeline.{i}', one, PIPELINE) for i, one in enumerate(steps)
-    ]
-    parts += [('visualizer', config['visualizer'], VISUALIZER)] if 'visualizer' in config else []
-    for key, part, kinds in parts:
+    for key, part, _ in _parts(config):
         if not isinstance(part, dict) or 'type' not in part:
             raise UsageError(f'{key} must be a dict with a type')
-        _Check(kinds, imports).check(part, key, scope)
+
+
+def named_classes(config: dict[str, Any]) -> list[NamedClass]:
+    """Return all classes that a config names, found in the registries without an import.
+
+    Args:
+        config (dict): Config that :func:`check_structure` accepts.
+
+    Raises:
+        UsageError: if a class is in no registry, or an argument must not be set in a packed file. The error has the key
+            and its value.
+    """
+    found: list[NamedClass] = []
+    for key, part, kinds in _parts(config):
+        found += _Lookup(kinds, config['custom_imports']).classes(
+            part, key, config['default_scope']
+        )
+    return found
+
+
+def classes_to_allow(config: dict[str, Any]) -> list[str]:
+    """Return the full names of the classes that a config names and that are not on the allow-list.
+
+    Args:
+        config (dict): Config that :func:`check_structure` accepts.
+
+    Raises:
+        UsageError: as :func:`named_classes`.
+    """
+    found = named_classes(config)
+    return sorted({full_name(named.cls) for named in found if not is_allowed(named.cls)})
+
+
+def check_classes(config: dict[str, Any], allow: Collection[type | str]) -> None:
+    """Check that a config names allowed classes only.
+
+    Args:
+        config (dict): Config that :func:`check_structure` accepts.
+        allow (Collection[type | str]): Classes beside those of the allow-list, or their full names.
+
+    Raises:
+        UsageError: if a class is not allowed, or as :func:`named_classes`.
+    """
+    for key, name, cls in named_classes(config):
+        if not is_allowed(cls, allow):
+            raise UsageError(
+                f'{key}={name!r} names {full_name(cls)}, which is not on the list of classes that a packed file may '
+                f"name. If you trust the file: load_packed(path, allow=['{full_name(cls)}'])"
+            )
+
+
+def _parts(config: dict[str, Any]) -> Iterator[tuple[str, Any, tuple[str, ...]]]:
+    """Yield the parts from which objects are built: key, value, registries."""
+    yield 'model', config['model'], MODEL
+    for i, step in enumerate(config['test_dataloader']['dataset']['pipeline']):
+        yield f'test_dataloader.dataset.pipeline.{i}', step, PIPELINE
+    if 'visualizer' in config:
+        yield 'visualizer', config['visualizer'], VISUALIZER
 
 
 def _check_depth(config: Any) -> None:
-    """Refuse what is nested so deep that classes of configs, which call themselves for each level, break off."""
+    """Check the depth without recursion: config classes recurse for each level."""
     level = [config]
-    for _ in range(DEEPEST):
+    for _ in range(MAX_DEPTH):
         level = [
             inner
             for value in level
@@ -120,104 +157,81 @@ def _check_depth(config: Any) -> None:
             for inner in (value.values() if isinstance(value, dict) else value)
         ]
     if level:
-        raise UsageError(f'its config is malformed: it is nested more than {DEEPEST} deep')
+        raise UsageError(f'its config is malformed: it is nested more than {MAX_DEPTH} deep')
 
 
-@dataclass(frozen=True)
-class _Check:
-    """Of a part of a config.
-
-    Attributes:
-        kinds: The registries that build it.
-        imports: The modules that its author imported.
-    """
+class _Lookup(NamedTuple):
+    """Lookup of the classes of a part of a config, in the registries ``kinds``."""
 
     kinds: tuple[str, ...]
     imports: list[str]
 
-    def check(self, value: Any, key: str, scope: str, words: re.Pattern[str] = WORDS) -> None:
-        """Check a value and all that is in it.
-
-        Args:
-            value: What stands at ``key``.
-            key (str): Its place in the config.
-            scope (str): The scope that names without one are looked up in.
-            words (re.Pattern): What texts are made of.
-
-        Raises:
-            UsageError: with the key and its value.
-        """
-        if isinstance(value, str) and ('__' in value or not words.fullmatch(value)):
-            raise UsageError(
-                f'{key}={value!r:.200} looks like code or an address, which no packed file needs'
-            )
+    def classes(self, value: Any, key: str, scope: str) -> Iterator[NamedClass]:
+        """Yield the classes in a value; names without a scope are looked up in ``scope``."""
         if isinstance(value, (list, tuple)):
             for i, inner in enumerate(value):
-                self.check(inner, f'{key}.{i}', scope, words)
-        if not isinstance(value, dict):
-            return
-        scope = value.get('_scope_', scope)
-        if not isinstance(scope, str) or not (
-            scope in SCOPES or scope in mmengine.registry.MODELS.children
-        ):
-            raise UsageError(f'{key}._scope_={scope!r:.200} must be one of {", ".join(SCOPES)}')
-        for name, inner in value.items():
-            if not WORDS.fullmatch(name):
-                raise UsageError(f'{key}: its key {name!r:.200} is no name')
-            inner_key = f'{key}.{name}'
-            a_file = name == 'margins' and isinstance(inner, str)  # ArcFaceClsHead reads it
-            if a_file or (name in ARGUMENTS and inner is not None):
-                raise UsageError(f'{inner_key}={inner!r:.200} must not be set in a packed file')
-            if name in TYPES:
-                self.check_type(inner, inner_key, scope)
-            elif name == 'rules' and isinstance(inner, (list, tuple)):
-                for i, rule in enumerate(inner):
-                    if isinstance(rule, dict):  # its type is that of a layer to look for
-                        rule = {k: v for k, v in rule.items() if k != 'type'}
-                    self.check(rule, f'{inner_key}.{i}', scope, PATTERNS)
-            else:
-                self.check(inner, inner_key, scope, words)
+                yield from self.classes(inner, f'{key}.{i}', scope)
+        elif isinstance(value, str) and DOTTED_NAME.fullmatch(value):
+            yield from self.named(value, key, scope)
+        elif isinstance(value, dict):
+            scope = value.get('_scope_', scope)
+            known = isinstance(scope, str) and (
+                scope in SCOPES or scope in mmengine.registry.MODELS.children
+            )
+            if not known:
+                raise UsageError(f'{key}._scope_={scope!r:.200} must be one of {", ".join(SCOPES)}')
+            for name, inner in value.items():
+                yield from self.argument(name, inner, f'{key}.{name}', scope)
 
-    def check_type(self, name: Any, key: str, scope: str) -> None:
-        """Check the name of a class."""
+    def argument(self, name: str, value: Any, key: str, scope: str) -> Iterator[NamedClass]:
+        """Yield the classes in the argument ``name`` of a class."""
+        if name in FORBIDDEN_ARGUMENTS and value is not None:
+            raise UsageError(f'{key}={value!r:.200} must not be set in a packed file')
+        if name in TYPE_ARGUMENTS:
+            yield from self.named(value, key, scope)
+        elif name == 'rules' and isinstance(value, (list, tuple)):
+            for i, rule in enumerate(value):  # the other keys are patterns of names of layers
+                if isinstance(rule, dict) and isinstance(rule.get('to'), dict):
+                    yield from self.classes(rule['to'], f'{key}.{i}.to', scope)
+        else:
+            yield from self.classes(value, key, scope)
+
+    def named(self, name: Any, key: str, scope: str) -> Iterator[NamedClass]:
+        """Yield the classes that MMEngine may find under a name."""
         if not isinstance(name, str):
             raise UsageError(f'{key}={name!r:.200} must be the name of a registered class')
-        if self.kinds == MODEL and (name in OTHER_NAMES or _is_binariser(name)):
+        if self.kinds == MODEL and name in OTHER_TYPES:
             return
-        found = [
-            one
-            for kind in self.kinds
-            for place in (scope, 'surge_mm')  # backbones of ours look up activations at home first
-            if (one := _registered(kind, name, place)) is not None
-        ]
+        found = _binarizers(name) if self.kinds == MODEL else []
+        for kind in self.kinds:
+            for place in (scope, 'surge_mm'):  # backbones of surge_mm look up activations there
+                cls = _registered(kind, name, place)
+                found += [] if cls is None else [cls]
         if not found:
-            where = f'its author imported {", ".join(self.imports)}; ' if self.imports else ''
+            where = f'its author imported {self.imports!r:.200}; ' if self.imports else ''
             raise UsageError(
                 f'{key}={name!r:.200} is in no registry of {", ".join(SCOPES)}. {where}If it is a class of your own, '
                 'import its module before you load the file'
             )
-        for one in found:
-            module = getattr(one, 'func', one).__module__  # wrappers of torchvision are partials
-            if any(f'{module}.'.startswith(f'{reader}.') for reader in READERS):
-                raise UsageError(
-                    f'{key}={name!r} is of {module}, whose arguments name files, addresses or code; no packed file '
-                    'may hold such a class'
-                )
+        for cls in found:
+            yield NamedClass(key, name, cls)
 
 
-def _is_binariser(name: str) -> bool:
+def _binarizers(name: str) -> list[Any]:
     bare = name.removeprefix('surge_mm.')
-    return bare in ActivationBinarizer.known or bare in WeightBinarizer.known
+    families = (ActivationBinarizer.known, WeightBinarizer.known)
+    return [known[bare] for known in families if bare in known]
 
 
 def _registered(kind: str, name: str, scope: str) -> Any:
-    """What ``Registry.get`` finds under ``name`` in its tables, without what it would import; None for nothing."""
+    """Return what ``Registry.get`` finds in its tables, without its import of other names; None for nothing."""
     for host in SCOPES[1:]:
         import_module(f'{host}.registry')
     root = getattr(mmengine.registry, kind)
-    said, _, bare = name.rpartition('.')
-    own = root if (said or scope) == 'mmengine' else root.children.get(said or scope)
-    for table in (own, None if said else root):
+    named_scope, _, bare = name.rpartition('.')
+    place = named_scope or scope
+    own = root if place == 'mmengine' else root.children.get(place)
+    for table in (own, None if named_scope else root):
         if table is not None:
             table.import_from_location()
             if bare in table.module_dict:

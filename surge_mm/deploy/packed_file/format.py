@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from surge_mm.deploy.packed_file.config import from_json, to_json
-from surge_mm.deploy.packed_file.config_policy import check_config
+from surge_mm.deploy.packed_file.config_policy import check_structure
 from surge_mm.utils.atomic_write import write_atomically
 from surge_mm.utils.errors import CheckpointError, UsageError
 from surge_mm.version import __version__
@@ -103,7 +103,7 @@ def read_packed(path: str | os.PathLike) -> PackedFile:
             raise UsageError('it is damaged or was altered: its checksum is wrong')
         try:
             config, same = from_json(texts['config']), json.loads(texts['same'])
-            check_config(config)
+            check_structure(config)
             tensors = {**stored, **{name: stored[other] for name, other in same.items()}}
         except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
             if isinstance(error, UsageError):

@@ -1,9 +1,9 @@
-"""A packed model to a file and back: its tensors, and the config that builds it."""
+"""Saving and loading of packed models: their tensors, and the config that builds them."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
@@ -14,9 +14,12 @@ from surge_mm.checkpoint.matching import find_mismatches
 from surge_mm.datasets.evaluation_set import dataset_meta
 from surge_mm.deploy.packed_file.build import build_packed
 from surge_mm.deploy.packed_file.config import stored_config
-from surge_mm.deploy.packed_file.config_policy import check_config
+from surge_mm.deploy.packed_file.config_policy import (
+    check_classes,
+    check_structure,
+    classes_to_allow,
+)
 from surge_mm.deploy.packed_file.format import (
-    each_once,
     read_packed,
     safetensors_torch,
     write_packed,
@@ -24,6 +27,7 @@ from surge_mm.deploy.packed_file.format import (
 from surge_mm.deploy.packed_layers import PackedLayer
 from surge_mm.registry import MODELS
 from surge_mm.utils.errors import CheckpointError, UsageError
+from surge_mm.utils.logging import log
 from surge_mm.version import __version__
 
 SUFFIX = '.safetensors'
@@ -32,45 +36,54 @@ SUFFIX = '.safetensors'
 def save_packed(
     model: nn.Module, cfg: Config, path: str | os.PathLike, overwrite: bool = False
 ) -> str:
-    """Write a packed model and what inference needs of its config into one file, whole or not at all.
+    """Write a packed model, and the part of its config that inference needs, into one file.
+
+    The file is complete or absent. Classes that :func:`load_packed` has to be told about, such as your own, are logged.
 
     Args:
-        model (nn.Module): As :func:`surge_mm.deploy.pack` leaves it. Its ``dataset_meta`` goes along; where it has
-            none, what the test set of ``cfg`` says.
+        model (nn.Module): A model that :func:`surge_mm.deploy.pack` has packed. Its ``dataset_meta`` is stored; without
+            one, that of the test set of ``cfg``.
         cfg (Config): The config that the model was built from.
-        path (str): The file, ``*.safetensors``.
-        overwrite (bool): Whether a file of that name may be replaced. Defaults to False.
+        path (str | os.PathLike): The file, ``*.safetensors``.
+        overwrite (bool): Whether an existing file may be replaced. Defaults to False.
 
     Returns:
         str: The checksum, SHA-256 in hexadecimal.
 
     Raises:
-        UsageError: the model is not packed, or not what ``cfg`` builds; the config cannot be stored; the file is there
-            already or cannot be written; safetensors is not installed.
+        UsageError: if the model is not packed or does not match ``cfg``, the config cannot be stored, the file exists
+            or cannot be written, or safetensors is not installed.
     """
-    check_out(path, overwrite)
+    check_output_path(path, overwrite)
     safetensors_torch()
     if not any(isinstance(module, PackedLayer) for module in model.modules()):
         raise UsageError(f'{type(model).__name__} is not packed: surge_mm.deploy.pack(model) first')
     meta = getattr(model, 'dataset_meta', None) or dataset_meta(cfg)
     stored = stored_config(cfg, meta)
     try:
-        check_config(stored)
+        check_structure(stored)
+        further = classes_to_allow(stored)
     except UsageError as error:
         raise UsageError(f'the config cannot be stored in a packed file: {error}') from error
     state = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
-    size = sum(value.nbytes for value in each_once(state)[0].values())
-    _check_tensors(build_packed(stored, size), state, 'the model is not what cfg builds, packed')
+    _check_tensors(build_packed(stored), state, 'the model is not what cfg builds, packed')
+    if further:
+        log(f'to load {str(path)!r}, allow its classes: load_packed(path, allow={further})')
     return write_packed(path, stored, state)
 
 
-def check_out(
+def check_output_path(
     path: str | os.PathLike, overwrite: bool, suffixes: tuple[str, ...] = (SUFFIX,)
 ) -> None:
-    """Refuse a name of a file to be written.
+    """Check the name of a file to write.
+
+    Args:
+        path (str | os.PathLike): The file.
+        overwrite (bool): Whether an existing file may be replaced.
+        suffixes (tuple[str, ...]): Suffixes that the name may have. Defaults to ``('.safetensors',)``.
 
     Raises:
-        UsageError: it ends in none of ``suffixes``, is a folder, or is there and ``overwrite`` does not allow it.
+        UsageError: if the suffix is another one, the path is a folder, or the file exists and must not be replaced.
     """
     file = Path(path)
     if file.suffix not in suffixes:
@@ -79,26 +92,36 @@ def check_out(
         raise UsageError(f'{str(path)!r} is a folder; name a file')
     if file.exists() and not overwrite:
         raise UsageError(
-            f'{str(path)!r} is there already: name another file, or allow to overwrite it'
+            f'{str(path)!r} exists already: name another file, or allow to overwrite it'
         )
 
 
 @MODELS.register_module()
-def load_packed(path: str | os.PathLike, device: str | torch.device = 'cpu') -> nn.Module:
-    """The packed model of a file, ready to infer: no config file, no checkpoint and no training code is needed.
+def load_packed(
+    path: str | os.PathLike,
+    device: str | torch.device = 'cpu',
+    allow: Collection[type | str] = (),
+) -> nn.Module:
+    """Load the packed model of a file, without a config file, a checkpoint or training code.
 
-    It is the host's detector or classifier, in evaluation mode, with ``cfg`` and ``dataset_meta`` as
-    ``mmdet.apis.inference_detector`` reads them, and with what ``mmpretrain.ImageClassificationInferencer`` reads. In a
-    config it is ``model=dict(type='surge_mm.load_packed', path=...)``.
+    The model is the host's detector or classifier in evaluation mode. Its attributes ``cfg`` and ``dataset_meta`` are
+    those that ``mmdet.apis.inference_detector`` and ``mmpretrain.ImageClassificationInferencer`` need. In a config the
+    model is ``dict(type='surge_mm.load_packed', path=...)``.
+
+    A file from an untrusted source can neither run code nor read other files: it may name only the classes of
+    :mod:`surge_mm.deploy.packed_file.allowed_classes` and those that you allow. It can describe a model that is too
+    large for the memory.
 
     Args:
-        path (str): The file, as :func:`save_packed` writes it.
-        device (str): Where the model shall be. Defaults to 'cpu', for which packed layers are made.
+        path (str | os.PathLike): The file that :func:`save_packed` has written.
+        device (str | torch.device): Device of the model. Defaults to 'cpu', for which packed layers are made.
+        allow (Collection[type | str]): Further classes that the file may name, such as your own, or their full names
+            (``'my_package.necks.MyNeck'``). Import their modules first. Defaults to none.
 
     Raises:
-        CheckpointError: it is no packed file, is damaged, of a later version, or holds what no packed file needs;
-            nothing of it was loaded.
-        UsageError: there is no such device; safetensors is not installed.
+        CheckpointError: if the file is no packed file, is damaged, has a later version, or names a class that is not
+            allowed.
+        UsageError: if the device does not exist, or safetensors is not installed.
     """
     try:
         torch.empty(0, device=device)
@@ -106,7 +129,8 @@ def load_packed(path: str | os.PathLike, device: str | torch.device = 'cpu') -> 
         raise UsageError(f'device={str(device)!r}: {str(error).splitlines()[0]}') from error
     file = read_packed(path)
     try:
-        model = build_packed(file.config, file.size)
+        check_classes(file.config, allow)
+        model = build_packed(file.config)
         writer = (
             ''
             if file.writer == __version__
@@ -114,7 +138,8 @@ def load_packed(path: str | os.PathLike, device: str | torch.device = 'cpu') -> 
         )
         _check_tensors(model, file.tensors, f'its tensors are not those of its config{writer}')
     except UsageError as error:
-        raise CheckpointError(f'packed model {str(path)!r}: {error}') from error
+        message = ' '.join(str(error).split())  # names in the file may contain line breaks
+        raise CheckpointError(f'packed model {str(path)!r}: {message}') from error
     model.load_state_dict(file.tensors)
     content = {key: value for key, value in file.config.items() if key != 'custom_imports'}
     meta = content.pop('dataset_meta')

@@ -1,10 +1,9 @@
-"""A packed file of a stranger runs nothing, imports nothing, fetches nothing and fills no memory."""
+"""A packed file from an untrusted source runs nothing, imports nothing and fetches nothing."""
 
 import socket
 
 import pytest
-import torch
-from helpers.hostile_checkpoints import canary, little_memory
+from helpers.hostile_checkpoints import canary
 from helpers.packed_files import (
     CONFIGS,
     changed,
@@ -13,18 +12,20 @@ from helpers.packed_files import (
     packed_file,
     setting,
 )
+from mmcv.transforms import RandomResize
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
 from surge_mm.deploy import load_packed
 from surge_mm.deploy.packed_file.config import from_json, stored_config, to_json
-from surge_mm.deploy.packed_file.config_policy import check_config
+from surge_mm.deploy.packed_file.config_policy import check_classes, check_structure
 from surge_mm.utils.errors import CheckpointError
 
 CODE = "__import__('os').system('touch marker')"
 URL = 'https://example.org/weights.pth'
 STEP = 'test_dataloader.dataset.pipeline.0'
 UNKNOWN = 'is in no registry of mmengine, mmdet, mmpretrain, surge_mm'
+NOT_LISTED = 'which is not on the list of classes that a packed file may name'
 
 
 @pytest.fixture(scope='module')
@@ -42,7 +43,7 @@ def traps(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     trap = "open('marker', 'w').close()\ndef run(*_, **__): open('marker', 'w').close()\n"
     (tmp_path / 'evil').mkdir()
-    for name in ('evil/__init__.py', 'evil/registry.py', 'trap.py', 'MaxIoUAssigner.py'):
+    for name in ('evil/__init__.py', 'evil/registry.py', 'trap.py'):
         (tmp_path / name).write_text(trap)
     monkeypatch.syspath_prepend(tmp_path)
 
@@ -53,7 +54,7 @@ def traps(tmp_path, monkeypatch):
 
 
 def refused(path, message, tmp_path):
-    with canary() as heard, little_memory(), pytest.raises(CheckpointError, match=message) as error:
+    with canary() as heard, pytest.raises(CheckpointError, match=message) as error:
         load_packed(path)
     assert '\n' not in str(error.value)
     assert not heard and not (tmp_path / 'marker').exists()
@@ -90,7 +91,7 @@ def test_a_type_that_is_not_registered_is_not_imported(key, name, files, tmp_pat
 
 
 CASES = {
-    'the model to binarise': ('model.base_type', 'os.system', f"base_type='os.system' {UNKNOWN}"),
+    'the model to binarize': ('model.base_type', 'os.system', f"base_type='os.system' {UNKNOWN}"),
     'a layer of a rule': (
         'model.rules',
         [{'name': '*', 'to': {'activation': {'type': 'evil.run'}}}],
@@ -120,7 +121,7 @@ CASES = {
             'in_channels': 1,
             'margins': 'a.txt',
         },
-        "model.bbox_head.margins='a.txt' must not be set",
+        f"model.bbox_head.margins='a.txt' {UNKNOWN}",
     ),
     'a list as type': ('model.backbone.type', ['os.system'], 'must be the name of a registered'),
     'a scope': ('model._scope_', 'evil', "model._scope_='evil' must be one of mmengine"),
@@ -133,31 +134,38 @@ CASES = {
     'code in an argument': (
         f'{STEP}',
         {'type': 'mmpretrain.torchvision/ConvertImageDtype', 'dtype': f'float32 if {CODE} else 0'},
-        f'{STEP}.dtype=.* looks like code or an address',
+        NOT_LISTED,
     ),
-    'code without a call': (
-        f'{STEP}',
-        {
-            'type': 'mmpretrain.torchvision/ConvertImageDtype',
-            'dtype': 'os if [0 for torch.conv2d in [torch.os.system]] else 0',
-        },
-        f'{STEP}.dtype=.* looks like code or an address',
+    'a transform that builds another one': (
+        STEP,
+        {'type': 'RandomResize', 'scale': (8, 8), 'resize_type': 'Resize'},
+        f'RandomResize, {NOT_LISTED}',
     ),
-    'a key that is no name': ('model.neck.a\nb', 1, r"model.neck: its key 'a\\nb' is no name"),
+    'a dotted name in an argument': (
+        'model.neck.style',
+        'os.system',
+        f"model.neck.style='os.system' {UNKNOWN}",
+    ),
+    'a class in an argument': (
+        'model.neck.style',
+        'mmpretrain.TIMMBackbone',
+        f"model.neck.style='mmpretrain.TIMMBackbone' names .*, {NOT_LISTED}",
+    ),
+    'a key with a line break': ('model.neck.a\nb', {'type': 'a'}, f"neck.a b.type='a' {UNKNOWN}"),
     'code for OpenCV': (
         'model.bbox_head.bbox_coder',
         {'type': 'mmdet.CameraMotionCompensation', 'warp_mode': 'exit'},
-        'mmdet.models.task_modules.tracking.camera_motion_compensation, whose arguments name files',
+        f'camera_motion_compensation.CameraMotionCompensation, {NOT_LISTED}',
     ),
     'a model of timm': (
         'model.backbone',
         {'type': 'mmpretrain.TIMMBackbone', 'model_name': 'resnet18', 'features_only': True},
-        'model.backbone.type=.*timm_backbone, whose arguments name files',
+        f'model.backbone.type=.*timm_backbone.TIMMBackbone, {NOT_LISTED}',
     ),
     'a file in a file': (
         'model',
         {'type': 'surge_mm.load_packed', 'path': 'a'},
-        'surge_mm.deploy.packed_file.save_load, whose arguments name files',
+        f'save_load.load_packed, {NOT_LISTED}',
     ),
     'weights to fetch': (
         'model.backbone.init_cfg',
@@ -167,7 +175,6 @@ CASES = {
     'weights of torchvision': ('model.backbone.pretrained', 'torchvision://resnet18', 'not be set'),
     'a checkpoint': ('model.neck.checkpoint', 'a.pth', 'model.neck.checkpoint=.* not be set'),
     'a branch for training': ('model.backbone.conv_cfg.compensator', {'eta': 1}, 'not be set'),
-    'an address': ('model.neck.style', URL, "model.neck.style='https.*looks like code or an addr"),
     'where to write': ('visualizer.save_dir', '/etc', "visualizer.save_dir='/etc' must not be set"),
     'what to log to': ('visualizer.vis_backends', [{'type': 'WandbVisBackend'}], 'not be set'),
     'a hook': ('custom_hooks', [{'type': 'SyncBuffersHook'}], 'a dict with the keys custom_imp'),
@@ -183,75 +190,53 @@ CASES = {
     'another model': ('model', {'type': 'mmdet.GIoULoss'}, 'cannot be built: .* no binary layer'),
     'an argument that is not there': ('model.backbone.depht', 18, "did you mean 'depth'"),
     'a long number': ('model.bbox_head.num_classes', 10**4000, 'cannot be built: .{,1000}$'),
-    'very wide layers': ('model.backbone.base_channels', 2**11, 'larger than the file'),
-    'very many zeros': (
-        'model.bbox_head.loss_cls',
-        {'type': 'mmdet.SeesawLoss', 'num_classes': 10**9},
-        'larger than the file',
-    ),
-    'a very long line': (
-        'model.bbox_head',
-        {
-            'type': 'GFLHead',
-            'num_classes': 1,
-            'in_channels': 1,
-            'stacked_convs': 0,
-            'reg_max': 10**9,
-            'anchor_generator': {
-                'type': 'AnchorGenerator',
-                'scales': [4],
-                'ratios': [1.0],
-                'strides': [8],
-            },
-        },
-        'larger than the file',
-    ),
-    'very many layers': ('model.bbox_head.stacked_convs', 10**9, 'larger than the file'),
-    'very many classes': ('model.bbox_head.num_classes', 2**40, 'larger than the file|cannot be b'),
 }
 
 
 @pytest.mark.parametrize('name', CASES)
-def test_what_a_config_must_not_say_is_refused_with_its_key(name, files, tmp_path):
+def test_a_forbidden_value_of_a_config_is_refused_with_its_key(name, files, tmp_path):
     key, value, message = CASES[name]
     path = changed(files['detector'], setting(key, value), target=tmp_path / 'a')
     refused(path, f"packed model '{path}': .*{message}", tmp_path)
 
 
-def test_a_registered_name_in_the_wrong_place_is_not_imported(files, tmp_path):
-    change = setting('model.backbone', {'type': 'MaxIoUAssigner'})
-    path = changed(files['detector'], change, target=tmp_path / 'a')
-    refused(path, 'MaxIoUAssigner is not in the mmdet::model registry', tmp_path)
-    assert (
-        MODELS.get('torch.nn.ReLU') is torch.nn.ReLU
-    )  # configs of one's own are as free as before
-
-
-def test_every_kind_of_config_of_the_package_can_be_stored():
-    files = [
-        file
-        for folder in ('bccd', 'coco', 'imagenet')
-        for file in CONFIGS.glob(f'{folder}/*_surge.py')
-    ]
-    files += [
-        CONFIGS / f'cifar10/{name}_600e_cifar10_adabin.py' for name in ('resnet20', 'vgg-small')
-    ]
-    files += CONFIGS.glob('imagenet/resnet18*step2*.py')
-    assert len(files) > 20
+def test_configs_of_the_package_can_be_stored_and_loaded():
+    files = sorted(CONFIGS.glob('*/*surge*.py'))[::4]
+    assert len(files) >= 5
     for file in files:
-        stored = stored_config(Config.fromfile(file), {'classes': ('a', 'b')})
-        check_config(from_json(to_json(stored)))
+        stored = from_json(to_json(stored_config(Config.fromfile(file), {'classes': ('a', 'b')})))
+        check_structure(stored)
+        check_classes(stored, allow=())
 
 
 @pytest.mark.parametrize(
     'name',
     [
         'mmdet::cascade_rpn/cascade-rpn_faster-rcnn_r50-caffe_fpn_1x_coco.py',
+        'mmdet::centernet/centernet_r18_8xb16-crop512-140e_coco.py',
         'mmdet::detr/detr_r50_8xb2-150e_coco.py',
         'mmdet::dcnv2/faster-rcnn_r50_fpn_mdpool_1x_coco.py',
+        'mmdet::mask2former/mask2former_r50_8xb2-lsj-50e_coco-panoptic.py',
+        'mmdet::yolox/yolox_s_8xb8-300e_coco.py',
+        'mmpretrain::mobilenet_v3/mobilenet-v3-small_8xb128_in1k.py',
         'mmpretrain::swin_transformer/swin-tiny_16xb64_in1k.py',
     ],
 )
-def test_settings_of_other_models_of_the_hosts_are_known(name, tmp_path):
+def test_other_models_of_the_hosts_are_allowed(name, tmp_path):
     (tmp_path / 'leaf.py').write_text(f'_base_ = {name!r}')
-    check_config(stored_config(Config.fromfile(tmp_path / 'leaf.py'), {}))
+    stored = stored_config(Config.fromfile(tmp_path / 'leaf.py'), {})
+    check_structure(stored)
+    check_classes(stored, allow=())
+
+
+def test_a_class_is_allowed_by_itself_or_by_its_full_name(files, tmp_path):
+    change = setting(STEP, {'type': 'RandomResize', 'scale': (8, 8), 'resize_type': 'Resize'})
+    path = changed(files['detector'], change, target=tmp_path / 'a')
+    refused(path, f'RandomResize, {NOT_LISTED}', tmp_path)
+    for allowed in (RandomResize, 'mmcv.transforms.processing.RandomResize'):
+        load_packed(path, allow=[allowed])
+    change = setting(STEP, {'type': 'RandomResize', 'scale': (8, 8), 'resize_type': 'evil.run'})
+    path = changed(path, change, target=tmp_path / 'b')
+    with pytest.raises(CheckpointError, match=f"resize_type='evil.run' {UNKNOWN}"):
+        load_packed(path, allow=[RandomResize])
+    assert not (tmp_path / 'marker').exists()

@@ -3,7 +3,6 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import mmcv
-import mmengine.registry.registry
 import numpy as np
 import pytest
 import torch
@@ -25,6 +24,8 @@ from mmpretrain.models import ImageClassifier
 from torch import nn
 
 from surge_mm.deploy import PackedConv2d, load_packed, pack, save_packed
+from surge_mm.deploy.packed_file import save_load
+from surge_mm.deploy.packed_file.allowed_classes import full_name
 from surge_mm.deploy.packed_file.format import read_packed
 from surge_mm.layers import BinaryLayer
 from surge_mm.utils.errors import CheckpointError, UsageError
@@ -180,7 +181,7 @@ def test_a_file_is_replaced_only_on_request(tmp_path):
     cfg, path = classifier_config(), tmp_path / 'a.safetensors'
     path.write_text('mine')
     model = pack(trained_model(cfg))
-    with pytest.raises(UsageError, match='is there already'):
+    with pytest.raises(UsageError, match='exists already'):
         save_packed(model, cfg, path)
     assert path.read_text() == 'mine'
     checksum = save_packed(model, cfg, path, overwrite=True)
@@ -225,14 +226,14 @@ def test_files_are_loaded_in_threads_as_one_after_the_other(tmp_path):
         packed_file(classifier_config(), tmp_path / 'a.safetensors'),
         packed_file(detector_config(), tmp_path / 'b.safetensors'),
     ]
-    look_up = mmengine.registry.registry.get_object_from_string
     with ThreadPoolExecutor(4) as threads:
         loaded = list(threads.map(load_packed, paths * 4))
     assert [type(model).__name__ for model in loaded] == ['ImageClassifier', 'FCOS'] * 4
-    assert mmengine.registry.registry.get_object_from_string is look_up
 
 
-def test_a_class_of_ones_own_is_found_when_its_module_is_imported(tmp_path, monkeypatch):
+def test_a_class_of_ones_own_is_loaded_when_it_is_allowed(tmp_path, monkeypatch):
+    logged = []
+    monkeypatch.setattr(save_load, 'log', logged.append)
     monkeypatch.setattr(MODELS, '_module_dict', dict(MODELS._module_dict))
 
     @MODELS.register_module()
@@ -246,10 +247,19 @@ def test_a_class_of_ones_own_is_found_when_its_module_is_imported(tmp_path, monk
         'allow_failed_imports': False,
     }
     path = packed_file(Config(cfg._cfg_dict), tmp_path / 'a.safetensors')
-    assert isinstance(load_packed(path).neck, MeanOfAll)
+    name = full_name(MeanOfAll)
+    assert logged == [
+        f"to load {str(path)!r}, allow its classes: load_packed(path, allow=['{name}'])"
+    ]
+    with pytest.raises(
+        CheckpointError, match=f"names {name}, .* load_packed.path, allow=.'{name}'"
+    ):
+        load_packed(path)
+    assert isinstance(load_packed(path, allow=[MeanOfAll]).neck, MeanOfAll)
+    assert isinstance(load_packed(path, allow=[name]).neck, MeanOfAll)
     del MODELS._module_dict['MeanOfAll']
     with pytest.raises(
         CheckpointError,
-        match="model.neck.type='MeanOfAll' is in no registry.*author imported my_package.necks.*import its module",
+        match="model.neck.type='MeanOfAll' is in no registry.*author imported ..my_package.necks.*import its module",
     ):
-        load_packed(path)
+        load_packed(path, allow=[MeanOfAll])
