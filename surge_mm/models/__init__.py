@@ -7,7 +7,8 @@ are imported when a model is first accessed.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from surge_mm.models.binarization.binarize import binarize, to_float
+from surge_mm.models.binarization.binarize import LayerReport, binarize, layer_reports, to_float
+from surge_mm.models.binarization.rules import Rule
 
 if TYPE_CHECKING:
     from surge_mm.models.backbones import ReActNetA, SurgeResNet, SurgeVGGSmall
@@ -20,11 +21,14 @@ __all__ = [
     'BatchAugmentPreprocessor',
     'Binarized',
     'DistilledClassifier',
+    'LayerReport',
     'ReActNetA',
+    'Rule',
     'SSDHead',
     'SurgeResNet',
     'SurgeVGGSmall',
     'binarize',
+    'layer_reports',
     'to_float',
 ]
 MODULES = {
@@ -43,3 +47,7 @@ def __getattr__(name: str) -> Any:
     if name not in MODULES:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
     return getattr(importlib.import_module(MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *MODULES})

@@ -11,6 +11,7 @@ import surge_mm.models
 @pytest.mark.parametrize('name', surge_mm.models.__all__)
 def test_every_exported_name_exists(name):
     assert getattr(surge_mm.models, name).__name__ == name
+    assert name in dir(surge_mm.models)
 
 
 def test_an_unknown_name_is_an_attribute_error():
