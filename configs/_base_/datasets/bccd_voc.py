@@ -1,4 +1,4 @@
-# Blood cells in microscope images: the folder BCCD of github.com/Shenggan/BCCD_Dataset, as data/bccd/VOC2007.
+# Blood cells in microscope images: the folder BCCD of github.com/Shenggan/BCCD_Dataset as data/bccd/VOC2007.
 dataset_type = 'VOCDataset'
 data_root = 'data/bccd/'
 image_scale = (256, 192)

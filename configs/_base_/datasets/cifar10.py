@@ -1,4 +1,4 @@
-# The official CIFAR-10, whole batches on the training device; data/cifar10 holds cifar-10-batches-py.
+# The official CIFAR-10 in data/cifar10/cifar-10-batches-py, augmented in whole batches on the training device.
 data_preprocessor = dict(
     type='surge_mm.BatchAugmentPreprocessor',
     mean=[125.307, 122.961, 113.8575],

@@ -1,4 +1,4 @@
 _base_ = 'mmpretrain::_base_/datasets/imagenet_bs64_pil_resize.py'
 
-# 64 images on each of 8 GPUs; on another number of them, keep the product at 512
+# 8 GPUs: a batch size of 512 in total
 train_dataloader = dict(batch_size=64)

@@ -1,4 +1,4 @@
-# The weights of AdaBin (arXiv 2208.08084); its activations, which are not signs, are not here.
+# AdaBin (arXiv 2208.08084): its binary weights. The activations are signs, without AdaBin's two learned values.
 conv_cfg = dict(
     type='surge_mm.SurgeConv2d',
     activation=dict(type='ApproxSign'),

@@ -1,2 +1,2 @@
-# The full-precision network of the same structure.
+# Full precision, without binary layers.
 conv_cfg = None

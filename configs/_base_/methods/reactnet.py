@@ -1,4 +1,4 @@
-# ReActNet (arXiv 2003.03488): a learned threshold per channel; its RPReLU is act_cfg of the backbone.
+# ReActNet (arXiv 2003.03488): a learned threshold per channel. Its RPReLU is the act_cfg of the backbone.
 conv_cfg = dict(
     type='surge_mm.SurgeConv2d',
     activation=dict(type='RSign'),

@@ -1,4 +1,4 @@
-# ReCU's weights with ReActNet's learned thresholds.
+# The weights of ReCU with the learned thresholds of ReActNet.
 conv_cfg = dict(
     type='surge_mm.SurgeConv2d',
     activation=dict(type='RSign'),

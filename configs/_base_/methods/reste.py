@@ -1,4 +1,4 @@
-# ReSTE (arXiv 2308.06689), on the activations; scaled signs of the weights.
+# ReSTE (arXiv 2308.06689) for the activations. The weights are scaled signs.
 conv_cfg = dict(
     type='surge_mm.SurgeConv2d',
     activation=dict(type='ReSTE'),

@@ -1,4 +1,4 @@
-# SURGE on ReActNet's binarisers.
+# SURGE with the binarizers of ReActNet.
 conv_cfg = dict(
     type='surge_mm.SurgeConv2d',
     activation=dict(type='RSign'),

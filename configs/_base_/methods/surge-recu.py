@@ -1,4 +1,4 @@
-# SURGE on ReCU's binarisers.
+# SURGE with the binarizers of ReCU.
 conv_cfg = dict(
     type='surge_mm.SurgeConv2d',
     activation=dict(type='ApproxSign'),

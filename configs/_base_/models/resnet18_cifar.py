@@ -1,4 +1,4 @@
-# ResNet-18 for CIFAR as ReCU has it: two convolutions within each shortcut, which has no parameters.
+# ResNet-18 for CIFAR as in ReCU: a shortcut around two convolutions, without parameters.
 model = dict(
     type='ImageClassifier',
     backbone=dict(

@@ -1,4 +1,4 @@
-# ResNet-20 for CIFAR as ReCU has it: a shortcut without parameters round every convolution.
+# ResNet-20 for CIFAR as in ReCU: a shortcut around every convolution, without parameters.
 model = dict(
     type='ImageClassifier',
     backbone=dict(

@@ -1,4 +1,4 @@
-# What two-step training on ImageNet distils from: MMPretrain's full-precision ResNet-34 (73.6 % top-1).
+# Teacher of the two-step training on ImageNet: the full-precision ResNet-34 of MMPretrain (73.6 % top-1).
 teacher = dict(
     type='ImageClassifier',
     backbone=dict(type='ResNet', depth=34, num_stages=4, out_indices=(3,), style='pytorch'),

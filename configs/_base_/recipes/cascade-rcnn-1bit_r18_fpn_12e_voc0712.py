@@ -1,33 +1,4 @@
-# Neck and heads are binary too, but for the predictors.
-_base_ = [
-    '../models/cascade-rcnn_surge-r18_fpn.py',
-    'mmdet::_base_/datasets/voc0712.py',
-    '../schedules/detector_12e.py',
-    '../default_runtime.py',
-]
+# Binarize the FPN, RPN and box heads too, except predictors and 1x1 convolutions.
+_base_ = './cascade-rcnn_r18_fpn_12e_voc0712.py'
 
-model = dict(
-    type='surge_mm.Binarized',
-    base_type='mmdet.CascadeRCNN',
-    roi_head=dict(
-        # a list is replaced as a whole: the heads of the base, with 20 classes
-        bbox_head=[
-            dict(
-                type='Shared2FCBBoxHead',
-                in_channels=256,
-                fc_out_channels=1024,
-                roi_feat_size=7,
-                num_classes=20,
-                bbox_coder=dict(
-                    type='DeltaXYWHBBoxCoder',
-                    target_means=[0.0, 0.0, 0.0, 0.0],
-                    target_stds=[std, std, 2 * std, 2 * std],
-                ),
-                reg_class_agnostic=True,
-                loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
-                loss_bbox=dict(type='SmoothL1Loss', beta=1.0, loss_weight=1.0),
-            )
-            for std in (0.1, 0.05, 0.0333)
-        ]
-    ),
-)
+model = dict(type='surge_mm.Binarized', base_type='mmdet.CascadeRCNN')

@@ -1,13 +1,4 @@
-# Neck and head are binary too, but for the predictors.
-_base_ = [
-    '../models/faster-rcnn_surge-r18_fpn.py',
-    'mmdet::_base_/datasets/voc0712.py',
-    '../schedules/detector_12e.py',
-    '../default_runtime.py',
-]
+# Binarize the FPN, RPN and box head too, except predictors and 1x1 convolutions.
+_base_ = './faster-rcnn_r18_fpn_12e_voc0712.py'
 
-model = dict(
-    type='surge_mm.Binarized',
-    base_type='mmdet.FasterRCNN',
-    roi_head=dict(bbox_head=dict(num_classes=20)),
-)
+model = dict(type='surge_mm.Binarized', base_type='mmdet.FasterRCNN')

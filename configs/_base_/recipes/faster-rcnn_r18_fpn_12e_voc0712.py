@@ -1,7 +1,7 @@
 _base_ = [
-    '../models/faster-rcnn_surge-r18_fpn.py',
+    '../models/faster-rcnn_r18_fpn.py',
     'mmdet::_base_/datasets/voc0712.py',
-    '../schedules/detector_12e.py',
+    '../schedules/ida-det_12e.py',
     '../default_runtime.py',
 ]
 

@@ -1,5 +1,5 @@
 _base_ = [
-    '../models/fcos_light.py',
+    '../models/fcos_r18-light.py',
     '../datasets/digits_coco.py',
     '../schedules/digits_10e.py',
     '../default_runtime.py',

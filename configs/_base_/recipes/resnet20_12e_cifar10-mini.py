@@ -1,4 +1,4 @@
-# A part of CIFAR-10 that trains on a CPU in minutes: the first 20,000 images, of 16 pixels, 12 epochs.
+# A part of CIFAR-10 for a CPU: the first 20,000 training images, averaged to 16x16 pixels, for 12 epochs.
 _base_ = './resnet20_600e_cifar10.py'
 
 max_epochs = 12
@@ -14,6 +14,7 @@ param_scheduler = [
         convert_to_iter_based=True,
     ),
 ]
+auto_scale_lr = dict(base_batch_size=128)
 data_preprocessor = dict(padding=2)
 train_dataloader = dict(batch_size=128, dataset=dict(size=16, indices=20000))
 val_dataloader = dict(dataset=dict(size=16))

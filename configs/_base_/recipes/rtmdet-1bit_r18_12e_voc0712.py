@@ -1,9 +1,4 @@
-# Neck and head are binary too, but for the predictors.
-_base_ = [
-    '../models/rtmdet_surge-r18.py',
-    'mmdet::_base_/datasets/voc0712.py',
-    '../schedules/detector_12e.py',
-    '../default_runtime.py',
-]
+# Binarize the neck and head too, except predictors and 1x1 convolutions.
+_base_ = './rtmdet_r18_12e_voc0712.py'
 
-model = dict(type='surge_mm.Binarized', base_type='mmdet.RTMDet', bbox_head=dict(num_classes=20))
+model = dict(type='surge_mm.Binarized', base_type='mmdet.RTMDet')

@@ -1,43 +1,4 @@
-# SSD300 on VGG-16, binary but for the first convolution, the 1x1 and the predictors: the setting of BiDet.
-_base_ = [
-    'mmdet::_base_/models/ssd300.py',
-    'mmdet::_base_/datasets/coco_detection.py',
-    '../schedules/bidet_12e.py',
-    '../default_runtime.py',
-]
+# Binarize VGG-16 and the extra layers, except the first convolution, 1x1 convolutions and predictors.
+_base_ = './ssd300_vgg16_12e_coco.py'
 
-# the augmentation of SSD (arXiv 1512.02325), as MMDetection has it
-train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations', with_bbox=True),
-    dict(type='Expand', mean=[123.675, 116.28, 103.53], to_rgb=True, ratio_range=(1, 4)),
-    dict(type='MinIoURandomCrop', min_ious=(0.1, 0.3, 0.5, 0.7, 0.9), min_crop_size=0.3),
-    dict(type='Resize', scale=(300, 300), keep_ratio=False),
-    dict(type='RandomFlip', prob=0.5),
-    dict(
-        type='PhotoMetricDistortion',
-        brightness_delta=32,
-        contrast_range=(0.5, 1.5),
-        saturation_range=(0.5, 1.5),
-        hue_delta=18,
-    ),
-    dict(type='PackDetInputs'),
-]
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(300, 300), keep_ratio=False),
-    dict(type='LoadAnnotations', with_bbox=True),
-    dict(
-        type='PackDetInputs',
-        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
-    ),
-]
-
-model = dict(
-    type='surge_mm.Binarized',
-    base_type='mmdet.SingleStageDetector',
-    bbox_head=dict(type='surge_mm.SSDHead'),
-)
-train_dataloader = dict(batch_size=32, batch_sampler=None, dataset=dict(pipeline=train_pipeline))
-val_dataloader = dict(batch_size=8, dataset=dict(pipeline=test_pipeline))
-test_dataloader = val_dataloader
+model = dict(type='surge_mm.Binarized', base_type='mmdet.SingleStageDetector')

@@ -1,4 +1,4 @@
-# Adam 1e-3 at batch 32, a tenth from epoch 6 and again from 10 of 12: the recipe of BiDet (arXiv 2003.03961).
+# The recipe of BiDet (arXiv 2003.03961): Adam, learning rate 1e-3 at batch size 32, steps at epochs 6 and 10 of 12.
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=12, val_interval=1)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
@@ -9,3 +9,4 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=500),
     dict(type='MultiStepLR', begin=0, end=12, by_epoch=True, milestones=[6, 10], gamma=0.1),
 ]
+auto_scale_lr = dict(enable=False, base_batch_size=32)

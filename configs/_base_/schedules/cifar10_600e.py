@@ -1,4 +1,4 @@
-# SGD, 5 epochs of warm-up, cosine to 0: the recipe of ReCU for CIFAR-10.
+# The recipe of ReCU for CIFAR-10: SGD, 5 epochs of warm-up, cosine decay to 0.
 max_epochs = 600
 train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=1)
 val_cfg = dict()
@@ -15,3 +15,4 @@ param_scheduler = [
         convert_to_iter_based=True,
     ),
 ]
+auto_scale_lr = dict(enable=False, base_batch_size=256)

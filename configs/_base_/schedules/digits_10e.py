@@ -1,4 +1,4 @@
-# AdamW with a cosine to 0 over 10 epochs; no weight decay on norms and biases.
+# AdamW with cosine decay to 0 over 10 epochs. Norms and biases have no weight decay.
 max_epochs = 10
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=1)
 val_cfg = dict(type='ValLoop')
@@ -13,3 +13,4 @@ param_scheduler = [
     dict(type='CosineAnnealingLR', T_max=max_epochs, eta_min=0, convert_to_iter_based=True)
 ]
 randomness = dict(seed=0)
+auto_scale_lr = dict(enable=False, base_batch_size=8)

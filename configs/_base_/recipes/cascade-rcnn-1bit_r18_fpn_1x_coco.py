@@ -1,0 +1,4 @@
+# Binarize the FPN, RPN and box heads too, except predictors and 1x1 convolutions.
+_base_ = './cascade-rcnn_r18_fpn_1x_coco.py'
+
+model = dict(type='surge_mm.Binarized', base_type='mmdet.CascadeRCNN')

@@ -1,6 +1,0 @@
-_base_ = [
-    '../models/faster-rcnn_surge-r18_fpn.py',
-    'mmdet::_base_/datasets/coco_detection.py',
-    '../schedules/detector_12e.py',
-    '../default_runtime.py',
-]

@@ -1,0 +1,8 @@
+_base_ = [
+    '../models/retinanet_r18_fpn.py',
+    'mmdet::_base_/datasets/coco_detection.py',
+    '../schedules/schedule_1x.py',
+    '../default_runtime.py',
+]
+
+optim_wrapper = dict(optimizer=dict(lr=0.01))

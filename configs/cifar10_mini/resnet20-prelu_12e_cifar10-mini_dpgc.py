@@ -1,3 +1,0 @@
-_base_ = ['../_base_/recipes/resnet20-prelu_12e_cifar10-mini.py', '../_base_/methods/dpgc.py']
-
-model = dict(backbone=dict(conv_cfg={{_base_.conv_cfg}}))

@@ -1,3 +1,0 @@
-_base_ = ['../_base_/recipes/faster-rcnn_r18_fpn_12e_coco.py', '../_base_/methods/dpgc.py']
-
-model = dict(backbone=dict(conv_cfg={{_base_.conv_cfg}}))

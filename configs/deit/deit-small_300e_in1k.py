@@ -1,0 +1,1 @@
+_base_ = '../_base_/recipes/deit-small_300e_in1k.py'

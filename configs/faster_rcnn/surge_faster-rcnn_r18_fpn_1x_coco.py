@@ -1,0 +1,3 @@
+_base_ = ['../_base_/recipes/faster-rcnn_r18_fpn_1x_coco.py', '../_base_/methods/surge.py']
+
+model = dict(backbone=dict(conv_cfg={{_base_.conv_cfg}}))

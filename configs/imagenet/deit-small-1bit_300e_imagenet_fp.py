@@ -1,3 +1,0 @@
-_base_ = ['../_base_/recipes/deit-small-1bit_300e_imagenet.py', '../_base_/methods/fp.py']
-
-model = dict(binary={{_base_.conv_cfg}})

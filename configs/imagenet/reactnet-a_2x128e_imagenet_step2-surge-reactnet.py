@@ -1,4 +1,0 @@
-_base_ = ['../_base_/recipes/reactnet-a_2x128e_imagenet.py', '../_base_/methods/surge-reactnet.py']
-
-model = dict(backbone=dict(conv_cfg={{_base_.conv_cfg}}))
-load_from = 'work_dirs/reactnet-a_2x128e_imagenet_step1/epoch_128.pth'

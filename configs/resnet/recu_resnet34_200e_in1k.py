@@ -1,0 +1,3 @@
+_base_ = ['../_base_/recipes/resnet34_200e_in1k.py', '../_base_/methods/recu.py']
+
+model = dict(backbone=dict(conv_cfg={{_base_.conv_cfg}}))

@@ -1,0 +1,1 @@
+_base_ = '../_base_/recipes/ssd300_vgg16_12e_voc0712.py'

@@ -1,3 +1,0 @@
-_base_ = ['../_base_/recipes/fcos-1bit_r18_fpn_12e_voc0712.py', '../_base_/methods/fp.py']
-
-model = dict(backbone=dict(conv_cfg={{_base_.conv_cfg}}), binary={{_base_.conv_cfg}})
