@@ -18,13 +18,13 @@ from surge_mm.utils.errors import UsageError
 
 @dataclass(frozen=True)
 class Run:
-    """One training run, as its log tells.
+    """Evaluations and costs of one training run.
 
     Attributes:
-        steps (list[float]): When it was evaluated: epochs, or iterations under an iteration-based loop.
-        values (list[float]): The metric then.
-        loss (float): Mean training loss over the last tenth of the log.
-        seconds (float): Median seconds of an iteration without the wait for data; the first tenth is left out.
+        steps (list[float]): epochs of the evaluations, or iterations under an iteration-based loop.
+        values (list[float]): metric at these steps.
+        loss (float): mean training loss over the last tenth of the log.
+        seconds (float): median seconds of an iteration without the wait for data. The first tenth is left out.
     """
 
     steps: list[float]
@@ -35,7 +35,18 @@ class Run:
 
 @dataclass(frozen=True)
 class Row:
-    """One variant: means and sample standard deviations over seeds (nan for a single seed)."""
+    """Summary of one variant over its seeds.
+
+    Attributes:
+        name (str): variant.
+        seeds (list[int]): seeds of its runs.
+        metric (str): key of the metric in the log.
+        values (list[float]): last value of the metric for each seed.
+        mean (float): mean of ``values``.
+        std (float): sample standard deviation of ``values``, nan for a single seed.
+        loss (float): mean of the last training losses.
+        relative_time (float): time per step divided by that of the baseline, nan without a common seed.
+    """
 
     name: str
     seeds: list[int]
@@ -48,17 +59,17 @@ class Row:
 
 
 def read_run(work_dir: Path, metric: str | None = None) -> tuple[str, Run]:
-    """Read a finished run.
+    """Read a finished run from its logs.
 
     Args:
-        work_dir (Path): What ``tools/train.py --work-dir`` was given.
-        metric (str, optional): Key of the log. Defaults to the first of mAP, VOC mAP and top-1 that is there.
+        work_dir (Path): work dir of the run.
+        metric (str, optional): key of the log. Defaults to the first of mAP, VOC mAP and top-1 that was logged.
 
     Returns:
-        tuple: the metric and the run.
+        tuple[str, Run]: the metric and the run.
 
     Raises:
-        UsageError: the log has no such metric.
+        UsageError: if the log has no such metric.
     """
     train, val = read_log(sorted(work_dir.glob('*/vis_data/scalars.json')))
     logged = {key for line in val for key in line}
@@ -75,11 +86,19 @@ def read_run(work_dir: Path, metric: str | None = None) -> tuple[str, Run]:
     return found[0], Run(steps, values, loss, statistics.median(times))
 
 
-def summarise(runs: dict[str, dict[int, Run]], metric: str, baseline: str) -> list[Row]:
-    """One row a variant, in the order of ``runs``.
+def summarize(runs: dict[str, dict[int, Run]], metric: str, baseline: str) -> list[Row]:
+    """Summarize the runs of each variant over its seeds.
 
-    The relative time of a variant is the mean over seeds of its ratio to the baseline's run of the same seed, since
-    such runs were made after one another.
+    The relative time of a variant is the mean ratio to the run of the baseline with the same seed. Such runs follow
+    each other in time.
+
+    Args:
+        runs (dict[str, dict[int, Run]]): run of each variant and seed.
+        metric (str): key of the metric in the log.
+        baseline (str): variant whose time per step is the unit.
+
+    Returns:
+        list[Row]: one row for each variant, in the order of ``runs``.
     """
     rows = []
     for name, by_seed in runs.items():
@@ -105,7 +124,15 @@ def summarise(runs: dict[str, dict[int, Run]], metric: str, baseline: str) -> li
 
 
 def markdown(rows: Sequence[Row], baseline: str) -> str:
-    """The rows as a table."""
+    """Format rows as a Markdown table.
+
+    Args:
+        rows (Sequence[Row]): rows of one metric, at least one.
+        baseline (str): variant whose time per step is the unit.
+
+    Returns:
+        str: the table, with a header that names the metric.
+    """
     metric = METRICS[rows[0].metric][0] if rows[0].metric in METRICS else rows[0].metric
     lines = [
         f'| variant | {metric}, mean ± std | each seed | last loss | time per step / {baseline} |',
@@ -126,11 +153,20 @@ def markdown(rows: Sequence[Row], baseline: str) -> str:
 
 
 def plot(runs: dict[str, dict[int, Run]], metric: str, out: Path) -> Path:
-    """Draw the metric of each variant over training: the mean of its seeds, and their range."""
+    """Draw the metric of each variant over training: the mean over seeds and their range.
+
+    Args:
+        runs (dict[str, dict[int, Run]]): run of each variant and seed.
+        metric (str): key of the metric in the log.
+        out (Path): PNG file to write.
+
+    Returns:
+        Path: ``out``.
+    """
     figure = Figure(figsize=(7, 4.2), layout='constrained')
     ax = figure.subplots()
-    colours = matplotlib.colormaps['tab10' if len(runs) <= 10 else 'tab20'].colors  # type: ignore[attr-defined]
-    for (name, by_seed), colour in zip(runs.items(), colours * len(runs), strict=False):
+    colors = matplotlib.colormaps['tab10' if len(runs) <= 10 else 'tab20'].colors  # type: ignore[attr-defined]
+    for (name, by_seed), color in zip(runs.items(), colors * len(runs), strict=False):
         shared = sorted(set.intersection(*(set(run.steps) for run in by_seed.values())))
         table = np.array(
             [
@@ -140,8 +176,8 @@ def plot(runs: dict[str, dict[int, Run]], metric: str, out: Path) -> Path:
         )
         plural = 's' if len(by_seed) > 1 else ''
         label = f'{name} ({len(by_seed)} seed{plural})'
-        ax.plot(shared, table.mean(0), color=colour, label=label)
-        ax.fill_between(shared, table.min(0), table.max(0), color=colour, alpha=0.2, linewidth=0)
+        ax.plot(shared, table.mean(0), color=color, label=label)
+        ax.fill_between(shared, table.min(0), table.max(0), color=color, alpha=0.2, linewidth=0)
     ax.set(xlabel='epoch', ylabel=METRICS[metric][0] if metric in METRICS else metric)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.grid(alpha=0.3)
@@ -151,5 +187,5 @@ def plot(runs: dict[str, dict[int, Run]], metric: str, out: Path) -> Path:
 
 
 def as_json(rows: Sequence[Row]) -> str:
-    """The rows for other programs."""
+    """Format rows as JSON."""
     return json.dumps([vars(row) for row in rows], indent=2) + '\n'

@@ -1,0 +1,95 @@
+"""Application of a binarization method of ``configs/_base_/methods`` to any config."""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.registry import MODELS
+
+from surge_mm.models.backbones.base import SurgeBackbone
+from surge_mm.utils.errors import LaunchError
+
+METHOD_HOOKS = ('AdaptiveGradientScalerHook', 'BinarizerScheduleHook')
+"""Hooks that belong to a method. Those of the config are replaced, its other hooks are kept."""
+
+
+def apply_method(cfg: Config, method: Config) -> Config:
+    """Return a copy of a config whose binary layers are those of a method.
+
+    The ``conv_cfg`` of the method becomes the ``conv_cfg`` of a backbone of this package, the ``binary`` of a
+    ``surge_mm.Binarized`` model, and replaces every other ``conv_cfg`` of type ``SurgeConv2d`` in the model. Its
+    ``custom_hooks`` replace the :data:`METHOD_HOOKS` of the config. All further keys are merged into the config.
+
+    Args:
+        cfg (Config): config to train, with or without a method of its own.
+        method (Config): method, as in ``configs/_base_/methods``. ``conv_cfg=None`` means full precision.
+
+    Returns:
+        Config: the composed config, without a reference to its bases.
+
+    Raises:
+        LaunchError: if the config has no model, or its model has no place for binary layers.
+    """
+    if not isinstance(cfg.get('model'), Mapping) or 'type' not in cfg.model:
+        raise LaunchError(f'config {cfg.filename!r} has no model.type, so it cannot be trained')
+    composed = copy.deepcopy(cfg)
+    settings = copy.deepcopy(method.to_dict())
+    conv_cfg = settings.pop('conv_cfg')
+    hooks = settings.pop('custom_hooks', [])
+    if not _set_binary_layers(composed.model, conv_cfg):
+        raise LaunchError(
+            f'config {cfg.filename!r}: its model has no binary layers to which a method could apply. Use a recipe with '
+            "a backbone of surge_mm, or model=dict(type='surge_mm.Binarized', base_type=...)"
+        )
+    kept = [hook for hook in cfg.get('custom_hooks') or [] if not _is_method_hook(hook)]
+    composed.pop('custom_hooks', None)
+    composed.pop('conv_cfg', None)  # a variable of the previous method
+    if kept or hooks:
+        composed.custom_hooks = [*kept, *hooks]
+    composed.merge_from_dict(settings)
+    return composed
+
+
+def _set_binary_layers(model: dict[str, Any], conv_cfg: dict[str, Any] | None) -> bool:
+    """Set the binary layers of a model config in place, and return whether it has a place for them."""
+    found = _replace_conv_cfgs(model, conv_cfg)
+    if _has_own_backbone(model):
+        model['backbone']['conv_cfg'] = copy.deepcopy(conv_cfg)
+        found = True
+    if model['type'] == 'surge_mm.Binarized':
+        model['binary'] = copy.deepcopy(conv_cfg)
+        found = True
+    return found
+
+
+def _replace_conv_cfgs(node: Any, conv_cfg: dict[str, Any] | None) -> bool:
+    if isinstance(node, (list, tuple)):
+        return any([_replace_conv_cfgs(item, conv_cfg) for item in node])
+    if not isinstance(node, Mapping):
+        return False
+    found = False
+    for key, value in node.items():
+        if key == 'conv_cfg' and isinstance(value, Mapping) and _name(value) == 'SurgeConv2d':
+            node[key] = copy.deepcopy(conv_cfg)  # type: ignore[index]
+            found = True
+        else:
+            found |= _replace_conv_cfgs(value, conv_cfg)
+    return found
+
+
+def _has_own_backbone(model: dict[str, Any]) -> bool:
+    kind = model.get('backbone', {}).get('type')
+    if isinstance(kind, str):
+        kind = MODELS.get(kind) if kind.startswith('surge_mm.') else None
+    return isinstance(kind, type) and issubclass(kind, SurgeBackbone)
+
+
+def _is_method_hook(hook: Any) -> bool:
+    return isinstance(hook, Mapping) and _name(hook) in METHOD_HOOKS
+
+
+def _name(settings: Mapping[str, Any]) -> str:
+    """Return the name of the type of a config without its scope."""
+    kind = settings.get('type')
+    return kind.__name__ if isinstance(kind, type) else str(kind).rpartition('.')[2]
