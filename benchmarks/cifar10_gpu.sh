@@ -19,9 +19,9 @@ if compgen -G "$root/.gpu/wheels/*.whl" >/dev/null && ! "$python" -c 'import mmp
   "$python" -m pip install --quiet --no-index --no-deps "$root"/.gpu/wheels/*.whl
 fi
 export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH} OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
-configs=("$root"/configs/cifar10/resnet20_600e_cifar10_{ste,fp,dpgc,surge,surge-norm,surge-recu}.py)
 # shellcheck disable=SC2086  # seeds are words
-exec "$python" "$root/tools/ablation.py" "${configs[@]}" --seeds $seeds --jobs "$jobs" --work-dir "$out" --cfg-options \
+exec "$python" "$root/tools/ablation.py" resnet20_600e_cifar10 --methods ste fp dpgc surge surge-norm surge-recu \
+  --seeds $seeds --jobs "$jobs" --work-dir "$out" --cfg-options \
   train_dataloader.dataset.data_root="$data" val_dataloader.dataset.data_root="$data" \
   test_dataloader.dataset.data_root="$data" \
   train_cfg.max_epochs="$epochs" train_cfg.val_interval=5 default_hooks.checkpoint.interval=5 \

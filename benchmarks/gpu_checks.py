@@ -205,7 +205,7 @@ def synchronizations_of_training(device: str) -> list[dict[str, Any]]:
 
 DETECTOR = """
 _base_ = [
-    'surge_mm::_base_/models/faster-rcnn_surge-r18_fpn.py',
+    'surge_mm::_base_/models/faster-rcnn_r18_fpn.py',
     'surge_mm::_base_/datasets/digits_coco.py',
     'surge_mm::_base_/schedules/digits_10e.py',
     'surge_mm::_base_/default_runtime.py',

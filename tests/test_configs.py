@@ -1,27 +1,30 @@
-"""Every config builds; the methods differ where they should and nowhere else."""
+"""Every config has a name of the grammar, builds what it says, and trains."""
 
+import re
 from pathlib import Path
 
 import pytest
 import torch
 from helpers.samples import detection_batch
 from mmengine.config import Config
+from mmengine.hub import get_config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 from mmpretrain.structures import DataSample
 
+from surge_mm.analysis.methods import apply_method
 from surge_mm.layers import BinaryLayer
 from surge_mm.ops import AdaptiveScale, FixedScale, Scheduled
 from surge_mm.preflight.config_keys import check_names
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
+BASE = CONFIGS / '_base_'
 LEAVES = sorted(p for p in CONFIGS.rglob('*.py') if '_base_' not in p.parts)
-SMALL = {CONFIGS / name for name in ('cifar10_mini', 'cifar10_sweep', 'bccd')}
-FOLDERS = sorted({p.parent for p in LEAVES} - SMALL)
 AGS, SCHEDULE = 'surge_mm.AdaptiveGradientScalerHook', 'surge_mm.BinarizerScheduleHook'
 # method: activation, weight, scale of the branch, hooks
 METHODS = {
     'surge': ('ApproxSign', 'ScaledSign', AdaptiveScale(0.1), [AGS]),
+    'surge-lite': ('ApproxSign', 'ScaledSign', AdaptiveScale(0.1), [AGS]),
     'surge-norm': ('ApproxSign', 'ScaledSign', AdaptiveScale(0.1, preserve_norm=True), [AGS]),
     'dpgc': ('ApproxSign', 'ScaledSign', FixedScale(0.1), []),
     'ste': ('ApproxSign', 'ScaledSign', None, []),
@@ -32,24 +35,13 @@ METHODS = {
     'irnet': ('EDE', 'Libra', None, [SCHEDULE]),
     'reste': ('ReSTE', 'ScaledSign', None, [SCHEDULE]),
     'recu': ('ApproxSign', 'ReCU', None, [SCHEDULE]),
+    'recu-rsign': ('RSign', 'ReCU', None, [SCHEDULE]),
     'adabin': ('ApproxSign', 'AdaBin', None, [SCHEDULE]),
     'surge-recu': ('ApproxSign', 'ReCU', AdaptiveScale(0.1), [SCHEDULE, AGS]),
-    'step1': ('RSign', 'Real', None, []),
-    'step2-reactnet': ('RSign', 'ReAct', None, []),
-    'step2-surge-reactnet': ('RSign', 'ReAct', AdaptiveScale(0.1), [AGS]),
-    'step2-recu-rsign': ('RSign', 'ReCU', None, [SCHEDULE]),
+    'surge-reactnet': ('RSign', 'ReAct', AdaptiveScale(0.1), [AGS]),
+    'rsign': ('RSign', 'Real', None, []),
 }
-SWEEP = {  # of configs/cifar10_sweep
-    'surge-eta0.03': ('ApproxSign', 'ScaledSign', AdaptiveScale(0.03), [AGS]),
-    'surge-eta0.3': ('ApproxSign', 'ScaledSign', AdaptiveScale(0.3), [AGS]),
-    'surge-norm-eta0.5': ('ApproxSign', 'ScaledSign', AdaptiveScale(0.5, True), [AGS]),
-    'surge-lite': ('ApproxSign', 'ScaledSign', AdaptiveScale(0.1), [AGS]),
-    'surge-kaiming': ('ApproxSign', 'ScaledSign', AdaptiveScale(0.1), [AGS]),
-    'surge-aux-lr0.1': ('ApproxSign', 'ScaledSign', AdaptiveScale(0.1), [AGS]),
-    'surge-aux-lr10': ('ApproxSign', 'ScaledSign', AdaptiveScale(0.1), [AGS]),
-    'surge-aux-wd0': ('ApproxSign', 'ScaledSign', AdaptiveScale(0.1), [AGS]),
-}
-DETECTORS = ('demo', 'voc', 'coco', 'bccd')
+CLASSES = {'digits': 10, 'bccd': 3, 'voc0712': 20, 'coco': 80}  # of detectors
 BINARY_LAYERS = {
     'vgg-small': 5,
     'resnet20': 18,
@@ -67,137 +59,207 @@ BINARY_LAYERS = {
     'ssd300-1bit': 17,
     'deit-small-1bit': 48,
 }  # others: 16
+BATCH_SIZES = {
+    'coco': 16,
+    'voc0712': 4,
+    'in1k': 512,
+    'cifar10': 256,
+    'cifar10-mini': 128,
+    'digits': 8,
+    'bccd': 8,
+    'ssd300': 32,
+    'deit-small': 1024,
+}
+FAMILIES = {  # folders of other models are called as these are
+    'faster-rcnn': 'faster_rcnn',
+    'cascade-rcnn': 'cascade_rcnn',
+    'mask-rcnn': 'mask_rcnn',
+    'ssd300': 'ssd',
+    'resnet18': 'resnet',
+    'resnet20': 'resnet',
+    'resnet34': 'resnet',
+    'vgg-small': 'vgg',
+    'reactnet-a': 'reactnet',
+    'deit-small': 'deit',
+}
+PURPOSES = {'digits': 'demo', 'bccd': 'bccd', 'cifar10-mini': 'cifar10_mini'}
+NAME = re.compile(
+    rf'(?:(?P<method>{"|".join(sorted(METHODS, key=len, reverse=True))})_)?'
+    r'(?P<recipe>(?P<model>[a-z0-9-]+?)(?P<part>-1bit|-1bit-neck)?'
+    r'(?:_(?P<backbone>r18|r18-light|vgg16)(?P<neck>_fpn)?)?'
+    r'_(?P<schedule>1x|\d+e|\d+e-step[12])'
+    r'_(?P<data>coco|voc0712|in1k|cifar10|cifar10-mini|bccd|digits))'
+)
+FIRST_LINES = re.compile(
+    r"_base_ = (?:\[\s*'\.\./_base_/recipes/(.+)\.py',\s*'\.\./_base_/methods/(.+)\.py',?\s*\]"
+    r"|'\.\./_base_/recipes/(.+)\.py')\n"
+)
 
 
 def ids(path):
     return str(path.relative_to(CONFIGS))
 
 
-def build(path):
-    cfg = Config.fromfile(path)
+def parts(path):
+    """Return method, recipe, model, part, backbone, neck, schedule and data of the name of a config."""
+    found = NAME.fullmatch(path.stem)
+    assert found, f'{path.stem} is no name of configs/README.md'
+    return {**found.groupdict(), 'method': found['method'] or 'fp'}
+
+
+def build(cfg):
     init_default_scope(cfg.default_scope)
     check_names(cfg)
     model = dict(cfg.model)
     if cfg.get('data_preprocessor'):
         model.setdefault('data_preprocessor', cfg.data_preprocessor)
-    if 'ssd300' not in path.stem:
-        return cfg, MODELS.build(model)
+    if 'SSDVGG' not in str(model['backbone']):
+        return MODELS.build(model)
     # a VGG without norms moves only from a good start, and the scales of its neck begin with what is in memory
     model['backbone'] = {**model['backbone'], 'init_cfg': None}
     model = MODELS.build(model)
     model.init_weights()
-    return cfg, model
+    return model
 
 
-def method_of(path):
-    return path.stem.rsplit('_', 1)[1]
+@pytest.mark.parametrize('path', LEAVES, ids=ids)
+def test_name_follows_the_grammar_and_is_the_recipe_and_method_of_the_config(path):
+    name = parts(path)
+    family = FAMILIES.get(name['model'], name['model'])
+    assert path.parent.name == PURPOSES.get(name['data'], family)
+    found = FIRST_LINES.match(path.read_text())
+    assert (found[1] or found[3], found[2] or 'fp') == (name['recipe'], name['method'])
+    assert not (name['method'] == 'fp' and name['part'])
+    if name['data'] in CLASSES:
+        assert name['backbone']
 
 
-@pytest.mark.parametrize(
-    'path', [p for p in LEAVES if method_of(p) in ('surge', 'step2-reactnet')], ids=ids
-)
-def test_methods_of_a_recipe_differ_in_one_line(path):
-    lines = path.read_text().splitlines()
-    recipe, method = path.stem.rsplit('_', 1)
-    siblings = [p for p in path.parent.glob(f'{recipe}_*.py') if method_of(p) != 'step1']
-    assert len(siblings) >= 3
-    for sibling in siblings:
-        others = sibling.read_text().splitlines()
-        differ = [pair for pair in zip(lines, others, strict=True) if pair[0] != pair[1]]
-        assert all('methods/' in line for pair in differ for line in pair)
-        assert len(differ) == (sibling != path)
+@pytest.mark.parametrize('method', ['fp', 'ste', 'surge'])
+def test_every_network_has_full_precision_ste_and_surge(method):
+    names = [parts(path) for path in LEAVES]
+    networks = {(n['model'], n['data']) for n in names if 'step' not in n['schedule']}
+    assert len(networks) == 24
+    assert networks == {(n['model'], n['data']) for n in names if n['method'] == method}
 
 
-@pytest.mark.parametrize('folder', FOLDERS, ids=lambda p: p.name)
-def test_a_classification_folder_has_every_method_of_every_network(folder):
-    if folder.name in DETECTORS:
-        assert {method_of(p) for p in folder.glob('*.py')} == {'surge', 'dpgc', 'ste', 'fp'}
-        return
-    one_stage = [name for name in METHODS if not name.startswith('step')]
-    recipes = {p.stem.rsplit('_', 1)[0] for p in folder.glob('*_ste.py') if '1bit' not in p.stem}
-    assert len(recipes) == 3
-    for recipe in recipes:
-        assert all((folder / f'{recipe}_{method}.py').is_file() for method in one_stage)
+def test_methods_are_those_of_the_folder():
+    assert {path.stem for path in BASE.glob('methods/*.py')} == set(METHODS)
+
+
+def test_recipes_are_named_by_the_grammar_and_used():
+    recipes = {path.stem for path in BASE.glob('recipes/*.py')}
+    used = {parts(path)['recipe'] for path in LEAVES}
+    inherited = {
+        name
+        for path in BASE.glob('recipes/*.py')
+        for name in re.findall(r"_base_ = '\./(.+)\.py'", path.read_text())
+    }
+    assert recipes == used | inherited
 
 
 @pytest.mark.parametrize('path', LEAVES, ids=ids)
 def test_config_builds_the_method_of_its_name_and_a_step_moves_every_parameter(path):
     torch.manual_seed(0)
-    cfg, model = build(path)
-    check_method(path, cfg, model)
-    if takes_a_step(path):
-        check_step(path, cfg, model)
+    name, cfg = parts(path), Config.fromfile(path)
+    model = build(cfg)
+    check_schedule(name, cfg)
+    check_method(name, cfg, model)
+    if takes_a_step(name):
+        check_step(name, cfg, model)
 
 
-def takes_a_step(path):
-    """Not where a sibling's step shows the same: COCO's networks are VOC's but for Mask R-CNN."""
-    if 'coco' in path.parts:
-        return path.stem.startswith('mask-rcnn') and method_of(path) == 'surge'
-    return '1bit' not in path.stem or method_of(path) in ('surge', 'fp')
+@pytest.mark.parametrize('method', METHODS)
+def test_recipe_with_any_method_builds_and_a_step_moves_every_parameter(method):
+    torch.manual_seed(0)
+    recipe = 'resnet20_12e_cifar10-mini'
+    cfg = Config.fromfile(BASE / 'recipes' / f'{recipe}.py')
+    cfg = apply_method(cfg, Config.fromfile(BASE / 'methods' / f'{method}.py'))
+    name = {**parts(BASE / f'{recipe}.py'), 'method': method}
+    model = build(cfg)
+    check_method(name, cfg, model)
+    check_step(name, cfg, model)
+    tied = {layer.tied for layer in model.modules() if isinstance(layer, BinaryLayer)}
+    assert tied <= {method == 'surge-lite'}
 
 
-def check_method(path, cfg, model):
-    if path.parent.name in DETECTORS:
-        classes = {'demo': 10, 'voc': 20, 'coco': 80, 'bccd': 3}[path.parent.name]
+def takes_a_step(name):
+    """Leave out steps that repeat others: networks for COCO are those for VOC, except Mask R-CNN."""
+    if name['data'] == 'coco':
+        return name['model'] == 'mask-rcnn' and name['method'] == 'surge'
+    return name['method'] == 'surge' or (
+        name['data'] != 'voc0712' and name['model'] != 'deit-small'
+    )
+
+
+def check_schedule(name, cfg):
+    epochs = 12 if name['schedule'] == '1x' else int(re.match(r'\d+', name['schedule'])[0])
+    assert cfg.train_cfg.max_epochs == epochs
+    base = cfg.auto_scale_lr.base_batch_size
+    assert base == BATCH_SIZES.get(name['model'], BATCH_SIZES.get(name['data']))
+    assert not cfg.auto_scale_lr.get('enable', False)
+    host = get_config('mmdet::_base_/schedules/schedule_1x.py')
+    if name['data'] == 'coco':
+        milestones = cfg.param_scheduler[1].milestones == host.param_scheduler[1].milestones
+        is_1x = milestones and cfg.optim_wrapper.optimizer.type == 'SGD'
+        assert is_1x == (name['schedule'] == '1x')
+    else:
+        assert name['schedule'] != '1x'
+
+
+def check_method(name, cfg, model):
+    if name['data'] in CLASSES:
         head = model.roi_head.bbox_head if hasattr(model, 'roi_head') else model.bbox_head
         heads = head if isinstance(head, torch.nn.ModuleList) else [head]
-        assert all(head.num_classes == classes for head in heads)
+        assert all(head.num_classes == CLASSES[name['data']] for head in heads)
     layers = [m for m in model.modules() if isinstance(m, BinaryLayer)]
     found = {
         (type(m.activation).__name__, type(m.weight_binarizer).__name__, m.scale) for m in layers
     }
     hooks = [hook['type'] for hook in cfg.get('custom_hooks') or []]
-    method = {**METHODS, **SWEEP}[method_of(path)]
+    method = METHODS[name['method']]
     if method is None:
         assert not layers and not hooks
         return
-    (binarizers,) = {one[:2] for one in found}
-    scales = {one[2] for one in found}
-    assert binarizers == method[:2]
+    assert found == {method[:3]}
     assert hooks == method[3]
-    network = path.stem.split('_')[0]
-    known = [name for name in BINARY_LAYERS if path.stem.startswith(f'{name}_')]
+    network = name['recipe'].rsplit('_', 2)[0] + '_'
+    known = [prefix for prefix in BINARY_LAYERS if network.startswith(f'{prefix}_')]
     assert len(layers) == (BINARY_LAYERS[max(known, key=len)] if known else 16)
-    if '1bit' in network and path.parent.name in DETECTORS:
+    if name['part'] and name['data'] in CLASSES:
         assert any(isinstance(m, BinaryLayer) for m in model.neck.modules())
     for hook in cfg.get('custom_hooks') or []:
         if hook['type'] == AGS:
-            by_hook = AdaptiveScale(hook['eta'], hook.get('preserve_norm', False))
-            assert by_hook == method[2]
-            if path.parent.name == 'cifar10_sweep':  # where the hook alone says it
-                scales = {by_hook}
-    assert scales == {method[2]}
+            assert AdaptiveScale(hook['eta'], hook.get('preserve_norm', False)) == method[2]
 
 
-def check_step(path, cfg, model):
+def check_step(name, cfg, model):
     for layer in model.modules():
-        for binarizer in (
-            getattr(layer, name, None) for name in ('activation', 'weight_binarizer')
-        ):
+        for binarizer in (getattr(layer, key, None) for key in ('activation', 'weight_binarizer')):
             if isinstance(binarizer, Scheduled):
                 binarizer.follow(0.5)
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
-    if path.parent.name in DETECTORS:
-        data = detection_batch(300 if 'ssd300' in path.stem else 128, 'mask-rcnn' in path.stem)
+    is_ssd = name['model'] == 'ssd300'
+    if name['data'] in CLASSES:
+        data = detection_batch(300 if is_ssd else 128, name['model'] == 'mask-rcnn')
     else:
-        data = classification_batch(path)
+        data = classification_batch(name)
     data = model.data_preprocessor(data, training=True)
     total, _ = model.parse_losses(model.loss(data['inputs'], data['data_samples']))
     total.backward()
     assert total.isfinite()
-    for name, parameter in model.named_parameters():
-        assert parameter.grad is not None, name
-        assert parameter.grad.isfinite().all(), name
+    for key, parameter in model.named_parameters():
+        assert parameter.grad is not None, key
+        assert parameter.grad.isfinite().all(), key
     before = [p.detach().clone() for p in model.parameters()]
     wrapper.step()
     moved = [not torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True)]
     # a few biases have a gradient of zero, and so have the levels of SSD for objects larger than those here
-    assert sum(moved) > (0.5 if 'ssd300' in path.stem else 0.9) * len(moved)
+    assert sum(moved) > (0.5 if is_ssd else 0.9) * len(moved)
 
 
-def classification_batch(path):
-    size = {'cifar10_mini': 16, 'cifar10_sweep': 16, 'cifar10': 32}.get(path.parent.name, 32)
-    size = 64 if 'reactnet-a' in path.stem else 224 if 'deit' in path.stem else size
+def classification_batch(name):
+    sizes = {'reactnet-a': 64, 'deit-small': 224}
+    size = 16 if name['data'] == 'cifar10-mini' else sizes.get(name['model'], 32)
     samples = [DataSample().set_gt_label(label) for label in range(4)]
     inputs = torch.randint(0, 256, (4, 3, size, size), dtype=torch.uint8)
     return {'inputs': inputs, 'data_samples': samples}

@@ -1,26 +1,75 @@
-"""The model index lists every config but those of demonstrations, and what it lists is there."""
+"""The model index lists every config under its method, with results only where they were measured."""
 
+import importlib.util
 from pathlib import Path
 
+import pytest
+import yaml
 from modelindex.load_model_index import load
 
 ROOT = Path(__file__).parents[1]
+SPEC = importlib.util.spec_from_file_location('metafiles', ROOT / 'benchmarks/update_metafiles.py')
+update_metafiles = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(update_metafiles)
+RESULTS = yaml.safe_load((ROOT / 'benchmarks/results.yml').read_text())
 
 
-def test_every_config_is_listed_once(monkeypatch):
-    monkeypatch.chdir(ROOT)
-    listed = [model.config for model in load('model-index.yml').models]
+@pytest.fixture(scope='module')
+def index():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        return load('model-index.yml')
+
+
+def test_every_config_is_listed_once(index):
     there = [
-        str(path.relative_to(ROOT))
-        for folder in ('bccd', 'cifar10', 'coco', 'imagenet', 'voc')
-        for path in (ROOT / 'configs' / folder).glob('*.py')
+        path.relative_to(ROOT).as_posix()
+        for path in ROOT.glob('configs/*/*.py')
+        if path.parent.name != '_base_'
     ]
-    assert sorted(listed) == sorted(there)
+    assert len(there) > 100
+    assert sorted(model.config for model in index.models) == sorted(there)
 
 
-def test_the_readmes_name_every_method():
-    for folder in ('cifar10', 'imagenet'):
-        text = (ROOT / 'configs' / folder / 'README.md').read_text()
-        methods = {path.stem.rsplit('_', 1)[1] for path in (ROOT / 'configs' / folder).glob('*.py')}
-        one_stage = {method for method in methods if not method.startswith('step')}
-        assert all(f'(`{method}`)' in text for method in one_stage)
+def test_a_config_is_in_the_collection_of_its_method(index):
+    collections = [collection.name for collection in index.collections]
+    assert len(collections) == len(set(collections))
+    assert {model.in_collection for model in index.models} == set(collections)
+    methods = {path.stem for path in ROOT.glob('configs/_base_/methods/*.py')}
+    for model in index.models:
+        method = model.name.partition('_')[0]
+        assert (model.in_collection == 'SURGE') == method.startswith('surge')
+        assert (model.in_collection == 'STE') == (method == 'ste')
+        assert (model.in_collection == 'Full precision') == (method not in methods)
+
+
+def test_metafiles_are_those_that_the_configs_and_results_give():
+    for path, text in update_metafiles.metafiles().items():
+        assert path.read_text() == text, 'run python benchmarks/update_metafiles.py'
+
+
+def test_results_are_those_of_the_results_page(index):
+    page = (ROOT / 'docs' / 'results.md').read_text()
+    measured = {f'{Path(m.config).parent.name}/{m.name}': m.results for m in index.models}
+    assert {name for name, results in measured.items() if results} == set(RESULTS)
+    for metrics in RESULTS.values():
+        for metric, values in metrics.items():
+            for value in values:
+                shown = f'{value:.2f}' if metric == 'Top 1 Accuracy' else f'{value / 100:.3f}'
+                assert shown in page
+
+
+def test_metrics_are_means_over_seeds(index):
+    metrics = {model.name: model.results[0].metrics for model in index.models if model.results}
+    assert metrics['surge_resnet20-prelu_12e_cifar10-mini'] == {'Top 1 Accuracy': 51.7}
+    assert metrics['surge_fcos_r18-light_10e_digits'] == {'box AP': 82.7}
+    assert metrics['ste_retinanet-1bit_r18-light_20e_bccd'] == {'AP50': 81.1}
+
+
+@pytest.mark.parametrize('folder', sorted(p.parent for p in ROOT.glob('configs/*/metafile.yml')))
+def test_the_readme_of_a_folder_names_the_methods_of_its_configs(folder):
+    text = (folder / 'README.md').read_text()
+    for path in folder.glob('*.py'):
+        method = path.stem.partition('_')[0]
+        if method in update_metafiles.COLLECTIONS:
+            assert f'`{method}`' in text or f'/{method}_' in text, path.stem

@@ -34,7 +34,7 @@ from surge_mm.models import to_float
 from surge_mm.utils.errors import LaunchError
 
 TOOLS = Path(__file__).resolve().parent
-CONFIG = TOOLS.parent / 'configs' / 'demo' / 'fcos_r18-light_10e_digits_surge.py'
+CONFIG = TOOLS.parent / 'configs' / 'demo' / 'surge_fcos_r18-light_10e_digits.py'
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """Print which layers of a config's model are binary, their operations and their size.
 
-python tools/get_ops.py configs/imagenet/resnet18_200e_imagenet_surge.py
+python tools/get_ops.py configs/resnet/surge_resnet18_200e_in1k.py
 
 OPs = FLOPs + BOPs / 64, in multiply-adds of convolutions and linear layers for one image.
 """

@@ -1,7 +1,7 @@
 """Evaluate a checkpoint, or a packed model, with the test set and the metrics of a config file.
 
-python tools/test.py configs/demo/fcos_r18-light_10e_digits_surge.py work_dirs/demo/epoch_10.pth
-python tools/test.py configs/demo/fcos_r18-light_10e_digits_surge.py digits.safetensors
+python tools/test.py configs/demo/surge_fcos_r18-light_10e_digits.py work_dirs/demo/epoch_10.pth
+python tools/test.py configs/demo/surge_fcos_r18-light_10e_digits.py digits.safetensors
 """
 
 from pathlib import Path

@@ -35,7 +35,7 @@ NOT_AVAILABLE = {
     }
 }
 """Variants that cannot be built, and the reason."""
-DETECTOR = 'surge_mm::coco/retinanet-1bit_r18_fpn_12e_coco_ste.py'
+DETECTOR = 'surge_mm::retinanet/ste_retinanet-1bit_r18_fpn_1x_coco.py'
 
 
 @dataclass(frozen=True)

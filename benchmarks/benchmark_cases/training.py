@@ -136,7 +136,7 @@ def _build(conv_cfg: dict[str, Any] | None, workload: Workload) -> nn.Module:
             conv_cfg=conv_cfg,
             with_cp=workload.with_cp,
         )
-    cfg = get_config('surge_mm::_base_/models/faster-rcnn_surge-r18_fpn.py')
+    cfg = get_config('surge_mm::_base_/models/faster-rcnn_r18_fpn.py')
     cfg.model.backbone.update(init_cfg=None, conv_cfg=conv_cfg)
     with DefaultScope.overwrite_default_scope('mmdet'):
         return ROOT_MODELS.build(cfg.model)

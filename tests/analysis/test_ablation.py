@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from surge_mm.analysis.ablation import Run, as_json, markdown, plot, read_run, summarise
+from surge_mm.analysis.ablation import Run, as_json, markdown, plot, read_run, summarize
 
 
 def write_log(folder, values, seconds=0.2, metric='accuracy/top1', losses=None):
@@ -60,7 +60,7 @@ def runs():
 
 
 def test_rows_have_mean_sample_deviation_and_time_against_the_same_seed():
-    ste, surge, alone = summarise(runs(), 'accuracy/top1', 'ste')
+    ste, surge, alone = summarize(runs(), 'accuracy/top1', 'ste')
     assert (ste.mean, ste.relative_time) == (42.0, 1.0)
     assert ste.std == pytest.approx(np.std([40, 44], ddof=1))
     assert surge.relative_time == pytest.approx((0.3 / 0.2 + 0.8 / 0.4) / 2)
@@ -68,7 +68,7 @@ def test_rows_have_mean_sample_deviation_and_time_against_the_same_seed():
 
 
 def test_the_table_shows_what_is_known():
-    rows = summarise(runs(), 'accuracy/top1', 'ste')
+    rows = summarize(runs(), 'accuracy/top1', 'ste')
     table = markdown(rows, 'ste')
     assert '| ste | 42.00 ± 2.83 | 40.00 (0), 44.00 (1) | 0.500 | 1.00 |' in table
     assert '| alone | 50.00 | 50.00 (7) | 0.500 | not known |' in table

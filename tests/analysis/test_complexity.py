@@ -42,7 +42,7 @@ def test_small_network_agrees_with_a_count_by_hand():
 
 
 def test_imagenet_resnet18_has_the_published_operations():
-    cfg = Config.fromfile(ROOT / 'configs/imagenet/resnet18_200e_imagenet_surge.py')
+    cfg = Config.fromfile(ROOT / 'configs/resnet/surge_resnet18_200e_in1k.py')
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         complexity = model_complexity(MODELS.build(cfg.model), 224, 224)
     assert complexity.ops == pytest.approx(1.63e8, rel=0.01)  # Bi-Real Net, arXiv 1808.00278

@@ -1,4 +1,4 @@
-"""The detectors of ``configs/coco`` made narrow, over a few digits."""
+"""The detectors for COCO of ``configs`` made narrow, over a few digits."""
 
 import json
 from pathlib import Path
@@ -82,7 +82,8 @@ def digits_with_masks(folder):
 
 
 def config(family, digits, work_dir):
-    cfg = Config.fromfile(CONFIGS / f'coco/{family}_12e_coco_surge.py')
+    (path,) = CONFIGS.glob(f'*/surge_{family}_*_coco.py')
+    cfg = Config.fromfile(path)
     data = Config.fromfile(CONFIGS / '_base_/datasets/digits_coco.py')
     model = {f'model.{key}': value for key, value in flat(NARROW[family])}
     cfg.merge_from_dict(model, allow_list_keys=True)

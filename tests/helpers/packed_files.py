@@ -32,11 +32,11 @@ STUDENT = {
 
 def detector_config(**changes):
     """The detector of the demo, narrow."""
-    return config_of('demo/fcos_r18-light_10e_digits_surge.py', {**NARROW_FCOS, **changes})
+    return config_of('demo/surge_fcos_r18-light_10e_digits.py', {**NARROW_FCOS, **changes})
 
 
 def classifier_config(**changes):
-    return config_of('cifar10_mini/resnet20-prelu_12e_cifar10-mini_surge.py', changes)
+    return config_of('cifar10_mini/surge_resnet20-prelu_12e_cifar10-mini.py', changes)
 
 
 def config_of(name, changes):

@@ -272,7 +272,7 @@ def test_classifier_has_the_three_modes_of_its_host(name):
 
 
 def test_init_detector_and_inference_detector_of_the_host_take_a_binarized_config(tmp_path):
-    cfg = Config.fromfile(CONFIGS / 'voc/retinanet-1bit_r18_fpn_12e_voc0712_surge.py')
+    cfg = Config.fromfile(CONFIGS / 'retinanet/surge_retinanet-1bit_r18_fpn_12e_voc0712.py')
     narrow = {
         'model.backbone.base_channels': 8,
         'model.neck.in_channels': [8, 16, 32, 64],

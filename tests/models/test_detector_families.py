@@ -1,6 +1,6 @@
 """Each family of detectors with binary neck and head learns digits, is saved and loaded, and is evaluated.
 
-The networks are those of ``configs/voc`` and ``configs/coco``, made narrow.
+The networks are those of ``configs`` for COCO and Pascal VOC, made narrow.
 """
 
 import copy

@@ -1,7 +1,7 @@
 """Ranks.
 
 Several processes on one machine by gloo: of a small binary classifier in float64, and of `tools/train.py` with narrow
-detectors of `configs/coco` on digits, which save each step. A rank that dies or fails is noticed at once by those that
+detectors of `configs` on digits, which save each step. A rank that dies or fails is noticed at once by those that
 exchange gradients with it, one that hangs after `env_cfg.dist_cfg.timeout` seconds (600 unless the config says
 otherwise). One that dies while the ranks meet may be waited for up to five times as long, for gloo and PyTorch try
 again to reach it. The others then end with exit status 1 and a sentence that names `--resume`, also where nobody is

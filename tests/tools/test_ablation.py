@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mmengine.config import Config
 from PIL import Image
 
 from surge_mm.utils.errors import LaunchError
@@ -48,9 +49,10 @@ def folder(tmp_path_factory):
         for i in range(6):
             pixels = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / 'images' / name / f'{i}.png')
-    for method in ('ste', 'surge'):
-        base = ROOT / 'configs' / 'cifar10' / f'resnet20_600e_cifar10_{method}.py'
-        (folder / f'small_{method}.py').write_text(CONFIG.format(base=str(base)))
+    base = ROOT / 'configs' / '_base_' / 'recipes' / 'resnet20_600e_cifar10.py'
+    (folder / 'small.py').write_text(CONFIG.format(base=str(base)))
+    base = ROOT / 'configs' / 'resnet' / 'ste_resnet20_600e_cifar10.py'
+    (folder / 'ste_small.py').write_text(CONFIG.format(base=str(base)))
     return folder
 
 
@@ -62,67 +64,112 @@ def run(folder, *words):
     )
 
 
-def test_variants_are_trained_compared_and_not_trained_again(folder):
-    words = ['small_ste.py', 'small_surge.py', '--seeds', '3', '--work-dir', 'out', '--jobs', '2']
-    first = run(folder, *words)
+def logs(work_dir, *variants):
+    """Return how often a run of each variant was started."""
+    return [len(list((work_dir / name).glob('seed_*/*/vis_data'))) for name in variants]
+
+
+def test_methods_of_a_recipe_are_trained_compared_and_not_trained_again(folder):
+    out = folder / 'out'
+    words = ['--seeds', '3', '--work-dir', 'out', '--jobs', '2']
+    first = run(folder, 'small.py', '--methods', 'ste', 'surge-lite', *words)
     assert first.returncode == 0, first.stderr
-    table = json.loads((folder / 'out' / 'table.json').read_text())
-    assert [(row['name'], row['seeds']) for row in table] == [('ste', [3]), ('surge', [3])]
+    table = json.loads((out / 'table.json').read_text())
+    assert [(row['name'], row['seeds']) for row in table] == [('ste', [3]), ('surge-lite', [3])]
     assert table[0]['relative_time'] == 1
-    assert (folder / 'out' / 'table.md').read_text() in first.stdout
-    assert (folder / 'out' / 'curves.png').is_file()
-    log = (folder / 'out' / 'surge' / 'seed_3' / 'train.log').read_text()
-    assert 'seed=3' in log
+    assert (out / 'table.md').read_text() in first.stdout
+    assert (out / 'curves.png').is_file()
+    assert 'seed=3' in (out / 'surge-lite' / 'seed_3' / 'train.log').read_text()
 
-    (folder / 'out' / 'surge' / 'seed_3' / 'finished').unlink()  # as if stopped before its end
-    (folder / 'out' / 'surge' / 'seed_3' / 'epoch_2.pth').exists()
-    again = run(folder, *words)
-    assert again.returncode == 0, again.stderr
-    logs = {
-        name: list((folder / 'out' / name / 'seed_3').glob('*/vis_data'))
-        for name in ('ste', 'surge')
-    }
-    assert (len(logs['ste']), len(logs['surge'])) == (1, 2)
+    cfg = Config.fromfile(out / 'surge-lite' / 'surge-lite_small.py')
+    assert cfg.model.backbone.conv_cfg.compensator == {'eta': 0.1, 'tied': True}
+    assert cfg.model.backbone.base_channels == 4
+    trained = Config.fromfile(out / 'surge-lite' / 'seed_3' / 'surge-lite_small.py')
+    assert trained.model == cfg.model
 
-    other = run(folder, *words, '--cfg-options', 'optim_wrapper.optimizer.lr=1')
+    (out / 'surge-lite' / 'seed_3' / 'finished').unlink()  # as if stopped before its end
+    more = run(folder, 'small.py', '--methods', 'surge-lite', 'fp', *words)
+    assert more.returncode == 0, more.stderr
+    assert logs(out, 'ste', 'surge-lite', 'fp') == [1, 2, 1]
+    assert 'resumed epoch: 2' in (out / 'surge-lite' / 'seed_3' / 'train.log').read_text()
+
+    other = run(folder, 'small.py', '--methods', 'ste', *words, '--cfg-options', 'a=1')
     assert other.returncode == 1
     assert 'was started with the settings []' in other.stderr
+    other = run(folder, 'resnet20_600e_cifar10', '--methods', 'fp', 'surge', *words)
+    assert other.returncode == 1
+    assert f'{str(Path("out") / "fp")!r} holds runs of another config' in other.stderr
+    assert not (out / 'surge').exists()
 
 
 def test_a_run_that_fails_is_named_and_the_others_are_reported(folder):
-    (folder / 'small_broken.py').write_text(
-        "_base_ = 'small_ste.py'\nmodel = dict(backbone=dict(depth=19))\n"
+    (folder / 'broken.py').write_text(
+        "_base_ = 'ste_small.py'\nmodel = dict(backbone=dict(depth=19))\n"
     )
-    done = run(folder, 'small_ste.py', 'small_broken.py', '--seeds', '0', '--work-dir', 'half')
+    done = run(folder, 'ste_small.py', 'broken.py', '--seeds', '0', '--work-dir', 'half')
     assert done.returncode == 1
     assert 'failed: broken seed 0' in done.stderr
     assert [row['name'] for row in json.loads((folder / 'half' / 'table.json').read_text())] == [
-        'ste'
+        'ste_small'
     ]
     assert 'depth=19' in (folder / 'half' / 'broken' / 'seed_0' / 'train.log').read_text()
 
 
-def test_variants_are_called_by_what_sets_them_apart(tmp_path):
-    paths = [tmp_path / f'resnet20_600e_{name}.py' for name in ('ste', 'surge-norm', 'surge')]
-    for path in paths:
-        path.touch()
-    assert list(ablation.name_variants(list(map(str, paths)))) == ['ste', 'surge-norm', 'surge']
-    assert list(ablation.name_variants([str(paths[0])])) == ['resnet20_600e_ste']
-    more = [tmp_path / f'{net}_r18_20e_{m}.py' for net in ('fcos', 'ssd') for m in ('ste', 'surge')]
-    for path in more:
-        path.touch()
-    names = ['fcos_ste', 'fcos_surge', 'ssd_ste', 'ssd_surge']
-    assert list(ablation.name_variants(list(map(str, more)))) == names
-    longer = [tmp_path / 'ssd_r18_20e_surge_long.py', more[-1]]
-    longer[0].touch()
-    assert list(ablation.name_variants(list(map(str, longer)))) == ['surge_long', 'surge']
+def test_the_folder_of_a_config_does_not_depend_on_the_other_configs(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    trained = []
+    monkeypatch.setattr(ablation, 'train_all', lambda queue, *_: trained.append(queue) or [])
+    for configs in (['ste_small.py'], ['ste_small.py', 'small.py']):
+        words = ['ablation.py', *configs, '--seeds', '0', '--work-dir', 'names']
+        monkeypatch.setattr(sys, 'argv', words)
+        ablation.main()
+    assert trained == [[('ste_small', 0)], [('ste_small', 0), ('small', 0)]]
+
+
+def test_configs_that_are_missing_or_have_the_same_name_are_refused(tmp_path):
+    for folder in ('a', 'b'):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / 'ste.py').touch()
+    with pytest.raises(LaunchError, match='different file names'):
+        ablation.find_configs([str(tmp_path / folder / 'ste.py') for folder in ('a', 'b')])
     with pytest.raises(LaunchError, match='no such file'):
-        ablation.name_variants([str(tmp_path / 'gone.py')])
+        ablation.find_configs([str(tmp_path / 'gone.py')])
+
+
+def test_a_recipe_is_a_name_or_a_path(folder):
+    recipes = ROOT / 'configs' / '_base_' / 'recipes'
+    assert ablation.find_recipe(['resnet20_600e_cifar10']) == recipes / 'resnet20_600e_cifar10.py'
+    assert ablation.find_recipe([str(folder / 'small.py')]) == folder / 'small.py'
+    with pytest.raises(LaunchError, match="'resnet2_600e_cifar10' is neither .* did you mean 'res"):
+        ablation.find_recipe(['resnet2_600e_cifar10'])
+    with pytest.raises(LaunchError, match='takes one recipe or config, got 2'):
+        ablation.find_recipe(['resnet20_600e_cifar10', 'resnet18_600e_cifar10'])
+
+
+def test_methods_that_are_unknown_or_repeated_are_refused(folder):
+    recipe = folder / 'small.py'
+    with pytest.raises(LaunchError, match="'surg' does not exist; did you mean 'surge'.* adabin, "):
+        ablation.compose(recipe, ['ste', 'surg'])
+    with pytest.raises(LaunchError, match=r"must be different, got \['ste', 'ste'\]"):
+        ablation.compose(recipe, ['ste', 'ste'])
+    (folder / 'torn.py').write_text('model = dict(')
+    with pytest.raises(LaunchError, match=r"torn.py' cannot be read: SyntaxError"):
+        ablation.compose(folder / 'torn.py', ['ste'])
+
+
+def test_the_composed_config_of_a_leaf_is_called_by_the_new_method(tmp_path):
+    leaf = ROOT / 'configs' / 'retinanet' / 'surge_retinanet-1bit_r18_fpn_1x_coco.py'
+    files = ablation.write_configs(ablation.compose(leaf, ['ste']), leaf, tmp_path)
+    assert files == {'ste': tmp_path / 'ste' / 'ste_retinanet-1bit_r18_fpn_1x_coco.py'}
+    expected = Config.fromfile(leaf.with_name(files['ste'].name)).to_dict()
+    assert expected.pop('conv_cfg') is not None
+    assert Config.fromfile(files['ste']).to_dict() == expected
 
 
 def test_the_baseline_is_ste_unless_another_variant_is_named():
     assert ablation.find_baseline(None, ['surge', 'ste']) == 'ste'
+    assert ablation.find_baseline(None, ['surge_resnet20', 'ste_resnet20']) == 'ste_resnet20'
     assert ablation.find_baseline(None, ['surge', 'fp']) == 'surge'
     assert ablation.find_baseline('fp', ['surge', 'fp']) == 'fp'
-    with pytest.raises(LaunchError, match="'recu' is none of the variants: surge, fp"):
+    with pytest.raises(LaunchError, match="must be one of surge, fp, got 'recu'"):
         ablation.find_baseline('recu', ['surge', 'fp'])

@@ -9,20 +9,20 @@ import pytest
 from surge_mm.utils.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
-DEMO = str(ROOT / 'configs/demo/fcos_r18-light_10e_digits_surge.py')
-FULL_PRECISION = DEMO.replace('surge.py', 'fp.py')
+DEMO = str(ROOT / 'configs/demo/surge_fcos_r18-light_10e_digits.py')
+FULL_PRECISION = DEMO.replace('surge_', '')
 
 
 @pytest.mark.parametrize(
     'words, message',
     [
-        (['ablation', DEMO, '--work-dir', 'w', '--jobs', '0'], '--jobs 0'),
-        (['ablation', DEMO, '--work-dir', 'w', '--seeds', '-1'], r'--seeds \[-1\]'),
-        (['ablation', DEMO, '--work-dir', 'w', '--seeds', '1', '1'], r'--seeds \[1, 1\]'),
+        (['ablation', DEMO, '--work-dir', 'w', '--jobs', '0'], '--jobs must be at least 1, got 0'),
+        (['ablation', DEMO, '--work-dir', 'w', '--seeds', '-1'], r'--seeds .* got \[-1\]'),
+        (['ablation', DEMO, '--work-dir', 'w', '--seeds', '1', '1'], r'--seeds .* got \[1, 1\]'),
         (['ablation', DEMO, '--work-dir', 'w', '--seeds', str(2**32)], '--seeds'),
-        (['ablation', DEMO, '--work-dir', 'w', '--baseline', 'x'], "--baseline 'x'"),
+        (['ablation', DEMO, '--work-dir', 'w', '--baseline', 'x'], "--baseline .* got 'x'"),
         (['ablation', DEMO, '--work-dir', 'file'], "--work-dir 'file' is not a folder"),
-        (['ablation', DEMO, DEMO, '--work-dir', 'w'], 'must have different names'),
+        (['ablation', DEMO, DEMO, '--work-dir', 'w'], 'must have different file names'),
         (['demo', '--pictures', '0'], '--pictures 0'),
         (['demo', '--pictures', '201'], '--pictures 201'),
         (['demo', '--config', 'no.py'], "--config 'no.py': there is no such file"),

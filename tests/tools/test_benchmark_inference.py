@@ -12,7 +12,7 @@ from helpers.packed_files import classifier_config, packed_file, trained_model
 
 ROOT = Path(__file__).parents[2]
 TOOL = ROOT / 'tools/benchmark_inference.py'
-DETECTOR = str(ROOT / 'configs/demo/fcos_r18-light_10e_digits_surge.py')
+DETECTOR = str(ROOT / 'configs/demo/surge_fcos_r18-light_10e_digits.py')
 QUICK = ['--rounds', '2', '--warmup', '0', '--json', 'figures.json']
 
 
@@ -64,6 +64,6 @@ def test_a_packed_file_needs_no_config(benchmark, tmp_path):
 
 
 def test_a_two_stage_detector_runs_from_its_config(benchmark):
-    config = str(ROOT / 'configs/voc/faster-rcnn-1bit_r18_fpn_12e_voc0712_ste.py')
+    config = str(ROOT / 'configs/faster_rcnn/ste_faster-rcnn-1bit_r18_fpn_12e_voc0712.py')
     figures = benchmark(config, '--shape', '64', '64', '--threads', '1')
     assert list(figures['seconds']['1']) == ['float', 'packed']

@@ -13,8 +13,8 @@ from PIL import Image
 from surge_mm.deploy import pack, save_packed
 
 ROOT = Path(__file__).parents[2]
-DETECTOR = ROOT / 'configs/demo/fcos_r18-light_10e_digits_ste.py'
-CLASSIFIER = ROOT / 'configs/cifar10_mini/resnet20_12e_cifar10-mini_ste.py'
+DETECTOR = ROOT / 'configs/demo/ste_fcos_r18-light_10e_digits.py'
+CLASSIFIER = ROOT / 'configs/cifar10_mini/ste_resnet20_12e_cifar10-mini.py'
 
 
 def packed(config, folder, scope):

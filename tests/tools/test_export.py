@@ -21,7 +21,7 @@ from surge_mm.utils.errors import CheckpointError, LaunchError, UsageError
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT)}
-DEMO = ROOT / 'configs/demo/fcos_r18-light_10e_digits_surge.py'
+DEMO = ROOT / 'configs/demo/surge_fcos_r18-light_10e_digits.py'
 NARROW = (
     'model = dict(backbone=dict(base_channels=8), neck=dict(in_channels=[16, 32, 64], out_channels=16),\n'
     '    bbox_head=dict(in_channels=16, feat_channels=16), test_cfg=dict(score_thr=0.0))\n'

@@ -22,7 +22,7 @@ def get_ops(folder, *words):
 
 
 def test_table_and_json_tell_the_same_operations(tmp_path):
-    config = CONFIGS / 'cifar10/resnet20_600e_cifar10_surge.py'
+    config = CONFIGS / 'resnet/surge_resnet20_600e_cifar10.py'
     table = get_ops(tmp_path, config)
     assert table.returncode == 0, table.stderr
     answer = json.loads(get_ops(tmp_path, config, '--json').stdout)
@@ -61,10 +61,10 @@ def test_rules_of_a_config_of_ones_own_are_shown(tmp_path):
     'words, message',
     [
         (['nowhere.py'], "config 'nowhere.py': there is no such file"),
-        ([CONFIGS / 'cifar10/resnet20_600e_cifar10_surge.py', '--shape', 0, 32], '--shape 0 32'),
+        ([CONFIGS / 'resnet/surge_resnet20_600e_cifar10.py', '--shape', 0, 32], '--shape 0 32'),
         (
             [
-                CONFIGS / 'cifar10/resnet20_600e_cifar10_surge.py',
+                CONFIGS / 'resnet/surge_resnet20_600e_cifar10.py',
                 '--cfg-options',
                 'model.backbone.depth=19',
             ],

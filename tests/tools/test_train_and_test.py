@@ -21,7 +21,7 @@ from surge_mm.launch.cli import run as run_tool
 from surge_mm.utils.errors import DatasetError, LaunchError, UsageError
 
 ROOT = Path(__file__).parents[2]
-SURGE = ROOT / 'configs' / 'demo' / 'fcos_r18-light_10e_digits_surge.py'
+SURGE = ROOT / 'configs' / 'demo' / 'surge_fcos_r18-light_10e_digits.py'
 ENVIRONMENT = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHON': sys.executable}
 
 

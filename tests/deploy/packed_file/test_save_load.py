@@ -35,14 +35,14 @@ REAL = {'type': 'surge_mm.SurgeConv2d', 'weight': {'type': 'Real'}}
 MODELS_TO_KEEP = {
     'detector': lambda: detector_config(),
     'detector by rules': lambda: config_of(
-        'bccd/retinanet-1bit_r18-light_20e_bccd_surge.py', NARROW_RETINANET
+        'bccd/surge_retinanet-1bit_r18-light_20e_bccd.py', NARROW_RETINANET
     ),
     'classifier': lambda: classifier_config(),
     'classifier with Hardtanh and AdaBin': lambda: classifier_config(
         **{'model.backbone.act_cfg': {'type': 'Hardtanh'}, 'model.backbone.conv_cfg': ADABIN}
     ),
     'student of a teacher': lambda: config_of(
-        'imagenet/resnet18_2x128e_imagenet_step2-surge-reactnet.py', STUDENT
+        'resnet/surge-reactnet_resnet18_128e-step2_in1k.py', STUDENT
     ),
 }
 
@@ -124,7 +124,7 @@ def test_a_config_names_the_file_as_its_model(tmp_path):
 
 
 def test_a_file_holds_neither_latent_weights_nor_what_training_used(tmp_path):
-    cfg = config_of('imagenet/resnet18_2x128e_imagenet_step2-surge-reactnet.py', STUDENT)
+    cfg = config_of('resnet/surge-reactnet_resnet18_128e-step2_in1k.py', STUDENT)
     cfg.test_dataloader.dataset.data_root = '/home/someone/secret'
     cfg.custom_imports.imports.append('my_secret')
     raw = packed_file(cfg, tmp_path / 'a.safetensors').read_bytes()
@@ -137,7 +137,7 @@ def test_a_file_holds_neither_latent_weights_nor_what_training_used(tmp_path):
 
 def test_what_layers_share_is_stored_once(tmp_path):
     cfg = config_of(
-        'coco/rtmdet-1bit_r18_12e_coco_surge.py',
+        'rtmdet/surge_rtmdet-1bit_r18_1x_coco.py',
         {
             'model.backbone.base_channels': 16,
             'model.backbone.init_cfg': None,

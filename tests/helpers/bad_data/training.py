@@ -23,7 +23,7 @@ CONFIGS = Path(__file__).parents[3] / 'configs/_base_'
 @cache
 def _config(layout: str, crops: bool) -> Config:
     """A very small RetinaNet, which assigns an anchor to every box, on a dataset of the project's configs."""
-    cfg = Config.fromfile(CONFIGS / 'models/retinanet_light.py')
+    cfg = Config.fromfile(CONFIGS / 'models/retinanet_r18-light.py')
     dataset = 'digits_coco' if layout == 'coco' else 'bccd_voc'
     cfg.merge_from_dict(Config.fromfile(CONFIGS / f'datasets/{dataset}.py').to_dict())
     cfg.default_scope = 'mmdet'

@@ -1,0 +1,89 @@
+"""A method applied to a config replaces what the previous method set, and nothing else."""
+
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+from surge_mm.analysis.methods import apply_method
+from surge_mm.utils.errors import LaunchError
+
+CONFIGS = Path(__file__).parents[2] / 'configs'
+LITE = {'type': 'surge_mm.SurgeConv2d', 'compensator': {'eta': 0.1, 'tied': True}}
+
+
+def method(name):
+    return Config.fromfile(CONFIGS / '_base_' / 'methods' / f'{name}.py')
+
+
+@pytest.mark.parametrize(
+    'path, name',
+    [
+        ('resnet/adabin_resnet20_600e_cifar10.py', 'adabin'),
+        ('resnet/surge-reactnet_resnet18_128e-step2_in1k.py', 'surge-reactnet'),
+        ('faster_rcnn/faster-rcnn_r18_fpn_12e_voc0712.py', 'fp'),
+        ('mask_rcnn/surge_mask-rcnn-1bit_r18_fpn_1x_coco.py', 'surge'),
+        ('ssd/ste_ssd300-1bit_vgg16_12e_coco.py', 'ste'),
+    ],
+)
+def test_recipe_and_method_give_the_config_of_both(path, name):
+    expected = Config.fromfile(CONFIGS / path).to_dict()
+    expected.pop('conv_cfg')  # a variable that the config inherits from its method
+    recipe = Path(path).stem.removeprefix(f'{name}_')
+    cfg = Config.fromfile(CONFIGS / '_base_' / 'recipes' / f'{recipe}.py')
+    before = cfg.to_dict()
+    assert apply_method(cfg, method(name)).to_dict() == expected
+    assert cfg.to_dict() == before
+
+
+def test_method_of_a_config_is_replaced_and_its_other_hooks_are_kept():
+    cfg = Config.fromfile(CONFIGS / 'resnet' / 'irnet_resnet20_600e_cifar10.py')
+    cfg.custom_hooks.insert(0, {'type': 'EMAHook'})
+    cfg.custom_hooks.append({'type': 'surge_mm.AdaptiveGradientScalerHook', 'eta': 0.3})
+    composed = apply_method(cfg, method('surge-recu'))
+    assert [hook['type'] for hook in composed.custom_hooks] == [
+        'EMAHook',
+        'surge_mm.BinarizerScheduleHook',
+        'surge_mm.AdaptiveGradientScalerHook',
+    ]
+    assert composed.custom_hooks[-1].eta == 0.1
+    assert composed.model.backbone.conv_cfg == method('surge-recu').conv_cfg
+    assert apply_method(cfg, method('ste')).custom_hooks == [{'type': 'EMAHook'}]
+
+
+def test_config_over_a_host_gets_the_method_wherever_it_has_binary_layers(tmp_path):
+    (tmp_path / 'mine.py').write_text(
+        """
+_base_ = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
+custom_imports = dict(imports=['surge_mm'])
+ste = dict(type='surge_mm.SurgeConv2d', compensator=None)
+model = dict(
+    backbone=dict(_delete_=True, type='surge_mm.SurgeResNet', depth=18),
+    neck=dict(in_channels=[64, 128, 256, 512], conv_cfg=ste),
+    bbox_head=dict(conv_cfg=dict(type='ConvWS')),
+)
+"""
+    )
+    composed = apply_method(Config.fromfile(tmp_path / 'mine.py'), method('surge-lite'))
+    assert composed.model.backbone.conv_cfg == LITE
+    assert composed.model.neck.conv_cfg == LITE
+    assert composed.model.bbox_head.conv_cfg == {'type': 'ConvWS'}
+
+
+def test_further_settings_of_a_method_are_merged():
+    cfg = Config.fromfile(CONFIGS / '_base_' / 'recipes' / 'resnet20_600e_cifar10.py')
+    mine = method('surge')
+    mine.optim_wrapper = {'optimizer': {'lr': 0.05}}
+    composed = apply_method(cfg, mine)
+    assert composed.optim_wrapper.optimizer.lr == 0.05
+    assert composed.optim_wrapper.optimizer.momentum == 0.9
+
+
+def test_config_without_a_place_for_binary_layers_is_refused():
+    cfg = Config.fromfile(CONFIGS / '_base_' / 'recipes' / 'ssd300_vgg16_12e_voc0712.py')
+    with pytest.raises(
+        LaunchError, match='ssd300_vgg16.* has no binary layers .*surge_mm.Binarized'
+    ):
+        apply_method(cfg, method('ste'))
+    with pytest.raises(LaunchError, match=r'has no model\.type'):
+        apply_method(method('surge'), method('ste'))
