@@ -11,9 +11,13 @@ and ``init_detector``, for files and for URLs:
   with which ``CheckpointHook`` would delete files outside the folder of the checkpoint.
 - A truncated or modified zip archive is rejected by its checksums.
 
-Limit: the memory that a checkpoint takes is bounded only for zip archives, whose records may not unpack to more bytes
-than the file has. A pickle can still allocate more memory than its size suggests, for instance by ``bytearray(2**40)``.
-Load files from unknown sources under a memory limit of the operating system (``ulimit -v``).
+Limits:
+
+- The memory that a checkpoint takes is bounded only for zip archives, whose records may not unpack to more bytes than
+  the file has. A pickle can still allocate more memory than its size suggests, for instance by ``bytearray(2**40)``.
+  Load files from unknown sources under a memory limit of the operating system (``ulimit -v``).
+- That the storage of a tensor has the size that the pickle declares is checked by PyTorch itself, since 2.10 (pull
+  request 165553). Earlier versions can read beyond the storage of a manipulated file.
 
 A config file is a Python program. Loading it executes it.
 """

@@ -3,6 +3,9 @@
 :data:`PATCHES` lists them. ``import surge_mm`` applies them by :func:`install_patches`, for the whole process. They let
 the official releases of MMEngine, MMCV, MMDetection and MMPretrain run on a current PyTorch, without a compiler, and
 without running code from checkpoints.
+
+One change is temporary and not in the list: while :mod:`surge_mm.deploy.onnx.export` runs the exporter of PyTorch, it
+replaces ``torch._C._jit_onnx_log``, which would print the whole graph of a model that cannot be exported.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Checks of files: whether one can be read at all; whether a download is the official one."""
+"""Checks of files: whether one can be read, and whether a download is the official one."""
 
 import hashlib
 import os
@@ -18,7 +18,16 @@ SECONDS_WITHOUT_BAR = 2.0
 def check_each(
     function: Callable[[str], T], paths: Sequence[str], description: str
 ) -> list[tuple[str, T]]:
-    """Applies ``function`` to every path in threads, with a progress bar if it takes a while."""
+    """Apply a function to each path in threads, with a progress bar if it takes longer than two seconds.
+
+    Args:
+        function (Callable): called with a path.
+        paths (Sequence[str]): the paths.
+        description (str): text of the progress bar.
+
+    Returns:
+        list[tuple[str, T]]: each path with its result, in the given order.
+    """
     results = []
     progress = Progress(
         TextColumn(description), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
@@ -42,7 +51,7 @@ def check_each(
 
 
 def file_defect(path: str) -> str | None:
-    """Says why a path is no readable file, or None. A pipe or device would be waited for without end."""
+    """Describe why a path is not a readable file, without opening it: opening a pipe or device may block."""
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
@@ -51,7 +60,7 @@ def file_defect(path: str) -> str | None:
         return 'is missing'
     except OSError as error:
         return f'cannot be read ({error.strerror})'
-    except ValueError as error:  # a null character or half a surrogate pair in the name
+    except ValueError as error:  # a null character or an unpaired surrogate in the name
         return f'cannot be the name of a file ({error})'
     if not stat.S_ISREG(mode):
         return 'is a folder' if stat.S_ISDIR(mode) else 'cannot be read (it is a pipe or device)'
@@ -61,7 +70,15 @@ def file_defect(path: str) -> str | None:
 
 
 def md5_defects(folder: str, expected: Sequence[tuple[str, str]]) -> list[str]:
-    """Says which files of ``folder`` are missing or have another MD5 than ``(name, md5)`` asks for."""
+    """List the files that are missing or have a wrong checksum.
+
+    Args:
+        folder (str): the folder of the files.
+        expected (Sequence[tuple[str, str]]): the name and the MD5 of each file.
+
+    Returns:
+        list[str]: a description of each defect.
+    """
     defects = []
     for name, md5 in expected:
         path = os.path.join(folder, name)

@@ -58,7 +58,7 @@ class Points(Dataset):
 
 
 class Interruption(Hook):
-    """Ctrl-C at the start of the third epoch."""
+    """Raise KeyboardInterrupt at the start of the third epoch."""
 
     def before_train_epoch(self, runner):
         if runner.epoch == 2:
@@ -114,7 +114,7 @@ def test_an_interrupted_run_resumes_and_ends_like_an_uninterrupted_one(tmp_path,
         assert len(logs[0]) == 8
 
 
-def test_without_the_list_torch_refuses_the_checkpoint_of_a_run(tmp_path):
+def test_without_the_safe_globals_torch_rejects_the_checkpoint_of_a_run(tmp_path):
     runner(tmp_path, dict(type='SGD', lr=0.1), 'refused', max_epochs=1).train()
     path = str(tmp_path / 'epoch_1.pth')
     torch.serialization.clear_safe_globals()
@@ -126,7 +126,7 @@ def test_without_the_list_torch_refuses_the_checkpoint_of_a_run(tmp_path):
     assert checkpoint['meta']['seed'] == 3
 
 
-def test_what_a_message_hub_holds_comes_back(tmp_path):
+def test_the_content_of_a_message_hub_is_restored(tmp_path):
     hub = MessageHub.get_instance('comes_back')
     for value in (3, 1.5, np.float32(0.25), torch.tensor(2.0)):
         hub.update_scalar('train/loss', value)
@@ -154,7 +154,7 @@ def test_what_a_message_hub_holds_comes_back(tmp_path):
         assert getattr(other.get_info(key), 'dtype', None) == getattr(value, 'dtype', None), key
 
 
-def test_loaded_buffers_go_on_and_are_saved_as_plain_numpy(tmp_path):
+def test_loaded_logs_can_be_continued_and_are_saved_as_plain_numpy(tmp_path):
     buffer = HistoryBuffer([1.0, 2.0], [1, 1])
     loaded = roundtrip({'loss': buffer}, tmp_path / 'first.pth')['loss']
     again = roundtrip({'loss': loaded}, tmp_path / 'second.pth')['loss']
@@ -164,7 +164,7 @@ def test_loaded_buffers_go_on_and_are_saved_as_plain_numpy(tmp_path):
     assert copy.deepcopy(loaded).max() == 2.0
 
 
-def test_big_endian_arrays_come_back(tmp_path):
+def test_big_endian_arrays_are_restored(tmp_path):
     value = np.array([1, 2], dtype='>i4')
     np.testing.assert_array_equal(roundtrip(value, tmp_path / 'big.pth'), value)
 
@@ -183,7 +183,7 @@ def test_checkpoints_of_numpy_1_and_numpy_2_load(tmp_path, package):
     assert loaded['b'] == 2.5 and loaded['c'].current() == 1
 
 
-def test_a_list_that_a_user_extended_with_numpy_itself_still_loads(tmp_path):
+def test_numpy_types_allowed_by_a_user_still_load(tmp_path):
     torch.serialization.add_safe_globals([np.dtype, np.ndarray, np.dtypes.Float64DType])
     loaded = roundtrip({'a': np.arange(3.0), 'b': np.float64(2)}, tmp_path / 'both.pth')
     np.testing.assert_array_equal(loaded['a'], np.arange(3.0))
@@ -202,13 +202,13 @@ def test_a_list_that_a_user_extended_with_numpy_itself_still_loads(tmp_path):
         (torch.Tensor, 'max'),
     ],
 )
-def test_getattr_serves_nothing_but_the_statistics_of_history_buffer(tmp_path, owner, name):
+def test_getattr_allows_only_the_statistics_of_history_buffer(tmp_path, owner, name):
     with pytest.raises(pickle.UnpicklingError, match='only min, max, mean, current'):
         roundtrip(Call(getattr, owner, name), tmp_path / 'getattr.pth')
 
 
 @pytest.mark.parametrize('name', STATISTICS)
-def test_getattr_serves_each_statistics_method(tmp_path, name):
+def test_getattr_allows_each_statistics_method(tmp_path, name):
     method = roundtrip(Call(getattr, HistoryBuffer, name), tmp_path / 'getattr.pth')
     assert method is getattr(HistoryBuffer, name)
 
@@ -226,7 +226,7 @@ def test_getattr_serves_each_statistics_method(tmp_path, name):
     ],
     ids=lambda forgery: str(getattr(forgery, 'reduced', forgery)),
 )
-def test_numpy_data_that_could_hold_pointers_is_refused(tmp_path, forgery):
+def test_numpy_data_that_could_contain_pointers_is_rejected(tmp_path, forgery):
     with pytest.raises(pickle.UnpicklingError):
         roundtrip(forgery, tmp_path / 'forged.pth')
 

@@ -1,4 +1,4 @@
-"""Pickle programs by chance: from nothing, or from a real one."""
+"""Random pickles: generated, or made from a real one by mutations."""
 
 import pickletools
 import struct
@@ -21,7 +21,7 @@ NAMES = (
     *('os system', 'posix system', 'builtins eval', 'builtins exec', '__builtin__ eval'),
     *('subprocess Popen', 'importlib import_module', 'runpy _run_code', 'shutil rmtree'),
 )
-"""The names that a checkpoint may use, by PyTorch's list and ours, and some that it may not."""
+"""Names of PyTorch's safe globals and of ours, and some that are not allowed."""
 
 TEXTS = (
     *('latin1', 'hex', 'zlib', 'mean', 'max', '__globals__', '__init__', '__class__', 'f8', 'O'),
@@ -32,7 +32,7 @@ TEXTS = (
 
 
 def random_program(rng, depth=6):
-    """The bytes of a pickle of protocol 2 that puts together what the loader knows at random."""
+    """Return a pickle of protocol 2 with random values and calls of :data:`NAMES`."""
     return b'\x80\x02}X\x01\0\0\0a' + b'q\0' + _value(rng, depth) + b's.'
 
 
@@ -86,7 +86,7 @@ def _value(rng, depth):
 
 
 def mutated_program(program, rng):
-    """A real pickle with some of its steps taken out, doubled, exchanged, or with other names and numbers."""
+    """Return a pickle with steps removed, doubled or exchanged, or with other names and numbers."""
     steps = [position for _, _, position in pickletools.genops(program)] + [len(program)]
     steps = [program[a:b] for a, b in zip(steps, steps[1:], strict=False)]
     for _ in range(int(rng.integers(1, 4))):

@@ -15,6 +15,8 @@ Limits:
   it. The hosts' `DetInferencer(weights=...)` without a config runs the config in the checkpoint: pass `model=`.
 - **Memory is not bounded.** A zip archive may not unpack to more bytes than the file has, but a pickle can allocate
   memory in other ways. Load files from unknown sources under a limit of the operating system (`ulimit -v`).
+- PyTorch checks since 2.10 that a storage has the size that the pickle declares. Earlier versions can read beyond the
+  storage of a manipulated file: use a current PyTorch for files from unknown sources.
 - Checkpoints at `s3://`, `petrel://` and `pavi://` addresses have PyTorch's own protection only.
 - The format of PyTorch before 1.6 has no checksums: a flipped bit in a weight is not detected (a truncated file is).
 """

@@ -1,4 +1,4 @@
-"""Arguments against their annotations."""
+"""Arguments are checked against their annotations."""
 
 import math
 from collections.abc import Sequence

@@ -16,7 +16,7 @@ def full(*_):
 
 
 @pytest.mark.parametrize('call', ['fsync', 'replace'])
-def test_a_full_disk_is_said_and_costs_nothing_written_before(call, tmp_path, monkeypatch):
+def test_a_full_disk_is_an_error_and_leaves_the_previous_content(call, tmp_path, monkeypatch):
     file = tmp_path / 'epoch_1.pth'
     write_atomically(file, b'before')
     monkeypatch.setattr(os, call, full)
@@ -27,7 +27,7 @@ def test_a_full_disk_is_said_and_costs_nothing_written_before(call, tmp_path, mo
     assert file.read_bytes() == b'before'
 
 
-def test_a_device_that_is_full_is_an_error_and_not_half_a_file(tmp_path, monkeypatch):
+def test_a_full_device_is_an_error_and_leaves_no_partial_file(tmp_path, monkeypatch):
     monkeypatch.setattr(secrets, 'token_hex', lambda size: 'x')
     (tmp_path / '.epoch_1.pth.x.partial').symlink_to('/dev/full')
     with pytest.raises(UsageError, match='No space left on device'):
@@ -35,7 +35,7 @@ def test_a_device_that_is_full_is_an_error_and_not_half_a_file(tmp_path, monkeyp
     assert not (tmp_path / 'epoch_1.pth').exists()
 
 
-def test_ranks_that_write_one_file_at_once_do_not_disturb_each_other(tmp_path):
+def test_ranks_can_write_one_file_at_the_same_time(tmp_path):
     contents = [bytes([i]) * 100_000 for i in range(8)]
     with ThreadPoolExecutor(8) as pool:
         for _ in range(10):
@@ -44,7 +44,7 @@ def test_ranks_that_write_one_file_at_once_do_not_disturb_each_other(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ['a.json']
 
 
-def test_a_folder_that_is_a_file_is_said_with_the_way_out(tmp_path):
+def test_the_error_has_the_given_advice(tmp_path):
     (tmp_path / 'file').write_text('')
     with pytest.raises(UsageError, match="a.bin' .*could not be written.*: name another folder"):
         write_atomically(tmp_path / 'file' / 'a.bin', b'bytes', 'name another folder')

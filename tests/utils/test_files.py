@@ -26,7 +26,7 @@ def test_a_file_and_a_link_to_one_have_no_defect(tmp_path):
     assert file_defect(str(tmp_path / 'link')) is None
 
 
-def test_what_is_no_file_has_its_words_and_is_not_opened(tmp_path):
+def test_what_is_not_a_file_is_described_and_not_opened(tmp_path):
     (tmp_path / 'dangling').symlink_to('gone')
     (tmp_path / 'loop').symlink_to('loop')
     os.mkfifo(tmp_path / 'pipe')
@@ -39,5 +39,5 @@ def test_what_is_no_file_has_its_words_and_is_not_opened(tmp_path):
 
 
 @pytest.mark.parametrize('name', ['a\0b', '\ud800', 'x' * 5000])
-def test_what_cannot_be_a_name_has_its_words(name):
+def test_what_cannot_be_a_name_is_described(name):
     assert file_defect(name).startswith('cannot be')

@@ -1,28 +1,28 @@
-"""Deformable convolution, as ``mmcv._ext`` serves it, computed by torchvision.
+"""Deformable convolution, as in ``mmcv._ext``, computed by torchvision.
 
-A convolution samples its input at a fixed grid p + k. The deformable one adds a learned offset to
-each sample point, and its second version (modulated) a learned mask as well::
+A convolution samples its input at a fixed grid p + k. The deformable convolution adds a learned offset to each sample
+point, and its second version (modulated) also a learned mask::
 
     y(p) = sum_k w_k m_k(p) x(p + k + offset_k(p))       (m = 1 in the first version)
 
-with bilinear interpolation of x between pixels. Results are written into ``output`` and into the
-``grad_...`` arguments. ``columns``, ``ones`` and ``im2col_step`` belong to mmcv's way of computing
-and are not used. The geometry comes by keyword, under mmcv's names: ``dH, padH, dilationH, group``
-and so on in the first version, ``stride_h, pad_h, dilation_h, group`` in the second. Half precision
-is computed in float32.
+with bilinear interpolation of x between pixels. Results are written into ``output`` and into the ``grad_...``
+arguments. Half precision is computed in float32.
 
-Shapes: input (N, C, H, W), weight (C', C / group, kH, kW), offset (N, 2 deformable_group kH kW, H',
-W') with y before x, mask (N, deformable_group kH kW, H', W'), output (N, C', H', W').
+Shapes: input (N, C, H, W), weight (C', C / group, kH, kW), offset (N, 2 deformable_group kH kW, H', W') with y before
+x, mask (N, deformable_group kH kW, H', W'), output (N, C', H', W').
 
-Source: J. Dai et al., "Deformable convolutional networks", 2017; X. Zhu et al., "Deformable
-ConvNets v2", 2019.
+The geometry is given by keywords with the names of mmcv: ``dH``, ``dW``, ``padH``, ``padW``, ``dilationH``,
+``dilationW``, ``group`` and ``deformable_group`` in the first version; ``stride_h``, ``stride_w``, ``pad_h``,
+``pad_w``, ``dilation_h``, ``dilation_w``, ``group`` and ``deformable_group`` in the second.
+
+Source: J. Dai et al., "Deformable convolutional networks", 2017; X. Zhu et al., "Deformable ConvNets v2", 2019.
 """
 
 import torch
 import torchvision  # noqa: F401  (defines torch.ops.torchvision)
 from torch import Tensor
 
-from surge_mm.compat.mmcv_ops.precision import wide
+from surge_mm.compat.mmcv_ops import to_full_precision
 
 _GEOMETRY = ('dH', 'dW', 'padH', 'padW', 'dilationH', 'dilationW', 'group', 'deformable_group')
 _MODULATED_GEOMETRY = (
@@ -46,7 +46,14 @@ def deform_conv_forward(
     ones: Tensor,
     **geometry: int,
 ) -> None:
-    """Deformable convolution without mask and bias."""
+    """Compute the deformable convolution without mask and bias.
+
+    Args:
+        input, weight, offset (Tensor): operands, see the module for their shapes.
+        output (Tensor): filled with the result.
+        columns, ones (Tensor): buffers of mmcv, not used.
+        **geometry (int): see the module.
+    """
     output.copy_(
         torch.ops.torchvision.deform_conv2d(
             *_unmasked(input, weight, offset), *(geometry[name] for name in _GEOMETRY), False
@@ -64,9 +71,18 @@ def deform_conv_backward_input(
     columns: Tensor,
     **geometry: int,
 ) -> None:
-    """Gradients of the deformable convolution by its input and its offsets."""
+    """Compute the gradients of the deformable convolution with respect to its input and offsets.
+
+    Args:
+        input, offset (Tensor): operands of the forward pass.
+        grad_output (Tensor): gradient of the output.
+        grad_input, grad_offset (Tensor): filled with the results.
+        weight (Tensor): operand of the forward pass.
+        columns (Tensor): buffer of mmcv, not used.
+        **geometry (int): see the module.
+    """
     by_input, _, by_offset, _, _ = torch.ops.torchvision._deform_conv2d_backward(
-        wide(grad_output),
+        to_full_precision(grad_output),
         *_unmasked(input, weight, offset),
         *(geometry[name] for name in _GEOMETRY),
         False,
@@ -85,9 +101,18 @@ def deform_conv_backward_parameters(
     scale: float,
     **geometry: int,
 ) -> None:
-    """Adds ``scale`` times the gradient by the weights to ``grad_weight``."""
+    """Add ``scale`` times the gradient with respect to the weight to ``grad_weight``.
+
+    Args:
+        input, offset (Tensor): operands of the forward pass.
+        grad_output (Tensor): gradient of the output.
+        grad_weight (Tensor): changed in place.
+        columns, ones (Tensor): buffers of mmcv, not used.
+        scale (float): factor of the gradient.
+        **geometry (int): see the module.
+    """
     _, by_weight, _, _, _ = torch.ops.torchvision._deform_conv2d_backward(
-        wide(grad_output),
+        to_full_precision(grad_output),
         *_unmasked(input, torch.zeros_like(grad_weight), offset),
         *(geometry[name] for name in _GEOMETRY),
         False,
@@ -107,12 +132,23 @@ def modulated_deform_conv_forward(
     with_bias: bool,
     **geometry: int,
 ) -> None:
-    """Deformable convolution with a mask, and with ``bias`` (C',) if ``with_bias``."""
+    """Compute the deformable convolution with a mask.
+
+    Args:
+        input, weight (Tensor): operands, see the module for their shapes.
+        bias (Tensor): shape (C',), used if ``with_bias``.
+        ones (Tensor): buffer of mmcv, not used.
+        offset, mask (Tensor): operands.
+        output (Tensor): filled with the result.
+        columns (Tensor): buffer of mmcv, not used.
+        with_bias (bool): whether to add the bias.
+        **geometry (int): see the module.
+    """
     if not with_bias:
         bias = weight.new_zeros(len(weight))
     output.copy_(
         torch.ops.torchvision.deform_conv2d(
-            *map(wide, (input, weight, offset, mask, bias)),
+            *map(to_full_precision, (input, weight, offset, mask, bias)),
             *(geometry[name] for name in _MODULATED_GEOMETRY),
             True,
         )
@@ -136,11 +172,23 @@ def modulated_deform_conv_backward(
     with_bias: bool,
     **geometry: int,
 ) -> None:
-    """Gradients of the modulated deformable convolution by everything that it takes."""
+    """Compute the gradients of the deformable convolution with a mask with respect to all its operands.
+
+    Args:
+        input, weight, bias (Tensor): operands of the forward pass.
+        ones (Tensor): buffer of mmcv, not used.
+        offset, mask (Tensor): operands of the forward pass.
+        columns (Tensor): buffer of mmcv, not used.
+        grad_input, grad_weight, grad_bias, grad_offset, grad_mask (Tensor): filled with the results; ``grad_bias`` only
+            if ``with_bias``.
+        grad_output (Tensor): gradient of the output.
+        with_bias (bool): whether the forward pass added the bias.
+        **geometry (int): see the module.
+    """
     if not with_bias:
         bias = weight.new_zeros(len(weight))
     gradients = torch.ops.torchvision._deform_conv2d_backward(
-        *map(wide, (grad_output, input, weight, offset, mask, bias)),
+        *map(to_full_precision, (grad_output, input, weight, offset, mask, bias)),
         *(geometry[name] for name in _MODULATED_GEOMETRY),
         True,
     )
@@ -152,6 +200,10 @@ def modulated_deform_conv_backward(
 
 
 def _unmasked(input: Tensor, weight: Tensor, offset: Tensor) -> tuple[Tensor, ...]:
-    """The tensors that torchvision takes, with a mask it will not read and a bias of zero."""
-    input, weight, offset = wide(input), wide(weight), wide(offset)
+    """Return the tensors that torchvision expects, with an unused mask and a bias of zeros."""
+    input, weight, offset = (
+        to_full_precision(input),
+        to_full_precision(weight),
+        to_full_precision(offset),
+    )
     return input, weight, offset, input.new_zeros(len(input), 1), input.new_zeros(len(weight))

@@ -1,13 +1,13 @@
-"""A stand-in for ``mmcv._ext``, the compiled half of mmcv, where only mmcv-lite is installed.
+"""Replacement of ``mmcv._ext``, the compiled part of mmcv, where only mmcv-lite is installed.
 
-``mmcv.ops`` asks ``mmcv._ext`` for a function per operator. Compiling them needs a compiler and
-much time, and most detectors need few of them, which torchvision (or plain tensor code) has as
-well. So without a compiled extension, a module of that name is put into ``sys.modules``:
+``mmcv.ops`` imports a function from ``mmcv._ext`` for each operator. Compiling them takes a compiler and much time, and
+most detectors use few of them, which torchvision or tensor code can compute. Without a compiled extension, a module of
+that name is added to ``sys.modules``:
 
-- the operators in ``SERVED`` compute what mmcv's own do, on whatever device the tensors are;
-- any other name gives a function that says, when it is called, which operator is missing.
+- the operators in ``SERVED`` compute the same as those of mmcv, on the device of their tensors;
+- any other name is a function that raises an error with the name of the missing operator when it is called.
 
-A compiled extension is never replaced, not even one that fails to load: its own error says why.
+A compiled extension is never replaced, even if it fails to load, so that its own error is visible.
 """
 
 import importlib
@@ -24,12 +24,12 @@ from surge_mm.compat.mmcv_ops import deform_conv, focal_loss, nms, roi
 
 
 def get_compiler_version() -> str:
-    """What MMEngine's report on the environment says of mmcv's compiler."""
-    return f'n/a (operators served by torchvision {torchvision.__version__})'
+    """Return the entry for the compiler of mmcv in MMEngine's report on the environment."""
+    return f'n/a (operators of torchvision {torchvision.__version__})'
 
 
 def get_compiling_cuda_version() -> str:
-    """What MMEngine's report on the environment says of the CUDA that mmcv was compiled with."""
+    """Return the entry for the CUDA of mmcv in MMEngine's report on the environment."""
     return 'n/a'
 
 
@@ -59,24 +59,22 @@ SERVED: dict[str, Callable[..., Any]] = {
 
 
 def install_mmcv_ops() -> bool:
-    """Put the stand-in for ``mmcv._ext`` in place, unless mmcv has its compiled operators.
-
-    Calling it again changes nothing.
+    """Install the replacement of ``mmcv._ext``, unless mmcv has compiled operators. A second call changes nothing.
 
     Returns:
-        bool: Whether the stand-in serves.
+        bool: whether the replacement is installed.
     """
     loaded = sys.modules.get('mmcv._ext')
     if loaded is None and find_spec('mmcv._ext') is None:
-        loaded = _stand_in()
+        loaded = _replacement()
         sys.modules['mmcv._ext'] = loaded
         _complete_transformer()
     return getattr(loaded, '__serves__', None) is SERVED
 
 
-def _stand_in() -> ModuleType:
-    module = ModuleType('mmcv._ext', 'Operators of mmcv served by torchvision.')
-    # MMEngine and mmcv take the presence of a loader for the presence of the operators.
+def _replacement() -> ModuleType:
+    module = ModuleType('mmcv._ext', 'Operators of mmcv, computed by torchvision.')
+    # MMEngine and mmcv look for a loader to find out whether there are operators
     module.__spec__ = ModuleSpec(
         'mmcv._ext', SourceFileLoader('mmcv._ext', __file__), origin=__file__
     )
@@ -85,14 +83,14 @@ def _stand_in() -> ModuleType:
 
 
 def _not_served(name: str) -> Callable[..., Any]:
-    """Module ``__getattr__``: any name imports, and what is not served fails when it is called."""
+    """Return the operator of a name that is not in ``SERVED`` (the ``__getattr__`` of the module)."""
     if name.startswith('__'):
         raise AttributeError(f"module 'mmcv._ext' has no attribute {name!r}")
 
     def operator(*args: Any, **kwargs: Any) -> None:
         raise NotImplementedError(
-            f'the operator {name!r} is not available: mmcv-lite has no compiled operators, and '
-            'surge_mm serves none of this name in their place. Install the full mmcv: '
+            f'the operator {name!r} is not available: mmcv-lite has no compiled operators, and surge_mm does not '
+            'replace this one. Install the full mmcv: '
             'pip uninstall mmcv-lite && pip install "mmcv>=2.0,<2.2" (or: mim install "mmcv<2.2")'
         )
 
@@ -101,7 +99,7 @@ def _not_served(name: str) -> Callable[..., Any]:
 
 
 def _complete_transformer() -> None:
-    """Give ``mmcv.cnn.bricks.transformer`` the name it lacks if it was loaded before the stand-in.
+    """Add the missing name to ``mmcv.cnn.bricks.transformer``, if it was loaded before the replacement.
 
     MMDetection imports ``MultiScaleDeformableAttention`` from there.
     """

@@ -1,15 +1,15 @@
-"""The focal loss on logits, as ``mmcv._ext`` serves it.
+"""Focal loss on logits, as in ``mmcv._ext``.
 
-With p the probability that the model gives to the right answer::
+With p the probability that the model assigns to the correct answer::
 
     FL(p) = -alpha (1 - p)^gamma log p
 
-``gamma`` turns down the loss of what is already right, so that the many easy backgrounds of a dense
-detector do not drown the few objects. The logarithm's argument is kept above the smallest normal
-float32, as in mmcv. Half precision is computed in float32.
+``gamma`` reduces the loss of samples that are already correct, so that the many easy background samples of a dense
+detector do not dominate. The argument of the logarithm is at least the smallest normal float32, as in mmcv. Half
+precision is computed in float32.
 
-Every function fills its output in place. ``weight`` (C,) holds a factor per class of the *target*,
-and is empty when there is none. A target equal to C means background, whose factor is 1.
+All functions write their result into an argument. ``weight`` (C,) has a factor for each class of the *target*, and is
+empty without class weights. A target equal to C means background, whose factor is 1.
 
 Source: T.-Y. Lin et al., "Focal loss for dense object detection", 2017.
 """
@@ -17,7 +17,7 @@ Source: T.-Y. Lin et al., "Focal loss for dense object detection", 2017.
 import torch
 from torch import Tensor
 
-from surge_mm.compat.mmcv_ops.precision import wide
+from surge_mm.compat.mmcv_ops import to_full_precision
 
 _TINY = torch.finfo(torch.float32).tiny
 
@@ -25,29 +25,39 @@ _TINY = torch.finfo(torch.float32).tiny
 def _check_target(target: Tensor, classes: int, largest: int) -> None:
     if target.numel() and int(target.max()) > largest:
         raise ValueError(
-            f'target holds {int(target.max())}, but with {classes} classes at most {largest} fits'
+            f'target contains {int(target.max())}, but with {classes} classes it must be at most {largest}'
         )
 
 
 def _weight_of(target: Tensor, weight: Tensor) -> Tensor | float:
-    """The factor of each sample, (N, 1), or 1 without class weights."""
+    """Return the factor of each sample, (N, 1), or 1 without class weights."""
     if weight.numel() == 0:
         return 1.0
-    with_background = torch.cat([wide(weight), weight.new_ones(1)])
+    with_background = torch.cat([to_full_precision(weight), weight.new_ones(1)])
     return with_background[target.clamp(min=0)][:, None]
 
 
 def sigmoid_focal_loss_forward(
     input: Tensor, target: Tensor, weight: Tensor, output: Tensor, gamma: float, alpha: float
 ) -> None:
-    """One loss per class, each a yes-or-no question: logits (N, C), target (N,) -> (N, C).
+    """Compute the loss of each class, a binary decision each.
 
-    With ``p = sigmoid(x)``: the class of the target loses ``-alpha (1 - p)^gamma log p``, every
-    other class ``-(1 - alpha) p^gamma log(1 - p)``.
+    With ``p = sigmoid(x)``, the loss of the class of the target is ``-alpha (1 - p)^gamma log p``, and that of every
+    other class is ``-(1 - alpha) p^gamma log(1 - p)``.
+
+    Args:
+        input (Tensor): logits, shape (N, C).
+        target (Tensor): classes, shape (N,).
+        weight (Tensor): class weights, shape (C,) or empty.
+        output (Tensor): filled with the loss, shape (N, C).
+        gamma, alpha (float): see the formula.
+
+    Raises:
+        ValueError: if a target is larger than C.
     """
     classes = input.shape[1]
     _check_target(target, classes, largest=classes)
-    p = wide(input).sigmoid()
+    p = to_full_precision(input).sigmoid()
     q = 1 - p
     positive = target[:, None] == torch.arange(classes, device=target.device)
     loss = torch.where(
@@ -61,13 +71,20 @@ def sigmoid_focal_loss_forward(
 def sigmoid_focal_loss_backward(
     input: Tensor, target: Tensor, weight: Tensor, grad_input: Tensor, gamma: float, alpha: float
 ) -> None:
-    """Derivative of the sigmoid focal loss by the logits, (N, C).
+    """Compute the derivative of the sigmoid focal loss with respect to the logits.
 
-    ``-alpha (1 - p)^gamma (1 - p - gamma p log p)`` for the class of the target, and
+    It is ``-alpha (1 - p)^gamma (1 - p - gamma p log p)`` for the class of the target, and
     ``-(1 - alpha) p^gamma (gamma (1 - p) log(1 - p) - p)`` for the others.
+
+    Args:
+        input (Tensor): logits, shape (N, C).
+        target (Tensor): classes, shape (N,).
+        weight (Tensor): class weights, shape (C,) or empty.
+        grad_input (Tensor): filled with the derivative, shape (N, C).
+        gamma, alpha (float): see the formula.
     """
     classes = input.shape[1]
-    p = wide(input).sigmoid()
+    p = to_full_precision(input).sigmoid()
     q = 1 - p
     positive = target[:, None] == torch.arange(classes, device=target.device)
     grad = torch.where(
@@ -81,13 +98,21 @@ def sigmoid_focal_loss_backward(
 def softmax_focal_loss_forward(
     softmax: Tensor, target: Tensor, weight: Tensor, output: Tensor, gamma: float, alpha: float
 ) -> None:
-    """One loss per sample: probabilities (N, C), target (N,) -> (N,).
+    """Compute the loss of each sample, ``-alpha (1 - p)^gamma log p`` with p the probability of the target.
 
-    ``-alpha (1 - p)^gamma log p`` with p the probability of the target; a negative target loses 0.
+    Args:
+        softmax (Tensor): probabilities, shape (N, C).
+        target (Tensor): classes, shape (N,). The loss of a negative target is 0.
+        weight (Tensor): class weights, shape (C,) or empty.
+        output (Tensor): filled with the loss, shape (N,).
+        gamma, alpha (float): see the formula.
+
+    Raises:
+        ValueError: if a target is larger than C - 1.
     """
     classes = softmax.shape[1]
     _check_target(target, classes, largest=classes - 1)
-    p = wide(softmax).gather(1, target.clamp(min=0)[:, None])
+    p = to_full_precision(softmax).gather(1, target.clamp(min=0)[:, None])
     loss = -alpha * (1 - p) ** gamma * p.clamp(min=_TINY).log()
     loss = loss * _weight_of(target, weight) * (target >= 0)[:, None]
     output.copy_(loss[:, 0])
@@ -102,12 +127,20 @@ def softmax_focal_loss_backward(
     gamma: float,
     alpha: float,
 ) -> None:
-    """Derivative of the softmax focal loss by the logits, (N, C).
+    """Compute the derivative of the softmax focal loss with respect to the logits.
 
-    Through ``dp/dx_c = p ([c = target] - softmax_c)`` it is ``b ([c = target] - softmax_c)`` with
-    ``b = alpha (gamma (1 - p)^(gamma - 1) p log p - (1 - p)^gamma)``, which ``buff`` (N,) receives.
+    With ``dp/dx_c = p ([c = target] - softmax_c)`` it is ``b ([c = target] - softmax_c)``, where
+    ``b = alpha (gamma (1 - p)^(gamma - 1) p log p - (1 - p)^gamma)``.
+
+    Args:
+        softmax (Tensor): probabilities, shape (N, C).
+        target (Tensor): classes, shape (N,).
+        weight (Tensor): class weights, shape (C,) or empty.
+        buff (Tensor): filled with b, shape (N,).
+        grad_input (Tensor): filled with the derivative, shape (N, C).
+        gamma, alpha (float): see the formula.
     """
-    probabilities = wide(softmax)
+    probabilities = to_full_precision(softmax)
     index = target.clamp(min=0)[:, None]
     p = probabilities.gather(1, index)
     q = (1 - p).clamp(min=_TINY)

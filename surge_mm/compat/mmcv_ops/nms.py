@@ -1,14 +1,13 @@
-"""Non-maximum suppression on axis-aligned boxes, as ``mmcv._ext`` serves it.
+"""Non-maximum suppression of axis-aligned boxes, as in ``mmcv._ext``.
 
-All three operators rest on one number, the overlap of two boxes (x1, y1, x2, y2)::
+The three operators use the overlap of two boxes (x1, y1, x2, y2)::
 
     w = max(0, min(x2, x2') - max(x1, x1') + offset)        (h likewise)
     IoU = w h / (area + area' - w h),    area = (x2 - x1 + offset)(y2 - y1 + offset)
 
-``offset = 1`` is the convention of MMDetection before 2.0, where a box includes its last pixel.
-Boxes are visited from the best score down. The operators differ in what happens to a box that
-overlaps one already kept: ``nms`` drops it, ``nms_match`` notes to which it belongs, ``softnms``
-lowers its score.
+``offset = 1`` is the convention of MMDetection before 2.0, where a box includes its last pixel. Boxes are visited in
+the order of decreasing scores. A box that overlaps a kept one is dropped by ``nms``, assigned to the kept one by
+``nms_match``, and gets a lower score by ``softnms``.
 """
 
 import torch
@@ -17,7 +16,7 @@ from torch import Tensor
 
 
 def _overlaps(box: Tensor, others: Tensor, offset: int) -> Tensor:
-    """IoU of one box with others: (4,), (N, 4) -> (N,)."""
+    """Return the IoU of one box with others: (4,), (N, 4) -> (N,)."""
     x1, y1, x2, y2 = others.unbind(1)
     area = (box[2] - box[0] + offset) * (box[3] - box[1] + offset)
     areas = (x2 - x1 + offset) * (y2 - y1 + offset)
@@ -28,9 +27,16 @@ def _overlaps(box: Tensor, others: Tensor, offset: int) -> Tensor:
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
-    """Indices of the boxes that no better kept box overlaps by more than the threshold.
+    """Select the boxes that no kept box of a higher score overlaps by more than a threshold.
 
-    Shapes: boxes (N, 4), scores (N,) -> (K,) int64, best score first.
+    Args:
+        boxes (Tensor): shape (N, 4).
+        scores (Tensor): shape (N,).
+        iou_threshold (float): largest overlap of two kept boxes.
+        offset (int): see the module.
+
+    Returns:
+        Tensor: indices of the selected boxes in the order of decreasing scores, shape (K,), int64.
     """
     if offset == 0:
         return torchvision.ops.nms(boxes, scores, iou_threshold)
@@ -44,11 +50,16 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
 
 
 def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
-    """Groups of detections: each kept one, then those it suppressed, best score first.
+    """Group detections: each kept one with those that it suppresses.
 
-    Unlike in ``nms``, an overlap equal to the threshold suppresses.
+    Unlike in :func:`nms`, an overlap equal to the threshold suppresses.
 
-    Shapes: dets (N, 5), the last column being the score.
+    Args:
+        dets (Tensor): boxes and, in the last column, scores, shape (N, 5).
+        iou_threshold (float): smallest overlap that suppresses.
+
+    Returns:
+        list[list[int]]: the indices of each group in the order of decreasing scores.
     """
     order = dets[:, 4].argsort(descending=True, stable=True)
     boxes = dets[order, :4]
@@ -72,19 +83,26 @@ def softnms(
     method: int,
     offset: int,
 ) -> Tensor:
-    """Soft-NMS: the box with the best score is taken, and the scores of the others decay.
+    """Select boxes in the order of decreasing scores, and lower the scores of those that overlap a selected one.
 
-    The factor of a box that overlaps the taken one by IoU is, by ``method``::
+    The factor of a box with overlap IoU depends on ``method``::
 
         0 naive     0 if IoU >= iou_threshold else 1
         1 linear    1 - IoU if IoU >= iou_threshold else 1
         2 gaussian  exp(-IoU^2 / sigma)
 
-    and a box whose score falls below ``min_score`` is dropped. Of equal scores the earlier box goes
-    first.
+    A box whose score falls below ``min_score`` is dropped. Of boxes with equal scores, the first is selected first.
 
-    Shapes: boxes (N, 4), scores (N,) -> (K,) int64; ``dets[:K]`` (K, 5) is filled with the boxes
-    taken and their scores at that time.
+    Args:
+        boxes (Tensor): shape (N, 4).
+        scores (Tensor): shape (N,).
+        dets (Tensor): shape (N, 5). The first K rows are filled with the selected boxes and their scores.
+        iou_threshold, sigma, min_score (float): see above.
+        method (int): 0, 1 or 2.
+        offset (int): see the module.
+
+    Returns:
+        Tensor: indices of the selected boxes, shape (K,), int64.
 
     Source: N. Bodla et al., "Soft-NMS: improving object detection with one line of code", 2017.
     """

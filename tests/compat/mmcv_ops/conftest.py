@@ -1,4 +1,4 @@
-"""Outputs of mmcv's compiled operators, where the file that holds them is at hand."""
+"""Outputs of mmcv's compiled operators, if the file with them is available."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,7 @@ import torch
 
 from surge_mm.compat import install_mmcv_ops
 
-# With a compiled mmcv there is nothing of ours to test.
+# with a compiled mmcv, surge_mm replaces nothing
 collect_ignore_glob = [] if install_mmcv_ops() else ['test_*.py']
 
 _DEFAULT = Path(__file__).parents[4] / 'shared' / 'data' / 'mmcv_ops_reference.npz'
@@ -17,7 +17,7 @@ _DEFAULT = Path(__file__).parents[4] / 'shared' / 'data' / 'mmcv_ops_reference.n
 
 @pytest.fixture(scope='session')
 def reference():
-    """Inputs and outputs of mmcv's compiled CPU operators, by name."""
+    """Return inputs and outputs of mmcv's compiled CPU operators, by name."""
     path = Path(os.environ.get('SURGE_MM_REFERENCE_DATA', _DEFAULT))
     if not path.is_file():
         pytest.skip(f'outputs of compiled mmcv are not at {path} (SURGE_MM_REFERENCE_DATA)')
@@ -27,5 +27,5 @@ def reference():
 
 @pytest.fixture
 def sine_like():
-    """The output gradient of the reference: sin(0, 1, 2, ...) in the shape of a tensor."""
+    """Return the output gradient of the reference: sin(0, 1, 2, ...) in the shape of a tensor."""
     return lambda y: torch.arange(y.numel(), dtype=y.dtype).sin().view_as(y)

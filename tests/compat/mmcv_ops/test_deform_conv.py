@@ -27,7 +27,7 @@ def random_case(geometry, batch=2, size=(6, 7)):
 
 
 def plain_bilinear(plane, y, x):
-    """Interpolation between pixels, with zeros all round the plane."""
+    """Interpolation between pixels, with zeros outside of the plane."""
     height, width = plane.shape
     return sum(
         plane[j, i] * (1 - abs(y - j)) * (1 - abs(x - i))
@@ -127,7 +127,7 @@ def test_a_batch_of_several_im2col_steps_is_the_sum_of_its_samples():
     assert all(torch.allclose(a, b) for a, b in zip(grads, expected, strict=True))
 
 
-def test_half_precision_is_served():
+def test_half_precision_is_computed():
     x, offset, mask, w, bias = random_case(GEOMETRIES[0])
     exact = modulated_deform_conv2d(x, offset, mask, w, bias, 1, 1)
     leaves = [t.to(torch.bfloat16).requires_grad_() for t in (x, offset, mask, w, bias)]

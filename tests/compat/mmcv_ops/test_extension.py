@@ -31,38 +31,38 @@ def test_mmengine_and_mmcv_see_the_operators():
         assert check_ops_exist()
 
 
-def test_the_report_on_the_environment_says_who_serves_the_operators():
+def test_the_report_on_the_environment_names_torchvision():
     assert 'torchvision' in mmcv.ops.get_compiler_version()
     assert collect_env()['PyTorch'] == torch.__version__
 
 
 @pytest.mark.parametrize('name', ['carafe_forward', 'sync_bn_forward_mean', 'nms_rotated'])
-def test_an_operator_that_is_not_served_is_named_when_called(name):
+def test_a_missing_operator_is_named_when_called(name):
     operator = getattr(importlib.import_module('mmcv._ext'), name)
     assert name not in SERVED
     with pytest.raises(NotImplementedError, match=rf"'{name}'.*pip install \"mmcv>=2.0,<2.2\""):
         operator(1, key=2)
 
 
-def test_a_layer_on_an_operator_that_is_not_served_fails_in_words():
+def test_a_layer_with_a_missing_operator_names_it():
     with pytest.raises(NotImplementedError, match="'carafe_forward'"):
         mmcv.ops.carafe(torch.ones(1, 4, 2, 2), torch.ones(1, 9, 4, 4), 3, 1, 2)
 
 
-def test_the_stand_in_has_no_special_names_that_it_does_not_define():
+def test_the_replacement_has_no_undefined_special_names():
     extension = importlib.import_module('mmcv._ext')
     assert not hasattr(extension, '__path__')
     assert not hasattr(extension, '__wrapped__')
 
 
 @pytest.fixture
-def without_stand_in(monkeypatch):
+def without_replacement(monkeypatch):
     monkeypatch.delitem(sys.modules, 'mmcv._ext')
 
 
 @pytest.fixture
-def extension_file(monkeypatch, tmp_path, without_stand_in):
-    """An ``mmcv._ext`` that Python finds on the path of mmcv, as a compiled one would be."""
+def extension_file(monkeypatch, tmp_path, without_replacement):
+    """Return the path of an ``mmcv._ext`` that Python finds as it would find a compiled one."""
     monkeypatch.setattr(mmcv, '__path__', [*mmcv.__path__, str(tmp_path)])
     importlib.invalidate_caches()
     return tmp_path / '_ext.py'
@@ -82,14 +82,14 @@ def test_the_error_of_a_broken_compiled_mmcv_is_seen(extension_file):
         importlib.import_module('mmcv._ext')
 
 
-def test_a_transformer_loaded_before_gets_its_missing_attention(monkeypatch, without_stand_in):
+def test_a_transformer_loaded_before_gets_its_missing_attention(monkeypatch, without_replacement):
     monkeypatch.delattr(transformer, 'MultiScaleDeformableAttention')
     assert install_mmcv_ops() is True
     attention = mmcv.ops.MultiScaleDeformableAttention
     assert transformer.MultiScaleDeformableAttention is attention
 
 
-def test_mmdet_imports_after_mmpretrain_imported_without_the_stand_in():
+def test_mmdet_imports_after_mmpretrain_imported_without_the_replacement():
     code = (
         'import mmpretrain.models\n'
         'from surge_mm.compat.mmcv_ops.extension import install_mmcv_ops\n'
@@ -101,7 +101,7 @@ def test_mmdet_imports_after_mmpretrain_imported_without_the_stand_in():
 
 
 def test_multi_scale_deformable_attention_attends_on_the_cpu():
-    """With reference points all in one spot, a constant map is read as that constant."""
+    """With all reference points in one place, a constant map gives that constant."""
     attention = mmcv.ops.MultiScaleDeformableAttention(
         embed_dims=8, num_heads=2, num_levels=1, num_points=1, dropout=0, batch_first=True
     )

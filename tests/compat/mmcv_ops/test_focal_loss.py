@@ -21,7 +21,7 @@ def random_case(seed, lowest=0, highest=CLASSES):
 
 
 def sigmoid_formula(x, target, gamma, alpha):
-    """-alpha_t (1 - p_t)^gamma log p_t, with p_t the probability of the right yes or no."""
+    """-alpha_t (1 - p_t)^gamma log p_t, with p_t the probability of the correct decision."""
     one_hot = F.one_hot(target, CLASSES + 1)[:, :CLASSES].bool()
     log_p = F.logsigmoid(torch.where(one_hot, x, -x))
     alpha_t = torch.where(one_hot, alpha, 1 - alpha)
@@ -99,12 +99,14 @@ def test_half_precision_rounds_the_result_in_float32(dtype):
 
 @pytest.mark.parametrize('loss, largest', [(sigmoid_focal_loss, 5), (softmax_focal_loss, 4)])
 def test_a_target_beyond_the_classes_is_named(loss, largest):
-    with pytest.raises(ValueError, match=f'target holds 6, but with 5 classes at most {largest}'):
+    with pytest.raises(
+        ValueError, match=f'target contains 6, but with 5 classes it must be at most {largest}'
+    ):
         loss(torch.zeros(2, CLASSES), torch.tensor([0, 6]), 2.0, 0.25, None, 'none')
 
 
 @pytest.mark.parametrize('loss', [sigmoid_focal_loss, softmax_focal_loss])
-def test_no_samples_lose_nothing(loss):
+def test_no_samples_have_no_loss(loss):
     x = torch.zeros(0, CLASSES, requires_grad=True)
     value = loss(x, torch.zeros(0, dtype=torch.long), 2.0, 0.25, None, 'sum')
     value.backward()

@@ -118,7 +118,7 @@ def test_nms_match_suppresses_at_equality_and_nms_does_not():
 @pytest.mark.parametrize('offset', [0, 1])
 @pytest.mark.parametrize('method', ['naive', 'linear', 'gaussian'])
 @given(SEEDS)
-def test_soft_nms_takes_boxes_and_decays_scores_as_the_formula_says(method, offset, seed):
+def test_soft_nms_follows_the_formula(method, offset, seed):
     boxes, scores = random_detections(seed)
     dets, kept = soft_nms(boxes, scores, 0.3, 0.4, 0.03, method, offset)
     expected = plain_soft_nms(boxes, scores, 0.3, 0.4, 0.03, method, offset)
@@ -144,7 +144,7 @@ def test_no_boxes_give_no_boxes(offset):
         assert dets.shape == (0, 5) and kept.shape == (0,) and kept.dtype == torch.long
 
 
-def test_inputs_are_left_as_they_were():
+def test_inputs_are_unchanged():
     boxes, scores = map(torch.from_numpy, random_detections(5))
     before = boxes.clone(), scores.clone()
     for offset in (0, 1):

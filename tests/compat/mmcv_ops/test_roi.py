@@ -11,7 +11,7 @@ SEEDS = st.integers(0, 2**32 - 1)
 
 
 def random_case(seed, dtype=torch.float64):
-    """Features (2, 3, 7, 9) and four RoIs, some of which reach over the border."""
+    """Features (2, 3, 7, 9) and four RoIs, some of which extend over the border."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(2, 3, 7, 9, generator=generator, dtype=dtype)
     image = torch.randint(2, (4, 1), generator=generator).to(dtype)
