@@ -14,7 +14,7 @@ imported only when one of the names below that needs them is used.
 
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from surge_mm._stack import StackError, check_stack
 from surge_mm.version import __version__
@@ -25,68 +25,16 @@ if _HOSTS_INSTALLED:
 
 from surge_mm.layers import BinaryLayer, RPReLU, SurgeConv2d, SurgeLinear
 
-if TYPE_CHECKING:
-    from surge_mm.datasets.cifar import CIFAR10Tensor
-    from surge_mm.hooks import (
-        AdaptiveGradientScalerHook,
-        BinarizerScheduleHook,
-        ChannelsLastHook,
-        ExactResumeHook,
-        NonFiniteGuardHook,
-        SafeCheckpointHook,
-    )
-    from surge_mm.models import (
-        BatchAugmentPreprocessor,
-        Binarized,
-        DistilledClassifier,
-        ReActNetA,
-        SurgeResNet,
-        SurgeVGGSmall,
-        binarize,
-        to_float,
-    )
-
 _SUBPACKAGES = ('analysis', 'datasets', 'deploy', 'hooks', 'models', 'ops')
-_LOCATIONS = {
-    'AdaptiveGradientScalerHook': 'surge_mm.hooks',
-    'BatchAugmentPreprocessor': 'surge_mm.models',
-    'Binarized': 'surge_mm.models',
-    'BinarizerScheduleHook': 'surge_mm.hooks',
-    'CIFAR10Tensor': 'surge_mm.datasets.cifar',
-    'ChannelsLastHook': 'surge_mm.hooks',
-    'DistilledClassifier': 'surge_mm.models',
-    'ExactResumeHook': 'surge_mm.hooks',
-    'NonFiniteGuardHook': 'surge_mm.hooks',
-    'ReActNetA': 'surge_mm.models',
-    'SafeCheckpointHook': 'surge_mm.hooks',
-    'SurgeResNet': 'surge_mm.models',
-    'SurgeVGGSmall': 'surge_mm.models',
-    'binarize': 'surge_mm.models',
-    'to_float': 'surge_mm.models',
+_NAMES = {
+    'surge_mm.datasets.cifar': 'CIFAR10Tensor',
+    'surge_mm.hooks': 'AdaptiveGradientScalerHook BinarizerScheduleHook ChannelsLastHook ExactResumeHook '
+    'NonFiniteGuardHook SafeCheckpointHook',
+    'surge_mm.models': 'BatchAugmentPreprocessor Binarized DistilledClassifier ReActNetA SurgeResNet SurgeVGGSmall '
+    'binarize to_float',
 }
-
-__all__ = [
-    'AdaptiveGradientScalerHook',
-    'BatchAugmentPreprocessor',
-    'Binarized',
-    'BinarizerScheduleHook',
-    'BinaryLayer',
-    'CIFAR10Tensor',
-    'ChannelsLastHook',
-    'DistilledClassifier',
-    'ExactResumeHook',
-    'NonFiniteGuardHook',
-    'RPReLU',
-    'ReActNetA',
-    'SafeCheckpointHook',
-    'SurgeConv2d',
-    'SurgeLinear',
-    'SurgeResNet',
-    'SurgeVGGSmall',
-    '__version__',
-    'binarize',
-    'to_float',
-]
+_LOCATIONS = {name: module for module, names in _NAMES.items() for name in names.split()}
+__all__ = ['BinaryLayer', 'RPReLU', 'SurgeConv2d', 'SurgeLinear', '__version__', *_LOCATIONS]
 
 
 def __getattr__(name: str) -> Any:

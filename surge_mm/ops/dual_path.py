@@ -175,17 +175,16 @@ class DualPath(torch.autograd.Function):
             ctx (Any): What forward saved.
             g (Tensor): dL/d(output).
         """
-        x, w_b, w_a, shift, gain = ctx.saved_tensors
-        eta, spec = ctx.eta, ctx.spec
-        needs = Needs(*ctx.needs_input_grad[:6])
+        x, _, w_a, _, _ = ctx.saved_tensors
+        spec, needs = ctx.spec, Needs(*ctx.needs_input_grad[:6])
         scale = None
         if spec.scale is not None and not spec.scale.is_zero and (needs.x or needs.w_a):
             scale = spec.scale
         # AGS needs both norms at the input, even where the input itself needs no gradient.
         adaptive = isinstance(scale, AdaptiveScale)
 
-        surrogate = _surrogate_gradients(spec, g, x, w_b, shift, gain, needs, adaptive)
-        grad_x = g_b = surrogate.g_b
+        g_b, grad_w_b, grad_shift, grad_gain, clipped = _surrogate_gradients(ctx, g, adaptive)
+        grad_x = g_b
         grad_w_a = torch.zeros_like(w_a) if needs.w_a and scale is None else None
         if scale is not None:
             g_a, grad_w_a = _branch_gradients(spec, g, x, w_a, (needs.x or adaptive, needs.w_a))
@@ -194,56 +193,33 @@ class DualPath(torch.autograd.Function):
             if isinstance(scale, FixedScale):
                 lam = lam_w = scale.value
             else:
-                assert g_b is not None and g_a is not None
                 norm_b, norm_a = norm(g_b, scale.sync), norm(g_a, scale.sync)
-                lam = eta * norm_b / (norm_a + EPS)
+                lam = ctx.eta * norm_b / (norm_a + EPS)
                 finite = finite_w = torch.isfinite(lam) & torch.isfinite(norm_a)
                 if grad_w_a is not None:  # an infinite x may show in neither norm
                     finite_w = finite & torch.isfinite(norm(grad_w_a))
                 lam, lam_w = torch.where(finite, lam, 0), torch.where(finite_w, lam, 0)
-                cos = _cosine(g_b, g_a) if spec.observe else None
-                _record(ctx.statistics, lam, norm_b, norm_a, cos, surrogate.clipped, finite_w)
+                observed = {'cos': _cosine(g_b, g_a), 'clipped': clipped} if spec.observe else {}
+                values = {'lam': lam, 'norm_b': norm_b, 'norm_a': norm_a, **observed}
+                _record(ctx.statistics, ~finite_w, values)
             if g_b is not None and g_a is not None:
                 grad_x = add_scaled(g_b, lam, g_a)  # g_b + lam g_a, in place
-                if isinstance(scale, AdaptiveScale) and scale.preserve_norm:
+                if adaptive and scale.preserve_norm:
                     grad_x = _with_norm(norm_b, grad_x, lam, scale.sync)
             if grad_w_a is not None:
                 grad_w_a = scaled(lam_w, grad_w_a)  # lam (x correlated with g), in place
+        grad_x = grad_x if needs.x else None
         grad_bias = spec.map.bias_gradient(g).to(ctx.bias_dtype) if needs.bias else None
-        return (
-            grad_x if needs.x else None,
-            surrogate.grad_w_b,
-            grad_bias,
-            grad_w_a,
-            surrogate.grad_shift,
-            surrogate.grad_gain,
-            None,
-            None,
-            None,
-        )
+        return grad_x, grad_w_b, grad_bias, grad_w_a, grad_shift, grad_gain, None, None, None
 
 
-class _SurrogateGradients(NamedTuple):
-    """The gradients of the binary path, each None where it is not needed, and the share of clipped activations."""
+def _surrogate_gradients(ctx: Any, g: Tensor, adaptive: bool) -> tuple[Any, ...]:
+    """Return g_b, the gradients of W_b, shift and gain, and the share of clipped activations, each None if not needed.
 
-    g_b: Tensor | None
-    grad_w_b: Tensor | None
-    grad_shift: Tensor | None
-    grad_gain: Tensor | None
-    clipped: Tensor | None
-
-
-def _surrogate_gradients(
-    spec: DualPathSpec,
-    g: Tensor,
-    x: Tensor,
-    w_b: Tensor,
-    shift: Tensor | None,
-    gain: Tensor | None,
-    needs: Needs,
-    adaptive: bool,
-) -> _SurrogateGradients:
-    """Return the surrogate gradients; ``g_b`` is computed also where only AGS needs it."""
+    With ``adaptive``, g_b is computed also where x needs no gradient.
+    """
+    x, w_b, _, shift, gain = ctx.saved_tensors
+    spec, needs = ctx.spec, Needs(*ctx.needs_input_grad[:6])
     mask = (needs.x or needs.shift or adaptive, needs.w_b or needs.gain)
     shifted, binary_w = _shifted(x, shift), spec.weight(w_b)
     q_w = binary_w if gain is None else binary_w * gain
@@ -254,20 +230,20 @@ def _surrogate_gradients(
     if g_b is not None:
         g_b = g_b.to(x.dtype)
         clipped = _multiply_by_derivative(spec.activation, shifted, g_b, adaptive and spec.observe)
-        if shift is not None and needs.shift:
+        if needs.shift:
             grad_shift = g_b.sum_to_size(shift.shape).to(shift.dtype)
     if grad_q is not None:
         grad_q = grad_q.to(w_b.dtype)
-        if gain is not None and needs.gain:
+        if needs.gain:
             grad_gain = (grad_q * binary_w).sum_to_size(gain.shape)
         if needs.w_b:
             grad_w_b = spec.weight.gradient(w_b, grad_q if gain is None else grad_q * gain)
-    return _SurrogateGradients(g_b, grad_w_b, grad_shift, grad_gain, clipped)
+    return g_b, grad_w_b, grad_shift, grad_gain, clipped
 
 
 def _branch_gradients(
     spec: DualPathSpec, g: Tensor, x: Tensor, w_a: Tensor, mask: tuple[bool, bool]
-) -> tuple[Tensor | None, Tensor | None]:
+) -> tuple[Any, Any]:
     """Return ``g_a`` and ``x correlated with g``, each where ``mask`` asks for it."""
     g_a, grad_w_a = spec.map.backward(g, x.to(g.dtype), w_a.to(g.dtype), 0.0, mask)
     g_a = None if g_a is None else g_a.to(x.dtype)
@@ -303,23 +279,8 @@ def _cosine(g_b: Tensor, g_a: Tensor) -> Tensor:
     return cos.nan_to_num(0, 0, 0)
 
 
-def _record(
-    statistics: Tensor,
-    lam: Tensor,
-    norm_b: Tensor,
-    norm_a: Tensor,
-    cos: Tensor | None,
-    clipped: Tensor | None,
-    finite: Tensor,
-) -> None:
-    """Write one pass into ``statistics``; ``cos`` and ``clipped`` of None leave those of an earlier pass."""
+def _record(statistics: Tensor, dropped: Tensor, values: dict[str, Tensor]) -> None:
+    """Write ``values`` into ``statistics`` by name, and count a pass in which the branch was ``dropped``."""
     before = Statistics(*statistics.unbind())
-    after = Statistics(
-        lam=lam,
-        norm_b=norm_b,
-        norm_a=norm_a,
-        cos=before.cos if cos is None else cos,
-        clipped=before.clipped if clipped is None else clipped,
-        non_finite=before.non_finite + ~finite,
-    )
+    after = before._replace(non_finite=before.non_finite + dropped, **values)
     statistics.copy_(torch.stack([value.to(statistics.dtype) for value in after]))
