@@ -31,6 +31,7 @@ from benchmark_cases.training import (
     USUAL,
     BenchmarkCase,
     Workload,
+    train_two_steps,
 )
 from benchmark_cases.training_cost import Growth, growth_exponent, plot_growth, saved_bytes
 from mmengine.logging import MMLogger
@@ -179,15 +180,6 @@ def peak_of_variant(variant: str, workload: Workload, threads: int) -> float:
         train_two_steps(variant, workload, threads)
         return torch.cuda.max_memory_allocated() / 1e6
     return peak_memory(train_two_steps, variant, workload, threads)
-
-
-def train_two_steps(variant: str, workload: Workload, threads: int) -> None:
-    """Build a case and train two steps."""
-    torch.set_num_threads(threads)
-    MMLogger.get_current_instance().setLevel('ERROR')
-    case = BenchmarkCase(variant, workload)
-    for _ in range(2):
-        case.step()
 
 
 def measure_growth(workload: Workload, args: argparse.Namespace) -> list[Growth]:

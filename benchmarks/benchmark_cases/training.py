@@ -9,6 +9,7 @@ import torch
 from mmcv.cnn import build_conv_layer
 from mmdet.structures import DetDataSample
 from mmengine.hub import get_config
+from mmengine.logging import MMLogger
 from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
@@ -111,6 +112,21 @@ class BenchmarkCase:
         self.loss().backward()
         self._optimizer.step()
         self._optimizer.zero_grad()
+
+
+def train_two_steps(variant: str, workload: Workload, threads: int) -> None:
+    """Build a case and train two steps, whose peak memory is measured.
+
+    Args:
+        variant (str): as for :class:`BenchmarkCase`.
+        workload (Workload): as for :class:`BenchmarkCase`.
+        threads (int): number of threads of PyTorch.
+    """
+    torch.set_num_threads(threads)
+    MMLogger.get_current_instance().setLevel('ERROR')
+    case = BenchmarkCase(variant, workload)
+    for _ in range(2):
+        case.step()
 
 
 def inner_convolutions(model: nn.Module) -> list[str]:

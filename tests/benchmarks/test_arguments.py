@@ -1,14 +1,8 @@
 """The benchmark scripts reject arguments that cannot be measured, before time is spent."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
 
 from surge_mm.utils.errors import LaunchError
-
-BENCHMARKS = Path(__file__).parents[2] / 'benchmarks'
 
 
 @pytest.mark.parametrize(
@@ -41,13 +35,7 @@ BENCHMARKS = Path(__file__).parents[2] / 'benchmarks'
         (['inference', 'layer', '--json', '.'], "--json '.' must be a file"),
     ],
 )
-def test_arguments_that_cannot_be_measured_are_rejected(words, message, monkeypatch, tmp_path):
-    script, *arguments = words
-    spec = importlib.util.spec_from_file_location(script, BENCHMARKS / f'{script}.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, 'argv', [script, *arguments])
+def test_arguments_that_cannot_be_measured_are_rejected(words, message, run_script, tmp_path):
     with pytest.raises(LaunchError, match=message):
-        module.main()
+        run_script(*words)
     assert not list(tmp_path.iterdir())

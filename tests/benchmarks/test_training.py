@@ -1,4 +1,4 @@
-"""benchmarks/training.py as a user runs it, from another folder; no time is judged."""
+"""benchmarks/training.py on small networks; no time is judged."""
 
 import json
 import subprocess
@@ -8,49 +8,43 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).parents[2] / 'benchmarks/training.py'
+QUICK = ['--steps', '1', '--warmup', '0', '--threads', '1', '--json', 'out.json']
 
 
-def benchmark(folder, *words):
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *words],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-
-
-def test_a_layer_of_ours_keeps_its_input_alone_and_the_usual_one_keeps_signs_too(tmp_path):
-    words = ['--batch', '2', '--pixels', '16', '--channels', '8', '--steps', '1', '--warmup', '0']
-    done = benchmark(tmp_path, 'layer', *words, '--threads', '1', '--json', 'out.json')
-    assert done.returncode == 0, done.stderr
+def test_our_layer_saves_only_its_input_and_the_usual_one_saves_signs_too(
+    run_script, tmp_path, capsys
+):
+    run_script('training', 'layer', '--batch', '2', '--pixels', '16', '--channels', '8', *QUICK)
     rows = {row['variant']: row for row in json.loads((tmp_path / 'out.json').read_text())['rows']}
     x, weights = 4 * 2 * 8 * 16 * 16 / 1e6, 4 * 8 * 8 * 9 / 1e6
     for name in ('full precision', 'STE', 'SURGE', 'SURGE lite'):
         assert rows[name]['saved_binary_MB'] == pytest.approx(x)
     assert rows['usual STE']['saved_binary_MB'] == pytest.approx(2 * x + weights)
     assert rows['usual STE']['time'] == 1
-    assert all(row['seconds'] > 0 and row['peak_MB'] > 0 for row in rows.values())
-    assert all(name in done.stdout for name in rows)
+    assert all(row['seconds'] > 0 and row['peak_MB'] == 123 for row in rows.values())
+    output = capsys.readouterr().out
+    assert all(name in output for name in rows)
 
 
-def test_growth_is_measured_and_drawn(tmp_path):
-    words = ['--batch', '8', '--pixels', '64', '--channels', '8', '--steps', '1', '--warmup', '0']
-    done = benchmark(
-        tmp_path, 'layer', *words, '--threads', '1', '--growth', 'g.png', '--json', 'g.json'
-    )
-    assert done.returncode == 0, done.stderr
+def test_growth_is_measured_and_drawn(run_script, tmp_path, capsys):
+    words = ['--batch', '8', '--pixels', '64', '--channels', '8', '--growth', 'g.png']
+    run_script('training', 'layer', *words, *QUICK)
     assert (tmp_path / 'g.png').stat().st_size > 1000
-    batch, pixels, _ = json.loads((tmp_path / 'g.json').read_text())['rows']
+    batch, pixels, _ = json.loads((tmp_path / 'out.json').read_text())['rows']
     assert batch['sizes'] == [1, 2, 4, 8]
     assert pixels['sizes'] == [32**2, 64**2]
     for growth in (batch, pixels):
         per_size = [b / s for b, s in zip(growth['bytes']['SURGE'], growth['sizes'], strict=True)]
         assert per_size == pytest.approx([per_size[0]] * len(per_size))
-    assert 'exponent of memory in batch [1, 2, 4, 8]' in done.stdout
+    assert 'exponent of memory in batch [1, 2, 4, 8]' in capsys.readouterr().out
 
 
 def test_a_rejected_argument_gives_one_line_and_exit_status_1(tmp_path):
-    done = benchmark(tmp_path, 'layer', '--with-cp')
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), 'layer', '--with-cp'],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 1
     assert done.stderr.splitlines() == ['error: --with-cp is for the backbone']
