@@ -17,9 +17,10 @@ METHOD_HOOKS = ('AdaptiveGradientScalerHook', 'BinarizerScheduleHook')
 def apply_method(cfg: Config, method: Config) -> Config:
     """Return a copy of a config whose binary layers are those of a method.
 
-    The ``conv_cfg`` of the method becomes the ``conv_cfg`` of a backbone of this package, the ``binary`` of a
-    ``surge_mm.Binarized`` model, and replaces every other ``conv_cfg`` of type ``SurgeConv2d`` in the model. Its
-    ``custom_hooks`` replace the :data:`METHOD_HOOKS` of the config. All further keys are merged into the config.
+    The ``conv_cfg`` of the method becomes the ``conv_cfg`` of a backbone of this package and the ``binary`` of a
+    ``surge_mm.Binarized`` model, which has ``structure_only=True`` for full precision. It replaces every other
+    ``conv_cfg`` of type ``SurgeConv2d`` in the model. The ``custom_hooks`` of the method replace the
+    :data:`METHOD_HOOKS` of the config. All further keys are merged into the config.
 
     Args:
         cfg (Config): config to train, with or without a method of its own.
@@ -58,7 +59,12 @@ def _set_binary_layers(model: dict[str, Any], conv_cfg: dict[str, Any] | None) -
         model['backbone']['conv_cfg'] = copy.deepcopy(conv_cfg)
         found = True
     if model['type'] == 'surge_mm.Binarized':
-        model['binary'] = copy.deepcopy(conv_cfg)
+        for key in ('binary', 'structure_only'):
+            model.pop(key, None)
+        if conv_cfg is None:
+            model['structure_only'] = True
+        else:
+            model['binary'] = copy.deepcopy(conv_cfg)
         found = True
     return found
 

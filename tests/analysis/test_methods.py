@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
 
 from surge_mm.analysis.methods import apply_method
+from surge_mm.layers import BinaryLayer
+from surge_mm.models import layer_reports
 from surge_mm.utils.errors import LaunchError
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
@@ -49,6 +52,18 @@ def test_method_of_a_config_is_replaced_and_its_other_hooks_are_kept():
     assert composed.custom_hooks[-1].eta == 0.1
     assert composed.model.backbone.conv_cfg == method('surge-recu').conv_cfg
     assert apply_method(cfg, method('ste')).custom_hooks == [{'type': 'EMAHook'}]
+
+
+def test_full_precision_of_a_binarized_model_keeps_its_structure():
+    cfg = Config.fromfile(CONFIGS / 'bccd' / 'ste_retinanet-1bit_r18-light_20e_bccd.py')
+    full = apply_method(cfg, method('fp'))
+    assert full.model.structure_only is True and 'binary' not in full.model
+    assert full.model.backbone.conv_cfg is None
+    assert apply_method(full, method('ste')).model == apply_method(cfg, method('ste')).model
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        model = MODELS.build(full.model)
+    assert not any(isinstance(module, BinaryLayer) for module in model.modules())
+    assert not any(report.binary for report in layer_reports(model))
 
 
 def test_config_over_a_host_gets_the_method_wherever_it_has_binary_layers(tmp_path):

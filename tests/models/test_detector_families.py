@@ -52,7 +52,7 @@ def test_family_learns_digits_and_its_checkpoint_evaluates_alike(family, digits,
 
         real = copy.deepcopy(dict(cfg.model))
         real['backbone'] = {**real['backbone'], **without_binary(family)}
-        plain = MODELS.build({**real, 'binary': None})
+        plain = MODELS.build({**real, 'structure_only': True})
         assert not any(isinstance(m, BinaryLayer) for m in plain.modules())
         again = to_float(again.model).state_dict()
         assert list(again) == list(plain.state_dict())

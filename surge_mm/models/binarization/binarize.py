@@ -48,8 +48,9 @@ class LayerReport:
 def binarize(
     model: nn.Module,
     rules: Sequence[Mapping[str, Any]] | None = None,
-    binary: Mapping[str, Any] | None = {},  # noqa: B006
+    binary: Mapping[str, Any] = {},  # noqa: B006
     binary_act_cfg: Mapping[str, Any] | None = DEFAULT_ACT_CFG,
+    structure_only: bool = False,
 ) -> list[LayerReport]:
     """Replace layers of ``model`` by binary layers in place.
 
@@ -61,13 +62,15 @@ def binarize(
         model (nn.Module): Model to binarize. It is changed in place.
         rules (Sequence[dict], optional): Arguments of each :class:`.rules.Rule`. The first rule that matches a layer
             decides about it. :data:`.rules.DEFAULT_RULES` follow the given ones. Defaults to None.
-        binary (dict, optional): Settings of the binary layers: ``activation``, ``weight``, ``compensator`` and
-            ``pad_value`` (used by convolutions only). A ``type`` is allowed and ignored. None keeps all layers in full
-            precision and replaces the activations only.
+        binary (dict): Settings of the binary layers: ``activation``, ``weight``, ``compensator`` and ``pad_value``
+            (used by convolutions only). A ``type`` is allowed and ignored. Defaults to ``{}``: the defaults of
+            :class:`surge_mm.SurgeConv2d`.
         binary_act_cfg (dict, optional): Activation that replaces ReLU. The output of ReLU is never negative, so its
             signs are all +1 and a binary layer behind it learns nothing. ReLU is replaced in each part of the model
             (backbone, neck, ...) that contains a layer to binarize; in the whole model if it has no backbone; never
             inside the backbones of this package. None keeps ReLU. Defaults to a leaky ReLU with slope 0.25.
+        structure_only (bool): Replace the activations only and keep all layers in full precision. The result is the
+            full-precision network of the same structure as the binary one. Defaults to False.
 
     Returns:
         list[LayerReport]: The decision about each layer with weights.
@@ -77,7 +80,7 @@ def binarize(
             contradict each other about a shared layer, a layer to binarize shares its weight with another layer, or no
             layer is binarized.
     """
-    settings = _without_type('binary', {} if binary is None else binary)
+    settings = _without_type('binary', binary)
     decisions = decide(find_candidates(model), parse_rules(rules))
     by_layer = _decisions_by_layer(decisions)
     selected = {layer: decision for layer, decision in by_layer.items() if decision.to != KEEP}
@@ -91,11 +94,11 @@ def binarize(
     replacements: dict[nn.Module, nn.Module] = {}
     if binary_act_cfg is not None:
         replacements.update(_activations(model, selected, build_relu_replacement(binary_act_cfg)))
-    if binary is not None:
+    if not structure_only:
         replacements.update(layers)
     replace_modules(model, replacements)
     for layer, decision in by_layer.items():
-        rule = decision.rule if binary is not None else 'binary=None'
+        rule = 'structure_only=True' if structure_only else decision.rule
         replacements.get(layer, layer)._surge_rule = rule  # type: ignore[assignment]
     return layer_reports(model)
 

@@ -35,8 +35,9 @@ from surge_mm.utils.suggestions import argument_names
 def Binarized(  # noqa: N802  configs call it as they call the class of a model
     base_type: str | type,
     rules: Sequence[Mapping[str, Any]] | None = None,
-    binary: Mapping[str, Any] | None = {},  # noqa: B006
+    binary: Mapping[str, Any] = {},  # noqa: B006
     binary_act_cfg: Mapping[str, Any] | None = DEFAULT_ACT_CFG,
+    structure_only: bool = False,
     **kwargs: Any,
 ) -> nn.Module:
     """Build the model ``base_type`` and binarize it.
@@ -44,8 +45,9 @@ def Binarized(  # noqa: N802  configs call it as they call the class of a model
     Args:
         base_type (str or type): Class of the model, such as ``'mmdet.FasterRCNN'``.
         rules (Sequence[dict], optional): See :func:`.binarize`.
-        binary (dict, optional): See :func:`.binarize`.
+        binary (dict): See :func:`.binarize`.
         binary_act_cfg (dict, optional): See :func:`.binarize`.
+        structure_only (bool): See :func:`.binarize`.
         **kwargs: Arguments of ``base_type``.
 
     Returns:
@@ -59,7 +61,7 @@ def Binarized(  # noqa: N802  configs call it as they call the class of a model
     if base is not None:  # else MMEngine raises an error with the name
         check_keywords('Binarized', kwargs, base, also=argument_names(Binarized))
     model = ROOT.build({'type': base_type, **kwargs})
-    binarize(model, rules, binary, binary_act_cfg)
+    binarize(model, rules, binary, binary_act_cfg, structure_only)
     require_whole_parts(model)
     for name, part in model.named_modules():
         if getattr(part, 'norm_eval', False) and any(

@@ -274,6 +274,7 @@ def test_rules_of_no_use_are_refused_and_nothing_is_changed(make, rules, message
     'settings, message',
     [
         ({'binary': 'surge_mm.SurgeConv2d'}, 'binary=.* must be a dict'),
+        ({'binary': None}, 'binary=None must be a dict'),
         ({'binary': {'type': 'Conv2d'}}, "binary: type='Conv2d' must be 'surge_mm.SurgeConv2d'"),
         ({'binary': {'weight': {'type': 'Sgin'}}}, "block.conv1: .*did you mean 'Sign'"),
         ({'binary_act_cfg': {'type': 'Relu9'}}, "binary_act_cfg={'type': 'Relu9'} must be"),
@@ -291,12 +292,12 @@ def test_settings_of_the_wrong_kind_are_refused_and_nothing_is_changed(settings,
 
 def test_without_binary_layers_it_is_the_real_network_of_the_same_structure():
     model = Network()
-    reports = binarize(model, binary=None)
+    reports = binarize(model, structure_only=True)
     assert not binary_names(model)
     assert isinstance(model.block.relu, nn.LeakyReLU)
-    assert {report.rule for report in reports} == {'binary=None'}
+    assert {report.rule for report in reports} == {'structure_only=True'}
     with pytest.raises(UsageError, match="unknown key 'nam'"):
-        binarize(Network(), [{'nam': 'x', 'to': 'keep'}], binary=None)
+        binarize(Network(), [{'nam': 'x', 'to': 'keep'}], structure_only=True)
 
 
 def test_the_random_state_is_left_as_it_is():
@@ -419,7 +420,7 @@ def test_a_config_keeps_its_keys_and_gives_the_hosts_own_class():
     pattern = re.compile(r'.*(fc_cls|fc_reg|rpn_cls|rpn_reg|downsample\.0|backbone\.conv1)$')
     predictors = [m for name, m in model.named_modules() if pattern.match(name)]
     assert len(predictors) == 9 and not any(isinstance(m, BinaryLayer) for m in predictors)
-    real = MODELS.build({**copy.deepcopy(cfg), **FASTER, 'binary': None})
+    real = MODELS.build({**copy.deepcopy(cfg), **FASTER, 'structure_only': True})
     assert not binary_names(real)
 
 
