@@ -29,7 +29,7 @@ myst_heading_anchors = 3
 
 autodoc_member_order = 'bysource'
 autodoc_typehints = 'none'  # the docstrings have the types
-autodoc_default_options = {'members': True, 'show-inheritance': True}
+autodoc_default_options = {'members': True, 'no-value': True, 'show-inheritance': True}
 autodoc_inherit_docstrings = False
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True

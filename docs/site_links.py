@@ -1,20 +1,24 @@
-"""Sphinx extension: links that work on GitHub work on the site too, and references follow the package's exports.
+"""Sphinx extension: links that work on GitHub work on the site too, and the API is what the package exports.
 
 - A link to a file outside docs/ becomes a link to its highlighted source (modules of the package), to its page
   (CONTRIBUTING.md and the like), or a download.
 - ``:class:`surge_mm.SurgeConv2d``` resolves wherever the object is documented. A reference to an object that exists but
   has no entry becomes plain text; one to a name that does not exist is a warning.
+- Pages show the names that a package exports, and an exported name without an entry is a warning.
 """
 
 import importlib
 import os
 import re
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
+from sphinx.util import logging
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
@@ -23,6 +27,7 @@ PAGES = {
     ROOT / 'CONTRIBUTING.md': 'contributing.md',
     ROOT / 'CHANGELOG.md': 'changelog.md',
 }
+PACKAGES = [f'surge_mm{name}' for name in ('', '.layers', '.ops', '.models', '.hooks', '.deploy')]
 LINK = re.compile(r'(?<=\]\()(?!https?:|#|/)([^)#\s]+)(?=[)#])')
 
 
@@ -66,12 +71,49 @@ def find_documented(app: Sphinx, env: Any, node: Any, content: nodes.Node) -> no
         found = _import(name)
     except (ImportError, AttributeError):
         return None
-    home, own = getattr(found, '__module__', ''), getattr(found, '__qualname__', '')
-    for documented, entry in env.get_domain('py').objects.items():
-        if documented == f'{home}.{own}':
-            uri = app.builder.get_relative_uri(node['refdoc'], entry.docname)
-            return nodes.reference('', '', content, refuri=f'{uri}#{entry.node_id}', internal=True)
-    return content
+    documented = _documented(env).get(id(found))
+    if documented is None:
+        return content
+    entry = env.get_domain('py').objects[documented]
+    uri = app.builder.get_relative_uri(node['refdoc'], entry.docname)
+    return nodes.reference('', '', content, refuri=f'{uri}#{entry.node_id}', internal=True)
+
+
+@cache
+def _documented(env: Any) -> dict[int, str]:
+    """The name of the entry of each documented object."""
+    found = {}
+    for name in env.get_domain('py').objects:
+        with suppress(ImportError, AttributeError):
+            found[id(_import(name))] = name
+    return found
+
+
+def load_exports(app: Sphinx) -> None:
+    """Import what packages export on first access, for autodoc lists only what is there."""
+    for package in map(importlib.import_module, PACKAGES):
+        vars(package).update({name: getattr(package, name) for name in package.__all__})
+
+
+def skip_helpers(
+    app: Sphinx, what: str, name: str, member: Any, skip: bool, options: Any
+) -> bool | None:
+    """Leave out what a module of an exporting package keeps to itself."""
+    package = getattr(member, '__module__', None) or ''
+    while what == 'module' and package:
+        if package in PACKAGES:
+            exported = importlib.import_module(package).__all__
+            return True if package != 'surge_mm' and name not in exported else None
+        package = package.rpartition('.')[0]
+    return None
+
+
+def check_exports(app: Sphinx, env: Any) -> None:
+    """Warn of exported names that no page documents."""
+    for package in map(importlib.import_module, PACKAGES):
+        for name in package.__all__:
+            if name != '__version__' and id(getattr(package, name)) not in _documented(env):
+                logging.getLogger(__name__).warning('%s.%s has no entry', package.__name__, name)
 
 
 def _import(name: str) -> Any:
@@ -86,6 +128,9 @@ def _import(name: str) -> Any:
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
+    app.connect('builder-inited', load_exports)
+    app.connect('autodoc-skip-member', skip_helpers)
+    app.connect('env-check-consistency', check_exports)
     app.connect('source-read', show_root_page)
     app.connect('doctree-resolved', link_modules)
     app.connect('missing-reference', find_documented)

@@ -1,0 +1,71 @@
+"""Configs that the documents name load, those that they show are built, and their blocks of Python run."""
+
+import pytest
+from helpers.documents import PAGES, ROOT, blocks, configs, name_of
+from mmengine.config import Config
+
+from surge_mm.launch.runner import build_model
+from surge_mm.layers import BinaryLayer, compensated_layers
+from surge_mm.ops import ActivationBinarizer, WeightBinarizer
+
+EXAMPLES = [(name_of(page), block) for page in PAGES for block in blocks(page, 'python')]
+CONFIGS = [(page, block) for page, block in EXAMPLES if block.startswith('_base_ =')]
+PROGRAMS = [(page, block) for page, block in EXAMPLES if not block.startswith('_base_ =')]
+NOT_RUN = {
+    'docs/deployment.md': 'needs a trained detector and an image; tests/tools/test_export.py packs and runs one',
+}
+"""Pages whose programs are not run, and why."""
+
+
+def first_lines(examples):
+    return [f'{page}: {block.splitlines()[0]}' for page, block in examples]
+
+
+@pytest.mark.parametrize('name', configs())
+def test_config_that_a_document_names_loads(name: str) -> None:
+    assert Config.fromfile(ROOT / name).to_dict()  # tests/test_configs.py builds each
+
+
+@pytest.mark.parametrize('page, block', CONFIGS, ids=first_lines(CONFIGS))
+def test_config_that_a_document_shows_is_built(page: str, block: str, tmp_path) -> None:
+    (tmp_path / 'my_config.py').write_text(block)
+    model = build_model(Config.fromfile(tmp_path / 'my_config.py'))
+    binary = any(isinstance(module, BinaryLayer) for module in model.modules())
+    assert binary == ('binary=None' not in block)
+
+
+@pytest.mark.parametrize(
+    'page, block',
+    [(page, block) for page, block in PROGRAMS if page not in NOT_RUN],
+    ids=first_lines([(page, block) for page, block in PROGRAMS if page not in NOT_RUN]),
+)
+def test_program_of_a_document_runs(page: str, block: str, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for family in (ActivationBinarizer, WeightBinarizer):  # examples define some of their own
+        monkeypatch.setattr(family, 'known', dict(family.known))
+    exec(compile(block, page, 'exec'), {'__name__': 'example'})
+
+
+def test_pages_that_are_not_run_have_programs() -> None:
+    assert set(NOT_RUN) <= {page for page, _ in PROGRAMS}
+
+
+def test_rules_of_the_guide_keep_the_neck_and_take_the_branch_from_the_box_tower(tmp_path) -> None:
+    (block,) = (b for page, b in CONFIGS if page == 'docs/binarize.md' and 'rules=' in b)
+    (tmp_path / 'my_config.py').write_text(block)
+    model = build_model(Config.fromfile(tmp_path / 'my_config.py'))
+    binary = [name for name, m in model.named_modules() if isinstance(m, BinaryLayer)]
+    assert len(list(compensated_layers(model.backbone))) == 16
+    assert not [name for name in binary if name.startswith('neck')]
+    towers = [name for name, _ in compensated_layers(model.bbox_head)]
+    assert sorted(towers) == [f'cls_convs.{i}.conv' for i in range(4)]
+    assert len([name for name in binary if 'reg_convs' in name]) == 4
+
+
+@pytest.mark.parametrize('form', ['default_hooks', 'custom_hooks'])
+def test_hooks_that_the_guide_adds_leave_those_of_the_base_config(form: str, tmp_path) -> None:
+    (block,) = (b for page, b in CONFIGS if page == 'docs/train.md' and f'\n{form} =' in b)
+    (tmp_path / 'my_config.py').write_text(block)
+    cfg = Config.fromfile(tmp_path / 'my_config.py')
+    named = [hook.type for hook in (*cfg.custom_hooks, *cfg.default_hooks.values())]
+    assert {'EMAHook', 'PipelineSwitchHook', 'surge_mm.AdaptiveGradientScalerHook'} <= set(named)
