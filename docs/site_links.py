@@ -117,7 +117,7 @@ def check_exports(app: Sphinx, env: Any) -> None:
 
 
 def _import(name: str) -> Any:
-    """The object of a dotted name: a module, or an attribute at any depth of one."""
+    """Return the object of a dotted name: a module, or an attribute at any depth of one."""
     try:
         return importlib.import_module(name)
     except ImportError:

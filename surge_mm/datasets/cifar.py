@@ -107,7 +107,7 @@ class CIFAR10Tensor(CIFAR10):
         return {'inputs': self.images[index], 'data_samples': self.samples[index]}
 
     def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
-        """A whole batch: ``inputs`` of ``(N, 3, size, size)`` in uint8, and a list of ``data_samples``."""
+        """Return a whole batch: ``inputs`` of ``(N, 3, size, size)`` in uint8, and a list of ``data_samples``."""
         chosen = torch.tensor(indices)
         if self.images.is_cuda:  # a copy from pinned memory does not wait for the steps before it
             chosen = chosen.pin_memory().to(self.images.device, non_blocking=True)

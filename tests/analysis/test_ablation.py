@@ -8,7 +8,7 @@ from surge_mm.analysis.ablation import Run, as_json, markdown, plot, read_run, s
 
 
 def write_log(folder, values, seconds=0.2, metric='accuracy/top1', losses=None):
-    """A log as MMEngine writes it: ten lines of training and one of evaluation an epoch."""
+    """Write a log as MMEngine does: ten lines of training and one of evaluation an epoch."""
     file = folder / '20260101_000000' / 'vis_data' / 'scalars.json'
     file.parent.mkdir(parents=True)
     lines, step = [], 0

@@ -58,7 +58,7 @@ class Subject:
         return {**base, wrong: base.pop(key, None)}
 
     def refusal(self, keys: dict[str, Any]) -> str | None:
-        """What an author reads who gives ``keys``; None if it is built."""
+        """Return the error for ``keys``; None if it is built."""
         try:
             with DefaultScope.overwrite_default_scope(self.scope):
                 self.build(**keys)

@@ -154,7 +154,7 @@ def places(node: Any = WHOLE, path: Path_ = ()) -> Iterator[tuple[Path_, Any]]:
 
 
 def with_key(path: Path_, key: str) -> dict[str, Any]:
-    """The config with the last key of ``path`` spelt as ``key``."""
+    """Return the config with the last key of ``path`` spelled as ``key``."""
     whole = copy.deepcopy(WHOLE)
     holder = _holder(whole, path)
     holder[key] = holder.pop(path[-1])
@@ -174,7 +174,7 @@ def _holder(whole: Any, path: Path_) -> Any:
 
 
 def refusal(whole: dict[str, Any], folder: Path) -> str | None:
-    """The message of the error that such a config ends with, or None if it trains to the end.
+    """Return the message of the error that such a config ends with, or None if it trains to the end.
 
     Misspelt arguments of ``clip_grad`` reach PyTorch in the first step, whose error is a TypeError.
     """
@@ -200,7 +200,7 @@ class _Parser(Exception):
 
 
 def parser_of(tool: str, monkeypatch: Any) -> Parser:
-    """The parser that the tool's main makes."""
+    """Return the parser that the tool's main creates."""
     spec = importlib.util.spec_from_file_location(tool, _FOLDER / f'{tool}.py')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -223,7 +223,7 @@ def options_of(parser: Parser) -> list[argparse.Action]:
 
 
 def misspelt_options(parser: Parser, number: int, seed: int) -> Iterator[tuple[Any, str, str]]:
-    """A function that parses a command with one option more, the option that is meant, and misspellings of it."""
+    """Yield a function that parses a command with one more option, the option that is meant, and misspellings of it."""
     words: list[str] = []
     for one in parser._actions:
         if one.required:

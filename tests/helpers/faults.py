@@ -78,7 +78,7 @@ class Inject(Hook):
 
 
 def not_finite(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[str]:
-    """The names of weights, buffers and parts of the optimizer's state that are not finite."""
+    """Return the names of weights, buffers and parts of the optimizer's state that are not finite."""
     bad = [name for name, value in model.state_dict().items() if not torch.isfinite(value).all()]
     for state in optimizer.state.values():
         bad += [

@@ -31,7 +31,7 @@ STUDENT = {
 
 
 def detector_config(**changes):
-    """The detector of the demo, narrow."""
+    """Return the config of a narrow detector of the demo."""
     return config_of('demo/surge_fcos_r18-light_10e_digits.py', {**NARROW_FCOS, **changes})
 
 
@@ -46,7 +46,7 @@ def config_of(name, changes):
 
 
 def trained_model(cfg):
-    """The model with numbers as training might leave them."""
+    """Return the model with numbers as after training."""
     torch.manual_seed(3)
     model = build_model(cfg)
     for module in model.modules():
@@ -61,7 +61,7 @@ def trained_model(cfg):
 
 
 def packed_file(cfg, path):
-    """The path, to which the packed model of a config is written."""
+    """Write the packed model of a config and return the path."""
     save_packed(pack(trained_model(cfg)), cfg, path)
     return path
 
@@ -79,7 +79,7 @@ def changed(path, config=None, tensors=None, target=None):
 
 
 def setting(key, value):
-    """A change of a config that sets ``key``, whose parts are keys and indices."""
+    """Return a change of a config that sets ``key``, whose parts are keys and indices."""
     *parts, last = key.split('.')
 
     def change(config):

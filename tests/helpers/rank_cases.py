@@ -70,7 +70,7 @@ class Classifier(nn.Module):
 
 
 def prepared(compensator, hook_kwargs):
-    """The classifier of a rank, with the hook's settings."""
+    """Return the classifier of a rank, with the hook's settings."""
     model = Classifier(compensator)
     if dist.is_initialized():
         model = DistributedDataParallel(model, broadcast_buffers=False)
@@ -103,14 +103,14 @@ def _classify(rank, world_size, port, folder, seed, compensator, hook_kwargs, ac
 
 
 def classify(world_size, folder, settings, seed=0):
-    """The parameters of each rank after STEPS steps, each on the rank's part of the same batch of four images."""
+    """Return the parameters of each rank after STEPS steps on its part of the same batch of four images."""
     arguments = (world_size, free_port(), folder, seed, *settings)
     mp.start_processes(_classify, arguments, nprocs=world_size, start_method='fork')
     return [torch.load(folder / f'{world_size}_{rank}.pth') for rank in range(world_size)]
 
 
 def difference(world_size, folder, settings, seed=0):
-    """The largest difference between the parameters of ``world_size`` ranks, all equal, and those of one process."""
+    """Return the largest difference between the parameters of ``world_size`` ranks, all equal, and of one process."""
     (alone,) = classify(1, folder, settings, seed)
     torch.manual_seed(seed)
     initial = Classifier(settings[0]).parameters()
@@ -137,7 +137,7 @@ class KeepRank(Hook):
 
 
 def write_config(folder, family, digits, steps, settings):
-    """A config file of a narrow detector that saves each step, and at the end what each rank has."""
+    """Write a config of a narrow detector that saves each step, and at the end the state of each rank."""
     cfg = config(family, digits, folder / 'run')
     (folder / 'keep_rank.py').write_text(KEEP_RANK)
     cfg.custom_imports = {'imports': ['surge_mm', 'keep_rank']}
@@ -200,7 +200,7 @@ class Ranks:
         os.kill(self.processes[rank].pid, number)
 
     def wait(self, *but, seconds=120):
-        """The exit status of all ranks but some, None for those that still run after the time."""
+        """Return the exit status of all ranks except some, None for those that still run after the time."""
         end = time.monotonic() + seconds
         waited = [p for rank, p in enumerate(self.processes) if rank not in but]
         for process in waited:
@@ -234,7 +234,7 @@ def wait_for(path, seconds=120):
 
 
 def kept(folder, world_size):
-    """The losses of all ranks, after a look whether their parameters are equal to the bit."""
+    """Return the losses of all ranks, after checking that their parameters are equal to the bit."""
     losses, parameters = zip(
         *(torch.load(folder / f'run/rank{rank}.pt') for rank in range(world_size)), strict=True
     )

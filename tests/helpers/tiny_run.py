@@ -173,7 +173,7 @@ class Stop(Hook):
 
 
 def stop_and_resume(folder, stops, **kwargs):
-    """The last checkpoints of a run, and of one that is stopped behind each iteration of ``stops`` and resumed."""
+    """Return the last checkpoints of a run, and of one stopped after each iteration of ``stops`` and resumed."""
     tiny_runner(folder / 'whole', **kwargs).train()
     for at in stops:
         with contextlib.suppress(KeyboardInterrupt):
@@ -185,7 +185,7 @@ def stop_and_resume(folder, stops, **kwargs):
 
 
 def state(file):
-    """What two runs must have in common: weights, averaged weights, optimizer, schedules, gradients under way."""
+    """Return what two runs must share: weights, averaged weights, optimizer, schedules, accumulated gradients."""
     checkpoint = torch.load(file, weights_only=True)
     kept = (
         'state_dict',

@@ -12,7 +12,7 @@ from surge_mm.utils.errors import UsageError
 
 
 def train(tmp_path, fault, monkeypatch=None, **kwargs):
-    """The runner and what the guard has printed."""
+    """Return the runner and the output of the guard."""
     said = []
     if monkeypatch:
         monkeypatch.setattr(

@@ -109,7 +109,7 @@ def test_a_tied_branch_has_the_gradient_of_the_latent_weights_and_no_weights_of_
 
 
 def twins(compensator, **kwargs):
-    """A layer with a compensator and one without, of the same weights."""
+    """Return a layer with a compensator and one without, of the same weights."""
     torch.manual_seed(0)
     plain = SurgeConv2d(8, 6, 3, padding=1, compensator=None, **kwargs)
     torch.manual_seed(0)

@@ -12,7 +12,7 @@ from surge_mm.layers import compensated_layers
 
 @pytest.fixture(autouse=True)
 def scope():
-    """That of a classification config; other tests may have left their own."""
+    """Set the scope of a classification config; other tests may have left another."""
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         yield
 
@@ -31,7 +31,7 @@ def conv_cfg(compensator):
 
 @pytest.fixture
 def trained(tmp_path):
-    """A classifier after a step of training, and the path of its checkpoint."""
+    """Train a classifier for one step; return it and the path of its checkpoint."""
 
     def make(compensator):
         torch.manual_seed(1)

@@ -123,7 +123,7 @@ def test_checkpointing_changes_neither_output_nor_gradient(make):
 
 
 def detector(**model):
-    """A narrow RetinaNet of MMDetection, all binary but for its predictors."""
+    """Build a narrow RetinaNet of MMDetection, all binary except its predictors."""
     cfg = ConfigDict(
         {
             'type': 'surge_mm.Binarized',

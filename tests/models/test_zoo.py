@@ -35,7 +35,7 @@ def scope():
 
 
 def without_downloads(cfg):
-    """The config without weights to fetch, and with norms that need no ranks."""
+    """Return the config without weights to download, and with norms that need no ranks."""
     if isinstance(cfg, dict):
         for key in list(cfg):
             if key in ('init_cfg', 'pretrained') and cfg[key] and 'checkpoint' in str(cfg[key]):

@@ -16,7 +16,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def folder(made, tmp_path, monkeypatch):
-    """A copy to damage, named by a path relative to the current directory."""
+    """Copy the set to damage it, named by a path relative to the current directory."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(made, 'set')
     return Path('set')

@@ -13,7 +13,7 @@ from surge_mm.utils.errors import DatasetError
 
 @pytest.fixture
 def counted(monkeypatch, tmp_path):
-    """The number of times that a data set is inspected."""
+    """Count how many times a data set is inspected."""
     inspected = []
     inspect = datasets.inspect_datasets
 

@@ -9,7 +9,7 @@ from surge_mm.preflight.datasets import check_datasets
 
 
 def flatten_first_box(folder: Path, image_id: int) -> str:
-    """Gives an image's first object zero width in the VOC layout; returns its name."""
+    """Give an image's first object zero width in the VOC layout; return its name."""
     path = folder / f'VOC2007/Annotations/{image_id:06d}.xml'
     text = path.read_text()
     xmin = text.split('<xmin>')[1].split('<')[0]

@@ -90,7 +90,7 @@ class Report:
 
 
 def machine() -> str:
-    """The processor and the number of cores that this process may use."""
+    """Return the processor and the number of cores that this process may use."""
     names = [
         line.partition(':')[2].strip()
         for line in Path('/proc/cpuinfo').read_text().splitlines()

@@ -153,7 +153,7 @@ def as_near(said, wrong):
 
 
 def registry_of(name, scope):
-    """The kind of registry that holds it. (By a dotted name a registry also finds what Python can import.)"""
+    """Return the kind of registry that holds it. (By a dotted name a registry also finds what Python can import.)"""
     bare = name.rpartition('.')[2]
     for root in vars(registries).values():
         if isinstance(root, Registry) and root.parent is None and scope in root.children:

@@ -46,7 +46,7 @@ def begin(folder, **kwargs):
 
 
 def journal(folder):
-    """The iterations behind whose checkpoint the run has come."""
+    """Return the iterations whose checkpoints the run has passed."""
     file = folder / 'journal'
     return [int(line) for line in file.read_text().split()] if file.is_file() else []
 

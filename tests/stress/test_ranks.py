@@ -97,7 +97,7 @@ def test_detectors_of_ranks_without_boxes_stay_equal(tmp_path, record):
 
 
 def struck(folder, digits, number, generator, begun, limit):
-    """What the other ranks of four ended with, and seconds until then, where one random rank gets the signal."""
+    """Send one random rank of four the signal; return how the others ended, and the seconds until then."""
     path = write_config(
         folder, FCOS, digits, 10_000, {**ENDLESS, 'custom_hooks.0.sync': generator.random() < 0.5}
     )

@@ -27,7 +27,7 @@ ENVIRONMENT = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHON': sys.executable}
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
-    """A folder with a small set of digits and a config of the user's own over the demo's."""
+    """Make a folder with a small set of digits and a user's config that inherits from the demo's."""
     folder = tmp_path_factory.mktemp('user')
     make_digits(folder / 'data/digits', train=24, val=4, size=96)
     (folder / 'rank_hook.py').write_text(

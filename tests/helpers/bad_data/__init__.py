@@ -55,7 +55,7 @@ class Made:
         return [self.json] if self.layout == 'coco' else self.xmls
 
     def place(self, rng: random.Random, box: list) -> str:
-        """Gives one object of a random image the box [x, y, width, height]; returns the image's name.
+        """Give one object of a random image the box [x, y, width, height]; return the image's name.
 
         Numbers may be text, which stands in the file as it is.
         """
@@ -93,7 +93,7 @@ class Made:
 
 
 def _sum(start: float | str, length: float | str) -> float | str:
-    """The other end, or whichever of the two is not a number."""
+    """Return the other end, or whichever of the two is not a number."""
     if isinstance(start, str) or isinstance(length, str):
         return length if isinstance(length, str) else start
     return start + length
@@ -107,6 +107,6 @@ def make_good(folder: Path) -> Path:
 
 
 def copy(good: Path, folder: Path, layout: str, rng: random.Random) -> Made:
-    """A copy of the valid set to damage, in a split that ``rng`` chooses."""
+    """Copy the valid set, to damage it in a split that ``rng`` chooses."""
     shutil.copytree(good, folder)
     return Made(folder, layout, rng.choice(['train', 'train', 'val']))

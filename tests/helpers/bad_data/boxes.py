@@ -34,7 +34,7 @@ def huge_box(made: Made, rng: random.Random) -> tuple[str, str]:
 
 
 def inverted_box(made: Made, rng: random.Random) -> tuple[str, str]:
-    """A width or height of zero or less, as of corners in the wrong order."""
+    """Set a width or height of zero or less, as of corners in the wrong order."""
     length = -rng.choice([0, 1, 2, 30, 10**6, 10**12])
     other = rng.choice([-20, 0, 20])
     return COUNTED, made.place(rng, _turned(rng, [40, 40, length, other]))
@@ -58,6 +58,6 @@ def nan_box(made: Made, rng: random.Random) -> tuple[str, str]:
 
 
 def _turned(rng: random.Random, box: list) -> list:
-    """The box, or the one with x and y exchanged."""
+    """Return the box, or the one with x and y exchanged."""
     x, y, width, height = box
     return rng.choice([box, [y, x, height, width]])

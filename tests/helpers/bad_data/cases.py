@@ -48,7 +48,7 @@ CASES += [(entries.mask, 'coco'), (syntax.odd_xml, 'voc'), (syntax.list_of_names
 
 
 def name_of(value) -> str:
-    """The name of a damage or layout, for the ids of tests."""
+    """Return the name of a damage or layout, for the ids of tests."""
     return value if isinstance(value, str) else value.__name__
 
 

@@ -220,7 +220,7 @@ def impossible_name(made: Made, rng: random.Random) -> tuple[str, str]:
 
 
 def annotated_size(made: Made, rng: random.Random) -> tuple[str, str]:
-    """A size that is not the image's: what the host makes of it is counted."""
+    """Set a size that is not the image's. What the host makes of it is counted."""
     size = rng.choice([(0, 0), (-5, PIXELS), (PIXELS, 1), (10, 10), (500, 500), (PIXELS, 10**9)])
     image = made.images[0]
     words = f'{image.name} is {PIXELS}x{PIXELS}, not {size[0]}x{size[1]}'

@@ -23,13 +23,13 @@ def _encode(image: Image.Image, kind: str, **options) -> bytes:
 
 
 def _jpeg_with_thumbnail(rng: random.Random) -> bytes:
-    """A JPEG whose metadata holds a small JPEG, with an end marker of its own."""
+    """Return a JPEG whose metadata holds a small JPEG, with an end marker of its own."""
     exif = b'Exif\0\0' + _encode(_picture(rng).resize((32, 32)), 'JPEG')
     return _encode(_picture(rng), 'JPEG', exif=exif)
 
 
 def _png_that_claims(size: int, rng: random.Random) -> bytes:
-    """A small PNG whose header says that it is ``size`` wide and high."""
+    """Return a small PNG whose header declares ``size`` as width and height."""
     content = bytearray(_encode(_picture(rng), 'PNG'))
     content[16:24] = struct.pack('>II', size, size)
     content[29:33] = struct.pack('>I', zlib.crc32(content[12:29]))
@@ -120,7 +120,7 @@ def overwritten_image(made: Made, rng: random.Random) -> tuple[str, str]:
 
 
 def other_size_of_image(made: Made, rng: random.Random) -> tuple[str, str]:
-    """The file has another size than its annotation says; boxes may lie outside of it."""
+    """Resize the file, so that its annotation declares another size; boxes may lie outside of it."""
     path = rng.choice(made.images)
     size = rng.choice([(1, 1), (3, 90), (90, 3), (95, 96), (200, 150), (97, 97), (16, 16)])
     path.write_bytes(_encode(_picture(rng).resize(size), 'JPEG'))

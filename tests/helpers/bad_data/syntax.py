@@ -108,7 +108,7 @@ def list_of_names(made: Made, rng: random.Random) -> tuple[str, str]:
 
 
 def flipped_bytes(made: Made, rng: random.Random) -> tuple[str, str]:
-    """A few wrong bytes anywhere in an annotation file, or wrong digits, which leave it well-formed."""
+    """Write a few wrong bytes anywhere in an annotation file, or wrong digits, which leave it well-formed."""
     path = rng.choice(made.annotations)
     content = bytearray(path.read_bytes())
     places = range(len(content))

@@ -22,7 +22,7 @@ CONFIGS = Path(__file__).parents[3] / 'configs/_base_'
 
 @cache
 def _config(layout: str, crops: bool) -> Config:
-    """A very small RetinaNet, which assigns an anchor to every box, on a dataset of the project's configs."""
+    """Return a config of a very small RetinaNet, which assigns an anchor to every box, on a dataset of our configs."""
     cfg = Config.fromfile(CONFIGS / 'models/retinanet_r18-light.py')
     dataset = 'digits_coco' if layout == 'coco' else 'bccd_voc'
     cfg.merge_from_dict(Config.fromfile(CONFIGS / f'datasets/{dataset}.py').to_dict())
@@ -47,7 +47,7 @@ def _config(layout: str, crops: bool) -> Config:
 
 
 def config_for(folder: Path, layout: str, crops: bool = False, masks: bool = False) -> Config:
-    """The config of a run on the set in ``folder``, with SSD's crops and with masks if asked for."""
+    """Return the config of a run on the set in ``folder``, with SSD's crops and with masks if asked for."""
     cfg = copy.deepcopy(_config(layout, crops))
     for split in ('train', 'val'):
         cfg[f'{split}_dataloader'].dataset.data_root = f'{folder}/'

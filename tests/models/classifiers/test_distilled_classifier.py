@@ -12,7 +12,7 @@ from surge_mm.deploy import pack
 
 @pytest.fixture(autouse=True)
 def scope():
-    """That of a classification config; other tests may have left their own."""
+    """Set the scope of a classification config; other tests may have left another."""
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         yield
 
