@@ -31,7 +31,7 @@ def test_config_that_a_document_shows_is_built(page: str, block: str, tmp_path) 
     (tmp_path / 'my_config.py').write_text(block)
     model = build_model(Config.fromfile(tmp_path / 'my_config.py'))
     binary = any(isinstance(module, BinaryLayer) for module in model.modules())
-    assert binary == ('binary=None' not in block)
+    assert binary == ('structure_only' not in block)
 
 
 @pytest.mark.parametrize(
