@@ -97,7 +97,7 @@ def whole_network(device: str) -> dict[str, float]:
 
 
 def gradients(device: str) -> list[dict[str, Any]]:
-    """The error of a layer's gradients, relative to float64 on the CPU, by precision."""
+    """Return the error of a layer's gradients, relative to float64 on the CPU, by precision."""
     torch.manual_seed(0)
     settings = {'padding': 1, 'compensator': {'eta': 0.1}, 'dtype': torch.float64}
     layer = SurgeConv2d(64, 64, 3, **settings)
@@ -162,7 +162,7 @@ def mixed_precision(device: str) -> list[dict[str, Any]]:
 
 
 def step_without_host(device: str) -> dict[str, Any]:
-    """A step of layers and optimizer in the mode that raises at a host synchronization."""
+    """Run a step of layers and optimizer in the mode that raises at a host synchronization."""
     images = torch.randint(0, 256, (512, 3, 32, 32), dtype=torch.uint8, device=device)
     epoch = Epoch(images, torch.arange(512, device=device) % 10, seed=0)
     run = Run(

@@ -18,7 +18,7 @@ from scipy import stats
 
 
 def sign_flip_p(differences: np.ndarray) -> float:
-    """The share of sign assignments whose mean is at least as far from 0 as that of ``differences``."""
+    """Return the share of sign assignments whose mean is at least as far from 0 as that of ``differences``."""
     signs = np.array(list(itertools.product((1, -1), repeat=len(differences))))
     means = np.abs(signs @ differences) / len(differences)
     return float(np.mean(means >= abs(differences.mean()) - 1e-12))

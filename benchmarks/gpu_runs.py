@@ -205,7 +205,7 @@ class Run:
             self.graph.replay()
 
     def _momenta(self) -> dict[str, Tensor]:
-        """The momentum of each parameter, by name; empty before the first step."""
+        """Return the momentum of each parameter, by name; empty before the first step."""
         state = self.optimizer.state
         return {
             name: state[p]['momentum_buffer']
@@ -214,7 +214,7 @@ class Run:
         }
 
     def state(self) -> dict[str, Any]:
-        """A copy of all that changes in training."""
+        """Copy all that changes in training."""
         return {
             'model': {name: value.clone() for name, value in self.model.state_dict().items()},
             'momenta': {name: value.clone() for name, value in self._momenta().items()},
@@ -247,7 +247,7 @@ class Run:
         return 100 * right.item() / len(images)
 
     def branch_report(self) -> dict[str, float]:
-        """The branch after the last step: mean lambda, ||W_a|| / ||W_b|| over layers, steps left out."""
+        """Return the mean lambda and ||W_a|| / ||W_b|| over layers after the last step, and the number of skipped steps."""
         layers = [layer for layer in self.layers if layer.ags_statistics is not None]
         if not layers:
             return {}

@@ -81,7 +81,7 @@ def find_documented(app: Sphinx, env: Any, node: Any, content: nodes.Node) -> no
 
 @cache
 def _documented(env: Any) -> dict[int, str]:
-    """The name of the entry of each documented object."""
+    """Return the name of the entry of each documented object."""
     found = {}
     for name in env.get_domain('py').objects:
         with suppress(ImportError, AttributeError):

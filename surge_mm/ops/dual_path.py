@@ -120,7 +120,16 @@ def infer(
 
 
 class Needs(NamedTuple):
-    """Which of the six differentiable arguments of :class:`DualPath` need a gradient."""
+    """Which differentiable arguments of :class:`DualPath` need a gradient.
+
+    Attributes:
+        x (bool): Input.
+        w_b (bool): Latent weight.
+        bias (bool): Bias.
+        w_a (bool): Auxiliary weight.
+        shift (bool): Learned shift of the activation binarizer.
+        gain (bool): Learned gain of the weight binarizer.
+    """
 
     x: bool
     w_b: bool

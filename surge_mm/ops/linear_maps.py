@@ -56,7 +56,7 @@ class BilinearMap(Protocol):
 
 
 @dataclass(frozen=True)
-class Convolution:
+class Convolution(BilinearMap):
     """``(N, C_in, H, W) -> (N, C_out, H', W')`` with weights ``(C_out, C_in / groups, kH, kW)``.
 
     Args:
@@ -156,7 +156,7 @@ class Convolution:
 
 
 @dataclass(frozen=True)
-class LinearMap:
+class LinearMap(BilinearMap):
     """``(..., C_in) -> (..., C_out)`` with weights ``(C_out, C_in)``; ``pad_value`` has no effect."""
 
     def forward(self, x: Tensor, w: Tensor, bias: Tensor | None, pad_value: float) -> Tensor:

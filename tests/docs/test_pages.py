@@ -15,7 +15,7 @@ BINARIZE = (ROOT / 'docs' / 'binarize.md').read_text()
 
 
 def rows(text: str, header: str) -> list[list[str]]:
-    """The cells of the table whose header begins so."""
+    """Return the cells of the table whose header begins so."""
     table = text[text.index(header) :].split('\n\n')[0].splitlines()[2:]
     return [[cell.strip() for cell in line.strip('|').split(' | ')] for line in table]
 

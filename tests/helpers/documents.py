@@ -23,22 +23,22 @@ INLINE = ('python ', 'tools/dist_', 'make ', 'pip ')
 
 
 def name_of(page: Path) -> str:
-    """The path of a page in the repository."""
+    """Return the path of a page in the repository."""
     return page.relative_to(ROOT).as_posix()
 
 
 def blocks(page: Path, language: str) -> list[str]:
-    """The fenced blocks of a page in one language."""
+    """Return the fenced blocks of a page in one language."""
     return [body for kind, body in FENCE.findall(page.read_text()) if kind == language]
 
 
 def prose(page: Path) -> str:
-    """A page without its fenced blocks."""
+    """Return a page without its fenced blocks."""
     return FENCE.sub('', page.read_text())
 
 
 def commands(page: Path) -> list[str]:
-    """The command lines of a page: of shell blocks, of indented blocks, and inline ones."""
+    """Return the command lines of a page: of shell blocks, of indented blocks, and inline ones."""
     texts = blocks(page, 'shell')
     texts += [re.sub('^    ', '', text, flags=re.M) for text in INDENTED.findall(prose(page))]
     lines = [line for text in texts for line in text.replace('\\\n', ' ').splitlines()]
@@ -50,7 +50,7 @@ def commands(page: Path) -> list[str]:
 
 
 def words(command: str) -> list[str]:
-    """The words of a command after the expansion of braces, without environment settings, comments and redirections."""
+    """Split a command into words, braces expanded, without environment settings, comments and redirections."""
     command = re.sub(r'\s[12]?>>?\s*\S+', '', command)
     said = subprocess.run(
         ['bash', '-c', f"printf '%s\\n' {command}"], capture_output=True, text=True, check=True
@@ -62,7 +62,7 @@ def words(command: str) -> list[str]:
 
 
 def expand(pattern: str) -> list[str]:
-    """The names that a pattern with braces stands for."""
+    """Return the names that a pattern with braces matches."""
     return words(pattern)
 
 
@@ -82,12 +82,12 @@ class Parsed(BaseException):
 
 
 def parse(script: str, arguments: list[str]) -> argparse.Namespace:
-    """What the tool at a path makes of its arguments, without running it. A wrong argument ends in SystemExit."""
+    """Parse arguments as the tool at a path does, without running it. A wrong argument ends in SystemExit."""
     return _parse(_main_of(script), script, arguments)
 
 
 def parse_module(name: str, arguments: list[str]) -> argparse.Namespace:
-    """The same for a module that ``python -m`` runs."""
+    """Parse arguments as a module does that ``python -m`` runs."""
     return _parse(importlib.import_module(name).main, name, arguments)
 
 
@@ -116,7 +116,7 @@ def _parse(main, name: str, arguments: list[str]) -> argparse.Namespace:
 
 
 def slugs(page: Path) -> set[str]:
-    """The anchors that GitHub gives to the headings of a page."""
+    """Return the anchors that GitHub gives to the headings of a page."""
     found: set[str] = set()
     for heading in re.findall(r'^#{1,6} (.+)$', prose(page), re.MULTILINE):
         kept = re.sub(r'[^\w\- ]', '', heading.strip().lower().replace('`', ''))
