@@ -247,7 +247,7 @@ class Run:
         return 100 * right.item() / len(images)
 
     def branch_report(self) -> dict[str, float]:
-        """Return the mean lambda and ||W_a|| / ||W_b|| over layers after the last step, and the number of skipped steps."""
+        """Return lambda and ||W_a|| / ||W_b|| over the layers after the last step, and the number of skipped steps."""
         layers = [layer for layer in self.layers if layer.ags_statistics is not None]
         if not layers:
             return {}
