@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-import surge_mm  # noqa: F401  prepares the stack before the hosts are imported
+import surge_mm  # noqa: F401  must be imported before the hosts
 from surge_mm.datasets.evaluation_set import dataset_meta
 from surge_mm.deploy.packed_file.config import differences, stored_config
 from surge_mm.deploy.packed_file.config_policy import classes_to_allow
@@ -27,15 +27,14 @@ def main() -> None:
     parser.add_argument('config', help='path of a config file')
     parser.add_argument(
         'checkpoint',
-        help=f'path or address of a checkpoint; or a packed model, *{SUFFIX}, which is evaluated as it is in its file',
+        help=f'path or address of a checkpoint, or path of a packed model, *{SUFFIX}',
     )
     add_common_arguments(parser)
     args = parser.parse_args()
 
     cfg = load_config(args)
-    if (
-        args.work_dir is None
-    ):  # the config that MMEngine writes there must not replace that of the training
+    if args.work_dir is None:
+        # MMEngine writes the config there, which must not replace that of the training
         cfg.work_dir = str(Path(cfg.work_dir) / 'test')
     check_checkpoint(args.checkpoint, 'checkpoint')
     packed = args.checkpoint.endswith(SUFFIX)
@@ -53,34 +52,38 @@ def main() -> None:
 
 
 def take_packed(cfg: Config, path: str) -> None:
-    """Put the packed model of a file in the place of the config's own; print where that one differs.
+    """Replace the model of a config by the packed model of a file; print where they differ.
+
+    Args:
+        cfg (Config): config of a run, changed in place.
+        path (str): the packed file.
 
     Raises:
-        LaunchError: it cannot be evaluated with this config.
-        CheckpointError: it is no packed file, or a damaged one.
+        LaunchError: if the packed model cannot be evaluated with this config.
+        CheckpointError: if the file is not a packed file, or damaged.
     """
     if cfg.launcher != 'none':
         raise LaunchError(
-            f'--launcher {cfg.launcher}: a packed model has nothing to share between processes; evaluate it with one: '
+            f'--launcher {cfg.launcher}: a packed model is evaluated in a single process: '
             f'python tools/test.py CONFIG {path}'
         )
     file = read_packed(path)
     theirs, ours = file.config['dataset_meta'].get('classes'), dataset_meta(cfg).get('classes')
     if theirs and ours and list(theirs) != list(ours):
         raise LaunchError(
-            f'packed model {path!r} knows the classes {list(theirs)!r:.200}; those of the test set are '
-            f'{list(ours)!r:.200}. Take the config that it was exported with'
+            f'packed model {path!r} has the classes {list(theirs)!r:.200}, but the test set has '
+            f'{list(ours)!r:.200}. Use the config that it was exported with'
         )
     try:
         stored = stored_config(cfg, {})
         keys = list(differences(stored['model'], file.config['model'], 'model'))
         allow = classes_to_allow(stored)  # the config is trusted, and so are its own classes
-    except UsageError:  # what cannot be stored differs
+    except UsageError:  # a model that cannot be stored differs
         keys, allow = ['model'], []
     if keys:
         print(
-            f'the model is that of {path!r}, with the settings that it was exported with; the config, which is asked '
-            f'for the data and the metrics alone, differs in {", ".join(keys[:3])}'
+            f'the model of {path!r} is evaluated, with the settings of its export. The config, of which only data and '
+            f'metrics are used, differs in {", ".join(keys[:3])}'
             + (f' and {len(keys) - 3} more' if len(keys) > 3 else '')
         )
     cfg.model = {'type': 'surge_mm.load_packed', 'path': path, 'allow': allow}

@@ -1,1 +1,1 @@
-"""Data: the demo set of handwritten digits, and the check of a config's data before training."""
+"""Datasets: CIFAR-10 as a tensor, the demo set of handwritten digits, and the evaluation set of a config."""

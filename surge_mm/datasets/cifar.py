@@ -1,4 +1,4 @@
-"""CIFAR-10 as one tensor on the training device: batches at the cost of one indexing."""
+"""CIFAR-10 as one tensor on the training device; a batch costs one indexing operation."""
 
 from __future__ import annotations
 
@@ -20,28 +20,29 @@ from surge_mm.utils.files import md5_defects
 
 @FUNCTIONS.register_module()
 def whole_batch(batch: dict[str, Any]) -> dict[str, Any]:
-    """``collate_fn`` of a dataset that gives whole batches: there is nothing left to do."""
+    """Return a batch unchanged, as the ``collate_fn`` of a dataset that returns whole batches."""
     return batch
 
 
 @DATASETS.register_module()
 class CIFAR10Tensor(CIFAR10):
-    """The official CIFAR-10 ("python version") as one uint8 tensor, which the data loader takes batches from.
+    """The official CIFAR-10 ("python version") as one uint8 tensor.
 
-    A data loader for it says ``num_workers=0`` and ``collate_fn=dict(type='surge_mm.whole_batch')``; the model says
+    Its data loader needs ``num_workers=0`` and ``collate_fn=dict(type='surge_mm.whole_batch')``, and the model
     ``data_preprocessor=dict(type='surge_mm.BatchAugmentPreprocessor', ...)``.
 
     Args:
-        data_root (str): The folder that holds ``cifar-10-batches-py``. Nothing is downloaded.
-        split (str): ``'train'`` (50,000 images) or ``'test'`` (10,000).
-        device (str): Where the images lie: ``'auto'`` is the current GPU, without one the CPU. Defaults to 'auto'.
-        size (int): Edge of the images; below 32 they are averaged over blocks of pixels. Defaults to 32.
-        indices (int, optional): Only so many images, the first of the files, as of other MMEngine datasets.
-        **kwargs: Those of MMPretrain's CIFAR10, except a pipeline.
+        data_root (str): folder of ``cifar-10-batches-py``. Nothing is downloaded.
+        split (str): ``'train'`` (50,000 images) or ``'test'`` (10,000). Defaults to 'train'.
+        device (str): device of the images; ``'auto'`` is the current GPU, or the CPU if there is none. Defaults to
+            'auto'.
+        size (int): width and height of the images: 32, or 16 or 8 by averaging blocks of pixels. Defaults to 32.
+        indices (int, optional): number of images to load, the first of the files. Defaults to None, all of them.
+        **kwargs: arguments of MMPretrain's CIFAR10, except a pipeline.
 
     Raises:
-        DatasetError: a file is missing, or its MD5 is not the official one.
-        ValueError: a ``size`` that does not divide 32; a pipeline.
+        DatasetError: if a file is missing or its MD5 is not the official one.
+        ValueError: if ``size`` or ``device`` is invalid, or there is a pipeline.
     """
 
     @checked
@@ -56,7 +57,7 @@ class CIFAR10Tensor(CIFAR10):
     ) -> None:
         if kwargs.get('pipeline'):
             raise ValueError(
-                f'pipeline={kwargs["pipeline"]!r}: CIFAR10Tensor has none; images are augmented in batches by '
+                f'pipeline={kwargs["pipeline"]!r}: CIFAR10Tensor has no pipeline; augment batches with '
                 "data_preprocessor=dict(type='surge_mm.BatchAugmentPreprocessor')"
             )
         if size not in (8, 16, 32):
@@ -71,7 +72,7 @@ class CIFAR10Tensor(CIFAR10):
         super().__init__(data_root=data_root, split=split, download=False, **kwargs)
 
     def full_init(self) -> None:
-        """Load the images, once."""
+        """Load the images unless they are loaded already."""
         if self._fully_initialized:
             return
         folder = Path(self.data_prefix['root']) / self.base_folder
@@ -81,7 +82,7 @@ class CIFAR10Tensor(CIFAR10):
             raise DatasetError(
                 '\n'.join(defects) + f'\nUnpack {self.url} into data_root={self.data_root!r}'
             )
-        # safe to unpickle: their checksums are the official ones
+        # safe to unpickle: the MD5 sums are those of the official files
         entries = [
             pickle.loads((folder / name).read_bytes(), encoding='latin1') for name, _ in files
         ]
@@ -107,7 +108,7 @@ class CIFAR10Tensor(CIFAR10):
         return {'inputs': self.images[index], 'data_samples': self.samples[index]}
 
     def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
-        """Return a whole batch: ``inputs`` of ``(N, 3, size, size)`` in uint8, and a list of ``data_samples``."""
+        """Return a batch: ``inputs``, shape (N, 3, size, size), uint8, and a list of ``data_samples``."""
         chosen = torch.tensor(indices)
         if self.images.is_cuda:  # a copy from pinned memory does not wait for the steps before it
             chosen = chosen.pin_memory().to(self.images.device, non_blocking=True)

@@ -1,16 +1,16 @@
-"""The demo set: detection of handwritten digits, made from scikit-learn's 1,797 real scans.
+"""Demo set for detection of handwritten digits, made from the 1,797 scans in scikit-learn.
 
-Every image shows 3 to 7 scans in light ink, each 20 to 52 pixels large, on a darker ground.
-The folder can be read as COCO and as VOC; both layouts share the image files::
+Every image has 3 to 7 scans in light ink, each 20 to 52 pixels large, on a darker background.
+The folder can be read as COCO and as VOC. Both layouts share the image files::
 
     FOLDER/
-      digits.json                        the settings that it was made with
+      digits.json                        settings of the set
       annotations/{train,val}.json       COCO; images under VOC2007/JPEGImages/
       VOC2007/JPEGImages/000001.jpg
       VOC2007/Annotations/000001.xml
       VOC2007/ImageSets/Main/{train,val}.txt
 
-Run it as ``python -m surge_mm.datasets.digits FOLDER``.
+Make it with ``python -m surge_mm.datasets.digits FOLDER``.
 """
 
 import argparse
@@ -28,40 +28,39 @@ from surge_mm.datasets.digits_rendering import DIGIT_PIXELS, Digit, draw_image
 CLASSES = tuple('0123456789')
 SMALLEST_IMAGE = 96
 SETTINGS_FILE = 'digits.json'
-# The share of scans, taken at random, that only the val images show.
+# Fraction of the scans, chosen at random, that only val images have.
 VAL_SHARE = 0.2
 
 
 def make_digits(
     folder: str | os.PathLike, train: int = 1000, val: int = 200, size: int = 128, seed: int = 0
 ) -> Path:
-    """Makes the set of handwritten digits, or finds it already made.
+    """Make the set of handwritten digits, unless the folder already has it.
 
-    The same settings give the same files, byte for byte; train and val show different scans. The
-    set is written beside ``folder`` and renamed at the end: an interrupted making leaves nothing.
+    The same settings give the same files, byte for byte. Train and val have different scans. The set is written beside
+    ``folder`` and renamed at the end, so that an interruption leaves nothing.
 
     Args:
-        folder (str or Path): Where the set goes. A set of the same settings there is kept as it is.
-        train (int): Number of train images. Defaults to 1000.
-        val (int): Number of val images. Defaults to 200.
-        size (int): Width and height of the images in pixels, at least 96. Defaults to 128.
-        seed (int): Seed of everything random. Defaults to 0.
+        folder (str | Path): folder of the set. A set of the same settings in it is kept.
+        train (int): number of train images. Defaults to 1000.
+        val (int): number of val images. Defaults to 200.
+        size (int): width and height of the images in pixels, at least 96. Defaults to 128.
+        seed (int): random seed. Defaults to 0.
 
     Returns:
-        Path: The folder.
+        Path: the folder.
 
     Raises:
-        ValueError: If a number is out of range.
-        FileExistsError: If the folder holds anything but this very set.
-        ModuleNotFoundError: If scikit-learn is not installed.
+        ValueError: if a number is out of range.
+        FileExistsError: if the folder has other content.
+        ModuleNotFoundError: if scikit-learn is not installed.
     """
     for name, value, least in (('train', train, 1), ('val', val, 1), ('seed', seed, 0)):
         if value < least:
-            raise ValueError(f'{name}={value}: it must be {least} or more')
+            raise ValueError(f'{name}={value} must be at least {least}')
     if size < SMALLEST_IMAGE:
         raise ValueError(
-            f'size={size}: digits of up to {DIGIT_PIXELS[1]} pixels need images of at least '
-            f'{SMALLEST_IMAGE} pixels'
+            f'size={size} must be at least {SMALLEST_IMAGE}: digits have up to {DIGIT_PIXELS[1]} pixels'
         )
     folder = Path(folder)
     settings = {'version': 1, 'train': train, 'val': val, 'size': size, 'seed': seed}
@@ -75,7 +74,7 @@ def make_digits(
         _write_set(partial, settings)
         try:
             partial.rename(folder)
-        except OSError:  # another process may have made it in the meantime
+        except OSError:  # another process may have made it meanwhile
             if not _is_made(folder, settings):
                 raise
     finally:
@@ -84,40 +83,39 @@ def make_digits(
 
 
 def split_scans(seed: int) -> dict[str, np.ndarray]:
-    """Shares the indices of scikit-learn's scans out to ``'train'`` and ``'val'``."""
+    """Split the indices of scikit-learn's scans into ``'train'`` and ``'val'``."""
     order = np.random.default_rng(seed).permutation(len(_load_scans()[1]))
     cut = round(len(order) * VAL_SHARE)
     return {'train': order[cut:], 'val': order[:cut]}
 
 
 def _load_scans() -> tuple[np.ndarray, np.ndarray]:
-    """Loads scikit-learn's scans, (1797, 8, 8) in [0, 1], and their digits, (1797,)."""
+    """Load scikit-learn's scans, shape (1797, 8, 8), in [0, 1], and their digits, shape (1797,)."""
     try:
         from sklearn.datasets import load_digits
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            'the demo set is made from the scans that scikit-learn brings along, and scikit-learn '
-            'is not installed: pip install scikit-learn'
+            'the demo set is made from scans in scikit-learn, which is not installed: '
+            'pip install scikit-learn'
         ) from error
     bunch = load_digits()
     return bunch.images / 16, bunch.target
 
 
 def _is_made(folder: Path, settings: dict[str, int]) -> bool:
-    """Whether the set is there already; raises if something else is."""
+    """Return whether the folder has the set; raise an error if it has other content."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
-    way_out = 'nothing was written; choose another folder, or delete this one'
+    advice = 'nothing was written; choose another folder, or delete this one'
     try:
         found = json.loads((folder / SETTINGS_FILE).read_text())
     except (OSError, ValueError):
         raise FileExistsError(
-            f'{folder} holds something other than the digits (there is no readable '
-            f'{SETTINGS_FILE} in it): {way_out}'
+            f'{folder} has other content than the digits (no readable {SETTINGS_FILE}): {advice}'
         ) from None
     if found != settings:
         raise FileExistsError(
-            f'{folder} holds digits of other settings, {found}, not {settings}: {way_out}'
+            f'{folder} has digits with the settings {found}, not {settings}: {advice}'
         )
     return True
 
@@ -177,7 +175,7 @@ def _coco_json(content: list[tuple[int, list[Digit]]], size: int) -> str:
 
 
 def _voc_xml(image_id: int, digits: list[Digit], size: int) -> str:
-    """One annotation in VOC's form; MMDetection takes 1 off all four coordinates on reading."""
+    """Return an annotation in VOC's format. MMDetection subtracts 1 from all four coordinates."""
     objects = ''.join(
         f'<object><name>{CLASSES[d.label]}</name><difficult>0</difficult><bndbox>'
         f'<xmin>{d.x1 + 1}</xmin><ymin>{d.y1 + 1}</ymin>'
@@ -193,7 +191,7 @@ def _voc_xml(image_id: int, digits: list[Digit], size: int) -> str:
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description='Make the demo set of handwritten digits.')
-    parser.add_argument('folder', help='where the set goes')
+    parser.add_argument('folder', help='folder of the set')
     parser.add_argument('--train', type=int, default=1000, help='number of train images')
     parser.add_argument('--val', type=int, default=200, help='number of val images')
     parser.add_argument('--size', type=int, default=128, help='width and height in pixels')

@@ -1,4 +1,4 @@
-"""Drawing of the demo set's images: digits in light ink on darker, textured grounds."""
+"""Rendering of the images of the demo set: digits in light ink on a darker, textured background."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -8,14 +8,20 @@ import numpy as np
 
 DIGITS_PER_IMAGE = (3, 7)
 DIGIT_PIXELS = (20, 52)
-# A pixel counts as ink, and so as part of the box, from this opacity on.
+# Opacity above which a pixel is part of the box.
 VISIBLE = 0.35
-# Boxes may overlap by this share of the smaller one; ink never overlaps.
+# Largest overlap of two boxes as a fraction of the smaller one. Ink never overlaps.
 BOX_OVERLAP = 0.15
 
 
 class Digit(NamedTuple):
-    """A digit in an image: its label and its box in pixels, right and bottom edge exclusive."""
+    """A digit in an image.
+
+    Attributes:
+        label (int): the digit.
+        x1, y1 (int): left and upper edge of its box in pixels.
+        x2, y2 (int): right and lower edge, exclusive.
+    """
 
     label: int
     x1: int
@@ -27,18 +33,18 @@ class Digit(NamedTuple):
 def draw_image(
     scans: np.ndarray, labels: np.ndarray, size: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, list[Digit]]:
-    """Draws one image from the scans given.
+    """Draw one image of random scans.
 
     Args:
-        scans (np.ndarray): Scans to choose from, (N, 8, 8), opacity in [0, 1].
-        labels (np.ndarray): Their digits, (N,).
-        size (int): Width and height in pixels.
-        rng (np.random.Generator): Source of everything random.
+        scans (np.ndarray): scans to choose from, shape (N, 8, 8), opacity in [0, 1].
+        labels (np.ndarray): their digits, shape (N,).
+        size (int): width and height in pixels.
+        rng (np.random.Generator): random generator.
 
     Returns:
-        tuple: The image, (size, size, 3) uint8 in RGB, and what it shows.
+        tuple[np.ndarray, list[Digit]]: the image, shape (size, size, 3), uint8, RGB, and its digits.
     """
-    image = _ground(size, rng)
+    image = _background(size, rng)
     count = int(rng.integers(*DIGITS_PER_IMAGE, endpoint=True))
     while True:
         opacities, digits = _place(scans, labels, size, count, rng)
@@ -54,7 +60,7 @@ def draw_image(
 def _place(
     scans: np.ndarray, labels: np.ndarray, size: int, count: int, rng: np.random.Generator
 ) -> tuple[list[np.ndarray], list[Digit]]:
-    """Finds places for up to ``count`` digits, the large ones first: their opacities and boxes."""
+    """Place up to ``count`` digits, large ones first; return their opacities and boxes."""
     opacities: list[np.ndarray] = []
     digits: list[Digit] = []
     taken = np.zeros((size, size), dtype=bool)
@@ -86,7 +92,7 @@ def _place(
 
 
 def _stamp(scan: np.ndarray, pixels: int) -> np.ndarray:
-    """Enlarges a scan, (8, 8) -> (pixels, pixels), to strokes with a smooth but definite edge."""
+    """Enlarge a scan, (8, 8) -> (pixels, pixels), to strokes with smooth, narrow edges."""
     padded = np.pad(scan.astype(np.float32), 1)
     target = round(padded.shape[0] * pixels / 8)
     large = cv2.resize(padded, (target, target), interpolation=cv2.INTER_CUBIC)
@@ -97,7 +103,7 @@ def _stamp(scan: np.ndarray, pixels: int) -> np.ndarray:
 
 
 def _overlap(a: Digit, b: Digit) -> float:
-    """Intersection of two boxes as a share of the smaller one."""
+    """Return the intersection of two boxes as a fraction of the smaller one."""
     width = min(a.x2, b.x2) - max(a.x1, b.x1)
     height = min(a.y2, b.y2) - max(a.y1, b.y1)
     if width <= 0 or height <= 0:
@@ -106,8 +112,8 @@ def _overlap(a: Digit, b: Digit) -> float:
     return width * height / smaller
 
 
-def _ground(size: int, rng: np.random.Generator) -> np.ndarray:
-    """Draws a textured ground, (size, size, 3) float32, clearly darker than any ink."""
+def _background(size: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw a textured background, shape (size, size, 3), float32, darker than any ink."""
     texture = _TEXTURES[rng.integers(len(_TEXTURES))](size, rng)
     texture = (texture - texture.min()) / (np.ptp(texture) + 1e-6)
     dark = rng.uniform(10, 70, size=3)

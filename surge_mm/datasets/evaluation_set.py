@@ -1,4 +1,4 @@
-"""What a config says of the images that its model is made for: their pipeline, their size, their classes."""
+"""The evaluation set of a config: its pipeline, image size and classes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TENSORS = 'surge_mm.CIFAR10Tensor'
 
 
 def evaluation_set(cfg: Config) -> Mapping[str, Any]:
-    """The test set of a config, or where it has none the validation set, without its wrappers."""
+    """Return the config of the test set without its wrappers, or of the validation set if there is no test set."""
     loader = cfg.get('test_dataloader') or cfg.get('val_dataloader') or {}
     dataset = loader.get('dataset') or {}
     while 'pipeline' not in dataset and ('dataset' in dataset or dataset.get('datasets')):
@@ -23,9 +23,9 @@ def evaluation_set(cfg: Config) -> Mapping[str, Any]:
 
 
 def evaluation_pipeline(cfg: Config) -> list[Any]:
-    """The steps from the file of an image to the input of the model; empty where the config has none.
+    """Return the steps from an image file to the input of the model; an empty list if the config has none.
 
-    :class:`surge_mm.CIFAR10Tensor` has none, for its images are tensors in RGB: these are the steps to such a tensor.
+    :class:`surge_mm.CIFAR10Tensor` has no pipeline. The steps returned for it give an RGB tensor as it has.
     """
     dataset = evaluation_set(cfg)
     if dataset.get('type') != TENSORS:
@@ -42,10 +42,16 @@ def evaluation_pipeline(cfg: Config) -> list[Any]:
 
 
 def image_size(cfg: Config) -> tuple[int, int]:
-    """Height and width of what the test pipeline gives.
+    """Return height and width of the images after the test pipeline.
+
+    Args:
+        cfg (Config): config of a run.
+
+    Returns:
+        tuple[int, int]: height and width.
 
     Raises:
-        LaunchError: the pipeline does not say.
+        LaunchError: if no step of the pipeline sets the size.
     """
     for step in reversed(evaluation_pipeline(cfg)):
         kind = str(step['type']).rpartition('.')[2]
@@ -56,14 +62,19 @@ def image_size(cfg: Config) -> tuple[int, int]:
             scale = step['scale']
             return (scale, scale) if isinstance(scale, int) else (min(scale), max(scale))
     raise LaunchError(
-        'the test pipeline does not say how large an image is: add --shape HEIGHT WIDTH'
+        'no step of the test pipeline sets the size of an image: add --shape HEIGHT WIDTH'
     )
 
 
 def dataset_meta(cfg: Config) -> dict[str, Any]:
-    """What the test set says of itself, as its class and its ``metainfo`` have it: ``classes``, ``palette``.
+    """Return the meta information of the test set, such as ``classes``, without loading its data.
 
-    The data itself need not be there. Empty where the class of the dataset is no one's of MMEngine.
+    Args:
+        cfg (Config): config of a run.
+
+    Returns:
+        dict[str, Any]: ``metainfo`` of the dataset class and of the config, keys in lower case. Empty if the dataset is
+        not one of MMEngine.
     """
     dataset = evaluation_set(cfg)
     if 'type' not in dataset:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 T = TypeVar('T')
@@ -18,7 +19,7 @@ SECONDS_WITHOUT_BAR = 2.0
 def check_each(
     function: Callable[[str], T], paths: Sequence[str], description: str
 ) -> list[tuple[str, T]]:
-    """Apply a function to each path in threads, with a progress bar if it takes longer than two seconds.
+    """Apply a function to each path in threads, with a progress bar on stderr after two seconds.
 
     Args:
         function (Callable): called with a path.
@@ -30,7 +31,11 @@ def check_each(
     """
     results = []
     progress = Progress(
-        TextColumn(description), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        TextColumn(description),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
     )
     task = progress.add_task('', total=len(paths))
     start = time.monotonic()

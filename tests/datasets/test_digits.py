@@ -125,7 +125,7 @@ def test_a_finished_set_of_the_same_settings_is_reused_untouched(folder, monkeyp
 def test_a_set_of_other_settings_is_never_overwritten(folder):
     before = contents(folder)
     with pytest.raises(
-        FileExistsError, match='digits of other settings.*choose another folder'
+        FileExistsError, match='digits with the settings.*choose another folder'
     ) as e:
         make_digits(folder, train=TRAIN + 1, val=VAL)
     assert str(folder) in str(e.value)
@@ -134,7 +134,7 @@ def test_a_set_of_other_settings_is_never_overwritten(folder):
 
 def test_a_folder_with_other_data_is_never_overwritten(tmp_path):
     (tmp_path / 'thesis.txt').write_text('years of work')
-    with pytest.raises(FileExistsError, match='something other than the digits') as e:
+    with pytest.raises(FileExistsError, match='other content than the digits') as e:
         make_digits(tmp_path, train=1, val=1)
     assert str(tmp_path) in str(e.value)
     assert contents(tmp_path) == {'thesis.txt': b'years of work'}
@@ -143,7 +143,7 @@ def test_a_folder_with_other_data_is_never_overwritten(tmp_path):
 def test_a_file_in_place_of_the_folder_is_left_alone(tmp_path):
     target = tmp_path / 'set'
     target.write_text('a file')
-    with pytest.raises(FileExistsError, match='something other than the digits'):
+    with pytest.raises(FileExistsError, match='other content than the digits'):
         make_digits(target, train=1, val=1)
     assert target.read_text() == 'a file'
 
@@ -176,7 +176,7 @@ def test_an_interrupted_making_leaves_nothing_and_the_next_one_succeeds(tmp_path
 @pytest.mark.parametrize(
     ('settings', 'message'),
     [
-        ({'train': 0}, 'train=0: it must be 1 or more'),
+        ({'train': 0}, 'train=0 must be at least 1'),
         ({'val': -1}, 'val=-1'),
         ({'seed': -1}, 'seed=-1'),
         ({'size': 40}, 'size=40.*at least 96'),
@@ -214,4 +214,4 @@ def test_the_command_reports_errors_in_one_line(folder, capsys):
         main([str(folder), '--train=3', '--val=1'])
     assert stop.value.code == 1
     message = capsys.readouterr().err
-    assert 'other settings' in message and message.count('\n') == 1
+    assert 'digits with the settings' in message and message.count('\n') == 1

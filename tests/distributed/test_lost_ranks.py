@@ -1,4 +1,4 @@
-"""A rank that is killed, hangs, fails or ends early takes the others with it, in words."""
+"""A rank that is killed, hangs, fails or ends early ends the others with a message."""
 
 import signal
 import time

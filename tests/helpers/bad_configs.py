@@ -83,7 +83,7 @@ def subjects() -> list[Subject]:
             if cls.__module__.startswith('surge_mm'):
                 own = vars(cls).get('__init__')
                 hints = _hints(own) if own else {}
-                build = _binariser(family.family, name)
+                build = _binarizer(family.family, name)
                 found.append(Subject(name, build, {}, hints))
     return [*found, COMPENSATOR, RULE, OVERRIDE]
 
@@ -124,7 +124,7 @@ def _hints(function: Any) -> dict[str, Any]:
     return {name: hints[name] for name in _names(function)}
 
 
-def _binariser(family: str, name: str) -> Callable[..., Any]:
+def _binarizer(family: str, name: str) -> Callable[..., Any]:
     def build(**keys: Any) -> Any:
         cfg = {
             'type': 'surge_mm.SurgeConv2d',

@@ -1,4 +1,4 @@
-"""What is said of errors between the reading of a config and the first step."""
+"""Errors between reading a config and the first step."""
 
 from types import SimpleNamespace
 
@@ -43,7 +43,7 @@ def test_errors_of_the_training_itself_keep_their_traceback():
         raise KeyError('boxes')
 
 
-def test_weights_that_cannot_be_initialised_are_refused_in_words(tmp_path):
+def test_a_misspelt_initializer_is_refused_with_a_suggestion(tmp_path):
     initial = {'type': 'Kaimng', 'layer': 'Linear'}
     model = {**WHOLE['model'], 'init_cfg': initial}
     said = refusal({**WHOLE, 'model': model}, tmp_path)

@@ -39,7 +39,7 @@ def test_unusable_images_are_named(folder, layout):
 
 
 def write_image(path: Path, size: tuple[int, int]) -> None:
-    Image.new('RGB', size, 'grey').save(path)
+    Image.new('RGB', size, 'gray').save(path)
 
 
 @pytest.mark.parametrize('layout', [coco, voc])

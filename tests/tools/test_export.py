@@ -101,7 +101,7 @@ def test_what_is_exported_is_evaluated_like_the_checkpoint_and_loaded_without_it
     again, again_metrics, said = found_by_test(folder, 'EMAHook', 'out/a.safetensors', option)
     assert len(boxes) == 200 and boxes == again
     assert len(metrics) == 6 and metrics == again_metrics
-    assert "the model is that of 'out/a.safetensors'" in said
+    assert "the model of 'out/a.safetensors' is evaluated" in said
     assert 'differs in model.test_cfg.score_thr\n' in said
 
     image = next((folder / 'data/digits/VOC2007/JPEGImages').iterdir())
@@ -197,4 +197,4 @@ def test_what_is_no_packed_detector_of_these_classes_is_not_evaluated(
     with pytest.raises(CheckpointError, match="packed model '.*c.safetensors': it breaks off"):
         main_of('test', monkeypatch, folder, 'mine.py', tmp_path / 'c.safetensors')
     other = packed_file(classifier_config(), tmp_path / 'd.safetensors')
-    refused(other, r"knows the classes \['airplane', .*; those of the test set are \['0', '1', '2'")
+    refused(other, r"has the classes \['airplane', .*, but the test set has \['0', '1', '2'")

@@ -16,7 +16,7 @@ def test_check_each_keeps_the_order_and_shows_no_bar_for_quick_work(capsys):
 def test_check_each_shows_a_bar_when_it_takes_a_while(monkeypatch, capsys):
     monkeypatch.setattr(files, 'SECONDS_WITHOUT_BAR', 0.01)
     check_each(lambda _: time.sleep(0.02), ['a', 'b'], 'sleepers')
-    assert 'sleepers' in capsys.readouterr().out
+    assert 'sleepers' in capsys.readouterr().err
 
 
 def test_a_file_and_a_link_to_one_have_no_defect(tmp_path):
