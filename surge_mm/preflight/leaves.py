@@ -15,6 +15,7 @@ from mmengine.registry import DATASETS
 from surge_mm.preflight.annotations import Annotations
 from surge_mm.utils.errors import DatasetError
 from surge_mm.utils.registry_errors import explain, suggest_registered
+from surge_mm.utils.suggestions import argument_names, did_you_mean
 
 
 @dataclass
@@ -97,7 +98,11 @@ def build_lazily(key: str, config: ConfigDict, scope: str | None) -> BaseDataset
     try:
         return cls(**{**arguments, 'pipeline': [], 'lazy_init': True})
     except Exception as error:  # any error of the constructor concerns the config
-        raise DatasetError(f'{key}: {cls.__name__} cannot be built: {explain(error)}') from error
+        message = f'{key}: {cls.__name__} cannot be built: {explain(error)}'
+        known = argument_names(cls)
+        unknown = [name for name in arguments if name not in known and repr(name) in str(error)]
+        hint = did_you_mean(unknown[0], known) if unknown else ''
+        raise DatasetError(message + hint) from error
 
 
 def image_paths(key: str, config: ConfigDict, scope: str | None) -> list[str]:
