@@ -205,11 +205,11 @@ def test_no_module_loads_pickles_without_weights_only():
                 if not isinstance(node, ast.Call):
                     continue
                 name = ast.unparse(node.func)
-                said = {word.arg: word.value for word in node.keywords}
-                if 'weights_only' in said:
-                    assert ast.unparse(said['weights_only']) == 'True', (file, node.lineno)
+                keywords = {k.arg: k.value for k in node.keywords}
+                if 'weights_only' in keywords:
+                    assert ast.unparse(keywords['weights_only']) == 'True', (file, node.lineno)
                     calls += 1
-                assert name != 'torch.load' or 'weights_only' in said, (file, node.lineno)
+                assert name != 'torch.load' or 'weights_only' in keywords, (file, node.lineno)
                 loads = (
                     'pickle.load',
                     'pickle.loads',
@@ -221,7 +221,9 @@ def test_no_module_loads_pickles_without_weights_only():
                     file.name == 'cifar.py' and name == 'pickle.loads'
                 )  # of official checksums
                 assert name not in loads or allowed, (file, node.lineno)
-                assert not ('allow_pickle' in said and ast.unparse(said['allow_pickle']) == 'True')
+                assert not (
+                    'allow_pickle' in keywords and ast.unparse(keywords['allow_pickle']) == 'True'
+                )
                 assert 'load_state_dict_from_url' not in name and name != 'load_url'
             for word in ('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', 'safe_globals([getattr'):
                 assert f"environ['{word}']" not in text and f'setenv {word}' not in text

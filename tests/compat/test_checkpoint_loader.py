@@ -29,10 +29,10 @@ def test_mmengine_loads_with_weights_only_whatever_the_environment_says(
     tmp_path, monkeypatch, raw, model, scheme, forced
 ):
     monkeypatch.setenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', forced)
-    said = []
+    calls = []
     load = torch.load
     monkeypatch.setattr(
-        torch, 'load', lambda *args, **kwargs: said.append(kwargs) or load(*args, **kwargs)
+        torch, 'load', lambda *args, **kwargs: calls.append(kwargs) or load(*args, **kwargs)
     )
 
     def download(url, file, **kwargs):
@@ -44,7 +44,7 @@ def test_mmengine_loads_with_weights_only_whatever_the_environment_says(
     path = tmp_path / 'good.pth'
     path.write_bytes(data)
     load_checkpoint(model, str(path) if scheme == 'file' else 'https://example.org/hub.pth')
-    assert [keywords['weights_only'] for keywords in said] == [True]
+    assert [keywords['weights_only'] for keywords in calls] == [True]
 
     data = hostile.saved(
         {'state_dict': model.state_dict(), 'meta': hostile.Call(os.system, f'touch {marker}')}
