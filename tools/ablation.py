@@ -186,7 +186,14 @@ def write_configs(composed: dict[str, Config], recipe: Path, work_dir: Path) -> 
 
 
 def find_baseline(asked: str | None, names: list[str]) -> str:
-    """Return the variant asked for. Without one, return that of STE, or the first variant.
+    """Return the baseline of the relative times.
+
+    Args:
+        asked (str, optional): variant to use. Defaults to that of STE, or to the first variant.
+        names (list[str]): all variants.
+
+    Returns:
+        str: one of ``names``.
 
     Raises:
         LaunchError: if there is no variant of that name.
