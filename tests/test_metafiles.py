@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from mmengine.config import Config
+from mmengine.hub import get_config
 from modelindex.load_model_index import load
 
 ROOT = Path(__file__).parents[1]
@@ -19,6 +21,15 @@ def index():
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
         return load('model-index.yml')
+
+
+@pytest.mark.parametrize(
+    'config', ['demo/surge_fcos_r18-light_10e_digits.py', '_base_/models/resnet20_cifar.py']
+)
+def test_mmengine_finds_configs_by_the_index(config):
+    assert (
+        get_config(f'surge_mm::{config}').model == Config.fromfile(ROOT / 'configs' / config).model
+    )
 
 
 def test_every_config_is_listed_once(index):
