@@ -19,10 +19,10 @@ import torch
 import surge_mm
 
 COLUMN = 'reliability'
-HEAD = """# What was tried to break it
+HEAD = """# Reliability
 
-Written by `make stress` when all of it passes; nothing in this file is typed by hand. `make test` holds quick cases of
-the same kinds. This run: {machine}; Python {python}, PyTorch {torch}, surge_mm {surge_mm}; {minutes:.0f} minutes.
+Results of `make stress`, which writes this page when all of its cases pass. `make test` has short cases of the same
+kinds. This run: {machine}; Python {python}, PyTorch {torch}, surge_mm {surge_mm}; {minutes:.0f} minutes.
 """
 
 

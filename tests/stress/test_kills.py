@@ -1,11 +1,12 @@
-"""Kills.
+"""Killed runs.
 
-A run that writes a checkpoint of 40 MB behind each of its iterations, and so spends much of its time in writing, is
-killed by SIGKILL at random moments and resumed each time. It keeps one checkpoint alone. After each kill the newest
-checkpoint must load and hold every iteration that the run had reported as saved; in the end the weights, the optimizer,
-the schedules and the averaged model must have the bits of a run that nobody killed. A disk that is full, here a limit
-of the system on the size of files that strikes in the middle of a checkpoint, ends the run with a sentence; the
-checkpoint before it is still there and is resumed.
+A run writes a checkpoint of 40 MB after each iteration, so that it spends much of its time writing, and keeps one
+checkpoint. It is killed by SIGKILL at random moments and resumed each time. After each kill, the newest checkpoint must
+load and contain every iteration that the run had reported as saved. At the end, the weights, the optimizer, the
+schedules and the averaged model must equal those of an uninterrupted run to the bit.
+
+A full disk is simulated by a limit of the system on the size of files, which takes effect in the middle of a
+checkpoint. It must end the run with an error message, and the previous checkpoint must still exist and be resumed.
 """
 
 import json

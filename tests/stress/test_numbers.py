@@ -1,15 +1,15 @@
-"""Numbers.
+"""NaN and infinity.
 
-NaN and infinities are put into a layer's output, into the gradient there, or into the loss, at a random step and in a
-random layer: of a binary ResNet-18 classifier, and of the demo's detector made narrow, both with SURGE and AGS. In
-every case the weights, the running statistics and the optimizer's state are finite at the end, the losses behind the
-fault too, and the log of `surge_mm.NonFiniteGuardHook` (in the configs here) names the layer or loss that was spoilt. A
-gradient that is not finite at the output of a compensated layer makes its lambda 0 in that step, which is counted.
-(PReLUs are left out: a gradient may pass their weight by, and the layer before is named.)
+NaN and infinity are written into the output of a layer, into the gradient there, or into the loss, at a random step and
+in a random layer. The models are a binary ResNet-18 classifier and a narrow form of the demo's detector, both with
+SURGE and AGS. In every case the weights, the running statistics and the state of the optimizer must be finite at the
+end, and so must later losses. The log of `surge_mm.NonFiniteGuardHook` (in all configs of this package) must name the
+layer or the loss. A gradient that is not finite at the output of a compensated layer sets its lambda to 0 in that step,
+which is counted. PReLUs are excluded: a gradient may bypass their weight, and then the layer before is named.
 
-Beside that layers are trained whose g_a is exactly zero, whose input is constant, or whose batch is empty, in float32,
-in bfloat16 and under autocast; and layers whose output gradient is not finite: lambda and dL/dW_a are 0 then, and the
-count rises by one.
+Further cases are layers whose g_a is exactly zero, whose input is constant, or whose batch is empty, in float32, in
+bfloat16 and under autocast, and layers whose output gradient is not finite. There, lambda and dL/dW_a must be 0, and
+the count must increase by one.
 """
 
 import random

@@ -1,13 +1,18 @@
-"""Ranks.
+"""Several processes.
 
-Several processes on one machine by gloo: of a small binary classifier in float64, and of `tools/train.py` with narrow
-detectors of `configs` on digits, which save each step. A rank that dies or fails is noticed at once by those that
-exchange gradients with it, one that hangs after `env_cfg.dist_cfg.timeout` seconds (600 unless the config says
-otherwise). One that dies while the ranks meet may be waited for up to five times as long, for gloo and PyTorch try
-again to reach it. The others then end with exit status 1 and a sentence that names `--resume`, also where nobody is
-there to end them. Under `tools/dist_train.sh` it is torchrun that ends the others when one rank has ended; it waits 30
-seconds before it kills those that do not obey, and its own exit status is 1. Each time below is from the signal to the
-end of the last process. Where the ranks' epochs would be unequally long, training is refused. Not tried: nccl.
+Several processes run on one machine with gloo: a small binary classifier in float64, and `tools/train.py` with narrow
+detectors of `configs` on digits, which write a checkpoint at each step.
+
+- A rank that dies or fails is noticed at once by those that exchange gradients with it.
+- A rank that hangs is noticed after `env_cfg.dist_cfg.timeout` seconds (600 by default).
+- A rank that dies while the ranks form their group may be waited for up to five times as long, because gloo and PyTorch
+  retry the connection.
+- The other ranks then end with exit status 1 and a message that names `--resume`, also without a launcher.
+- Under `tools/dist_train.sh`, torchrun ends the other ranks when one has ended. It waits 30 seconds before it kills
+  ranks that do not react, and its exit status is 1.
+- Training is refused if the epochs of the ranks have different lengths.
+
+Times in the table are from the signal to the end of the last process. nccl was not tried.
 """
 
 import os

@@ -1,16 +1,20 @@
 """Resume.
 
-A short run of a binary classifier (dropout, batch norm, AGS with warm-up, momentum, two schedules, an averaged model,
-data with random noise in random order) is stopped at random iterations, often more than once, and resumed. Its weights,
-averaged weights, optimizer, schedules and gradients under way must end with the bits of the same run unstopped: in
-epoch- and iteration-based loops, with gradient accumulation whose windows the checkpoints cut, with checkpoints
-within epochs, with validation between, with each scheduled binariser, each form of the branch.
+A short run of a binary classifier is stopped at random iterations, often more than once, and resumed. It has dropout,
+batch norm, AGS with warm-up, momentum, two schedules, an averaged model, and data with random noise in random order.
+Weights, averaged weights, optimizer, schedules and accumulated gradients must end equal to those of the uninterrupted
+run to the bit. The cases are epoch- and iteration-based loops, gradient accumulation that a checkpoint interrupts,
+checkpoints within epochs, validation in between, each scheduled binarizer, and each form of the branch.
 
-What MMEngine does not restore, and `surge_mm.ExactResumeHook` and `surge_mm.SafeCheckpointHook` (in the configs here)
-do: the random generators, the place within an epoch, gradients under way. What they do not restore either: random
-augmentation in worker processes, which MMEngine seeds by their number when they start; the counts of
-`EarlyStoppingHook`; the validation of an epoch whose checkpoint was written when the run was killed; the running
-count of `ags_nonfinite_steps` in the log. An iteration-based loop finds its place by loading all batches before it.
+`surge_mm.ExactResumeHook` and `surge_mm.SafeCheckpointHook`, which all configs of this package contain, restore what
+MMEngine does not: the random generators, the position within an epoch, and accumulated gradients. Not restored are:
+
+- random augmentation in worker processes, which MMEngine seeds by their number when they start;
+- the counts of `EarlyStoppingHook`;
+- the validation of an epoch whose checkpoint was written when the run was killed;
+- the running count of `ags_nonfinite_steps` in the log.
+
+An iteration-based loop reaches its position by loading all batches before it.
 """
 
 import random

@@ -1,13 +1,14 @@
-"""Soak.
+"""Long run.
 
-The demo's detector trains with SURGE for 2,000 steps, as `tools/train.py` would train it, with a checkpoint and a
-validation every 250 steps. A validation keeps all the detections that it may (`score_thr=0`), so that each has the
-same work, whatever the detector has learnt: otherwise the peak of memory rises with the detections. Resident memory and
-open files of the training process are read every 25 steps, memory after Python's cycles were collected and the C
-library was asked to hand back what is free (`malloc_trim`: how much of it the library keeps goes up and down by 20 MB,
-and is no leak). Warm-up is 500 steps with 16 validations between them: each of the first ten or so leaves about 1 MB,
-as the heap finds its shape, and later ones nothing. After it memory may grow by less than 1 MB in 1,000 steps, by a
-line fitted through the readings, and the number of open files may not change.
+The demo's detector trains with SURGE for 2,000 steps, in the same way as `tools/train.py` trains it, with a checkpoint
+and a validation every 250 steps. A validation keeps as many detections as it may (`score_thr=0`), so that each does the
+same amount of work: otherwise the peak of memory grows with the number of detections.
+
+Resident memory and open files of the training process are read every 25 steps, after Python's garbage collection and
+`malloc_trim`. (Without the latter, the memory that the C library keeps varies by 20 MB, which is no leak.) Warm-up is
+500 steps with 16 validations: each of the first ten or so adds about 1 MB while the heap settles, later ones add
+nothing. After that, memory may grow by less than 1 MB in 1,000 steps, by a line fitted through the readings, and the
+number of open files may not change.
 """
 
 import ctypes
