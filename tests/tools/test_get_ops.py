@@ -6,26 +6,20 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.tools import run_tool
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / 'configs'
 
 
-def get_ops(folder, *words):
-    return subprocess.run(
-        [sys.executable, str(ROOT / 'tools/get_ops.py'), *map(str, words)],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-
-
 def test_table_and_json_tell_the_same_operations(tmp_path):
     config = CONFIGS / 'resnet/surge_resnet20_600e_cifar10.py'
-    table = get_ops(tmp_path, config)
+    table = run_tool('get_ops', config, folder=tmp_path)
     assert table.returncode == 0, table.stderr
-    answer = json.loads(get_ops(tmp_path, config, '--json').stdout)
+    # in a process of its own: no log line of the hosts may get into stdout
+    command = [sys.executable, str(ROOT / 'tools/get_ops.py'), str(config), '--json']
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    answer = json.loads(done.stdout)
     # by hand: stem and classifier real; three stages of six 3x3, each the same but the first of stages 2 and 3
     one = 32 * 32 * 16 * 16 * 9
     assert answer['flops'] == 32 * 32 * 16 * 3 * 9 + 64 * 10
@@ -47,7 +41,7 @@ def test_rules_of_a_config_of_ones_own_are_shown(tmp_path):
         '    rpn_head=dict(in_channels=64, feat_channels=64),\n'
         '    roi_head=dict(bbox_roi_extractor=dict(out_channels=64), bbox_head=dict(in_channels=64)))\n'
     )
-    done = get_ops(tmp_path, 'mine.py', '--shape', 128, 128, '--json')
+    done = run_tool('get_ops', 'mine.py', '--shape', 128, 128, '--json', folder=tmp_path)
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     layers = {layer['name']: layer for layer in answer['layers']}
@@ -73,6 +67,6 @@ def test_rules_of_a_config_of_ones_own_are_shown(tmp_path):
     ],
 )
 def test_bad_arguments_get_one_sentence(tmp_path, words, message):
-    done = get_ops(tmp_path, *words)
+    done = run_tool('get_ops', *words, folder=tmp_path)
     assert done.returncode == 1
     assert done.stderr.count('\n') == 1 and message in done.stderr, done.stderr

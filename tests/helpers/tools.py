@@ -1,0 +1,49 @@
+"""Run a tool in the process of the tests, which saves the seconds of its imports."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import runpy
+import signal
+import sys
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import torch
+
+TOOLS = Path(__file__).parents[2] / 'tools'
+
+
+def run_tool(name: str, *words: object, folder: Path) -> CompletedProcess[str]:
+    """Run ``tools/NAME.py`` with arguments in a folder, as ``subprocess.run`` with captured output does.
+
+    Args:
+        name (str): name of the tool, without ``.py``.
+        words (object): its arguments.
+        folder (Path): the current folder meanwhile.
+
+    Returns:
+        CompletedProcess: exit status, stdout and stderr. Working folder, arguments, threads of PyTorch and the handler
+        of SIGTERM are restored.
+    """
+    arguments = [str(TOOLS / f'{name}.py'), *map(str, words)]
+    before = os.getcwd(), sys.argv, torch.get_num_threads(), signal.getsignal(signal.SIGTERM)
+    stdout, stderr = io.StringIO(), io.StringIO()
+    status = 0
+    os.chdir(folder)
+    sys.argv = arguments
+    try:
+        with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
+            runpy.run_path(arguments[0], run_name='__main__')
+    except SystemExit as done:
+        if isinstance(done.code, str):
+            stderr.write(done.code + '\n')
+        status = done.code if isinstance(done.code, int) else int(done.code is not None)
+    finally:
+        os.chdir(before[0])
+        sys.argv = before[1]
+        torch.set_num_threads(before[2])
+        signal.signal(signal.SIGTERM, before[3])
+    return CompletedProcess(arguments, status, stdout.getvalue(), stderr.getvalue())
