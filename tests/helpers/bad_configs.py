@@ -1,7 +1,7 @@
-"""Spoilt settings: each key misspelt, and given values of another type or out of range.
+"""Bad settings: each key misspelt, and set to values of another type or out of range.
 
-What is spoilt is found by looking at the signatures of what surge_mm registers. A new class needs an entry in
-:mod:`bad_values` where it has arguments without defaults, or ranges that its annotations do not say.
+The keys are those in the signatures of everything that surge_mm registers. A new class needs an entry in
+:mod:`bad_values` if it has arguments without defaults, or ranges that its annotations lack.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ class Net(nn.Sequential):
 
 
 @dataclass(frozen=True)
-class Subject:
-    """Something that takes keys.
+class Target:
+    """A class or dict of surge_mm that is built from keys.
 
     Attributes:
-        name: What it is called.
-        build: Builds it of keys.
-        good: Keys with which it can be built.
-        hints: What each of its keys takes, as an annotation; None where a host says it.
-        instead: Other good keys beside a key that the good ones exclude.
+        name: its name.
+        build: builds it from keys.
+        good: keys with which it can be built.
+        hints: annotation of each key; None for keys of a host.
+        instead: good keys to combine with a key that excludes those in ``good``.
     """
 
     name: str
@@ -67,8 +67,8 @@ class Subject:
         return None
 
 
-def subjects() -> list[Subject]:
-    """Everything that surge_mm registers for configs, and what our dicts hold."""
+def targets() -> list[Target]:
+    """Return everything that surge_mm registers for configs, and the dicts that it reads."""
     found = []
     no_settings = ('whole_batch', 'load_packed')
     for registry in vars(registries).values():
@@ -84,11 +84,11 @@ def subjects() -> list[Subject]:
                 own = vars(cls).get('__init__')
                 hints = _hints(own) if own else {}
                 build = _binarizer(family.family, name)
-                found.append(Subject(name, build, {}, hints))
+                found.append(Target(name, build, {}, hints))
     return [*found, COMPENSATOR, RULE, OVERRIDE]
 
 
-def _registered(registry: Any, name: str, made: Any) -> Subject:
+def _registered(registry: Any, name: str, made: Any) -> Target:
     constructor = made.__init__ if isinstance(made, type) else made
     hints: dict[str, Any] = {}
     for base in made.__mro__ if isinstance(made, type) else (made,):
@@ -105,18 +105,18 @@ def _registered(registry: Any, name: str, made: Any) -> Subject:
         return registry.build({'type': f'surge_mm.{name}', **keys})
 
     scope = 'mmdet' if name == 'SSDHead' else 'mmpretrain'
-    return Subject(name, build, GOOD.get(name, {}), hints, scope=scope)
+    return Target(name, build, GOOD.get(name, {}), hints, scope=scope)
 
 
 def _names(function: Any) -> list[str]:
     ordinary = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     parameters = inspect.signature(function).parameters.values()
-    return [one.name for one in parameters if one.kind in ordinary and one.name != 'self']
+    return [p.name for p in parameters if p.kind in ordinary and p.name != 'self']
 
 
 def _takes_more(function: Any) -> bool:
     parameters = inspect.signature(function).parameters.values()
-    return any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters)
+    return any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
 
 
 def _hints(function: Any) -> dict[str, Any]:
@@ -150,7 +150,7 @@ def _overridden(**keys: Any) -> Any:
     return registries.HOOKS.build(hook)
 
 
-COMPENSATOR = Subject(
+COMPENSATOR = Target(
     'compensator',
     _compensated,
     {'eta': 0.1},
@@ -163,12 +163,12 @@ COMPENSATOR = Subject(
     },
     {'scale': {'scale': 0.1}},
 )
-RULE = Subject('rule', _ruled, {'to': 'binary'}, get_type_hints(Rule, include_extras=True))
-OVERRIDE = Subject('custom_keys', _overridden, {}, {'eta': float, 'preserve_norm': bool})
+RULE = Target('rule', _ruled, {'to': 'binary'}, get_type_hints(Rule, include_extras=True))
+OVERRIDE = Target('custom_keys', _overridden, {}, {'eta': float, 'preserve_norm': bool})
 
 
 def misspellings(word: str, number: int, seed: int) -> list[str]:
-    """Different words of one letter less, one twice, or two changed in their places."""
+    """Return different words with a letter removed, doubled, or swapped with the next."""
     draw = random.Random(f'{word} {seed}')
     found: dict[str, None] = {}
     for _ in range(50 * number):
@@ -185,22 +185,22 @@ def misspellings(word: str, number: int, seed: int) -> list[str]:
     return list(found)[:number]
 
 
-def misspelt(number: int, seed: int) -> list[tuple[Subject, str, str]]:
-    """Subjects, their keys and ``number`` misspellings of each; those that are other keys left out."""
+def misspelt(number: int, seed: int) -> list[tuple[Target, str, str]]:
+    """Return targets, their keys and ``number`` misspellings of each, without those that are other keys."""
     return [
-        (subject, key, wrong)
-        for subject in subjects()
-        for key in subject.hints
+        (target, key, wrong)
+        for target in targets()
+        for key in target.hints
         for wrong in misspellings(key, number, seed)
-        if wrong not in (*subject.hints, 'type')
+        if wrong not in (*target.hints, 'type')
     ]
 
 
-def spoilt(values: Callable[[str, str, Any], list[Any]]) -> list[tuple[Subject, str, Any]]:
-    """Subjects, their keys and wrong ``values`` of each."""
+def spoilt(values: Callable[[str, str, Any], list[Any]]) -> list[tuple[Target, str, Any]]:
+    """Return targets, their keys and wrong ``values`` of each."""
     return [
-        (subject, key, value)
-        for subject in subjects()
-        for key, hint in subject.hints.items()
-        for value in values(subject.name, key, hint)
+        (target, key, value)
+        for target in targets()
+        for key, hint in target.hints.items()
+        for value in values(target.name, key, hint)
     ]

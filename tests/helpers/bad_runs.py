@@ -34,7 +34,7 @@ NUMBERS = itertools.count()
 
 @MODELS.register_module()
 class Line(BaseModel):
-    """The least that MMEngine can train."""
+    """A minimal model that MMEngine trains."""
 
     def __init__(self, bias: bool = True, init_cfg: dict[str, Any] | None = None) -> None:
         super().__init__(init_cfg=init_cfg)
@@ -60,7 +60,7 @@ class Points(Dataset):
 @METRICS.register_module()
 class MeanError(BaseMetric):
     def process(self, data_batch: Any, data_samples: Any) -> None:
-        self.results += [float(one) for one in data_samples]
+        self.results += [float(error) for error in data_samples]
 
     def compute_metrics(self, results: list[float]) -> dict[str, float]:
         return {'error': sum(results) / len(results)}
@@ -140,7 +140,7 @@ WHOLE: dict[str, Any] = {
 }
 Path_ = tuple[Any, ...]
 FREE = {('optim_wrapper', 'paramwise_cfg', 'custom_keys')}
-"""Where an author has names of their own."""
+"""Dicts whose keys are names of the user."""
 
 
 def places(node: Any = WHOLE, path: Path_ = ()) -> Iterator[tuple[Path_, Any]]:
@@ -219,16 +219,16 @@ def parser_of(tool: str, monkeypatch: Any) -> Parser:
 
 
 def options_of(parser: Parser) -> list[argparse.Action]:
-    return [one for one in parser._actions if one.help != argparse.SUPPRESS and one.option_strings]
+    return [a for a in parser._actions if a.help != argparse.SUPPRESS and a.option_strings]
 
 
 def misspelt_options(parser: Parser, number: int, seed: int) -> Iterator[tuple[Any, str, str]]:
     """Yield a function that parses a command with one more option, the option that is meant, and misspellings of it."""
     words: list[str] = []
-    for one in parser._actions:
-        if one.required:
-            value = next(iter(one.choices or ['x']))
-            words += [*one.option_strings[:1], value]
+    for action in parser._actions:
+        if action.required:
+            value = next(iter(action.choices or ['x']))
+            words += [*action.option_strings[:1], value]
 
     def parse(wrong: str) -> None:
         parser.parse_args([*words, wrong, '1'])
@@ -238,5 +238,5 @@ def misspelt_options(parser: Parser, number: int, seed: int) -> Iterator[tuple[A
         for wrong in misspellings(option[2:].replace('-', '_'), number, seed):
             spelt = '--' + wrong.replace('_', '-')
             # argparse takes the beginning of an option for the option
-            if not any(one.startswith(spelt) for one in parser._option_string_actions):
+            if not any(other.startswith(spelt) for other in parser._option_string_actions):
                 yield parse, option, spelt

@@ -1,4 +1,4 @@
-"""Values that arguments of surge_mm must take, and such that they must refuse."""
+"""Values that arguments of surge_mm must accept, and values that they must refuse."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ BEYOND: dict[tuple[str, str], list[Any]] = {
     ('rule', 'min_channels'): [0, -4],
     ('rule', 'to'): ['kep', 'binry'],
 }
-"""Values of the right type that are out of range, where the annotation does not say the range."""
+"""Values of the right type that are out of range, where the annotation has no range."""
 
 
 SAMPLES: dict[str, list[Any]] = {
@@ -136,16 +136,16 @@ def _taken(hint: Any) -> set[str]:
 def _out_of_range(hint: Any) -> list[Any]:
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
-        return [value for one in inner for value in _out_of_range(one)]
+        return [value for part in inner for value in _out_of_range(part)]
     if origin is Literal:
         return [value[:-1] for value in inner if isinstance(value, str)]
     if origin is not Annotated:
         return []
     values = []
-    for one in inner[1:]:
-        if isinstance(one, Within):
+    for limit in inner[1:]:
+        if isinstance(limit, Within):
             values += [math.nan, math.inf, -math.inf]
-            values += [bound for bound in (one.low - 1, one.high + 1) if math.isfinite(bound)]
+            values += [bound for bound in (limit.low - 1, limit.high + 1) if math.isfinite(bound)]
         else:  # a dict with a type
             values += [{}, {'type': None}]
     return values

@@ -1,4 +1,4 @@
-"""Runs of several gloo ranks on this machine: of a small classifier, and of the tool with narrow detectors."""
+"""Runs of several gloo ranks on one machine: of a small classifier, and of tools/train.py with narrow detectors."""
 
 import importlib.util
 import json
@@ -114,11 +114,11 @@ def difference(world_size, folder, settings, seed=0):
     (alone,) = classify(1, folder, settings, seed)
     torch.manual_seed(seed)
     initial = Classifier(settings[0]).parameters()
-    assert any(not torch.equal(one, other) for one, other in zip(initial, alone, strict=True))
+    assert any(not torch.equal(p, q) for p, q in zip(initial, alone, strict=True))
     first, *others = classify(world_size, folder, settings, seed)
     for other in others:
-        assert all(torch.equal(one, two) for one, two in zip(first, other, strict=True))
-    return max((one - two).abs().max().item() for one, two in zip(first, alone, strict=True))
+        assert all(torch.equal(p, q) for p, q in zip(first, other, strict=True))
+    return max((p - q).abs().max().item() for p, q in zip(first, alone, strict=True))
 
 
 KEEP_RANK = """import torch
@@ -157,7 +157,7 @@ def take_boxes(annotations, world_size, ranks):
     """Take away the boxes of the images that these ranks get."""
     content = json.loads(annotations.read_text())
     ids = {image['id'] for i, image in enumerate(content['images']) if i % world_size in ranks}
-    content['annotations'] = [one for one in content['annotations'] if one['image_id'] not in ids]
+    content['annotations'] = [a for a in content['annotations'] if a['image_id'] not in ids]
     annotations.write_text(json.dumps(content))
 
 
@@ -174,9 +174,9 @@ def _train(rank, world_size, port, folder, arguments):
 
 
 class Ranks:
-    """tools/train.py in several processes, with nobody who ends the others when one is lost, as torchrun does.
+    """tools/train.py in several processes, without torchrun, which would end the others when a rank is lost.
 
-    Forked, for then nothing is imported again. A rank's output is in ``folder/rankN.txt``.
+    The processes are forked, so that nothing is imported again. The output of a rank is in ``folder/rankN.txt``.
     """
 
     def __init__(self, world_size, folder, *arguments):
@@ -239,5 +239,5 @@ def kept(folder, world_size):
         *(torch.load(folder / f'run/rank{rank}.pt') for rank in range(world_size)), strict=True
     )
     for others in parameters[1:]:
-        assert all(torch.equal(one, two) for one, two in zip(parameters[0], others, strict=True))
+        assert all(torch.equal(p, q) for p, q in zip(parameters[0], others, strict=True))
     return torch.stack(losses)

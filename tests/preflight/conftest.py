@@ -1,11 +1,10 @@
-"""Serves mmcv's operators before a test module imports mmdet; the demo set."""
+"""The demo set, whole and to damage."""
 
 import shutil
 from pathlib import Path
 
 import pytest
 
-import surge_mm  # noqa: F401
 from surge_mm.datasets.digits import make_digits
 
 

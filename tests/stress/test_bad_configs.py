@@ -19,7 +19,7 @@ from pathlib import Path
 import mmdet
 import mmpretrain
 import pytest
-from helpers.bad_configs import misspellings, misspelt, spoilt, subjects
+from helpers.bad_configs import misspellings, misspelt, spoilt, targets
 from helpers.bad_runs import (
     TOOLS,
     WHOLE,
@@ -44,13 +44,13 @@ CONFIGS = Path(__file__).parents[2] / 'configs'
 
 
 def test_keys_of_ours(record):
-    every = subjects()
-    assert [one.name for one in every if one.refusal(one.good) is not None] == []
+    every = targets()
+    assert [target.name for target in every if target.refusal(target.good) is not None] == []
     cases = misspelt(12, seed=1)
-    for subject, key, wrong in cases:
-        said = subject.refusal(subject.misspelt(key, wrong))
-        assert said and f'{key!r}' in said.partition('Known')[0], (subject.name, key, wrong, said)
-    keys = {(subject.name, key) for subject, key, _ in cases}
+    for target, key, wrong in cases:
+        said = target.refusal(target.misspelt(key, wrong))
+        assert said and f'{key!r}' in said.partition('Known')[0], (target.name, key, wrong, said)
+    keys = {(target.name, key) for target, key, _ in cases}
     record(
         f'misspellings of the {len(keys)} keys of {len(every)} classes and dicts of ours',
         len(cases),
@@ -60,10 +60,10 @@ def test_keys_of_ours(record):
 
 def test_values_of_ours(record):
     cases = spoilt(wrong_values)
-    for subject, key, value in cases:
-        said = subject.refusal(subject.with_key(key, value))
-        assert said and key in said, (subject.name, key, value, said)
-    keys = {(subject.name, key) for subject, key, _ in cases}
+    for target, key, value in cases:
+        said = target.refusal(target.with_key(key, value))
+        assert said and key in said, (target.name, key, value, said)
+    keys = {(target.name, key) for target, key, _ in cases}
     record(
         f'values of another type or out of range for {len(keys)} of them',
         len(cases),
@@ -112,8 +112,8 @@ def types_in(node):
             yield node['type']
         node = list(node.values())
     if isinstance(node, (list, tuple)):
-        for one in node:
-            yield from types_in(one)
+        for part in node:
+            yield from types_in(part)
 
 
 def test_types_in_our_configs(record):
@@ -158,9 +158,9 @@ def registry_of(name, scope):
     for root in vars(registries).values():
         if isinstance(root, Registry) and root.parent is None and scope in root.children:
             ours = root.children.get('surge_mm')
-            for one in (root, root.children[scope], *([ours] if ours else [])):
-                one.import_from_location()
-                if bare in one.module_dict:
+            for registry in (root, root.children[scope], *([ours] if ours else [])):
+                registry.import_from_location()
+                if bare in registry.module_dict:
                     return root
     return None
 

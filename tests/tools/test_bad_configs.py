@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers.bad_configs import misspellings, misspelt, spoilt, subjects
+from helpers.bad_configs import misspellings, misspelt, spoilt, targets
 from helpers.bad_runs import (
     TOOLS,
     WHOLE,
@@ -16,29 +16,29 @@ from helpers.bad_runs import (
 )
 from helpers.bad_values import wrong_values
 
-SUBJECTS = {one.name: one for one in subjects()}
+TARGETS = {target.name: target for target in targets()}
 
 
 def test_what_is_not_spoilt_is_built():
-    assert {name: one.refusal(one.good) for name, one in SUBJECTS.items()} == dict.fromkeys(
-        SUBJECTS
+    assert {name: target.refusal(target.good) for name, target in TARGETS.items()} == dict.fromkeys(
+        TARGETS
     )
 
 
 def test_each_misspelt_key_is_refused_with_the_one_that_is_meant():
     cases = misspelt(1, seed=0)
     assert len(cases) > 100
-    for subject, key, wrong in cases:
-        said = subject.refusal(subject.misspelt(key, wrong))
-        assert said and f'{key!r}' in said.partition('Known')[0], (subject.name, key, wrong, said)
+    for target, key, wrong in cases:
+        said = target.refusal(target.misspelt(key, wrong))
+        assert said and f'{key!r}' in said.partition('Known')[0], (target.name, key, wrong, said)
 
 
 def test_each_wrong_value_is_refused_by_name():
     cases = spoilt(wrong_values)
     assert len(cases) > 1000
-    for subject, key, value in cases:
-        said = subject.refusal(subject.with_key(key, value))
-        assert said and key in said, (subject.name, key, value, said)
+    for target, key, value in cases:
+        said = target.refusal(target.with_key(key, value))
+        assert said and key in said, (target.name, key, value, said)
 
 
 @pytest.mark.parametrize(
@@ -56,8 +56,8 @@ def test_each_wrong_value_is_refused_by_name():
     ],
 )
 def test_another_type_that_makes_no_difference_is_taken(name, keys):
-    subject = SUBJECTS[name]
-    assert subject.refusal({**subject.good, **keys}) is None
+    target = TARGETS[name]
+    assert target.refusal({**target.good, **keys}) is None
 
 
 def test_a_config_that_is_not_spoilt_trains(tmp_path):

@@ -1,4 +1,4 @@
-"""Running one case: a damage, a layout and a seed."""
+"""Run of a case: a damage, a layout and a seed."""
 
 import random
 from pathlib import Path
@@ -53,7 +53,7 @@ def name_of(value) -> str:
 
 
 def try_case(damage: Damage, layout: str, seed: int, good: Path, folder: Path) -> str:
-    """Damages a copy of ``good`` and tries to train on it; what happened must be what the damage says.
+    """Damage a copy of ``good``, try to train on it, and compare the outcome with the expected one.
 
     Returns:
         str: REFUSED, COUNTED or HARMLESS.

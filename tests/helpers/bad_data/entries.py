@@ -1,4 +1,4 @@
-"""Damages of what annotation files say beside the boxes."""
+"""Damages of annotation files apart from boxes."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""Whether a set is refused by the check, or really trained and evaluated on."""
+"""Check of a set, and training and evaluation on it."""
 
 import copy
 import math
