@@ -1,10 +1,10 @@
-# make demo    trains, evaluates and packs a binary detector on real digits and draws the results
-# make test    checks style, types and import directions and runs the tests
-# make stress  kills, starves and misleads runs and writes docs/reliability.md
-# make docs    builds the documentation into docs/_build/html
+# make demo    train, evaluate and pack a binary detector on real digits and draw the results
+# make test    check style, types and import directions and run the tests
+# make stress  run the stress tests (killed runs, damaged files, wrong configs) and write docs/reliability.md
+# make docs    build the documentation into docs/_build/html
 #
-# Each makes the environment .venv first, when it is missing or the requirements have changed.
-# PYTHON=/path/to/python picks the Python (3.10, 3.11 or 3.12) that a new .venv is made with.
+# Each creates the environment .venv first if it is missing, or updates it if the requirements have changed.
+# PYTHON=/path/to/python selects the Python (3.10, 3.11 or 3.12) of a new .venv.
 
 SHELL := /bin/bash
 VENV := .venv
@@ -43,7 +43,7 @@ format: $(INSTALLED)
 clean:
 	rm -rf $(VENV) docs/_build build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
-# An environment whose making was interrupted is made anew; one that only lacks an update is kept.
+# An environment whose installation was interrupted is created again; one that lacks an update is kept.
 $(INSTALLED): $(wildcard requirements/*.txt) setup.py
 	@if [ -e $(UNFINISHED) ]; then rm -rf $(VENV); fi; \
 	if [ -e $(BIN)/python ] && [ ! -e $@ ]; then \

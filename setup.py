@@ -36,7 +36,7 @@ with tempfile.TemporaryDirectory() as build_base:
         exclude_package_data={'surge_mm': ['*.pyc', '.mim/**/*.pyc']},
         install_requires=requirements('runtime'),
         extras_require={
-            extra: requirements(extra) for extra in ('lite', 'deploy', 'onnx', 'tests')
+            extra: requirements(extra) for extra in ('lite', 'deploy', 'onnx', 'tests', 'docs')
         },
         options={'build': {'build_base': build_base}},
         zip_safe=False,

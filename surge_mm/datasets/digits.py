@@ -190,6 +190,7 @@ def _voc_xml(image_id: int, digits: list[Digit], size: int) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Make the set from the command line: ``python -m surge_mm.datasets.digits FOLDER``."""
     parser = argparse.ArgumentParser(description='Make the demo set of handwritten digits.')
     parser.add_argument('folder', help='folder of the set')
     parser.add_argument('--train', type=int, default=1000, help='number of train images')
