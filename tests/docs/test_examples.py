@@ -42,6 +42,7 @@ def test_config_that_a_document_shows_is_built(page: str, block: str, tmp_path) 
 )
 def test_program_of_a_document_runs(page: str, block: str, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('MPLBACKEND', 'agg')
     for family in (ActivationBinarizer, WeightBinarizer):  # examples define some of their own
         monkeypatch.setattr(family, 'known', dict(family.known))
     exec(compile(block, page, 'exec'), {'__name__': 'example'})
