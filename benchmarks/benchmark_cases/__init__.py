@@ -1,1 +1,1 @@
-"""What the benchmark scripts beside this package measure, and how."""
+"""The workloads of the benchmark scripts, and the measurement of their costs."""

@@ -48,9 +48,9 @@ def test_imagenet_resnet18_has_the_published_operations():
     assert complexity.ops == pytest.approx(1.63e8, rel=0.01)  # Bi-Real Net, arXiv 1808.00278
     # by hand: stem, three 1x1 shortcuts, classifier; four stages of 3x3
     flops = 112**2 * 64 * 3 * 49 + 28**2 * 128 * 64 + 14**2 * 256 * 128 + 7**2 * 512 * 256 + 512000
-    one = 56**2 * 64 * 64 * 9  # the same in every stage, half of it where channels double
+    layer = 56**2 * 64 * 64 * 9  # the same in every stage, half of it where channels double
     assert complexity.flops == flops
-    assert complexity.bops == 4 * one + 3 * (one // 2 + 3 * one)
+    assert complexity.bops == 4 * layer + 3 * (layer // 2 + 3 * layer)
 
 
 def test_full_precision_resnet_has_the_operations_of_torchvision():

@@ -31,7 +31,7 @@ def tensors(outputs):
         return [outputs]
     if not isinstance(outputs, list | tuple):
         return []
-    return [tensor for one in outputs for tensor in tensors(one)]
+    return [tensor for output in outputs for tensor in tensors(output)]
 
 
 def shapes_of_convolutions(model):
@@ -46,13 +46,15 @@ def shapes_of_convolutions(model):
 def test_all_variants_give_outputs_of_one_shape(workload):
     given = {
         variant: [
-            one.shape for one in tensors(BenchmarkCase(variant, workload).run()) if one.numel()
+            tensor.shape
+            for tensor in tensors(BenchmarkCase(variant, workload).run())
+            if tensor.numel()
         ]
         for variant in VARIANTS[workload.what]
     }
     if FROM_SIGNS in given:
         assert given.pop(FROM_SIGNS)[0] == given[FLOAT][0]
-    assert all(one == given[FLOAT] for one in given.values())
+    assert all(shapes == given[FLOAT] for shapes in given.values())
 
 
 @pytest.mark.parametrize('workload', WORKLOADS, ids=lambda workload: workload.what)
@@ -62,9 +64,9 @@ def test_packed_computes_what_the_binary_model_does(workload):
     binary = build(workload).to(memory_format=torch.channels_last)
     case = BenchmarkCase(PACKED, workload)
     expected, given = tensors(network_forward(binary, case.x)()), tensors(case.run())
-    assert any(one.abs().sum() > 0 for one in expected)
-    for one, other in zip(expected, given, strict=True):
-        assert torch.equal(one, other)
+    assert any(tensor.abs().sum() > 0 for tensor in expected)
+    for binary_output, packed_output in zip(expected, given, strict=True):
+        assert torch.equal(binary_output, packed_output)
 
 
 @pytest.mark.parametrize('workload', WORKLOADS, ids=lambda workload: workload.what)
@@ -86,8 +88,8 @@ def test_files_shrink_from_float_to_int8_to_packed():
 @torch.no_grad()
 def test_the_quantized_backbone_computes_nearly_what_float_does():
     torch.manual_seed(0)
-    one, other = (BenchmarkCase(variant, WORKLOADS[1]).run()[0] for variant in (FLOAT, INT8))
-    assert (one - other).norm() < 0.2 * one.norm()
+    real, quantized = (BenchmarkCase(variant, WORKLOADS[1]).run()[0] for variant in (FLOAT, INT8))
+    assert (real - quantized).norm() < 0.2 * real.norm()
 
 
 def test_figures_are_drawn(tmp_path):

@@ -1,4 +1,4 @@
-"""tools/get_ops.py as a user runs it, from another folder."""
+"""tools/get_ops.py on configs of ours and of a user."""
 
 import json
 import subprocess
@@ -21,9 +21,9 @@ def test_table_and_json_tell_the_same_operations(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
     answer = json.loads(done.stdout)
     # by hand: stem and classifier real; three stages of six 3x3, each the same but the first of stages 2 and 3
-    one = 32 * 32 * 16 * 16 * 9
+    layer = 32 * 32 * 16 * 16 * 9
     assert answer['flops'] == 32 * 32 * 16 * 3 * 9 + 64 * 10
-    assert answer['bops'] == 6 * one + 2 * (5 * one + one // 2)
+    assert answer['bops'] == 6 * layer + 2 * (5 * layer + layer // 2)
     assert answer['ops'] == answer['flops'] + answer['bops'] / 64
     assert answer['shape'] == [32, 32]
     assert f'OPs {answer["ops"]:.4g}' in table.stdout
@@ -32,7 +32,7 @@ def test_table_and_json_tell_the_same_operations(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_rules_of_a_config_of_ones_own_are_shown(tmp_path):
+def test_the_rules_of_a_users_config_are_shown(tmp_path):
     (tmp_path / 'mine.py').write_text(
         "_base_ = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'\n"
         "model = dict(type='surge_mm.Binarized', base_type='FasterRCNN',\n"
