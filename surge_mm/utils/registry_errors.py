@@ -15,7 +15,7 @@ from surge_mm.utils.suggestions import argument_names, closest_name, did_you_mea
 
 UNEXPECTED_ARGUMENT = re.compile(r"([\w.<>]+)\(\) got an unexpected keyword argument '(\w+)'")
 NOT_REGISTERED = re.compile(
-    r'(\S+) is not in the (\w+)::(.+?) registry\. Please check .*', re.DOTALL
+    r'(\S+) is not in the (?:(\w+)::)?(.+?) registry\. Please check .*', re.DOTALL
 )
 PACKAGE = Path(__file__).parents[1]
 
@@ -42,7 +42,7 @@ def explain(error: BaseException) -> str:
         registry = _find_registry(match[2], match[3])
         # not `if registry`: an empty registry is false
         hint = '' if registry is None else suggest_registered(match[1], registry)
-        return f'{message[: match.start()]}{match[1]} is not in the {match[2]}::{match[3]} registry{hint}'
+        return f'{message[: match.start()]}{match[0].partition(". Please")[0]}{hint}'
     raised_at = traceback.extract_tb(error.__traceback__)[-1:]
     is_own = any(Path(line.filename).is_relative_to(PACKAGE) for line in raised_at)
     if isinstance(error, UsageError) or (isinstance(error, ValueError) and is_own):
@@ -79,17 +79,18 @@ def _root_of(registry: Registry) -> Registry:
     return registry if registry.parent is None else _root_of(registry.parent)
 
 
-def _root_registries() -> Iterator[Registry]:
+def _registries() -> Iterator[Registry]:
     for value in vars(mmengine.registry).values():
         if isinstance(value, Registry):
             yield value
+            yield from value.children.values()
 
 
-def _find_registry(scope: str, kind: str) -> Registry | None:
+def _find_registry(scope: str | None, kind: str) -> Registry | None:
     """Find a registry by the names in an error message of MMEngine, such as mmdet and model."""
-    for root in _root_registries():
-        if root.name == kind:
-            return root if root.scope == scope else root.children.get(scope)
+    for registry in _registries():
+        if registry.name == kind and scope in (registry.scope, None):
+            return registry
     return None
 
 
@@ -97,9 +98,8 @@ def _registered_arguments(called: str) -> list[str]:
     """List the arguments of the registered classes and functions with this qualified name."""
     name = called.removesuffix('.__init__')
     arguments: dict[str, None] = {}
-    for root in _root_registries():
-        for registry in (root, *root.children.values()):
-            for value in registry.module_dict.values():
-                if getattr(value, '__qualname__', '') == name:
-                    arguments |= dict.fromkeys(argument_names(value))
+    for registry in _registries():
+        for value in registry.module_dict.values():
+            if getattr(value, '__qualname__', '') == name:
+                arguments |= dict.fromkeys(argument_names(value))
     return list(arguments)

@@ -1,7 +1,14 @@
 """Messages about errors that are raised while an object is built from a config."""
 
 import pytest
-from mmengine.registry import FUNCTIONS, HOOKS, MODELS, OPTIMIZERS, DefaultScope
+from mmengine.registry import (
+    FUNCTIONS,
+    HOOKS,
+    LOG_PROCESSORS,
+    MODELS,
+    OPTIMIZERS,
+    DefaultScope,
+)
 from torch import nn
 
 from surge_mm.utils.errors import UsageError
@@ -36,12 +43,22 @@ def explanation_of(build, *args, **kwargs):
         (MODELS.build, {'type': 'RetinaNett'}, "mmdet::model registry; did you mean 'RetinaNet'?"),
         (MODELS.build, {'type': 'SurgeResNet'}, "did you mean 'surge_mm.SurgeResNet'?"),
         (MODELS.build, {'type': 'surgemm.SurgeResNet'}, "did you mean 'surge_mm.SurgeResNet'?"),
+        (
+            LOG_PROCESSORS.build,
+            {'type': 'LogProcesor'},
+            "mmdet::log_processor registry; did you mean 'LogProcessor'?",
+        ),
         (MODELS.build, {'type': 'Zyx'}, 'registry. A class of your own needs its module in custom'),
         (MODELS.build, {'tpye': 'ResNet'}, 'must contain the key "type", but got {\'tpye\''),
     ],
 )
 def test_a_similar_name_is_suggested(build, cfg, message):
     assert message in explanation_of(build, cfg)
+
+
+def test_a_message_of_mmengine_without_scope_is_explained():
+    error = KeyError('Adamm is not in the optimizer registry. Please check whether it is correct.')
+    assert explain(error) == "Adamm is not in the optimizer registry; did you mean 'Adam'?"
 
 
 def test_an_error_of_a_host_has_its_type_and_place():
