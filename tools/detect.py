@@ -1,9 +1,9 @@
-"""Find objects in images with a packed detector, draw them, and say how long each image took.
+"""Detect objects in images with a packed detector, draw them, and print the time per image.
 
 python tools/detect.py detector.safetensors image.jpg
 python tools/detect.py detector.safetensors folder --out found --threads 1
 
-Timed is all from the image in memory to the boxes: its scaling, the network, and the suppression of double boxes.
+The time is that from the image in memory to the boxes: resizing, the network, and non-maximum suppression.
 """
 
 import argparse
@@ -44,49 +44,77 @@ def main() -> None:
 
 
 def images_of(path: str) -> list[Path]:
-    """The image, or those of the folder, in the order of their names."""
+    """Return the image, or those of the folder in the order of their names."""
     where = Path(path)
     if where.is_file():
         return [where]
     if not where.is_dir():
         raise LaunchError(f'{path!r}: there is no such image or folder (looked from {Path.cwd()})')
-    files = sorted(one for one in where.iterdir() if one.suffix.lower() in ENDINGS)
+    files = sorted(file for file in where.iterdir() if file.suffix.lower() in ENDINGS)
     if not files:
-        raise LaunchError(f'{path!r} has no images in it: none ends in {", ".join(ENDINGS)}')
+        raise LaunchError(f'{path!r} contains no images: no file ends in {", ".join(ENDINGS)}')
     return files
 
 
 def picture_of(file: Path, out: str) -> Path:
+    """Return the path of the picture of an image.
+
+    Args:
+        file (Path): The image.
+        out (str): Folder for the pictures.
+    """
     return Path(out) / f'{file.name}.png'
 
 
 def check(args: argparse.Namespace, files: list[Path]) -> None:
-    """Refuse what cannot work, before the model is loaded."""
+    """Check the arguments before the model is loaded.
+
+    Args:
+        args (argparse.Namespace): Arguments of the tool.
+        files (list[Path]): The images.
+
+    Raises:
+        LaunchError: if an argument is invalid, or a picture exists already.
+    """
     if not 0 <= args.score_thr <= 1:
         raise LaunchError(f'--score-thr {args.score_thr} must lie in 0 to 1')
     if args.threads < 1:
         raise LaunchError(f'--threads {args.threads} must be at least 1')
     if Path(args.out).is_file():
         raise LaunchError(f'--out {args.out!r} is a file; name a folder')
-    there = [picture_of(file, args.out) for file in files if picture_of(file, args.out).exists()]
-    if there and not args.overwrite:
+    existing = [picture_of(file, args.out) for file in files]
+    existing = [picture for picture in existing if picture.exists()]
+    if existing and not args.overwrite:
         raise LaunchError(
-            f'{str(there[0])!r} is there already: name another folder with --out, or add --overwrite'
+            f'{str(existing[0])!r} exists already: name another folder with --out, or add --overwrite'
         )
 
 
 def load_detector(path: str) -> torch.nn.Module:
-    """The detector of a packed file."""
+    """Load the detector of a packed file.
+
+    Raises:
+        LaunchError: if the model is not a detector.
+    """
     from mmdet.models import BaseDetector
 
     model = load_packed(path)
     if not isinstance(model, BaseDetector):
-        raise LaunchError(f'{path!r} holds a {type(model).__name__}, which finds no boxes')
+        raise LaunchError(f'{path!r} contains a {type(model).__name__}, which is not a detector')
     return model
 
 
 def detect(model: torch.nn.Module, files: list[Path], args: argparse.Namespace) -> None:
-    """Draw what the model finds in each image, and print the times."""
+    """Draw the detections in each image, and print the times.
+
+    Args:
+        model (nn.Module): The detector.
+        files (list[Path]): The images.
+        args (argparse.Namespace): Arguments of the tool.
+
+    Raises:
+        LaunchError: if no image can be read.
+    """
     from mmcv import imread
     from mmdet.apis import inference_detector
     from mmdet.visualization import DetLocalVisualizer
@@ -103,7 +131,7 @@ def detect(model: torch.nn.Module, files: list[Path], args: argparse.Namespace) 
         if image is None:
             unreadable.append(str(file))
             continue
-        if not times:  # what is compiled or planned for this size is not part of any image's time
+        if not times:  # compilation and plans for this size are not timed
             inference_detector(model, image)
         start = time.perf_counter()
         found = inference_detector(model, image)
@@ -120,7 +148,7 @@ def detect(model: torch.nn.Module, files: list[Path], args: argparse.Namespace) 
         boxes = int((found.pred_instances.scores >= args.score_thr).sum())
         table.add_row(str(file), str(boxes), f'{times[-1]:.1f}', str(picture))
     for file in unreadable:
-        print(f'no image that can be read, passed over: {file}')
+        print(f'skipped, not a readable image: {file}')
     if not times:
         raise LaunchError(f'{args.images!r}: none of {len(files)} images can be read')
     Console().print(table)

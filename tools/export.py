@@ -1,9 +1,9 @@
-"""Pack a trained model for inference: one file with a bit a binary weight, or one of ONNX's standard operators.
+"""Export a trained model for inference: a packed file with one bit per binary weight, or an ONNX file.
 
 python tools/export.py my_config.py work_dirs/my_config/epoch_12.pth detector.safetensors
 python tools/export.py my_config.py work_dirs/my_config/epoch_12.pth detector.onnx --shape 320 320
 
-The first is evaluated by tools/test.py, drawn by tools/detect.py and loaded by surge_mm.deploy.load_packed.
+tools/test.py evaluates a packed file, tools/detect.py draws its detections, surge_mm.deploy.load_packed loads it.
 """
 
 import argparse
@@ -64,10 +64,14 @@ def main() -> None:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Refuse what cannot work, before the model is built."""
+    """Check the arguments before the model is built.
+
+    Raises:
+        UsageError: if an argument, or a combination of arguments, is invalid.
+    """
     if Path(args.out).exists() and not args.overwrite and not Path(args.out).is_dir():
         raise LaunchError(
-            f'{args.out!r} is there already: name another file, or add --overwrite to replace it'
+            f'{args.out!r} exists already: name another file, or add --overwrite to replace it'
         )
     check_output_path(args.out, args.overwrite, (SUFFIX, ONNX))
     if args.shape and not args.out.endswith(ONNX):
@@ -82,7 +86,12 @@ def check(args: argparse.Namespace) -> None:
 
 
 def trained_model(cfg: Config, path: str) -> nn.Module:
-    """The model of the config with the weights of a checkpoint, those that tools/test.py evaluates."""
+    """Build the model of a config and load the weights of a checkpoint that tools/test.py evaluates.
+
+    Args:
+        cfg (Config): The config.
+        path (str): Path or URL of the checkpoint.
+    """
     model = build_model(cfg)
     checkpoint = check_fits(model, path)
     load_checkpoint(model, path, map_location='cpu')
@@ -92,7 +101,13 @@ def trained_model(cfg: Config, path: str) -> nn.Module:
 
 
 def export_packed(model: nn.Module, cfg: Config, args: argparse.Namespace) -> None:
-    """Pack the model, write the file and say what is in it."""
+    """Pack the model, write the file, and print its layers and sizes.
+
+    Args:
+        model (nn.Module): The trained model.
+        cfg (Config): Its config.
+        args (argparse.Namespace): Arguments of the tool.
+    """
     in_float = model_size(model).float_bytes
     shapes = {
         name: tuple(module.weight.shape)
@@ -111,16 +126,23 @@ def export_packed(model: nn.Module, cfg: Config, args: argparse.Namespace) -> No
 
 
 def table_of_layers(packing: Packing, shapes: dict[str, tuple[int, ...]]) -> Table:
+    """Return a table of the binary layers.
+
+    Args:
+        packing (Packing): What was packed.
+        shapes (dict[str, tuple[int, ...]]): Shape of the weight of each binary layer.
+    """
     table = Table(title=f'{len(packing.packed)} of {len(shapes)} binary layers are packed')
-    for column in ('layer', 'weight', 'is', 'because'):
+    for column in ('layer', 'weight', 'is', 'reason'):
         table.add_column(column, overflow='fold')
     for name, shape in shapes.items():
-        why = packing.kept.get(name, '')
-        table.add_row(name, 'x'.join(map(str, shape)), 'kept' if why else 'packed', why)
+        reason = packing.kept.get(name, '')
+        table.add_row(name, 'x'.join(map(str, shape)), 'kept' if reason else 'packed', reason)
     return table
 
 
 def table_of_sizes(sizes: Sizes) -> Table:
+    """Return a table of the sizes before and after packing."""
     table = Table(title='size in bytes')
     table.add_column('')
     for column in ('float32', 'packed', 'times less'):

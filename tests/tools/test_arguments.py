@@ -47,7 +47,7 @@ FULL_PRECISION = DEMO.replace('surge_', '')
             'has no binary layer, so there is nothing to pack',
         ),
         (['detect', 'a.safetensors', 'no'], "'no': there is no such image or folder"),
-        (['detect', 'a.safetensors', '.'], "'.' has no images in it"),
+        (['detect', 'a.safetensors', '.'], "'.' contains no images"),
         (['detect', 'a.safetensors', 'file', '--threads', '0'], '--threads 0 must be at least 1'),
         (
             ['detect', 'a.safetensors', 'file', '--score-thr', '2'],

@@ -62,11 +62,11 @@ def test_a_folder_is_drawn_and_timed_and_nothing_is_overwritten(folder):
     assert Image.open(folder / 'found/b c.PNG.png').size == (140, 90)
     drawn = np.asarray(Image.open(folder / 'found/a.jpg.png').convert('RGB')).astype(int)
     assert np.abs(drawn - np.asarray(Image.open(folder / 'images/a.jpg')).astype(int)).max() > 50
-    assert 'no image that can be read, passed over: images/broken.jpg' in done.stdout
+    assert 'skipped, not a readable image: images/broken.jpg' in done.stdout
     assert 'ms an image, of 2' in done.stdout and 'threads: 1' in done.stdout
     again = detect(folder, *words)
     assert again.returncode == 1
-    assert "'found/a.jpg.png' is there already" in again.stderr and '--overwrite' in again.stderr
+    assert "'found/a.jpg.png' exists already" in again.stderr and '--overwrite' in again.stderr
     assert detect(folder, *words, '--overwrite').returncode == 0
 
 
@@ -88,4 +88,4 @@ def test_a_classifier_is_refused(folder, tmp_path):
     packed(CLASSIFIER, tmp_path, 'mmpretrain')
     done = detect(folder, str(tmp_path / 'model.safetensors'), 'images', '--out', 'other')
     assert done.returncode == 1
-    assert 'holds a ImageClassifier, which finds no boxes' in done.stderr
+    assert 'contains a ImageClassifier, which is not a detector' in done.stderr

@@ -121,7 +121,7 @@ def test_what_is_exported_is_evaluated_like_the_checkpoint_and_loaded_without_it
     'words, message',
     [
         (['mine.py', 'epoch_1.pth', 'a.pth'], "'a.pth' must end in .safetensors or .onnx"),
-        (['mine.py', 'epoch_1.pth', 'mine.safetensors'], 'is there already.*--overwrite'),
+        (['mine.py', 'epoch_1.pth', 'mine.safetensors'], 'exists already.*--overwrite'),
         (['mine.py', 'epoch_1.pth', 'folder.onnx'], "'folder.onnx' is a folder"),
         (['mine.py', 'no.pth', 'a.safetensors'], "checkpoint 'no.pth': there is no such file"),
         (['mine.py', 'mine.safetensors', 'a.safetensors'], 'is packed already'),

@@ -13,7 +13,7 @@ from typing import Any
 
 from numba.core import caching
 
-SOURCES = ('kernels.py', 'memory_intrinsics.py', 'tile_codegen.py', 'vector_codegen.py')
+SOURCES = ('job.py', 'kernels.py', 'memory_intrinsics.py', 'tile_codegen.py', 'vector_codegen.py')
 FOLDER = Path(__file__).parent
 
 

@@ -10,11 +10,12 @@ Addresses are passed as integers, because an array as an argument costs a micros
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numba import cfunc, njit, types
 
+from surge_mm.deploy.cpu.job import Job, LayerArguments
 from surge_mm.deploy.cpu.kernel_cache import install_locators
 from surge_mm.deploy.cpu.memory_intrinsics import (
     add_one,
@@ -35,7 +36,7 @@ from surge_mm.deploy.cpu.tile_codegen import (
 )
 from surge_mm.deploy.cpu.vector_codegen import FEATURES, LANE, PIXELS, ROW, WIDE
 
-__all__ = ['FEATURES', 'LANE', 'PIXELS', 'ROW', 'WIDE', 'Job', 'LayerArguments', 'run_parts']
+__all__ = ['FEATURES', 'LANE', 'PIXELS', 'ROW', 'WIDE', 'run_parts']
 
 install_locators()
 
@@ -51,99 +52,6 @@ def _compiled(how: Any, *signature: Any) -> Any:
             return how(*signature, **options)(function)
 
     return decorate
-
-
-class LayerArguments(NamedTuple):
-    """What the loops read of a layer, all int64; see :class:`surge_mm.deploy.cpu.plan.Plan`.
-
-    Attributes:
-        offsets (int): Address of ``Geometry.offsets``, the word at which the window of an output pixel begins.
-        steps (int): Address of ``Geometry.steps``, offsets of the words of a window.
-        n_steps (int): Steps of a group, S.
-        column_step (int): ``Geometry.column_step``, in words.
-        image_bytes (int): Bytes of a padded image of this layer.
-        pixels (int): Output pixels of an image, P.
-        filters (int): Address of the filters.
-        groups (int): Groups of the convolution.
-        block_bytes (int): Bytes of 16 filters.
-        base (int): Address of the sums where no bit differs.
-        borders (int): Address of ``Geometry.borders``, a row of ``base`` for each output pixel.
-        table (int): Address of the table of the epilogue.
-        width (int): Columns of ``base`` and ``table``: output channels, each group padded to whole vectors.
-        channels (int): Output channels, C_out.
-        slices (int): Slices into which the filters of a group are divided.
-        activated (int): 1 if the table has steps after the shortcut.
-        out_shift (int): Address of the shift of the output before its signs.
-        out_places (int): Address of ``Geometry.places`` of the next layer; 0 if no signs are written.
-        signs_bytes (int): Bytes of a padded image of the next layer.
-        in_shift (int): Address of the shift of the input before its signs.
-        in_places (int): Address of ``Geometry.places``, the byte at which an input pixel begins.
-        in_channels (int): Input channels, C_in.
-        in_pixels (int): Input pixels of an image, H * W.
-    """
-
-    offsets: int
-    steps: int
-    n_steps: int
-    column_step: int
-    image_bytes: int
-    pixels: int
-    filters: int
-    groups: int
-    block_bytes: int
-    base: int
-    borders: int
-    table: int
-    width: int
-    channels: int
-    slices: int
-    activated: int
-    out_shift: int
-    out_places: int
-    signs_bytes: int
-    in_shift: int
-    in_places: int
-    in_channels: int
-    in_pixels: int
-
-
-class Job(NamedTuple):
-    """What the threads of a job share, all int64. Two counters per thread follow in memory: parts packed and convolved.
-
-    Each thread has a run of parts of its own, the same in each layer, so that it finds in its cache what it wrote
-    there. A thread that has finished its own takes those of others, so any number of threads completes a job.
-
-    Attributes:
-        arrived (int): Threads that have started, counted by themselves where ``own_number`` is 0.
-        done_packed (int): Parts that are packed.
-        threads (int): Runs of parts.
-        own_number (int): Address of the C function that returns the number of the calling thread; 0 without one.
-        packed_parts (int): Parts into which the packing of signs is divided; 0 if the signs are given.
-        unit_parts (int): Parts into which the convolution is divided; 0 if only signs are packed.
-        pixels (int): Input pixels of all images.
-        units (int): Units of all images: a tile of output pixels and a slice of the filters each.
-        layer (int): Address of :class:`LayerArguments`.
-        x (int): Address of the input, ``(N, H, W, C_in)``, float32; 0 if the signs are given.
-        words (int): Address of the sign bits of the input, ``(N, words of a padded image)``, int64.
-        shortcut (int): Address of the shortcut, ``(N, H', W', C_out)``, float32; 0 without one.
-        out (int): Address of the output, of that shape; 0 if it is not wanted.
-        signs (int): Address of the sign bits of the output; 0 if they are not wanted.
-    """
-
-    arrived: int
-    done_packed: int
-    threads: int
-    own_number: int
-    packed_parts: int
-    unit_parts: int
-    pixels: int
-    units: int
-    layer: int
-    x: int
-    words: int
-    shortcut: int
-    out: int
-    signs: int
 
 
 COUNTERS = len(Job._fields) * 8

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from surge_mm.deploy.cpu.backend import kernels
 from surge_mm.deploy.cpu.geometry import Geometry
+from surge_mm.deploy.cpu.job import Job, LayerArguments
 from surge_mm.deploy.cpu.threads import Schedule, make_schedule, number_of_threads
 
 ENOUGH_UNITS = 28
@@ -70,7 +71,7 @@ def widen(table: Tensor, groups: int) -> Tensor:
 
 
 class _Start(NamedTuple):
-    """How a job is started: ``job(*head, *addresses of tensors, *counters)`` is a ``kernels.Job``."""
+    """How a job is started: ``job(*head, *addresses of tensors, *counters)`` is a :class:`Job`."""
 
     schedule: Schedule
     job: Callable[..., Any]
@@ -117,7 +118,7 @@ class Plan:
         pixels = len(geometry.offsets)
         tiles = -(-pixels // min(compiled.PIXELS, pixels))
         slices = min(blocks, -(-ENOUGH_UNITS // (tiles * groups)))
-        arguments = compiled.LayerArguments(
+        arguments = LayerArguments(
             offsets=geometry.offsets.data_ptr(),
             steps=geometry.steps.data_ptr(),
             n_steps=geometry.steps.shape[1],
@@ -209,7 +210,7 @@ class Plan:
         team, count, *parts = schedule
         return _Start(
             schedule,
-            ctypes.c_int64 * (len(kernels().Job._fields) + 2 * count),
+            ctypes.c_int64 * (len(Job._fields) + 2 * count),
             (0, 0, count, team.own_number, *parts, self._address),
             schedule.counters(),
         )

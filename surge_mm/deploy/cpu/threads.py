@@ -22,7 +22,7 @@ class Team(NamedTuple):
     """Threads that run one job together.
 
     Attributes:
-        run (Callable): ``run(job, threads)`` runs a :class:`surge_mm.deploy.cpu.kernels.Job` on so many threads.
+        run (Callable): ``run(job, threads)`` runs a :class:`surge_mm.deploy.cpu.job.Job` on so many threads.
         own_number (int): Address of the C function that returns the number of the calling thread; 0 without one.
     """
 

@@ -1,6 +1,6 @@
-"""A trained model as an ONNX file of standard operators, for runtimes that know nothing of this package.
+"""Export of a trained model to an ONNX file of standard operators, for any runtime.
 
-Its binary layers are those of :mod:`surge_mm.deploy.onnx.layers`; that the file is right is found by
+Binary layers become those of :mod:`surge_mm.deploy.onnx.layers`. The file is compared with the model by
 :mod:`surge_mm.deploy.onnx.verify`.
 """
 
@@ -34,11 +34,15 @@ PREPROCESSING = {
     '_channel_conversion': 'bgr_to_rgb',  # MMDetection
     'to_rgb': 'bgr_to_rgb',  # MMPretrain
 }
-"""What a file says of its input, beside mean and standard deviation."""
+"""Attributes of a data preprocessor that the metadata of a file has beside mean and standard deviation."""
 
 
 class Network(nn.Module):
-    """A model of export layers as a function of images to its outputs, and then what each layer takes the signs of."""
+    """A model with export layers. It returns its outputs, and then the tensor whose signs each layer takes.
+
+    Args:
+        model (nn.Module): The model, whose binary layers are replaced in a copy.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -46,23 +50,32 @@ class Network(nn.Module):
         self.model = exported(model, self.signed)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return the outputs of the model and the tensors whose signs are taken.
+
+        Args:
+            images (Tensor): ``(N, 3, H, W)``.
+        """
         self.signed.clear()
         return (*outputs_of(self.model, images).values(), *self.signed)
 
 
 def outputs_of(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
-    """The outputs of a model by their names in the file: ``scores``, ``features_0``, or those of the head's loss.
+    """Return the outputs of a model by their names in the file: ``scores``, ``features_0``, or as in the head's loss.
+
+    Args:
+        model (nn.Module): The model.
+        images (Tensor): ``(N, 3, H, W)``.
 
     Raises:
-        UsageError: there is something among them that is no tensor.
+        UsageError: if an output is not a tensor.
     """
     out = model(images, mode='tensor') if hasattr(model, 'data_preprocessor') else model(images)
     loss = getattr(getattr(model, 'bbox_head', None), 'loss_by_feat', None)
-    if loss is not None and not torch.is_tensor(out):  # it takes what the forward pass gives
+    if loss is not None and not torch.is_tensor(out):  # its arguments are the outputs of the head
         names = list(inspect.signature(loss).parameters)[: len(out)]
         if len(names) == len(out):
-            kinds = zip(names, out, strict=True)
-            return {name: one for kind, maps in kinds for name, one in _named(maps, kind)}
+            levels = [_named(maps, name) for name, maps in zip(names, out, strict=True)]
+            return {name: output for named in levels for name, output in named}
     return dict(_named(out, 'scores' if getattr(model, 'with_head', False) else 'features'))
 
 
@@ -70,35 +83,35 @@ def _named(outputs: Any, name: str) -> Iterator[tuple[str, Tensor]]:
     if torch.is_tensor(outputs):
         yield name, outputs
     elif isinstance(outputs, (list, tuple)):
-        for i, one in enumerate(outputs):
-            yield from _named(one, f'{name}_{i}')
+        for i, output in enumerate(outputs):
+            yield from _named(output, f'{name}_{i}')
     elif outputs is not None:
         raise UsageError(
-            f'the output {name} is a {type(outputs).__name__}, and an ONNX file gives tensors: export a part of the '
-            'model that gives tensors, such as model.backbone'
+            f'the output {name} is a {type(outputs).__name__}, and an ONNX file has tensors: export a part of the '
+            'model whose outputs are tensors, such as model.backbone'
         )
 
 
 def export_onnx(model: nn.Module, path: str | Path, size: tuple[int, int]) -> None:
-    """Write ``model`` as an ONNX file, after ONNX Runtime was seen to compute what the model does.
+    """Write a model as an ONNX file, after comparing its outputs in ONNX Runtime with those of the model.
 
-    The input is ``images``, ``(N, 3, H, W)`` of float32 with any N, normalised as the model's data preprocessor does;
-    its mean, standard deviation, channel order and pad divisor stand in the file's metadata, as JSON. The outputs are:
+    The input is ``images``, ``(N, 3, H, W)``, float32, for any N, normalized as by the model's data preprocessor. Its
+    mean, standard deviation, channel order and pad divisor are in the metadata of the file, as JSON. The outputs are:
 
-    - ``scores`` of a classifier, before the softmax;
-    - ``features_0``, ... of a backbone;
-    - the raw maps of a one-stage detector's head, by their names in its loss and their level, such as ``cls_scores_0``,
-      before boxes are decoded and sifted, for which ONNX has no one way.
+    - of a classifier: ``scores``, before the softmax;
+    - of a backbone: ``features_0``, ``features_1``, ...;
+    - of a one-stage detector: the raw maps of its head, named as in its loss and by their level, such as
+      ``cls_scores_0``. Decoding and non-maximum suppression are not part of the file.
 
     Args:
-        model (nn.Module): A classifier, a one-stage detector or a backbone with binary layers, not packed. It is left
-            as it is.
-        path (str or Path): The file. What is there is replaced when the new file is complete.
+        model (nn.Module): A classifier, a one-stage detector or a backbone with binary layers, not packed. It is not
+            changed.
+        path (str | Path): The file. An existing file is replaced when the new one is complete.
         size (tuple[int, int]): Height and width of an image, in pixels.
 
     Raises:
-        UsageError: packages are missing; the model is packed, of two stages, or not for images of this size; it has
-            what ONNX has no operator for; ONNX Runtime computes something else.
+        UsageError: if packages are missing, the model is packed, has two stages, does not take images of this size or
+            has an operator that ONNX lacks, or if ONNX Runtime computes other outputs.
     """
     _check_packages()
     _check_model(model)
@@ -121,32 +134,34 @@ def export_onnx(model: nn.Module, path: str | Path, size: tuple[int, int]) -> No
 
 
 def _image(model: nn.Module, size: tuple[int, int]) -> Tensor:
-    """An image of noise, normalised as those that the model is made for. ``(1, 3, H, W)``.
+    """Return an image of noise, ``(1, 3, H, W)``, normalized as by the data preprocessor of the model.
 
     Raises:
-        UsageError: ``size`` is no size.
+        UsageError: if ``size`` is not a pair of positive integers.
     """
     pair = isinstance(size, (tuple, list)) and len(size) == 2
-    if not pair or not all(isinstance(one, int) and one > 0 for one in size):
+    if not pair or not all(isinstance(value, int) and value > 0 for value in size):
         raise UsageError(
             f'size={size!r} must be the height and the width of an image, in pixels, such as (224, 224)'
         )
     generator = torch.Generator().manual_seed(0)
-    facts = _normalisation(model)
-    if not facts:
+    metadata = _normalization(model)
+    if not metadata:
         return torch.randn(1, 3, *size, generator=generator)
-    mean, std = (torch.tensor(facts[name]).reshape(1, -1, 1, 1) for name in ('mean', 'std'))
+    mean, std = (torch.tensor(metadata[name]).reshape(1, -1, 1, 1) for name in ('mean', 'std'))
     return (255 * torch.rand(1, 3, *size, generator=generator) - mean) / std
 
 
-def _normalisation(model: nn.Module) -> dict[str, list[float]]:
+def _normalization(model: nn.Module) -> dict[str, list[float]]:
     preprocessor = getattr(model, 'data_preprocessor', None)
     values = {name: getattr(preprocessor, name, None) for name in ('mean', 'std')}
-    return {name: one.flatten().tolist() for name, one in values.items() if torch.is_tensor(one)}
+    return {
+        name: value.flatten().tolist() for name, value in values.items() if torch.is_tensor(value)
+    }
 
 
 def _traced(network: Network, images: Tensor, names: list[str]) -> bytes:
-    """The file as the exporter gives it: its outputs are those of ``names``, then what signs are taken of."""
+    """Return the file of PyTorch's exporter: outputs named ``names``, then the tensors whose signs are taken."""
     file = io.BytesIO()
     with warnings.catch_warnings(), _quiet():
         warnings.simplefilter('ignore')
@@ -154,9 +169,9 @@ def _traced(network: Network, images: Tensor, names: list[str]) -> bytes:
             network,
             (images,),
             file,  # type: ignore[arg-type]  # a file or a path
-            dynamo=False,  # the other one makes floats of small layers' signs, and needs onnxscript
+            dynamo=False,  # the other exporter makes the signs of small layers float32, and needs onnxscript
             opset_version=OPSET,
-            do_constant_folding=False,  # it would make floats of the int8 signs
+            do_constant_folding=False,  # it would make the int8 signs float32
             input_names=[INPUT],
             output_names=names,
             dynamic_axes={name: {0: 'N'} for name in [INPUT, *names]},
@@ -166,7 +181,7 @@ def _traced(network: Network, images: Tensor, names: list[str]) -> bytes:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps the exporter from printing its whole graph where it fails."""
+    """Keep the exporter from printing its whole graph when it fails."""
     log = torch._C._jit_onnx_log
     torch._C._jit_onnx_log = lambda *_: None
     try:
@@ -200,18 +215,18 @@ def _check_model(model: nn.Module) -> None:
         raise UsageError(f'{type(model).__name__} has no binary layer; export it with torch.onnx')
     if isinstance(model, BaseDetector) and not hasattr(model, 'bbox_head'):
         raise UsageError(
-            f'{type(model).__name__} is of several stages, which meet in boxes, not in maps, and cannot be an '
-            'ONNX file of standard operators. Export its backbone, model.backbone, or a one-stage detector'
+            f'{type(model).__name__} has several stages, with boxes between them, and cannot be an ONNX file of '
+            'standard operators. Export its backbone, model.backbone, or a one-stage detector'
         )
 
 
 def _finished(
     data: bytes, model: nn.Module, outputs: dict[str, Tensor]
 ) -> tuple[bytes, tuple[str, ...]]:
-    """The file checked by ONNX, with what a user of it needs to know in its metadata.
+    """Set outputs and metadata of a file, and check it by ONNX.
 
     Returns:
-        tuple[bytes, tuple[str, ...]]: The file, and the names of the tensors in it that signs are taken of.
+        tuple[bytes, tuple[str, ...]]: The file, and the names of the tensors in it whose signs are taken.
     """
     import onnx
 
@@ -220,22 +235,22 @@ def _finished(
     same = {
         node.output[0]: node.input[0] for node in proto.graph.node if node.op_type == 'Identity'
     }
-    signed = tuple(same.get(one.name, one.name) for one in shown)
-    extra = ({one.name for one in shown} & set(same)) - set(outputs)
+    signed = tuple(same.get(output.name, output.name) for output in shown)
+    extra = ({output.name for output in shown} & set(same)) - set(outputs)
     for node in [node for node in proto.graph.node if node.output[0] in extra]:
         proto.graph.node.remove(node)
     del proto.graph.output[:], proto.graph.value_info[:]
-    for name, one in outputs.items():
-        kind = onnx.helper.np_dtype_to_tensor_dtype(one.numpy().dtype)
-        shape = ['N', *one.shape[1:]]
+    for name, output in outputs.items():
+        kind = onnx.helper.np_dtype_to_tensor_dtype(output.numpy().dtype)
+        shape = ['N', *output.shape[1:]]
         proto.graph.output.append(onnx.helper.make_tensor_value_info(name, kind, shape))
-    facts: dict[str, Any] = _normalisation(model)
+    metadata: dict[str, Any] = _normalization(model)
     for attribute, name in PREPROCESSING.items():
         if hasattr(getattr(model, 'data_preprocessor', None), attribute):
-            facts[name] = getattr(model.data_preprocessor, attribute)
+            metadata[name] = getattr(model.data_preprocessor, attribute)
     if classes := (getattr(model, 'dataset_meta', None) or {}).get('classes'):
-        facts['classes'] = list(classes)
-    props = {name: json.dumps(value) for name, value in facts.items()}
+        metadata['classes'] = list(classes)
+    props = {name: json.dumps(value) for name, value in metadata.items()}
     props['surge_mm_version'] = __version__
     onnx.helper.set_model_props(proto, props)
     onnx.checker.check_model(proto, full_check=True)

@@ -1,9 +1,8 @@
-"""Whether ONNX Runtime computes what a model does.
+"""Comparison of an ONNX file in ONNX Runtime with its model.
 
-Real layers round in their own way in each runtime. Where a number is within a rounding of 0, the sign behind it may be
-the other one, and what follows from one such sign can be as far away as another image's outputs: the outputs alone say
-little of a deep binary network. So the model computes with the signs that ONNX Runtime took. Then what each binary
-layer takes the signs of, and the outputs, must be equal but for rounding.
+Real layers round differently in each runtime. Where a number is 0 but for rounding, its sign may differ, and after one
+such sign the outputs of a deep binary network can differ as much as those of another image. So the model computes with
+the signs that ONNX Runtime took. Then the inputs of all binary layers, and the outputs, must be equal up to rounding.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from surge_mm.utils.errors import UsageError
 
 INPUT = 'images'
 TOLERANCE = 1e-4
-"""What is rounding, relative to the largest number of a tensor. Networks of this package stay below 1e-5."""
+"""Largest difference due to rounding, relative to the largest number of a tensor. Models here stay below 1e-5."""
 
 
 def check_outputs(
@@ -30,18 +29,18 @@ def check_outputs(
     outputs_of: Callable[[nn.Module, Tensor], dict[str, Tensor]],
     signed: tuple[str, ...],
 ) -> None:
-    """Refuse a file that ONNX Runtime runs to other outputs.
+    """Check that ONNX Runtime computes the outputs of the model.
 
     Args:
         data (bytes): The file.
-        model (nn.Module): What it was made of, in evaluation mode. It is of no use afterwards.
-        image (Tensor): The input, ``(N, 3, H, W)``; an N other than that of the trace shows that N is free.
-        outputs_of (callable): From the model and the input to the outputs, by their names.
-        signed (tuple[str, ...]): For each call of a binary layer, in their order, the name of the tensor in the file
-            that it takes the signs of.
+        model (nn.Module): The model that was exported, in evaluation mode. It cannot be used afterwards.
+        image (Tensor): Input, ``(N, 3, H, W)``, with another N than that of the trace.
+        outputs_of (Callable): Function of the model and the input that returns the outputs by name.
+        signed (tuple[str, ...]): The name, in the file, of the tensor whose signs are taken, for each call of a binary
+            layer in their order.
 
     Raises:
-        UsageError: they differ by more than rounding, or are not finite.
+        UsageError: if tensors differ by more than rounding, or are not finite.
     """
     names, tensors = _run(data, image, signed)
     inputs = iter([tensors[name] for name in signed])
@@ -57,12 +56,12 @@ def check_outputs(
 def _run(
     data: bytes, image: Tensor, signed: tuple[str, ...]
 ) -> tuple[list[str], dict[str, Tensor]]:
-    """The names of the outputs, and the tensors by name, of one run that shows those of ``signed`` too."""
+    """Run the file. Return the names of its outputs, and the tensors of these and of ``signed`` by name."""
     import onnx
     import onnxruntime
 
     proto = onnx.load_model_from_string(data)
-    names = [one.name for one in proto.graph.output]
+    names = [output.name for output in proto.graph.output]
     shown = [name for name in dict.fromkeys(signed) if name not in (INPUT, *names)]
     for name in shown:
         kind = onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, None)
@@ -75,7 +74,7 @@ def _run(
 
 
 def _force(name: str, inputs: Iterator[Tensor], layer: BinaryLayer, own: Any) -> tuple[Tensor]:
-    """Before a layer of the model: compare its input, and give it one that has the signs of ONNX Runtime's."""
+    """Compare the input of a layer with that of ONNX Runtime, and replace it by one with the signs of the latter."""
     shift = torch.zeros(()) if layer.activation_shift is None else layer.activation_shift
     theirs = next(inputs)
     _compare(f'the input of {name}', own[0] + shift, theirs)
@@ -85,19 +84,19 @@ def _force(name: str, inputs: Iterator[Tensor], layer: BinaryLayer, own: Any) ->
 def _compare(name: str, ours: Tensor, theirs: Tensor) -> None:
     if not ours.isfinite().all():
         raise UsageError(
-            f'{name}: the model itself computes numbers there that are not finite, so there is nothing to compare; is '
-            'its checkpoint loaded?'
+            f'{name}: the numbers that the model itself computes are not finite, so they cannot be compared. Is its '
+            'checkpoint loaded?'
         )
     if ours.shape != theirs.shape:
         raise UsageError(
-            f'ONNX Runtime computes something else than the model: {name} has the shape {tuple(theirs.shape)}, not '
+            f'ONNX Runtime computes another output than the model: {name} has the shape {tuple(theirs.shape)}, not '
             f'{tuple(ours.shape)}. Nothing was written'
         )
     distance, largest = (ours - theirs).abs(), float(ours.abs().max())
     wrong = ~(distance <= TOLERANCE * largest)  # NaN too
     if wrong.any():
         raise UsageError(
-            f'ONNX Runtime computes something else than the model: of the numbers of {name}, {int(wrong.sum())} of '
+            f'ONNX Runtime computes another output than the model: of the numbers of {name}, {int(wrong.sum())} of '
             f'{wrong.numel()} differ, by up to {float(distance.max()):.2g} where the largest is {largest:.2g}. Nothing '
             'was written'
         )

@@ -1,1 +1,1 @@
-"""Packed models as files."""
+"""Files of packed models."""

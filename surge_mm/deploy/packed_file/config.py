@@ -1,7 +1,7 @@
-"""The config inside a packed file: what inference needs of a config, as JSON.
+"""Config inside a packed file: the part of a config that inference needs, as JSON.
 
-Left out is what only training needs and what a reader must not trust: initial weights, the teacher, optimizer and
-hooks, where data lies, where logs go. JSON has no tuples, and the hosts tell them from lists: ``{"()": [...]}`` is one.
+Initial weights, the teacher, optimizer, hooks, paths of data and logs are left out: only training needs them, and a
+reader must not trust them. JSON has no tuples, which the hosts distinguish from lists; ``{"()": [...]}`` is a tuple.
 """
 
 from __future__ import annotations
@@ -18,29 +18,30 @@ from surge_mm.utils.errors import UsageError
 
 TUPLE = '()'
 TRAINING = ('init_cfg', 'pretrained', 'batch_augments', 'why')
-"""Arguments of models and their parts that inference does without; each has a default. ``why`` is a rule's remark."""
+"""Arguments of models and their parts that inference does not need; each has a default. ``why`` is a rule's remark."""
 NONE = ('train_cfg', 'compensator')
-"""Likewise, but some classes want to be told None."""
+"""The same, but for some classes they must be None."""
 WRITING = ('vis_backends', 'save_dir')
-"""Arguments of a visualizer that say where it writes."""
+"""Arguments of a visualizer that name files to write."""
 READING = ('backend_args', 'file_client_args')
-"""Arguments of a pipeline that say how files are read; MMEngine's memcached imports a module from where they say."""
+"""Arguments of a pipeline that set how files are read. MMEngine's memcached backend imports a module that they name."""
 OURS = ('surge_mm', 'mmdet', 'mmpretrain', 'mmengine', 'mmcv')
 
 
 def stored_config(cfg: Config, dataset_meta: Mapping[str, Any]) -> dict[str, Any]:
-    """What a packed file holds of a config.
+    """Return the part of a config that a packed file stores.
 
     Args:
-        cfg (Config): Of the model.
-        dataset_meta (dict): The classes, and what else the test set says of itself.
+        cfg (Config): Config of the model.
+        dataset_meta (Mapping[str, Any]): Metadata of the test set, such as its classes.
 
     Returns:
-        dict: Of plain values throughout: ``default_scope``, ``model``, ``test_dataloader.dataset.pipeline``,
-        ``visualizer``, ``dataset_meta``, and the modules of ``custom_imports`` that are its author's own.
+        dict[str, Any]: Plain values only: ``default_scope``, ``model``, ``test_dataloader.dataset.pipeline``,
+        ``visualizer``, ``dataset_meta``, and the modules of ``custom_imports`` other than those of this package and of
+        the hosts.
 
     Raises:
-        UsageError: a value of the config is no plain one.
+        UsageError: if a value of the config cannot be stored.
     """
     scope = cfg.get('default_scope')
     imports = (cfg.get('custom_imports') or {}).get('imports') or []
@@ -56,7 +57,7 @@ def stored_config(cfg: Config, dataset_meta: Mapping[str, Any]) -> dict[str, Any
         'test_dataloader': {
             'dataset': {
                 'pipeline': [
-                    _scoped(_without(READING, one), scope) for one in evaluation_pipeline(cfg)
+                    _scoped(_without(READING, step), scope) for step in evaluation_pipeline(cfg)
                 ]
             }
         },
@@ -68,10 +69,10 @@ def stored_config(cfg: Config, dataset_meta: Mapping[str, Any]) -> dict[str, Any
 
 
 def stored_model(cfg: Config) -> dict[str, Any]:
-    """The model of a config with what inference needs, its data preprocessor in it.
+    """Return the part of a model's config that inference needs, with its data preprocessor.
 
     Raises:
-        UsageError: a value of the config is no plain one.
+        UsageError: if a value of the config cannot be stored.
     """
     model = dict(cfg['model'])
     if cfg.get('data_preprocessor'):
@@ -96,7 +97,7 @@ def _without_training(value: Any) -> Any:
 
 
 def _without(keys: tuple[str, ...], value: Any) -> Any:
-    """The value without these keys, at any depth."""
+    """Return a value without these keys, at any depth."""
     if isinstance(value, Mapping):
         return {key: _without(keys, inner) for key, inner in value.items() if key not in keys}
     if isinstance(value, (list, tuple)):
@@ -105,15 +106,15 @@ def _without(keys: tuple[str, ...], value: Any) -> Any:
 
 
 def _scoped(step: Mapping[str, Any], scope: Any) -> dict[str, Any]:
-    """With the scope said, for a process may hold models of both hosts, or have no default scope."""
+    """Add the scope: a process may have models of both hosts, or no default scope."""
     return {'_scope_': scope, **step}
 
 
 def _plain(value: Any, key: str) -> Any:
-    """Without the classes of configs and of NumPy.
+    """Convert classes of configs and of NumPy to plain ones.
 
     Raises:
-        UsageError: it is of another kind, such as a class in place of its name.
+        UsageError: if a value has another type, such as a class in place of its name.
     """
     if value is None or isinstance(value, (str, bool, int, float)):
         return value
@@ -125,7 +126,7 @@ def _plain(value: Any, key: str) -> Any:
                 raise UsageError(f'{key}: its key {name!r} cannot be stored; keys must be names')
         return {name: _plain(inner, f'{key}.{name}'.lstrip('.')) for name, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        inner = [_plain(one, f'{key}.{i}') for i, one in enumerate(value)]
+        inner = [_plain(item, f'{key}.{i}') for i, item in enumerate(value)]
         return tuple(inner) if isinstance(value, tuple) else inner
     kind = 'class' if isinstance(value, type) else type(value).__name__
     raise UsageError(
@@ -135,7 +136,11 @@ def _plain(value: Any, key: str) -> Any:
 
 
 def to_json(stored: Mapping[str, Any]) -> str:
-    """The text of a stored config."""
+    """Return a stored config as text.
+
+    Args:
+        stored (Mapping[str, Any]): Config as :func:`stored_config` returns it.
+    """
 
     def encoded(value: Any) -> Any:
         if isinstance(value, dict):
@@ -148,10 +153,13 @@ def to_json(stored: Mapping[str, Any]) -> str:
 
 
 def from_json(text: str) -> Any:
-    """What :func:`to_json` made ``text`` of.
+    """Return the config that :func:`to_json` has converted.
+
+    Args:
+        text (str): The text.
 
     Raises:
-        ValueError: it is no JSON.
+        ValueError: if the text is no JSON.
     """
 
     def decoded(pairs: dict[str, Any]) -> Any:
@@ -161,13 +169,19 @@ def from_json(text: str) -> Any:
     return json.loads(text, object_hook=decoded)
 
 
-def differences(one: Any, other: Any, key: str) -> Iterator[str]:
-    """The keys in which two stored configs differ."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        for name in dict.fromkeys((*one, *other)):
-            if (name in one) != (name in other):
+def differences(first: Any, second: Any, key: str) -> Iterator[str]:
+    """Yield the keys in which two stored configs differ.
+
+    Args:
+        first (Any): A config, or a value in it.
+        second (Any): The value to compare with.
+        key (str): Key of both values in their configs.
+    """
+    if isinstance(first, dict) and isinstance(second, dict):
+        for name in dict.fromkeys((*first, *second)):
+            if (name in first) != (name in second):
                 yield f'{key}.{name}'
-            elif name in one:
-                yield from differences(one[name], other[name], f'{key}.{name}')
-    elif one != other:
+            elif name in first:
+                yield from differences(first[name], second[name], f'{key}.{name}')
+    elif first != second:
         yield key

@@ -1,14 +1,14 @@
-"""The file of a packed model: written whole or not at all, read as if a stranger had made it.
+"""Format of packed files: safetensors with these texts in the metadata of its header.
 
-The format is safetensors, whose header holds beside the tensors these texts:
+- ``format``: ``'surge_mm packed model'``.
+- ``version``: version of the format, an integer.
+- ``surge_mm``: version of the package that wrote the file.
+- ``config``: the part of the config that inference needs (:mod:`surge_mm.deploy.packed_file.config`), as JSON.
+- ``same``: JSON from names of tensors to the name of an equal one; only the latter is stored.
+- ``sha256``: checksum of the other texts and of the name, dtype, shape and bytes of each tensor, in hexadecimal.
 
-- ``format``: ``'surge_mm packed model'``; ``version``: of the format, a whole number; ``surge_mm``: who wrote it.
-- ``config``: what inference needs of the config (:mod:`surge_mm.deploy.packed_file.config`).
-- ``same``: names of tensors that equal another one, which alone is stored.
-- ``sha256``: of the other texts and of the name, dtype, shape and bytes of every tensor.
-
-A file holds no code, and what its config names is checked (:mod:`.config_policy`). The checksum finds damage; it does
-not say who made a file.
+A file contains no code, and what its config names is checked before anything is built
+(:mod:`surge_mm.deploy.packed_file.config_policy`). The checksum detects damage, not who wrote a file.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ from surge_mm.version import __version__
 
 FORMAT, VERSION = 'surge_mm packed model', 1
 TEXTS = ('format', 'version', 'surge_mm', 'config', 'same')
-LONGEST_HEADER = 100_000_000
-"""Bytes, of which safetensors reads no more."""
+MAX_HEADER = 100_000_000
+"""Largest header that safetensors reads, in bytes."""
 
 
 @dataclass(frozen=True)
 class PackedFile:
-    """What a packed file holds.
+    """Content of a packed file.
 
     Attributes:
-        config (dict): The config, see :func:`surge_mm.deploy.packed_file.config.stored_config`.
-        tensors (dict[str, Tensor]): The state dict of the packed model.
-        sha256 (str): The checksum, in hexadecimal.
-        writer (str): The version of this package that wrote it.
-        size (int): Of the file, in bytes.
+        config (dict[str, Any]): Config, see :func:`surge_mm.deploy.packed_file.config.stored_config`.
+        tensors (dict[str, Tensor]): State dict of the packed model.
+        sha256 (str): Checksum, in hexadecimal.
+        writer (str): Version of this package that wrote the file.
+        size (int): Size of the file, in bytes.
     """
 
     config: dict[str, Any]
@@ -58,18 +58,18 @@ class PackedFile:
 def write_packed(
     path: str | os.PathLike, config: Mapping[str, Any], state: Mapping[str, Tensor]
 ) -> str:
-    """Write the file; a file of that name is replaced.
+    """Write a packed file. An existing file is replaced.
 
     Args:
-        path (str): The file.
-        config (dict): As :func:`surge_mm.deploy.packed_file.config.stored_config` gives it.
-        state (dict[str, Tensor]): The state dict, on the CPU and without gaps.
+        path (str | os.PathLike): The file.
+        config (Mapping[str, Any]): Config as :func:`surge_mm.deploy.packed_file.config.stored_config` returns it.
+        state (Mapping[str, Tensor]): State dict, contiguous tensors on the CPU.
 
     Returns:
         str: The checksum.
 
     Raises:
-        UsageError: it cannot be written; safetensors is not installed.
+        UsageError: if the file cannot be written, or safetensors is not installed.
     """
     safetensors = safetensors_torch()
     kept, same = each_once(state)
@@ -86,11 +86,14 @@ def write_packed(
 
 
 def read_packed(path: str | os.PathLike) -> PackedFile:
-    """What a packed file holds, checked, with nothing built of it.
+    """Read a packed file without building anything.
+
+    Args:
+        path (str | os.PathLike): The file.
 
     Raises:
-        CheckpointError: it is no packed file, is damaged, of a later version, or holds what no packed file needs.
-        UsageError: safetensors is not installed.
+        CheckpointError: if the file is no packed file, is damaged or has a later version.
+        UsageError: if safetensors is not installed.
     """
     safetensors = safetensors_torch()
     try:
@@ -117,10 +120,10 @@ def read_packed(path: str | os.PathLike) -> PackedFile:
 
 
 def _read(path: Path) -> tuple[dict[str, str], bytes]:
-    """The texts of the header, and the whole file.
+    """Return the texts of the header, and the whole file.
 
     Raises:
-        UsageError: it is no packed file, or one of a later version.
+        UsageError: if the file is no packed file, or has a later version.
     """
     no_file = (
         'it is no packed model. Make one: python tools/export.py CONFIG CHECKPOINT OUT.safetensors'
@@ -133,7 +136,7 @@ def _read(path: Path) -> tuple[dict[str, str], bytes]:
         with path.open('rb') as file:
             length = file.read(8)
             size = int.from_bytes(length, 'little')
-            if len(length) < 8 or size > LONGEST_HEADER:
+            if len(length) < 8 or size > MAX_HEADER:
                 raise UsageError(no_file)
             header = file.read(size)
             if not header.startswith(b'{'):
@@ -161,7 +164,7 @@ def _read(path: Path) -> tuple[dict[str, str], bytes]:
 
 
 def _checksum(texts: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 of :data:`TEXTS` and of each tensor, in the order of their names."""
+    """Return the SHA-256 of :data:`TEXTS` and of each tensor, in the order of their names."""
     found = hashlib.sha256()
     for key in TEXTS:
         found.update(f'{key}\0{texts[key]}\0'.encode())
@@ -177,7 +180,15 @@ def _bytes(value: Tensor) -> Any:
 
 
 def each_once(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of which no other is a copy, and of which of them the others are: heads share layers over levels."""
+    """Find equal tensors, such as those of layers that the levels of a head share.
+
+    Args:
+        state (Mapping[str, Tensor]): State dict.
+
+    Returns:
+        tuple[dict[str, Tensor], dict[str, str]]: The first of equal tensors by name; and the names of the others, each
+        with the name of the first.
+    """
     first: dict[tuple[Any, ...], str] = {}
     kept, same = {}, {}
     for name, value in state.items():
@@ -190,15 +201,15 @@ def each_once(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str,
 
 
 def safetensors_torch() -> Any:
-    """The library.
+    """Return the module ``safetensors.torch``.
 
     Raises:
-        UsageError: it is not installed.
+        UsageError: if it is not installed.
     """
     try:
         import safetensors.torch
     except ImportError as error:
         raise UsageError(
-            'packed models are kept in files of safetensors, which is not installed: pip install "surge_mm[deploy]"'
+            'packed files need safetensors, which is not installed: pip install "surge_mm[deploy]"'
         ) from error
     return safetensors.torch

@@ -1,4 +1,4 @@
-"""What takes how many bytes in a packed file, beside the same network in float32."""
+"""Bytes of the parts of a packed file, and of the same network in float32."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from surge_mm.deploy.packed_layers import PackedLayer
 
 @dataclass(frozen=True)
 class Sizes:
-    """In bytes.
+    """Sizes in bytes.
 
     Attributes:
-        signs: The weights of packed layers, one bit each.
-        numbers: What packed layers need beside: scales and folded batch norms and activations, 32 bits a number.
-        real: All other layers.
-        rest: The config, the names of tensors, the checksum.
-        binary_float: The weights of packed layers in float32.
-        real_float: What all that is not such a weight takes in the network before it was packed.
+        signs (int): Weights of packed layers, one bit each.
+        numbers (int): Scales, folded batch norms and activations of packed layers, 32 bits a number.
+        real (int): All other layers.
+        rest (int): Config, names of tensors, checksum.
+        binary_float (int): Weights of packed layers in float32.
+        real_float (int): All other numbers of the network before it was packed.
     """
 
     signs: int
@@ -32,17 +32,17 @@ class Sizes:
 
     @property
     def total(self) -> int:
-        """Of the file."""
+        """Size of the file."""
         return self.signs + self.numbers + self.real + self.rest
 
     @property
     def float(self) -> int:
-        """Of the network before it was packed."""
+        """Size of the network before it was packed."""
         return self.binary_float + self.real_float
 
 
 def sizes_of(file: PackedFile, model: nn.Module, in_float: int) -> Sizes:
-    """The sizes of a packed file.
+    """Return the sizes of a packed file.
 
     Args:
         file (PackedFile): The file.
@@ -50,11 +50,10 @@ def sizes_of(file: PackedFile, model: nn.Module, in_float: int) -> Sizes:
         in_float (int): ``analysis.complexity.model_size(model).float_bytes`` of the model before it was packed.
     """
     packed = {name: m for name, m in model.named_modules() if isinstance(m, PackedLayer)}
-    each = {
-        id(value): (name, value) for name, value in file.tensors.items()
-    }  # copies are stored once
+    # equal tensors are stored once
+    stored = {id(value): (name, value) for name, value in file.tensors.items()}
     signs = numbers = real = binary = 0
-    for name, value in each.values():
+    for name, value in stored.values():
         owner = name.removesuffix('.signs')
         if owner in packed:
             signs += value.nbytes

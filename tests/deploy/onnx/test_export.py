@@ -207,7 +207,7 @@ def test_what_is_no_size_of_an_image_is_refused(size, tmp_path):
 def test_a_detector_of_two_stages_is_refused(tmp_path):
     with DefaultScope.overwrite_default_scope('mmdet'):
         model = MODELS.build(config('faster-rcnn-1bit_r18_fpn', tmp_path, tmp_path).model)
-    with pytest.raises(UsageError, match='FasterRCNN is of several stages'):
+    with pytest.raises(UsageError, match='FasterRCNN has several stages'):
         export_onnx(model, tmp_path / 'a.onnx', (64, 64))
 
 

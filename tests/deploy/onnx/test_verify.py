@@ -80,7 +80,7 @@ def test_a_small_error_of_one_layer_is_found_and_nothing_written(
     exported = deploy_onnx.exported
     export_onnx(model.eval(), tmp_path / 'right.onnx', (32, 32))
     monkeypatch.setattr(deploy_onnx, 'exported', changed)
-    with pytest.raises(UsageError, match='computes something else than the model'):
+    with pytest.raises(UsageError, match='computes another output than the model'):
         export_onnx(model, tmp_path / 'wrong.onnx', (32, 32))
     assert [path.name for path in tmp_path.iterdir()] == ['right.onnx']
 
@@ -94,6 +94,6 @@ def test_a_model_that_knows_the_number_of_images_of_the_trace_is_found(tmp_path)
         def forward(self, x):
             return self.layer(x) + float(len(x))
 
-    with pytest.raises(UsageError, match='computes something else than the model'):
+    with pytest.raises(UsageError, match='computes another output than the model'):
         export_onnx(Counts().eval(), tmp_path / 'a.onnx', (9, 8))
     assert not list(tmp_path.iterdir())
