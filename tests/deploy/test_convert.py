@@ -175,7 +175,7 @@ def test_layers_that_cannot_be_packed_stay_and_are_listed():
 
 
 @torch.no_grad()
-def test_a_norm_that_is_computed_from_the_input_stays_behind_the_packed_layer():
+def test_a_norm_without_running_statistics_is_kept_after_the_packed_layer():
     model = nn.Sequential(
         surge_mm.SurgeConv2d(16, 16, 3), nn.BatchNorm2d(16, track_running_stats=False), nn.PReLU(16)
     ).eval()

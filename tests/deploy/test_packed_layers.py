@@ -89,7 +89,7 @@ def test_a_packed_linear_layer_gives_the_output_to_the_bit(weight, shape):
     ids=['PReLU', 'LeakyReLU', 'Hardtanh', 'RPReLU', 'PReLU of one slope'],
 )
 @pytest.mark.parametrize('engine_runs', [True, False])
-def test_what_stands_behind_is_folded_to_the_bit(channels, activation, engine_runs, monkeypatch):
+def test_norm_and_activation_are_folded_to_the_bit(channels, activation, engine_runs, monkeypatch):
     conv = SurgeConv2d(64, channels, 3, padding=1, bias=True).eval()
     norm = nn.BatchNorm2d(channels).eval()
     act = (
@@ -112,7 +112,7 @@ def test_what_stands_behind_is_folded_to_the_bit(channels, activation, engine_ru
 @torch.no_grad()
 @pytest.mark.parametrize('pad_value', [0, 1, -1])
 @pytest.mark.parametrize('channels', [16, 96, 64, 40])
-def test_the_next_layer_reads_the_signs_that_one_layer_leaves(channels, pad_value):
+def test_a_layer_reads_the_signs_that_the_one_before_made(channels, pad_value):
     first = SurgeConv2d(32, channels, 3, padding=1).eval()
     second = SurgeConv2d(
         channels, 16, 3, padding=1, pad_value=pad_value, activation={'type': 'RSign'}
@@ -131,7 +131,7 @@ def test_the_next_layer_reads_the_signs_that_one_layer_leaves(channels, pad_valu
 
 @torch.no_grad()
 @pytest.mark.parametrize(('channels', 'by_first'), [(32, True), (24, False)])
-def test_signs_are_left_by_groups_whose_channels_begin_at_a_byte_of_them(channels, by_first):
+def test_groups_make_signs_if_their_channels_begin_at_a_byte(channels, by_first):
     first = SurgeConv2d(32, channels, 3, padding=1, groups=2).eval()
     second = SurgeConv2d(channels, 16, 3, padding=1).eval()
     a, b = PackedConv2d(first), PackedConv2d(second)
@@ -193,7 +193,7 @@ def test_a_layer_computes_in_float32_whatever_the_default_is():
 
 
 @torch.no_grad()
-def test_no_signs_are_left_for_a_layer_of_other_channels():
+def test_no_signs_are_made_for_a_layer_of_other_channels():
     one, other = (PackedConv2d(SurgeConv2d(16, n, 3)) for n in (48, 16))
     x = torch.randn(1, 16, 6, 6)
     out, signs = one.run(x, following=other, values=False)
@@ -203,7 +203,7 @@ def test_no_signs_are_left_for_a_layer_of_other_channels():
 
 
 @torch.no_grad()
-def test_what_is_loaded_counts_from_then_on():
+def test_a_loaded_state_is_used_from_then_on():
     torch.manual_seed(1)
     one, other = (SurgeConv2d(16, 16, 3, activation={'type': 'RSign'}).eval() for _ in range(2))
     other.activation_shift.normal_()
@@ -231,7 +231,7 @@ def test_a_gradient_is_refused_and_not_dropped():
 
 
 @pytest.mark.parametrize('shape', [(1, 8, 6, 6), (1, 16, 2, 6)])
-def test_an_input_that_does_not_fit_is_named(shape):
+def test_an_input_of_the_wrong_shape_is_named(shape):
     packed = PackedConv2d(SurgeConv2d(16, 16, 3))
     with (
         torch.no_grad(),
@@ -242,7 +242,7 @@ def test_an_input_that_does_not_fit_is_named(shape):
 
 @torch.no_grad()
 @pytest.mark.parametrize('shortcut', [torch.zeros(1, 16, 4, 3), torch.zeros(1, 16, 4, 4).double()])
-def test_a_shortcut_that_does_not_fit_is_refused(shortcut):
+def test_a_shortcut_of_the_wrong_shape_or_dtype_is_refused(shortcut):
     packed = PackedConv2d(SurgeConv2d(16, 16, 3))
     with pytest.raises(UsageError, match='the shortcut .* must be as the output'):
         packed.run(torch.randn(1, 16, 6, 6), shortcut)
@@ -269,7 +269,7 @@ HALVES = ActivationBinarizer.known.pop('Halves')
         ({'dtype': torch.float64}, 'computes in float32'),
     ],
 )
-def test_a_layer_that_cannot_be_packed_says_why(settings, why, monkeypatch):
+def test_the_error_of_a_layer_that_cannot_be_packed_has_the_reason(settings, why, monkeypatch):
     monkeypatch.setitem(ActivationBinarizer.known, 'Halves', HALVES)
     with pytest.raises(UsageError, match=why):
         PackedConv2d(SurgeConv2d(4, 4, 3, **settings))

@@ -77,7 +77,7 @@ def test_a_folder_is_drawn_and_timed_and_nothing_is_overwritten(folder):
         (['images/a.jpg', 'images'], 'it is no packed model'),
     ],
 )
-def test_what_cannot_work_is_refused_in_one_line(folder, words, said):
+def test_invalid_arguments_are_refused_in_one_line(folder, words, said):
     done = detect(folder, *words, '--out', 'other')
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1].startswith('error: ') and said in done.stderr

@@ -141,7 +141,7 @@ def test_what_is_exported_is_evaluated_like_the_checkpoint_and_loaded_without_it
         ),
     ],
 )
-def test_what_cannot_be_exported_is_refused_in_words(words, message, folder, monkeypatch):
+def test_invalid_arguments_are_refused(words, message, folder, monkeypatch):
     (folder / 'mine.safetensors').write_text('mine')
     (folder / 'folder.onnx').mkdir(exist_ok=True)
     before = sorted(folder.rglob('*'))
@@ -171,7 +171,7 @@ def test_a_file_is_replaced_on_request(folder, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize('shape', [(128, 128), (64, 96)])
-def test_onnx_gets_the_size_of_the_test_pipeline_or_what_is_said(
+def test_onnx_has_the_size_of_the_test_pipeline_or_of_the_option(
     shape, folder, monkeypatch, tmp_path
 ):
     onnx = pytest.importorskip('onnx')
@@ -182,9 +182,7 @@ def test_onnx_gets_the_size_of_the_test_pipeline_or_what_is_said(
     assert tuple(d.dim_value for d in image.type.tensor_type.shape.dim)[1:] == (3, *shape)
 
 
-def test_what_is_no_packed_detector_of_these_classes_is_not_evaluated(
-    folder, monkeypatch, tmp_path
-):
+def test_a_file_without_a_detector_of_these_classes_is_not_evaluated(folder, monkeypatch, tmp_path):
     def refused(path, message, *words):
         with pytest.raises(LaunchError, match=message):
             main_of('test', monkeypatch, folder, 'mine.py', path, *words)

@@ -25,7 +25,7 @@ def messages(monkeypatch):
 
 
 @torch.no_grad()
-def test_without_numba_it_is_said_once_and_computed_all_the_same(messages, monkeypatch):
+def test_without_numba_the_output_is_the_same_and_one_message_is_logged(messages, monkeypatch):
     real_import = builtins.__import__
 
     def without_numba(name, *args, **kwargs):
@@ -51,7 +51,7 @@ def test_without_numba_it_is_said_once_and_computed_all_the_same(messages, monke
     assert 'pip install "surge_mm[deploy]"' in messages[0]
 
 
-def test_the_instruction_set_can_be_asked():
+def test_the_instruction_set_is_known():
     assert instruction_set() in {
         'AVX-512 VPOPCNTDQ', 'AVX-512', 'AVX2', 'SSE4.2', 'NEON', 'no vectors'
     }  # fmt: skip
@@ -72,7 +72,7 @@ SMALLER = '+sse,+sse2,+sse3,+ssse3,+sse4.1,+sse4.2,+popcnt,+avx,+avx2,+fma,+cx16
         ({'NUMBA_ENABLE_AVX': '0'}, 'SSE4.2'),
     ],
 )
-def test_a_cpu_without_wide_vectors_computes_the_same_and_is_told_once(settings, name, tmp_path):
+def test_a_cpu_without_wide_vectors_gives_the_same_output_and_one_message(settings, name, tmp_path):
     script = """if True:
         import torch
         from surge_mm import SurgeConv2d
@@ -95,7 +95,7 @@ def test_a_cpu_without_wide_vectors_computes_the_same_and_is_told_once(settings,
     assert (done.stdout + done.stderr).count('right but slower') == 1
 
 
-def test_no_memory_is_read_that_was_given_back():
+def test_no_freed_memory_is_read():
     script = """if True:
         import torch
         from surge_mm import SurgeConv2d

@@ -12,7 +12,9 @@ import pytest
 import surge_mm
 
 pytest.importorskip('numba')
-from surge_mm.deploy.cpu import kernel_cache  # noqa: E402  needs Numba
+from numba.core import caching, config  # noqa: E402
+
+from surge_mm.deploy.cpu import kernel_cache, kernels  # noqa: E402  need Numba
 
 FOLDER = kernel_cache.FOLDER
 
@@ -22,21 +24,16 @@ LOADS = """if True:
 """
 
 
-@pytest.mark.parametrize('cache', ['beside the sources', 'NUMBA_CACHE_DIR'])
-def test_loops_are_compiled_again_after_a_change_of_a_module_that_they_use(cache, tmp_path):
+def test_loops_are_compiled_again_after_a_change_of_a_module_that_they_use(tmp_path):
     package = tmp_path / 'surge_mm'
     ignored = shutil.ignore_patterns('__pycache__')
     shutil.copytree(Path(surge_mm.__file__).parent, package, ignore=ignored)
-    settings = {'NUMBA_CACHE_DIR': str(tmp_path / 'cache') if cache == 'NUMBA_CACHE_DIR' else ''}
+    environment = {**os.environ, 'PYTHONPATH': str(tmp_path), 'NUMBA_CACHE_DIR': ''}
 
     def cache_hits():
-        environment = {**os.environ, 'PYTHONPATH': str(tmp_path), **settings}
+        command = [sys.executable, '-c', LOADS]
         done = subprocess.run(
-            [sys.executable, '-c', LOADS],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            env=environment,
+            command, cwd=tmp_path, capture_output=True, text=True, env=environment
         )
         file, hits = done.stdout.split() or ('', done.stderr)
         assert file == str(package / 'deploy/cpu/kernels.py'), hits
@@ -45,7 +42,21 @@ def test_loops_are_compiled_again_after_a_change_of_a_module_that_they_use(cache
     assert (cache_hits(), cache_hits()) == (0, 1)
     with (package / 'deploy/cpu/tile_codegen.py').open('a') as source:
         source.write('# changed\n')
-    assert (cache_hits(), cache_hits()) == (0, 1)
+    assert cache_hits() == 0
+
+
+@pytest.mark.parametrize('folder', ['', 'cache'])
+def test_the_stamp_is_that_of_all_sources_in_every_folder(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(config, 'CACHE_DIR', str(tmp_path / folder) if folder else '')
+    locator = caching.FunctionCache(kernels.convolve.py_func)._impl.locator
+    assert locator.get_source_stamp() == kernel_cache.source_hash()
+    assert locator.get_cache_path().startswith(str(tmp_path if folder else FOLDER))
+
+
+def test_functions_of_other_files_have_the_stamp_of_numba(tmp_path, monkeypatch):
+    monkeypatch.setattr(config, 'CACHE_DIR', str(tmp_path))
+    locator = caching.FunctionCache(imported_by)._impl.locator
+    assert type(locator) is caching.UserProvidedCacheLocator
 
 
 def imported_by(name):

@@ -20,7 +20,7 @@ def parities(words, column_step, to, n):
 
 
 @given(st.integers(1, 40), st.integers(1, 9), st.integers(0, 2**31))
-def test_parities_are_the_xor_of_three_words_and_leave_what_lies_behind(n, step, seed):
+def test_parities_are_the_xor_of_three_words(n, step, seed):
     draw = np.random.default_rng(seed)
     words = draw.integers(-(2**63), 2**63, n + 2 * step, dtype=np.int64)
     to = np.full(n + 3, 7, dtype=np.int64)

@@ -148,7 +148,7 @@ def test_a_classifier_gives_its_scores_and_stays_as_it_is(tmp_path):
     )
 
 
-def test_normalisation_on_the_device_stands_in_the_file_too(tmp_path):
+def test_the_metadata_have_the_normalization_on_the_device(tmp_path):
     mean, std = [125.0, 123.0, 114.0], [63.0, 62.0, 67.0]
     preprocessor = {'type': 'surge_mm.BatchAugmentPreprocessor', 'mean': mean, 'std': std}
     export_onnx(classifier(data_preprocessor=preprocessor), tmp_path / 'a.onnx', (32, 32))
@@ -191,7 +191,9 @@ def test_an_output_may_be_the_input_of_a_layer_or_another_output(tmp_path):
         ),
     ],
 )
-def test_what_cannot_be_exported_is_refused_and_nothing_else_said(make, said, tmp_path, capfd):
+def test_a_model_that_cannot_be_exported_is_refused_without_other_output(
+    make, said, tmp_path, capfd
+):
     with pytest.raises(UsageError, match=f'(?i){said}'):
         export_onnx(make(tmp_path), tmp_path / 'a.onnx', (64, 64))
     assert not list(tmp_path.iterdir())
@@ -199,7 +201,7 @@ def test_what_cannot_be_exported_is_refused_and_nothing_else_said(make, said, tm
 
 
 @pytest.mark.parametrize('size', [(0, 64), (64.0, 64), (64,), 64])
-def test_what_is_no_size_of_an_image_is_refused(size, tmp_path):
+def test_an_invalid_image_size_is_refused(size, tmp_path):
     with pytest.raises(UsageError, match='must be the height and the width'):
         export_onnx(surge_mm.SurgeConv2d(3, 6, 3), tmp_path / 'a.onnx', size)
 

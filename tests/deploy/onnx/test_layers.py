@@ -12,7 +12,7 @@ from surge_mm.deploy.onnx.export import export_onnx
 
 pytestmark = pytest.mark.filterwarnings('ignore::DeprecationWarning')
 SHIFT, TWO, REAL = {'type': 'RSign'}, {'type': 'AdaBin'}, {'type': 'Real'}
-BINARISERS = ['Sign', 'ScaledSign', 'XNOR', 'ReAct', 'Libra', 'ReCU', 'AdaBin']
+BINARIZERS = ['Sign', 'ScaledSign', 'XNOR', 'ReAct', 'Libra', 'ReCU', 'AdaBin']
 WINDOWS = {
     'one pixel around': {'padding': 1},
     'stride, two rows around': {'padding': (2, 1), 'stride': (2, 1)},
@@ -47,13 +47,13 @@ def both(layer, tmp_path, shape=(9, 8)):
 
 @pytest.mark.parametrize('around', AROUND)
 @pytest.mark.parametrize('window', WINDOWS)
-def test_every_border_and_window_gives_the_very_outputs(window, around, tmp_path):
+def test_every_padding_and_geometry_gives_equal_outputs(window, around, tmp_path):
     settings = {'kernel_size': 3, **WINDOWS[window], **AROUND[around]}
     np.testing.assert_array_equal(*both(surge_mm.SurgeConv2d(3, 6, **settings), tmp_path))
 
 
-@pytest.mark.parametrize('weight', BINARISERS)
-def test_every_binariser_gives_the_very_outputs_from_int8_signs(weight, tmp_path):
+@pytest.mark.parametrize('weight', BINARIZERS)
+def test_every_binarizer_gives_equal_outputs_from_int8_signs(weight, tmp_path):
     layer = surge_mm.SurgeConv2d(3, 6, 3, padding=1, weight={'type': weight})
     np.testing.assert_array_equal(*both(layer, tmp_path))
     (signs,) = [
@@ -65,14 +65,14 @@ def test_every_binariser_gives_the_very_outputs_from_int8_signs(weight, tmp_path
     assert set(np.unique(signs)) == {-1, 1}
 
 
-def test_weights_that_are_not_binary_yet_give_the_outputs_but_for_rounding(tmp_path):
+def test_real_weights_give_the_outputs_up_to_rounding(tmp_path):
     layer = surge_mm.SurgeConv2d(3, 6, 3, padding=1, weight=REAL)
     np.testing.assert_allclose(*both(layer, tmp_path), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize('settings', [{}, {'activation': SHIFT, 'weight': TWO}])
 @pytest.mark.parametrize('flat', [True, False])
-def test_a_linear_layer_gives_the_very_outputs(settings, flat, tmp_path):
+def test_a_linear_layer_gives_equal_outputs(settings, flat, tmp_path):
     layer = surge_mm.SurgeLinear(3 * 9 * 8 if flat else 8, 5, **settings)
     model = nn.Sequential(nn.Flatten(), layer) if flat else nn.Sequential(layer)
     np.testing.assert_array_equal(*both(model, tmp_path))

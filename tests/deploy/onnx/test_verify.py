@@ -41,7 +41,7 @@ def checked(number, other):
     return float(far / outputs['features'].norm())
 
 
-def test_signs_of_numbers_that_are_0_but_for_rounding_may_differ_however_far_the_outputs_are():
+def test_signs_of_numbers_that_are_0_but_for_rounding_may_differ():
     assert checked(1e-7, -1e-7) > 0.1
 
 
@@ -85,7 +85,7 @@ def test_a_small_error_of_one_layer_is_found_and_nothing_written(
     assert [path.name for path in tmp_path.iterdir()] == ['right.onnx']
 
 
-def test_a_model_that_knows_the_number_of_images_of_the_trace_is_found(tmp_path):
+def test_a_model_that_depends_on_the_number_of_images_is_detected(tmp_path):
     class Counts(nn.Module):
         def __init__(self):
             super().__init__()

@@ -53,7 +53,7 @@ def config(**model):
     )
 
 
-def test_what_only_training_needs_is_left_out_at_any_depth():
+def test_keys_for_training_are_left_out_at_any_depth():
     cfg = config(
         init_cfg={'type': 'Pretrained'},
         train_cfg={'assigner': {'type': 'A'}},
@@ -70,7 +70,7 @@ def test_what_only_training_needs_is_left_out_at_any_depth():
     }
 
 
-def test_a_student_is_stored_as_the_classifier_that_it_is():
+def test_a_distilled_classifier_is_stored_as_an_image_classifier():
     student = {'backbone': {'type': 'B'}, 'teacher': {'type': 'T'}, 'label_weight': 1.0}
     for key in ('type', 'base_type'):
         cfg = config(**student, **{key: 'surge_mm.DistilledClassifier'})
@@ -78,7 +78,7 @@ def test_a_student_is_stored_as_the_classifier_that_it_is():
         assert stored_model(cfg) == kept
 
 
-def test_the_preprocessor_beside_the_model_goes_into_it():
+def test_the_preprocessor_of_the_config_is_stored_in_the_model():
     cfg = config()
     cfg.data_preprocessor = {'mean': [1]}
     assert stored_model(cfg)['data_preprocessor'] == {'mean': [1]}
@@ -86,7 +86,7 @@ def test_the_preprocessor_beside_the_model_goes_into_it():
     assert stored_model(cfg)['data_preprocessor'] == {'mean': [2]}
 
 
-def test_of_a_config_only_what_inference_reads_is_stored():
+def test_only_keys_for_inference_are_stored():
     cfg = detector_config()
     cfg.custom_imports.imports.append('mine.heads')
     before = cfg.pretty_text
@@ -112,7 +112,7 @@ def test_of_a_config_only_what_inference_reads_is_stored():
     assert json.loads(to_json(stored))['dataset_meta'] == {'classes': {'()': ['a']}}
 
 
-def test_how_files_were_read_in_training_is_not_stored():
+def test_file_backends_of_training_are_not_stored():
     cfg = config()
     load = {'type': 'A', 'backend_args': {'backend': 'petrel'}, 'file_client_args': None}
     cfg.val_dataloader.dataset.pipeline = [load, {'type': 'B', 'transforms': [[load]]}]
@@ -135,7 +135,7 @@ def test_how_files_were_read_in_training_is_not_stored():
         ({'a': {1, 2}}, 'model.a={1, 2} cannot be stored: it is a set'),
     ],
 )
-def test_what_is_no_plain_value_is_named(model, message):
+def test_a_value_that_is_not_plain_is_named(model, message):
     with pytest.raises(UsageError, match=message):
         stored_model(config(**model))
 

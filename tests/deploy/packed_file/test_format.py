@@ -63,19 +63,19 @@ OTHERS = {
 
 
 @pytest.mark.parametrize('name', OTHERS)
-def test_what_is_no_packed_model_is_told_how_to_become_one(name, tmp_path):
+def test_the_error_for_another_file_names_the_export_tool(name, tmp_path):
     (tmp_path / 'other').write_bytes(OTHERS[name])
     refused(tmp_path / 'other', 'it is no packed model. Make one: python tools/export.py')
 
 
-def test_what_is_no_file_is_refused(tmp_path):
+def test_a_path_that_is_not_a_file_is_refused(tmp_path):
     refused(tmp_path, 'it is a folder')
     refused('/dev/null', 'it is no file; name')
     refused(tmp_path / ('a' * 5000), 'it cannot be read: File name too long')
     refused(tmp_path / 'a.safetensors', r'there is no such file \(looked from')
 
 
-def test_a_file_that_breaks_off_is_refused_wherever(path, tmp_path):
+def test_a_truncated_file_is_refused(path, tmp_path):
     raw = path.read_bytes()
     header = int.from_bytes(raw[:8], 'little')
     for length in (9, 100, header + 7, header + 8, header + 9, len(raw) - 1):
@@ -83,7 +83,7 @@ def test_a_file_that_breaks_off_is_refused_wherever(path, tmp_path):
         refused(tmp_path / 'cut', 'it breaks off')
 
 
-def test_an_altered_byte_anywhere_is_found(path, tmp_path):
+def test_an_altered_byte_is_detected(path, tmp_path):
     raw = path.read_bytes()
     header = int.from_bytes(raw[:8], 'little')
     rng = np.random.default_rng(0)
@@ -116,7 +116,7 @@ def with_texts(path, target, **texts):
     return target
 
 
-def test_a_later_version_is_told_before_all_else(path, tmp_path):
+def test_a_later_version_is_reported_first(path, tmp_path):
     later = with_texts(path, tmp_path / 'later', version='2', surge_mm='9.0', config='{}')
     refused(
         later, "it has version 2 of the format, written by surge_mm '9.0'; .* reads version 1: "
@@ -125,12 +125,12 @@ def test_a_later_version_is_told_before_all_else(path, tmp_path):
 
 
 @pytest.mark.parametrize('version', ['0', '-1', '1.5', '', 'x', '²'])
-def test_a_version_that_never_was_is_damage(version, path, tmp_path):
+def test_an_unknown_version_is_reported_as_damage(version, path, tmp_path):
     refused(with_texts(path, tmp_path / 'a', version=version), 'damaged')
 
 
 @pytest.mark.parametrize('key', TEXTS)
-def test_every_text_is_under_the_checksum(key, path, tmp_path):
+def test_the_checksum_covers_every_text(key, path, tmp_path):
     texts = parts_of(path)[0]['__metadata__']
     refused(with_texts(path, tmp_path / 'a', **{key: None}), 'damaged|no packed model')
     if key not in ('format', 'version'):
@@ -182,7 +182,7 @@ def test_checksum_is_that_of_the_documented_bytes(path):
         {'config': '[]'},
     ],
 )
-def test_texts_that_make_no_sense_are_refused_whoever_signed_them(texts, path, tmp_path):
+def test_invalid_texts_with_a_valid_checksum_are_refused(texts, path, tmp_path):
     header, data = parts_of(path)
     header['__metadata__'].update(texts)
     texts['sha256'] = checksum(header, data)
@@ -191,7 +191,7 @@ def test_texts_that_make_no_sense_are_refused_whoever_signed_them(texts, path, t
 
 @pytest.mark.parametrize('part', ['model', 'dataset_meta', 'test_dataloader'])
 @pytest.mark.parametrize('depth', [60, 450, 700])
-def test_a_config_nested_without_end_is_refused(depth, part, path, tmp_path):
+def test_a_config_nested_too_deep_is_refused(depth, part, path, tmp_path):
     header, data = parts_of(path)
     config = json.loads(header['__metadata__']['config'])
     deep = 1

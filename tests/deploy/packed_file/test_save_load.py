@@ -53,7 +53,7 @@ def image(size=64):
 
 @torch.no_grad()
 @pytest.mark.parametrize('name', MODELS_TO_KEEP)
-def test_the_model_of_a_file_computes_what_the_trained_one_did(name, tmp_path):
+def test_a_loaded_model_gives_the_outputs_of_the_trained_one(name, tmp_path):
     cfg = MODELS_TO_KEEP[name]()
     before = trained_model(cfg).to(memory_format=torch.channels_last)
     after = load_packed(packed_file(cfg, tmp_path / 'a.safetensors'))
@@ -123,7 +123,7 @@ def test_a_config_names_the_file_as_its_model(tmp_path):
     assert isinstance(model, ImageClassifier)
 
 
-def test_a_file_holds_neither_latent_weights_nor_what_training_used(tmp_path):
+def test_a_file_contains_neither_latent_weights_nor_settings_of_training(tmp_path):
     cfg = config_of('resnet/surge-reactnet_resnet18_128e-step2_in1k.py', STUDENT)
     cfg.test_dataloader.dataset.data_root = '/home/someone/secret'
     cfg.custom_imports.imports.append('my_secret')
@@ -135,7 +135,7 @@ def test_a_file_holds_neither_latent_weights_nor_what_training_used(tmp_path):
     assert not [name for name in blocks if name.endswith('conv1.weight')]
 
 
-def test_what_layers_share_is_stored_once(tmp_path):
+def test_shared_layers_are_stored_once(tmp_path):
     cfg = config_of(
         'rtmdet/surge_rtmdet-1bit_r18_1x_coco.py',
         {
@@ -155,7 +155,7 @@ def test_what_layers_share_is_stored_once(tmp_path):
     assert torch.equal(loaded[0][0].conv.signs, loaded[1][0].conv.signs)
 
 
-def test_what_is_no_packed_model_of_its_config_is_not_saved(tmp_path):
+def test_a_model_that_does_not_match_its_config_is_not_saved(tmp_path):
     cfg, path = classifier_config(), tmp_path / 'a.safetensors'
     model = trained_model(cfg)
     with pytest.raises(UsageError, match='ImageClassifier is not packed: surge_mm.deploy.pack'):
@@ -216,7 +216,7 @@ def test_tensors_of_another_model_are_not_loaded(change, message, tmp_path):
         load_packed(changed(path, tensors=change))
 
 
-def test_a_device_that_is_not_there_is_said_before_the_file_is_read():
+def test_a_missing_device_is_reported_before_the_file_is_read():
     with pytest.raises(UsageError, match="device='tpu':"):
         load_packed('nowhere.safetensors', device='tpu')
 

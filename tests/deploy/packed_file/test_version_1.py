@@ -13,7 +13,7 @@ FOLDER = Path(__file__).parent / 'version_1'
 
 @torch.no_grad()
 @pytest.mark.parametrize(('name', 'size'), [('classifier', 32), ('detector', 64)])
-def test_a_file_of_an_earlier_release_gives_the_outputs_of_then(name, size):
+def test_an_earlier_file_gives_the_same_outputs_as_before(name, size):
     expected = load_file(FOLDER / 'outputs.safetensors')
     pixels = torch.arange(3 * size * size) * 37 % 101
     out = load_packed(FOLDER / f'{name}.safetensors')(pixels.reshape(1, 3, size, size) / 50 - 1)
