@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.tools import run_tool
 from mmengine.config import Config
 from PIL import Image
 
@@ -93,10 +94,12 @@ def test_methods_of_a_recipe_are_trained_compared_and_not_trained_again(folder):
     assert logs(out, 'ste', 'surge-lite', 'fp') == [1, 2, 1]
     assert 'resumed epoch: 2' in (out / 'surge-lite' / 'seed_3' / 'train.log').read_text()
 
-    other = run(folder, 'small.py', '--methods', 'ste', *words, '--cfg-options', 'a=1')
+    refused = ['small.py', '--methods', 'ste', *words, '--cfg-options', 'a=1']
+    other = run_tool('ablation', *refused, folder=folder)
     assert other.returncode == 1
     assert 'was started with the settings []' in other.stderr
-    other = run(folder, 'resnet20_600e_cifar10', '--methods', 'fp', 'surge', *words)
+    refused = ['resnet20_600e_cifar10', '--methods', 'fp', 'surge', *words]
+    other = run_tool('ablation', *refused, folder=folder)
     assert other.returncode == 1
     assert f'{str(Path("out") / "fp")!r} holds runs of another config' in other.stderr
     assert not (out / 'surge').exists()

@@ -1,11 +1,10 @@
-"""tools/detect.py as a user runs it, from another folder."""
+"""tools/detect.py on a folder of images."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.tools import run_tool
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from PIL import Image
@@ -45,13 +44,7 @@ def folder(tmp_path_factory):
 
 
 def detect(folder, *words):
-    return subprocess.run(
-        [sys.executable, str(ROOT / 'tools/detect.py'), *words],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    return run_tool('detect', *words, folder=folder)
 
 
 def test_a_folder_is_drawn_and_timed_and_nothing_is_overwritten(folder):
