@@ -18,13 +18,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dataset import BaseDataset
 
 from surge_mm.preflight.annotations import Annotations, some
-from surge_mm.preflight.cache import (
-    EVERY_FILE,
-    cache_key,
-    fingerprint,
-    load_result,
-    save_result,
-)
+from surge_mm.preflight.cache import EVERY_FILE, cache_key, fingerprint, load_result, save_result
 from surge_mm.preflight.coco import read_coco
 from surge_mm.preflight.config_consistency import (
     annotation_file,
