@@ -45,7 +45,7 @@ BACKBONES = {
 
 
 def trained(model):
-    """The model with numbers as training might leave them."""
+    """Return the model with numbers as after training."""
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             nn.init.normal_(module.running_mean, std=0.3)

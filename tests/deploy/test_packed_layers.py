@@ -19,7 +19,7 @@ WEIGHTS = ['Sign', 'ScaledSign', 'Libra', 'ReCU', 'AdaBin']
 
 
 def draw_conv(seed):
-    """A convolution of random settings with learned values that are not those of the start, and an input."""
+    """Build a convolution of random settings with learned values that are not the initial ones, and an input."""
     draw = random.Random(seed)
     torch.manual_seed(seed)
     groups = draw.choice([1, 1, 1, 2, 3])

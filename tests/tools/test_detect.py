@@ -30,7 +30,7 @@ def packed(config, folder, scope):
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
-    """A packed detector, two images and what is none."""
+    """Make a folder with a packed detector, two images and two files that are not images."""
     folder = tmp_path_factory.mktemp('detect')
     packed(DETECTOR, folder, 'mmdet')
     (folder / 'images').mkdir()

@@ -32,7 +32,7 @@ NARROW = (
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
-    """A user's folder: a few digits, a config over the demo's, and a checkpoint as a run with EMA leaves it."""
+    """Make a user's folder: a few digits, a config based on the demo's, and a checkpoint as of a run with EMA."""
     folder = tmp_path_factory.mktemp('user')
     make_digits(folder / 'data/digits', train=8, val=4, size=96)
     (folder / 'mine.py').write_text(f'_base_ = {str(DEMO)!r}\n{NARROW}')

@@ -14,7 +14,7 @@ from surge_mm.deploy.cpu import backend
 
 @pytest.fixture
 def messages(monkeypatch):
-    """The messages to the user, with the engine chosen anew."""
+    """Return the messages to the user after the engine is chosen again."""
     said = []
     monkeypatch.setattr(backend, 'log', said.append)
     for cached in (backend.kernels, backend._print_once):

@@ -60,7 +60,7 @@ def test_functions_of_other_files_have_the_stamp_of_numba(tmp_path, monkeypatch)
 
 
 def imported_by(name):
-    """The modules of the folder that a module needs, itself among them."""
+    """Return the modules of the folder that a module needs, itself included."""
     found = {name}
     for other in re.findall(
         r'^from surge_mm\.deploy\.cpu\.(\w+) import', (FOLDER / name).read_text(), re.M

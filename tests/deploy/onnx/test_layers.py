@@ -28,7 +28,7 @@ AROUND = {
 
 
 def both(layer, tmp_path, shape=(9, 8)):
-    """What the layer gives, and its ONNX file."""
+    """Return the output of the layer, and its ONNX file."""
     torch.manual_seed(0)
     layer.eval()
     with torch.no_grad():

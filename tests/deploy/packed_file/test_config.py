@@ -30,7 +30,7 @@ plain = st.recursive(
 
 
 def kinds(value: Any) -> Any:
-    """The value with the class of each part, for 1 == 1.0 == True."""
+    """Return the value with the class of each part, for 1 == 1.0 == True."""
     if isinstance(value, dict):
         return {key: kinds(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):

@@ -100,14 +100,14 @@ def test_an_altered_byte_is_detected(path, tmp_path):
 
 
 def parts_of(path):
-    """The header, and the bytes of all tensors."""
+    """Return the header, and the bytes of all tensors."""
     raw = path.read_bytes()
     end = 8 + int.from_bytes(raw[:8], 'little')
     return json.loads(raw[8:end]), raw[end:]
 
 
 def with_texts(path, target, **texts):
-    """The file with other texts in its header, and the checksum as it was."""
+    """Return the file with other texts in its header, and the old checksum."""
     header, data = parts_of(path)
     header['__metadata__'].update(texts)
     header['__metadata__'] = {k: v for k, v in header['__metadata__'].items() if v is not None}
