@@ -28,6 +28,11 @@ def test_loops_are_compiled_again_after_a_change_of_a_module_that_they_use(tmp_p
     package = tmp_path / 'surge_mm'
     ignored = shutil.ignore_patterns('__pycache__')
     shutil.copytree(Path(surge_mm.__file__).parent, package, ignore=ignored)
+    compiled = package / 'deploy/cpu/__pycache__'
+    compiled.mkdir()
+    locator = caching.FunctionCache(kernels.convolve.py_func)._impl.locator
+    for file in Path(locator.get_cache_path()).glob('kernels.*.nb[ci]'):
+        shutil.copy(file, compiled)
     environment = {**os.environ, 'PYTHONPATH': str(tmp_path), 'NUMBA_CACHE_DIR': ''}
 
     def cache_hits():
@@ -39,7 +44,7 @@ def test_loops_are_compiled_again_after_a_change_of_a_module_that_they_use(tmp_p
         assert file == str(package / 'deploy/cpu/kernels.py'), hits
         return int(hits)
 
-    assert (cache_hits(), cache_hits()) == (0, 1)
+    assert cache_hits() == 1
     with (package / 'deploy/cpu/tile_codegen.py').open('a') as source:
         source.write('# changed\n')
     assert cache_hits() == 0
