@@ -4,6 +4,7 @@ import socket
 
 import pytest
 from helpers.hostile_checkpoints import canary
+from helpers.narrow import NARROW, config
 from helpers.packed_files import (
     CONFIGS,
     changed,
@@ -207,6 +208,13 @@ def test_configs_of_the_package_can_be_stored_and_loaded():
         stored = from_json(to_json(stored_config(Config.fromfile(file), {'classes': ('a', 'b')})))
         check_structure(stored)
         check_classes(stored, allow=())
+
+
+@pytest.mark.parametrize('family', NARROW)
+def test_every_family_of_detectors_is_allowed(family, tmp_path):
+    stored = stored_config(config(family, tmp_path, tmp_path), {})
+    check_structure(stored)
+    check_classes(stored, allow=())
 
 
 @pytest.mark.parametrize(
