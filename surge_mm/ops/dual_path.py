@@ -184,7 +184,8 @@ class DualPath(torch.autograd.Function):
             ctx (Any): What forward saved.
             g (Tensor): dL/d(output).
         """
-        x, _, w_a, _, _ = ctx.saved_tensors
+        tensors = ctx.saved_tensors  # once: activation checkpointing does not hand them out again
+        x, _, w_a, _, _ = tensors
         spec, needs = ctx.spec, Needs(*ctx.needs_input_grad[:6])
         scale = None
         if spec.scale is not None and not spec.scale.is_zero and (needs.x or needs.w_a):
@@ -192,7 +193,9 @@ class DualPath(torch.autograd.Function):
         # AGS needs both norms at the input, even where the input itself needs no gradient.
         adaptive = isinstance(scale, AdaptiveScale)
 
-        g_b, grad_w_b, grad_shift, grad_gain, clipped = _surrogate_gradients(ctx, g, adaptive)
+        g_b, grad_w_b, grad_shift, grad_gain, clipped = _surrogate_gradients(
+            spec, g, tensors, needs, adaptive
+        )
         grad_x = g_b
         grad_w_a = torch.zeros_like(w_a) if needs.w_a and scale is None else None
         if scale is not None:
@@ -222,13 +225,14 @@ class DualPath(torch.autograd.Function):
         return grad_x, grad_w_b, grad_bias, grad_w_a, grad_shift, grad_gain, None, None, None
 
 
-def _surrogate_gradients(ctx: Any, g: Tensor, adaptive: bool) -> tuple[Any, ...]:
+def _surrogate_gradients(
+    spec: DualPathSpec, g: Tensor, tensors: tuple[Any, ...], needs: Needs, adaptive: bool
+) -> tuple[Any, ...]:
     """Return g_b, the gradients of W_b, shift and gain, and the share of clipped activations, each None if not needed.
 
     With ``adaptive``, g_b is computed also where x needs no gradient.
     """
-    x, w_b, _, shift, gain = ctx.saved_tensors
-    spec, needs = ctx.spec, Needs(*ctx.needs_input_grad[:6])
+    x, w_b, _, shift, gain = tensors
     mask = (needs.x or needs.shift or adaptive, needs.w_b or needs.gain)
     shifted, binary_w = _shifted(x, shift), spec.weight(w_b)
     q_w = binary_w if gain is None else binary_w * gain
