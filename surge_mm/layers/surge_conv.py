@@ -110,35 +110,12 @@ class SurgeConv2d(BinaryLayer, nn.Conv2d):
             **settings (Any): ``activation``, ``weight``, ``compensator`` and ``pad_value`` of the constructor.
         """
         with torch.random.fork_rng(devices=[]):  # the draw is discarded, so keep the generator
-            binary = cls(
-                layer.in_channels,
-                layer.out_channels,
-                layer.kernel_size,  # type: ignore[arg-type]
-                layer.stride,  # type: ignore[arg-type]
-                layer.padding,  # type: ignore[arg-type]
-                layer.dilation,  # type: ignore[arg-type]
-                layer.groups,
-                layer.bias is not None,
-                layer.padding_mode,
-                **settings,
-            )
+            binary = cls(*_arguments(layer), **settings)
         return binary._take(layer)
 
     def to_float(self) -> nn.Conv2d:
         """Return the real convolution with the weight and bias of this layer, the same tensors."""
-        layer = nn.Conv2d(
-            self.in_channels,
-            self.out_channels,
-            self.kernel_size,  # type: ignore[arg-type]
-            self.stride,  # type: ignore[arg-type]
-            self.padding,  # type: ignore[arg-type]
-            self.dilation,  # type: ignore[arg-type]
-            self.groups,
-            self.bias is not None,
-            self.padding_mode,
-            device='meta',
-        )
-        return self._give(layer)
+        return self._give(nn.Conv2d(*_arguments(self), device='meta'))
 
     @property
     def convolution(self) -> Convolution:
@@ -166,3 +143,10 @@ class SurgeConv2d(BinaryLayer, nn.Conv2d):
 
     def extra_repr(self) -> str:
         return f'{super().extra_repr()}, pad_value={self.pad_value}'
+
+
+def _arguments(conv: nn.Conv2d) -> list[Any]:
+    """Return the positional arguments of :class:`torch.nn.Conv2d` that made ``conv``."""
+    geometry = ('kernel_size', 'stride', 'padding', 'dilation', 'groups')
+    names = ('in_channels', 'out_channels', *geometry)
+    return [*(getattr(conv, name) for name in names), conv.bias is not None, conv.padding_mode]
