@@ -18,13 +18,16 @@ The geometry is given by keywords with the names of mmcv: ``dH``, ``dW``, ``padH
 Source: J. Dai et al., "Deformable convolutional networks", 2017; X. Zhu et al., "Deformable ConvNets v2", 2019.
 """
 
+from typing import Any
+
 import torch
 import torchvision  # noqa: F401  (defines torch.ops.torchvision)
 from torch import Tensor
 
 from surge_mm.compat.mmcv_ops import to_full_precision
 
-_GEOMETRY = ('dH', 'dW', 'padH', 'padW', 'dilationH', 'dilationW', 'group', 'deformable_group')
+_GROUPS = ('group', 'deformable_group')
+_GEOMETRY = ('dH', 'dW', 'padH', 'padW', 'dilationH', 'dilationW', *_GROUPS)
 _MODULATED_GEOMETRY = (
     'stride_h',
     'stride_w',
@@ -32,8 +35,7 @@ _MODULATED_GEOMETRY = (
     'pad_w',
     'dilation_h',
     'dilation_w',
-    'group',
-    'deformable_group',
+    *_GROUPS,
 )
 
 
@@ -54,11 +56,8 @@ def deform_conv_forward(
         columns, ones (Tensor): buffers of mmcv, not used.
         **geometry (int): see the module.
     """
-    output.copy_(
-        torch.ops.torchvision.deform_conv2d(
-            *_unmasked(input, weight, offset), *(geometry[name] for name in _GEOMETRY), False
-        )
-    )
+    operands = _operands(geometry, input, weight, offset)
+    output.copy_(torch.ops.torchvision.deform_conv2d(*operands))
 
 
 def deform_conv_backward_input(
@@ -81,11 +80,8 @@ def deform_conv_backward_input(
         columns (Tensor): buffer of mmcv, not used.
         **geometry (int): see the module.
     """
-    by_input, _, by_offset, _, _ = torch.ops.torchvision._deform_conv2d_backward(
-        to_full_precision(grad_output),
-        *_unmasked(input, weight, offset),
-        *(geometry[name] for name in _GEOMETRY),
-        False,
+    by_input, _, by_offset, _, _ = _gradients(
+        grad_output, _operands(geometry, input, weight, offset)
     )
     grad_input.copy_(by_input)
     grad_offset.copy_(by_offset)
@@ -111,12 +107,8 @@ def deform_conv_backward_parameters(
         scale (float): factor of the gradient.
         **geometry (int): see the module.
     """
-    _, by_weight, _, _, _ = torch.ops.torchvision._deform_conv2d_backward(
-        to_full_precision(grad_output),
-        *_unmasked(input, torch.zeros_like(grad_weight), offset),
-        *(geometry[name] for name in _GEOMETRY),
-        False,
-    )
+    weight = torch.zeros_like(grad_weight)  # its value does not matter
+    _, by_weight, _, _, _ = _gradients(grad_output, _operands(geometry, input, weight, offset))
     grad_weight.add_(by_weight, alpha=scale)
 
 
@@ -144,15 +136,8 @@ def modulated_deform_conv_forward(
         with_bias (bool): whether to add the bias.
         **geometry (int): see the module.
     """
-    if not with_bias:
-        bias = weight.new_zeros(len(weight))
-    output.copy_(
-        torch.ops.torchvision.deform_conv2d(
-            *map(to_full_precision, (input, weight, offset, mask, bias)),
-            *(geometry[name] for name in _MODULATED_GEOMETRY),
-            True,
-        )
-    )
+    operands = _operands(geometry, input, weight, offset, mask, bias if with_bias else None)
+    output.copy_(torch.ops.torchvision.deform_conv2d(*operands))
 
 
 def modulated_deform_conv_backward(
@@ -185,13 +170,8 @@ def modulated_deform_conv_backward(
         with_bias (bool): whether the forward pass added the bias.
         **geometry (int): see the module.
     """
-    if not with_bias:
-        bias = weight.new_zeros(len(weight))
-    gradients = torch.ops.torchvision._deform_conv2d_backward(
-        *map(to_full_precision, (grad_output, input, weight, offset, mask, bias)),
-        *(geometry[name] for name in _MODULATED_GEOMETRY),
-        True,
-    )
+    operands = _operands(geometry, input, weight, offset, mask, bias if with_bias else None)
+    gradients = _gradients(grad_output, operands)
     targets = (grad_input, grad_weight, grad_offset, grad_mask)
     for target, gradient in zip(targets, gradients, strict=False):
         target.copy_(gradient)
@@ -199,11 +179,31 @@ def modulated_deform_conv_backward(
         grad_bias.copy_(gradients[4])
 
 
-def _unmasked(input: Tensor, weight: Tensor, offset: Tensor) -> tuple[Tensor, ...]:
-    """Return the tensors that torchvision expects, with an unused mask and a bias of zeros."""
-    input, weight, offset = (
-        to_full_precision(input),
-        to_full_precision(weight),
-        to_full_precision(offset),
+def _operands(
+    geometry: dict[str, int],
+    input: Tensor,
+    weight: Tensor,
+    offset: Tensor,
+    mask: Tensor | None = None,
+    bias: Tensor | None = None,
+) -> tuple[Any, ...]:
+    """Return the arguments that torchvision expects. It takes a mask and a bias also where there is none."""
+    names = _GEOMETRY if mask is None else _MODULATED_GEOMETRY
+    tensors = (
+        input,
+        weight,
+        offset,
+        input.new_zeros(len(input), 1) if mask is None else mask,
+        weight.new_zeros(len(weight)) if bias is None else bias,
     )
-    return input, weight, offset, input.new_zeros(len(input), 1), input.new_zeros(len(weight))
+    return (
+        *map(to_full_precision, tensors),
+        *(geometry[name] for name in names),
+        mask is not None,
+    )
+
+
+def _gradients(grad_output: Tensor, operands: tuple[Any, ...]) -> tuple[Tensor, ...]:
+    """Return the gradients with respect to input, weight, offset, mask and bias."""
+    grad = to_full_precision(grad_output)
+    return torch.ops.torchvision._deform_conv2d_backward(grad, *operands)

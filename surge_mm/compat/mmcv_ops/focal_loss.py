@@ -22,13 +22,6 @@ from surge_mm.compat.mmcv_ops import to_full_precision
 _TINY = torch.finfo(torch.float32).tiny
 
 
-def _check_target(target: Tensor, classes: int, largest: int) -> None:
-    if target.numel() and int(target.max()) > largest:
-        raise ValueError(
-            f'target contains {int(target.max())}, but with {classes} classes it must be at most {largest}'
-        )
-
-
 def _weight_of(target: Tensor, weight: Tensor) -> Tensor | float:
     """Return the factor of each sample, (N, 1), or 1 without class weights."""
     if weight.numel() == 0:
@@ -56,7 +49,10 @@ def sigmoid_focal_loss_forward(
         ValueError: if a target is larger than C.
     """
     classes = input.shape[1]
-    _check_target(target, classes, largest=classes)
+    if target.numel() and int(target.max()) > classes:
+        raise ValueError(
+            f'target contains {int(target.max())}, but with {classes} classes it must be at most {classes}'
+        )
     p = to_full_precision(input).sigmoid()
     q = 1 - p
     positive = target[:, None] == torch.arange(classes, device=target.device)
@@ -93,59 +89,3 @@ def sigmoid_focal_loss_backward(
         -(1 - alpha) * p**gamma * (gamma * q * q.clamp(min=_TINY).log() - p),
     )
     grad_input.copy_(grad * _weight_of(target, weight))
-
-
-def softmax_focal_loss_forward(
-    softmax: Tensor, target: Tensor, weight: Tensor, output: Tensor, gamma: float, alpha: float
-) -> None:
-    """Compute the loss of each sample, ``-alpha (1 - p)^gamma log p`` with p the probability of the target.
-
-    Args:
-        softmax (Tensor): probabilities, shape (N, C).
-        target (Tensor): classes, shape (N,). The loss of a negative target is 0.
-        weight (Tensor): class weights, shape (C,) or empty.
-        output (Tensor): filled with the loss, shape (N,).
-        gamma, alpha (float): see the formula.
-
-    Raises:
-        ValueError: if a target is larger than C - 1.
-    """
-    classes = softmax.shape[1]
-    _check_target(target, classes, largest=classes - 1)
-    p = to_full_precision(softmax).gather(1, target.clamp(min=0)[:, None])
-    loss = -alpha * (1 - p) ** gamma * p.clamp(min=_TINY).log()
-    loss = loss * _weight_of(target, weight) * (target >= 0)[:, None]
-    output.copy_(loss[:, 0])
-
-
-def softmax_focal_loss_backward(
-    softmax: Tensor,
-    target: Tensor,
-    weight: Tensor,
-    buff: Tensor,
-    grad_input: Tensor,
-    gamma: float,
-    alpha: float,
-) -> None:
-    """Compute the derivative of the softmax focal loss with respect to the logits.
-
-    With ``dp/dx_c = p ([c = target] - softmax_c)`` it is ``b ([c = target] - softmax_c)``, where
-    ``b = alpha (gamma (1 - p)^(gamma - 1) p log p - (1 - p)^gamma)``.
-
-    Args:
-        softmax (Tensor): probabilities, shape (N, C).
-        target (Tensor): classes, shape (N,).
-        weight (Tensor): class weights, shape (C,) or empty.
-        buff (Tensor): filled with b, shape (N,).
-        grad_input (Tensor): filled with the derivative, shape (N, C).
-        gamma, alpha (float): see the formula.
-    """
-    probabilities = to_full_precision(softmax)
-    index = target.clamp(min=0)[:, None]
-    p = probabilities.gather(1, index)
-    q = (1 - p).clamp(min=_TINY)
-    b = alpha * (gamma * q ** (gamma - 1) * p * p.clamp(min=_TINY).log() - q**gamma)
-    b = b * _weight_of(target, weight) * (target >= 0)[:, None]
-    buff.copy_(b[:, 0])
-    hit = torch.zeros_like(probabilities).scatter_(1, index, 1.0)
-    grad_input.copy_(b * (hit - probabilities))

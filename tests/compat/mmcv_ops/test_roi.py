@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from mmcv.ops import roi_align, roi_pool
+from mmcv.ops import roi_align
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -32,7 +32,7 @@ def plain_bilinear(plane, y, x):
     )
 
 
-def plain_roi_align(x, rois, size, scale, sampling_ratio, pool_mode, aligned):
+def plain_roi_align(x, rois, size, scale, sampling_ratio, aligned):
     x, rois = x.numpy(), rois.numpy()
     y = np.zeros((len(rois), x.shape[1], *size))
     for r, c, i, j in np.ndindex(*y.shape):
@@ -51,28 +51,7 @@ def plain_roi_align(x, rois, size, scale, sampling_ratio, pool_mode, aligned):
             for a in range(rows)
             for b in range(columns)
         ]
-        y[r, c, i, j] = np.mean(samples) if pool_mode == 'avg' else max(samples)
-    return torch.from_numpy(y)
-
-
-def plain_roi_pool(x, rois, size, scale):
-    x, rois = x.numpy(), rois.numpy()
-    height, width = x.shape[2:]
-    y = np.zeros((len(rois), x.shape[1], *size))
-    for r, c, i, j in np.ndindex(*y.shape):
-        x1, y1 = rois[r, 1:3] * scale
-        x2, y2 = (rois[r, 3:] + 1) * scale
-        h, w = (y2 - y1) / size[0], (x2 - x1) / size[1]
-        if h <= 0 or w <= 0:
-            continue
-        pixels = [
-            x[int(rois[r, 0]), c, v, u]
-            for v in range(height)
-            for u in range(width)
-            if floor(y1 + i * h) <= v < ceil(y1 + (i + 1) * h)
-            and floor(x1 + j * w) <= u < ceil(x1 + (j + 1) * w)
-        ]
-        y[r, c, i, j] = max(pixels, default=0)
+        y[r, c, i, j] = np.mean(samples)
     return torch.from_numpy(y)
 
 
@@ -82,8 +61,7 @@ def plain_roi_pool(x, rois, size, scale):
         (f'roialign_avg_aligned{aligned}_sr{ratio}', (0.25, ratio, 'avg', bool(aligned)))
         for aligned in (0, 1)
         for ratio in (0, 2)
-    ]
-    + [('roialign_max', (0.25, 2, 'max', True))],
+    ],
 )
 def test_roi_align_equals_compiled_mmcv_to_the_bit(reference, sine_like, name, arguments):
     x = reference['roi_x'].clone().requires_grad_()
@@ -93,80 +71,42 @@ def test_roi_align_equals_compiled_mmcv_to_the_bit(reference, sine_like, name, a
     assert torch.equal(x.grad, reference[f'{name}_gx'])
 
 
-@pytest.mark.parametrize('pool_mode', ['avg', 'max'])
 @given(SEEDS, st.sampled_from([0, 1, 2]), st.booleans(), st.sampled_from([0.5, 0.75, 1.0]))
-def test_roi_align_pools_bilinear_samples(pool_mode, seed, sampling_ratio, aligned, scale):
+def test_roi_align_pools_bilinear_samples(seed, sampling_ratio, aligned, scale):
     x, rois = random_case(seed)
-    arguments = ((3, 2), scale, sampling_ratio, pool_mode, aligned)
-    assert torch.allclose(roi_align(x, rois, *arguments), plain_roi_align(x, rois, *arguments))
-
-
-@given(SEEDS, st.sampled_from([0.5, 0.75, 1.0]))
-def test_roi_pool_is_the_maximum_over_the_pixels_that_a_bin_touches(seed, scale):
-    x, rois = random_case(seed)
-    y = roi_pool(x, rois, (3, 2), scale)
-    assert torch.allclose(y, plain_roi_pool(x, rois, (3, 2), scale))
+    y = roi_align(x, rois, (3, 2), scale, sampling_ratio, 'avg', aligned)
+    assert torch.allclose(y, plain_roi_align(x, rois, (3, 2), scale, sampling_ratio, aligned))
 
 
 @pytest.mark.parametrize('seed', range(3))
 @pytest.mark.parametrize('sampling_ratio', [0, 2])
-@pytest.mark.parametrize('pool_mode', ['avg', 'max'])
-def test_roi_align_gradient_is_the_derivative(pool_mode, sampling_ratio, seed):
+def test_roi_align_gradient_is_the_derivative(sampling_ratio, seed):
     x, rois = random_case(seed)
     assert torch.autograd.gradcheck(
-        lambda x: roi_align(x, rois, (3, 2), 0.5, sampling_ratio, pool_mode, True),
+        lambda x: roi_align(x, rois, (3, 2), 0.5, sampling_ratio, 'avg', True),
         x[:, :1].requires_grad_(),
     )
 
 
-@pytest.mark.parametrize('seed', range(3))
-def test_roi_pool_gradient_is_the_derivative(seed):
-    x, rois = random_case(seed)
-    assert torch.autograd.gradcheck(
-        lambda x: roi_pool(x, rois, (3, 2), 0.5), x[:, :1].requires_grad_()
-    )
-
-
-@pytest.mark.parametrize('pool', [roi_align, roi_pool])
-def test_no_rois_give_no_output_and_no_gradient(pool):
+def test_no_rois_give_no_output_and_no_gradient():
     x = torch.randn(1, 2, 5, 5, requires_grad=True)
-    y = pool(x, torch.zeros(0, 5), (3, 2))
+    y = roi_align(x, torch.zeros(0, 5), (3, 2))
     y.sum().backward()
     assert y.shape == (0, 2, 3, 2)
     assert not x.grad.any()
 
 
-@pytest.mark.parametrize('roi', [[0, 6, 6, 2, 2], [0, 90, 90, 95, 95]])
-def test_roi_pool_of_no_pixels_is_zero_without_a_gradient(roi):
-    x = torch.randn(1, 2, 8, 8, requires_grad=True)
-    y = roi_pool(x, torch.tensor([roi], dtype=torch.float32), (2, 2))
-    y.sum().backward()
-    assert not y.any() and not x.grad.any()
-
-
-def test_roi_align_maximum_of_an_empty_grid_has_no_gradient():
-    x = torch.randn(1, 2, 8, 8, requires_grad=True)
-    y = roi_align(x, torch.tensor([[0.0, 3, 3, 3, 3]]), (2, 2), 1.0, 0, 'max', True)
-    y.sum().backward()
-    assert (y == -10000).all() and not x.grad.any()
-
-
-def test_roi_pool_gives_the_gradient_of_equal_pixels_to_the_first():
-    x = torch.zeros(1, 1, 3, 3, requires_grad=True)
-    roi_pool(x, torch.tensor([[0.0, 0, 1, 2, 2]]), (1, 1)).sum().backward()
-    assert x.grad.nonzero().tolist() == [[0, 0, 1, 0]]
-
-
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize('pool_mode', ['avg', 'max'])
-def test_half_precision_rounds_the_result_in_float32(pool_mode, dtype):
+def test_half_precision_rounds_the_result_in_float32(dtype):
     x, rois = random_case(1, dtype=torch.float32)
     x, rois = x.to(dtype).requires_grad_(), rois.to(dtype)
-    y = roi_align(x, rois, (3, 2), 0.5, 2, pool_mode, True)
+    y = roi_align(x, rois, (3, 2), 0.5, 2, 'avg', True)
     y.sum().backward()
-    wide = roi_align(x.detach().float(), rois.float(), (3, 2), 0.5, 2, pool_mode, True)
+    wide = roi_align(x.detach().float(), rois.float(), (3, 2), 0.5, 2, 'avg', True)
     assert y.dtype == x.grad.dtype == dtype
     assert torch.equal(y, wide.to(dtype))
-    assert torch.equal(
-        roi_pool(x, rois, (3, 2), 0.5), roi_pool(x.float(), rois.float(), (3, 2), 0.5).to(dtype)
-    )
+
+
+def test_the_maximum_is_named_as_missing():
+    with pytest.raises(NotImplementedError, match="pool_mode='max'.* Use pool_mode='avg'"):
+        roi_align(torch.ones(1, 1, 4, 4), torch.zeros(1, 5), (2, 2), 1.0, 0, 'max', True)
