@@ -110,12 +110,12 @@ class SurgeConv2d(BinaryLayer, nn.Conv2d):
             **settings (Any): ``activation``, ``weight``, ``compensator`` and ``pad_value`` of the constructor.
         """
         with torch.random.fork_rng(devices=[]):  # the draw is discarded, so keep the generator
-            binary = cls(*_arguments(layer), **settings)
+            binary = cls(**_arguments(layer), **settings)
         return binary._take(layer)
 
     def to_float(self) -> nn.Conv2d:
         """Return the real convolution with the weight and bias of this layer, the same tensors."""
-        return self._give(nn.Conv2d(*_arguments(self), device='meta'))
+        return self._give(nn.Conv2d(**_arguments(self), device='meta'))
 
     @property
     def convolution(self) -> Convolution:
@@ -145,8 +145,8 @@ class SurgeConv2d(BinaryLayer, nn.Conv2d):
         return f'{super().extra_repr()}, pad_value={self.pad_value}'
 
 
-def _arguments(conv: nn.Conv2d) -> list[Any]:
-    """Return the positional arguments of :class:`torch.nn.Conv2d` that made ``conv``."""
+def _arguments(conv: nn.Conv2d) -> dict[str, Any]:
+    """Return the arguments of :class:`torch.nn.Conv2d` that made ``conv``."""
     geometry = ('kernel_size', 'stride', 'padding', 'dilation', 'groups')
-    names = ('in_channels', 'out_channels', *geometry)
-    return [*(getattr(conv, name) for name in names), conv.bias is not None, conv.padding_mode]
+    names = ('in_channels', 'out_channels', *geometry, 'padding_mode')
+    return {'bias': conv.bias is not None, **{name: getattr(conv, name) for name in names}}
