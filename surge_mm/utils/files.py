@@ -3,23 +3,23 @@
 import hashlib
 import os
 import stat
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import track
 
 T = TypeVar('T')
 
-SECONDS_WITHOUT_BAR = 2.0
+PATHS_WITHOUT_BAR = 1000
 
 
 def check_each(
     function: Callable[[str], T], paths: Sequence[str], description: str
 ) -> list[tuple[str, T]]:
-    """Apply a function to each path in threads, with a progress bar on stderr after two seconds.
+    """Apply a function to each path in threads, with a progress bar on stderr for a thousand paths or more.
 
     Args:
         function (Callable): called with a path.
@@ -29,30 +29,15 @@ def check_each(
     Returns:
         list[tuple[str, T]]: each path with its result, in the given order.
     """
-    results = []
-    progress = Progress(
-        TextColumn(description),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    )
-    task = progress.add_task('', total=len(paths))
-    start = time.monotonic()
     with ThreadPoolExecutor(min(16, 4 * (os.cpu_count() or 1))) as pool:
-        try:
-            for path, result in zip(paths, pool.map(function, paths), strict=True):
-                results.append((path, result))
-                progress.advance(task)
-                if not progress.live.is_started and time.monotonic() - start > SECONDS_WITHOUT_BAR:
-                    progress.start()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-        finally:
-            if progress.live.is_started:
-                progress.stop()
-    return results
+        results = track(
+            pool.map(function, paths),
+            description,
+            total=len(paths),
+            console=Console(stderr=True),
+            disable=len(paths) < PATHS_WITHOUT_BAR,
+        )
+        return list(zip(paths, results, strict=True))
 
 
 def file_defect(path: str) -> str | None:
@@ -87,11 +72,10 @@ def md5_defects(folder: str, expected: Sequence[tuple[str, str]]) -> list[str]:
     defects = []
     for name, md5 in expected:
         path = os.path.join(folder, name)
-        if not os.path.isfile(path):
-            defects.append(f'{path} is missing (expected MD5 {md5})')
-            continue
-        with open(path, 'rb') as file:
-            found = hashlib.md5(file.read()).hexdigest()
-        if found != md5:
-            defects.append(f'{path} is damaged: its MD5 is {found}, expected {md5}')
+        defect = file_defect(path)
+        if not defect:
+            found = hashlib.md5(Path(path).read_bytes()).hexdigest()
+            defect = f'is damaged: its MD5 is {found}, expected {md5}' if found != md5 else None
+        if defect:
+            defects.append(f'{path} {defect}')
     return defects
