@@ -9,10 +9,9 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from surge_mm.analysis.log import curve, read_log
-from surge_mm.analysis.plots import METRICS, save
+from surge_mm.analysis.plots import METRICS, finish, save
 from surge_mm.utils.errors import UsageError
 
 
@@ -179,10 +178,7 @@ def plot(runs: dict[str, dict[int, Run]], metric: str, out: Path) -> Path:
         ax.plot(shared, table.mean(0), color=color, label=label)
         ax.fill_between(shared, table.min(0), table.max(0), color=color, alpha=0.2, linewidth=0)
     ax.set(xlabel='epoch', ylabel=METRICS[metric][0] if metric in METRICS else metric)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.grid(alpha=0.3)
-    ax.spines[['top', 'right']].set_visible(False)
-    ax.legend(fontsize=8, frameon=False)
+    finish(ax)
     return save(figure, out)
 
 

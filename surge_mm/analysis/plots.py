@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -21,12 +21,22 @@ from surge_mm.analysis.log import Lines, curve, read_log
 # Palette of Okabe and Ito, for color-blind readers.
 BLUE, ORANGE, GREEN = '#0072B2', '#E69F00', '#009E73'
 VERMILION, PURPLE, SKY = '#D55E00', '#CC79A7', '#56B4E9'
-# key in the log: label, color, factor
-METRICS = {
+Curves = dict[str, tuple[str, str, float]]
+"""Curves of one panel: label, color and factor by key in the log."""
+METRICS: Curves = {
     'coco/bbox_mAP': ('mAP', BLUE, 1.0),
     'coco/bbox_mAP_50': ('AP50', ORANGE, 1.0),
     'pascal_voc/mAP': ('VOC mAP', PURPLE, 1.0),
     'accuracy/top1': ('top-1 accuracy', GREEN, 0.01),
+}
+LAMBDA: Curves = {
+    'ags_lambda_mean': ('mean', BLUE, 1.0),
+    'ags_lambda_min': ('min of layers', SKY, 1.0),
+    'ags_lambda_max': ('max of layers', VERMILION, 1.0),
+}
+GRADIENTS: Curves = {
+    'ags_cos_mean': ('cos(g_b, g_a)', PURPLE, 1.0),
+    'ags_clipped_share': ('share of clipped activations', ORANGE, 1.0),
 }
 MATCH_IOU = 0.5
 PANEL_INCHES = 2.2
@@ -74,14 +84,8 @@ def draw_detections(
         Path: ``out``.
 
     Raises:
-        ValueError: if there is no image or model, the sequences differ in length, or predictions have no scores.
+        ValueError: if the sequences differ in length.
     """
-    counts = {len(ground_truth), *(len(boxes) for boxes in predictions.values())}
-    if not images or not predictions or counts != {len(images)}:
-        raise ValueError(
-            f'{len(images)} images, {len(ground_truth)} ground_truth and predictions of '
-            f'{[len(boxes) for boxes in predictions.values()]} images; expected equal numbers, and at least one'
-        )
     panels = 1 + len(predictions)
     columns = panels * min(images_per_row, len(images))
     rows = math.ceil(panels * len(images) / columns)
@@ -93,23 +97,23 @@ def draw_detections(
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for ax in axes:
         ax.set_axis_off()
-    for number, (image, truth) in enumerate(zip(images, ground_truth, strict=True)):
-        first, *others = axes[panels * number : panels * (number + 1)]
-        titles = ['ground truth', *predictions] if panels * number < columns else [''] * panels
-        for ax, title in zip((first, *others), titles, strict=True):
+    models = [ground_truth, *predictions.values()]
+    panel = iter(axes)
+    for image, truth, *predicted in zip(images, *models, strict=True):
+        ax = next(panel)
+        ax.imshow(image)
+        ax.set_title('ground truth', fontsize=10)
+        for box, label in zip(truth.boxes, truth.labels, strict=True):
+            _draw_box(ax, box, class_names[label], GREEN, '-')
+        for title, found in zip(predictions, predicted, strict=True):
+            ax = next(panel)
             ax.imshow(image)
             ax.set_title(title, fontsize=10)
-        for box, label in zip(truth.boxes, truth.labels, strict=True):
-            _draw_box(first, box, class_names[label], GREEN, '-')
-        for ax, (title, boxes) in zip(others, predictions.items(), strict=True):
-            predicted = boxes[number]
-            if predicted.scores is None:
-                raise ValueError(f'predictions[{title!r}][{number}] have no scores')
-            hits = match(predicted, truth)
-            for index in np.flatnonzero(predicted.scores >= score_threshold):
-                text = f'{class_names[predicted.labels[index]]} {predicted.scores[index]:.2f}'
+            hits = match(found, truth)
+            for index in np.flatnonzero(found.scores >= score_threshold):
+                text = f'{class_names[found.labels[index]]} {found.scores[index]:.2f}'
                 color, line = (BLUE, '-') if hits[index] else (VERMILION, '--')
-                _draw_box(ax, predicted.boxes[index], text, color, line)
+                _draw_box(ax, found.boxes[index], text, color, line)
     figure.legend(
         handles=[
             Rectangle((0, 0), 1, 1, fill=False, linewidth=1.5, edgecolor=c, linestyle=s, label=t)
@@ -162,7 +166,7 @@ def plot_training(
 ) -> Path:
     """Draw the curves of a training run and save one PNG: loss, validation metrics, and the statistics of AGS.
 
-    Panels for which the log has no entries are left out.
+    The legend has the last value of each curve. Panels for which the log has no entries are left out.
 
     Args:
         log (str or Sequence[str]): MMEngine's ``<work_dir>/<time>/vis_data/scalars.json``; for a resumed run all of
@@ -177,87 +181,51 @@ def plot_training(
     """
     files = [log] if isinstance(log, str | os.PathLike) else list(log)
     train, val = read_log(files)
-    drawers = (_draw_loss, _draw_metrics, _draw_lambda, _draw_gradients)
-    needed = (
-        any('loss' in line for line in train),
-        any(key in line for line in val for key in METRICS),
-        any('ags_lambda_mean' in line for line in train),
-        any(key in line for line in train for key in ('ags_cos_mean', 'ags_clipped_share')),
+    panels = (
+        ('Loss', train, _loss_curves(train)),
+        ('Validation', val, METRICS),
+        ('AGS: scale λ of the branch', train, LAMBDA),
+        ('Gradients', train, GRADIENTS),
     )
-    if not any(needed):
+    drawn = [panel for panel in panels if any(key in line for line in panel[1] for key in panel[2])]
+    if not drawn:
         raise ValueError(f'nothing to draw in {", ".join(map(str, files))}')
-    figure = Figure(figsize=(4 * sum(needed), 3.4), layout='constrained')
-    axes = figure.subplots(1, sum(needed), squeeze=False)[0]
-    drawing = [drawer for drawer, need in zip(drawers, needed, strict=True) if need]
-    for ax, drawer in zip(axes, drawing, strict=True):
-        drawer(ax, train, val)
-        ax.grid(alpha=0.3)
-        ax.spines[['top', 'right']].set_visible(False)
-        if len(ax.get_legend_handles_labels()[0]) > 1:
-            ax.legend(fontsize=9, frameon=False)
+    last_epoch = max((line.get('epoch', 0) for line in train), default=0)
+    by_epoch = all(line['step'] <= last_epoch for line in val)
+    figure = Figure(figsize=(4 * len(drawn), 3.4), layout='constrained')
+    axes = figure.subplots(1, len(drawn), squeeze=False)[0]
+    for ax, (title, lines, curves) in zip(axes, drawn, strict=True):
+        for key, (label, color, factor) in curves.items():
+            steps, values = curve(lines, key)
+            if steps:
+                scaled = [factor * value for value in values]
+                text = f'{label}: {scaled[-1]:.3g}'
+                ax.plot(steps, scaled, color=color, marker='.', markersize=3, label=text)
+        ax.set(title=title, xlabel='epoch' if lines is val and by_epoch else 'iteration')
+        ax.axhline(0, color='grey', linewidth=0.8)
+        finish(ax)
     return save(figure, out)
 
 
-def _draw_loss(ax: Axes, train: Lines, val: Lines) -> None:
+def _loss_curves(train: Lines) -> Curves:
     parts = sorted({key for line in train for key in line if 'loss' in key and key != 'loss'})
-    ax.plot(*curve(train, 'loss'), color='black', linewidth=2, label='loss')
-    for key, color in zip(parts, (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY), strict=False):
-        ax.plot(*curve(train, key), color=color, linewidth=1, label=key)
-    ax.set(title='Loss', xlabel='iteration')
-    ax.set_ylim(bottom=0)
+    colors = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY)
+    curves: Curves = {'loss': ('loss', 'black', 1.0)}
+    return curves | {key: (key, color, 1.0) for key, color in zip(parts, colors, strict=False)}
 
 
-def _draw_metrics(ax: Axes, train: Lines, val: Lines) -> None:
-    for key, (label, color, factor) in METRICS.items():
-        steps, values = curve(val, key)
-        if steps:
-            scaled = [factor * value for value in values]
-            ax.plot(steps, scaled, color=color, marker='o', markersize=3, label=label)
-            end, last = (steps[-1], scaled[-1]), f'{scaled[-1]:.3f} '
-            ax.text(*end, last, ha='right', va='bottom', fontsize=9, color=color)
-            title = label
-    several = len(ax.lines) > 1
-    by_epoch = max(line['step'] for line in val) <= max(
-        (li.get('epoch', 0) for li in train), default=0
-    )
-    ax.set(title='Validation' if several else title, xlabel='epoch' if by_epoch else 'iteration')
-    ax.set_ylim(0, 1.05)
+def finish(ax: Axes) -> None:
+    """Add grid and legend to axes of curves."""
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-
-
-def _draw_lambda(ax: Axes, train: Lines, val: Lines) -> None:
-    steps, low = curve(train, 'ags_lambda_min')
-    high_steps, high = curve(train, 'ags_lambda_max')
-    if steps and steps == high_steps:
-        ax.fill_between(
-            steps, low, high, color=SKY, alpha=0.4, linewidth=0, label='min to max over layers'
-        )
-    ax.plot(*curve(train, 'ags_lambda_mean'), color=BLUE, linewidth=2, label='mean')
-    ax.set(title='AGS: scale λ of the branch', xlabel='iteration')
-    ax.set_ylim(bottom=0)
-
-
-def _draw_gradients(ax: Axes, train: Lines, val: Lines) -> None:
-    for key, label, color in (
-        ('ags_cos_mean', 'cos(g_b, g_a)', PURPLE),
-        ('ags_clipped_share', 'share of clipped activations', ORANGE),
-    ):
-        steps, values = curve(train, key)
-        if steps:
-            ax.plot(steps, values, color=color, linewidth=2, label=label)
-    ax.set(title='Gradients', xlabel='iteration')
-    ax.axhline(0, color='grey', linewidth=0.8)
+    ax.grid(alpha=0.3)
+    ax.spines[['top', 'right']].set_visible(False)
+    ax.legend(fontsize=8, frameon=False)
 
 
 def _draw_box(ax: Axes, box: np.ndarray, text: str, color: str, line: str) -> None:
     x1, y1, x2, y2 = (float(value) for value in box)
-    style: dict[str, Any] = {
-        'fill': False,
-        'edgecolor': color,
-        'linewidth': 1.3,
-        'linestyle': line,
-    }
-    ax.add_patch(Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, **style))
+    corner, size = (x1 - 0.5, y1 - 0.5), (x2 - x1, y2 - y1)
+    ax.add_patch(Rectangle(corner, *size, fill=False, ec=color, linestyle=line, linewidth=1.3))
     at_the_top = y1 < 0.08 * (ax.get_ylim()[0] + 0.5)
     ax.text(
         x1,

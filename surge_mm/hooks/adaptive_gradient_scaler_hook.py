@@ -7,7 +7,6 @@ sets eta of the layers and logs their statistics.
 from __future__ import annotations
 
 import difflib
-import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -16,7 +15,6 @@ from typing import Any
 import torch
 from mmengine.dist import get_default_group, get_world_size
 from mmengine.hooks import Hook, LoggerHook
-from mmengine.logging import print_log
 from mmengine.runner import Runner
 from torch import Tensor
 
@@ -26,6 +24,7 @@ from surge_mm.ops import AdaptiveScale, Statistics, set_sync_group
 from surge_mm.registry import HOOKS
 from surge_mm.utils.argument_checks import Count, NonNegative, checked
 from surge_mm.utils.errors import UsageError
+from surge_mm.utils.logging import log
 from surge_mm.utils.suggestions import did_you_mean
 
 
@@ -110,23 +109,13 @@ class AdaptiveGradientScalerHook(Hook):
         self._check_keys(list(named))
         sync = self.sync and get_world_size() > 1
         if sync:
-            if getattr(runner.model, 'find_unused_parameters', False):
-                print_log(
-                    'AGS: with sync=True, the ranks wait for each other in every compensated layer. If a layer is '
-                    'unused on some ranks in a step, as find_unused_parameters=True allows, they fail after '
-                    'env_cfg.dist_cfg.timeout seconds. Set sync=False in this case',
-                    'current',
-                    logging.WARNING,
-                )
             set_sync_group(torch.distributed.new_group(timeout=_timeout_of_all_ranks()))
         for name, layer in named.items():
             keys = [key for key in self.custom_scales if key in name]
             scale = self.custom_scales[max(keys, key=len)] if keys else self.scale
             scale = replace(scale, sync=sync)
             if layer.scale != scale:
-                print_log(
-                    f'AGS: the hook sets {scale} in {name} instead of {layer.scale}', 'current'
-                )
+                log(f'AGS: the hook sets {scale} in {name} instead of {layer.scale}')
             layer.scale = scale
         self._layers = list(named.values())
         loggers = [hook for hook in runner.hooks if isinstance(hook, LoggerHook)]
@@ -192,18 +181,16 @@ class AdaptiveGradientScalerHook(Hook):
         self._seen = total
         if not self._reports(runner, batch_idx):
             return
-        report = torch.stack(
-            (
-                lam.mean(),
-                lam.min(),
-                lam.max(),
-                of_layers.cos.mean(),
-                of_layers.clipped.mean(),
-                self._steps,
-            )
-        )
-        names = ('lambda_mean', 'lambda_min', 'lambda_max', 'cos_mean', 'clipped_share')
-        for name, value in zip((*names, 'nonfinite_steps'), report.tolist(), strict=True):
+        report = {
+            'lambda_mean': lam.mean(),
+            'lambda_min': lam.min(),
+            'lambda_max': lam.max(),
+            'cos_mean': of_layers.cos.mean(),
+            'clipped_share': of_layers.clipped.mean(),
+            'nonfinite_steps': self._steps,
+        }
+        # one synchronization
+        for name, value in zip(report, torch.stack(list(report.values())).tolist(), strict=True):
             runner.message_hub.update_scalar(f'train/ags_{name}', value)
 
 

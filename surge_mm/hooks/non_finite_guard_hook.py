@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.logging import print_log
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 from torch import Tensor, nn
@@ -17,6 +15,7 @@ from torch.utils.hooks import RemovableHandle
 from surge_mm.registry import HOOKS
 from surge_mm.utils.argument_checks import Positive, checked
 from surge_mm.utils.errors import UsageError
+from surge_mm.utils.logging import warn
 from surge_mm.utils.modules import unwrap_model
 
 
@@ -47,9 +46,8 @@ class NonFiniteGuardHook(Hook):
         self.patience = patience
         self._handles: list[RemovableHandle] = []
         self._outputs: list[tuple[str, Tensor]] = []
-        self._order: dict[str, int] = {}
         self._bad_gradients: list[str] = []
-        self._calls = self._in_a_row = self._total = 0
+        self._in_a_row = self._total = 0
 
     def before_train(self, runner: Runner) -> None:
         """Register hooks on the modules and optimizers, and copy the buffers of the model."""
@@ -75,8 +73,6 @@ class NonFiniteGuardHook(Hook):
         def note(module: nn.Module, args: Any, output: Any) -> None:
             if not module.training or torch.compiler.is_compiling():
                 return
-            self._calls += 1
-            self._order[name] = self._calls
             if isinstance(output, Tensor) and output.is_floating_point() and output.numel():
                 # not finite if an element is not, nor if the sum overflows; one read, no copy
                 self._outputs.append((name, output.detach().mean()))
@@ -91,7 +87,7 @@ class NonFiniteGuardHook(Hook):
             batch_idx (int): Not used.
             data_batch (Any): Not used.
         """
-        self._outputs, self._order, self._bad_gradients = [], {}, []
+        self._outputs, self._bad_gradients = [], []
         if self._buffers:
             torch._foreach_copy_(self._before, self._buffers)
 
@@ -137,8 +133,7 @@ class NonFiniteGuardHook(Hook):
         self._total += 1
         runner.message_hub.update_scalar('train/guard_bad_steps', self._total)
         skipped = '; its step is skipped' if self._bad_gradients else ''
-        message = f'iteration {runner.iter + 1} is not finite, first in {first}{skipped}'
-        print_log(message, 'current', logging.WARNING)
+        warn(f'iteration {runner.iter + 1} is not finite, first in {first}{skipped}')
         if self._in_a_row >= self.patience:
             raise UsageError(
                 f'training has diverged: {self._in_a_row} steps in a row were not finite, the last first in {first}. '
@@ -147,32 +142,20 @@ class NonFiniteGuardHook(Hook):
             )
 
     def _restore_buffers(self) -> bool:
-        if _all_finite(self._buffers):
-            return False
-        spoilt = [
-            (buffer, before)
-            for buffer, before in zip(self._buffers, self._before, strict=True)
-            if not torch.isfinite(buffer).all()
-        ]
-        for buffer, before in spoilt:
-            buffer.copy_(before)
-        return bool(spoilt)
+        spoilt = False
+        for buffer, before in zip(self._buffers, self._before, strict=True):
+            if not torch.isfinite(buffer).all():
+                buffer.copy_(before)
+                spoilt = True
+        return spoilt
 
     def _first_output(self) -> str:
-        if not self._outputs:
-            return ''
-        finite = torch.stack([mean.float() for _, mean in self._outputs]).isfinite().tolist()
-        bad = [name for (name, _), fine in zip(self._outputs, finite, strict=True) if not fine]
-        return f'the output of {bad[0]}' if bad else ''
+        bad = (name for name, mean in self._outputs if not mean.isfinite())
+        return next((f'the output of {name}' for name in bad), '')
 
     def _last_gradient(self) -> str:
-        """Name the parameter with a bad gradient whose layer the backward pass reaches first."""
-        if not self._bad_gradients:
-            return ''
-        name = max(
-            self._bad_gradients, key=lambda name: self._order.get(name.rpartition('.')[0], -1)
-        )
-        return f'the gradient of {name}'
+        """Name the last parameter with a bad gradient: the backward pass reaches its layer first."""
+        return f'the gradient of {self._bad_gradients[-1]}' if self._bad_gradients else ''
 
     def after_train(self, runner: Runner) -> None:
         """Remove the hooks from the modules and optimizers."""

@@ -63,17 +63,12 @@ def test_many_images_of_several_shapes_make_one_figure(tmp_path):
     assert widths[1] == pytest.approx(1.5 * widths[0], rel=0.01)
 
 
-@pytest.mark.parametrize('counts', [(0, 0, 0), (2, 1, 2), (2, 2, 1)])
+@pytest.mark.parametrize('counts', [(2, 1, 2), (2, 2, 1)])
 def test_unequal_numbers_of_images_and_boxes_are_rejected(tmp_path, counts):
     images = [np.zeros((8, 8, 3), dtype=np.uint8)] * counts[0]
-    with pytest.raises(ValueError, match='equal numbers'):
-        found = {'one': [boxes()] * counts[2]}
+    with pytest.raises(ValueError, match='is shorter than'):
+        found = {'one': [boxes(scores=[])] * counts[2]}
         draw_detections(images, [boxes()] * counts[1], found, NAMES, tmp_path / 'd.png')
-
-
-def test_predictions_without_scores_are_rejected(tmp_path):
-    with pytest.raises(ValueError, match=r"predictions\['binary'\]\[0\] have no scores"):
-        draw(tmp_path, boxes(), boxes((0, 0, 9, 9, 0)))
 
 
 def test_match_gives_each_object_to_the_best_scored_hit_of_its_class():
@@ -139,7 +134,10 @@ def curves_of(monkeypatch, log, out):
     figures = []
     monkeypatch.setattr('surge_mm.analysis.plots.save', lambda figure, out: figures.append(figure))
     plot_training(log, out)
-    return {line.get_label(): line.get_xydata().tolist() for line in figures[0].axes[0].lines}
+    return {
+        line.get_label().partition(':')[0]: line.get_xydata().tolist()
+        for line in figures[0].axes[0].lines
+    }
 
 
 def test_a_resumed_run_is_drawn_from_all_its_logs(tmp_path, monkeypatch):

@@ -15,9 +15,7 @@ def train(tmp_path, fault, monkeypatch=None, **kwargs):
     """Return the runner and the output of the guard."""
     said = []
     if monkeypatch:
-        monkeypatch.setattr(
-            'surge_mm.hooks.non_finite_guard_hook.print_log', lambda text, *_: said.append(text)
-        )
+        monkeypatch.setattr('surge_mm.hooks.non_finite_guard_hook.warn', said.append)
     inject = Inject(fault)
     runner = tiny_runner(tmp_path, length=2, hooks=[inject], **kwargs)
     runner.train()
