@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.narrow import with_fewer_regions
 from helpers.samples import detection_batch
 from mmengine.config import Config
 from mmengine.hub import get_config
@@ -110,7 +111,7 @@ def parts(path):
 def build(cfg):
     init_default_scope(cfg.default_scope)
     check_names(cfg)
-    model = dict(cfg.model)
+    model = dict(with_fewer_regions(cfg.model))
     if cfg.get('data_preprocessor'):
         model.setdefault('data_preprocessor', cfg.data_preprocessor)
     if 'SSDVGG' not in str(model['backbone']):

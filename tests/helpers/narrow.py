@@ -119,6 +119,28 @@ def config(family, digits, work_dir):
     return cfg
 
 
+def with_fewer_regions(cfg, number=64):
+    """Limit the regions that the stages of a detector sample and propose, which take most of its time.
+
+    Args:
+        cfg (Any): a model config, or a part of one. It is changed in place.
+        number (int): largest number of regions for each image and stage.
+
+    Returns:
+        Any: ``cfg``.
+    """
+    if isinstance(cfg, dict):
+        for key, value in cfg.items():
+            if key in ('num', 'num_proposals', 'max_per_img') and isinstance(value, int):
+                cfg[key] = min(value, number)
+            else:
+                with_fewer_regions(value, number)
+    elif isinstance(cfg, (list, tuple)):
+        for item in cfg:
+            with_fewer_regions(item, number)
+    return cfg
+
+
 def flat(settings, prefix=''):
     for key, value in settings.items():
         if isinstance(value, dict):

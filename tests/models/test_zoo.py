@@ -5,6 +5,7 @@ from pathlib import Path
 import mmdet
 import pytest
 import torch
+from helpers.narrow import with_fewer_regions
 from helpers.samples import detection_batch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
@@ -56,7 +57,7 @@ def without_downloads(cfg):
 def test_every_eleventh_family_becomes_binary_trains_and_predicts(path):
     torch.manual_seed(0)
     cfg = Config.fromfile(path)
-    model_cfg = without_downloads(cfg.model)
+    model_cfg = with_fewer_regions(without_downloads(cfg.model))
     base_type = model_cfg.pop('type')
     model = MODELS.build({**model_cfg, 'type': 'surge_mm.Binarized', 'base_type': base_type})
     layers = {name: m for name, m in model.named_modules() if isinstance(m, BinaryLayer)}
