@@ -153,7 +153,7 @@ def test_invalid_arguments_are_refused(words, message, folder, monkeypatch):
 
 def test_a_model_with_nothing_binary_is_refused_and_nothing_written(folder, monkeypatch, tmp_path):
     (folder / 'real.py').write_text(
-        f'_base_ = {str(DEMO).replace("surge.py", "fp.py")!r}\n{NARROW}'
+        f'_base_ = {str(DEMO).replace("surge_fcos", "fcos")!r}\n{NARROW}'
     )
     model = trained_model(Config.fromfile(folder / 'real.py'))
     torch.save({'state_dict': model.state_dict()}, tmp_path / 'real.pth')
