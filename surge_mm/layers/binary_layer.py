@@ -211,7 +211,10 @@ class BinaryLayer(nn.Module):
         )
         learned = (self.activation_shift, self.weight_gain)
         # In training, activation checkpointing runs a layer without a gradient first, and then with one.
-        if compute_dtype is None and not self.training and not torch.is_grad_enabled():
+        evaluates = not self.training and not torch.is_grad_enabled() and compute_dtype is None
+        if (
+            evaluates or torch.jit.is_tracing()
+        ):  # a trace would hold the autograd function as one opaque operator
             return infer(x, self.weight, self.bias, *learned, spec)
         w_a = self.weight.detach() if self.tied else self.aux_weight
         weights = (self.weight, self.bias, w_a)

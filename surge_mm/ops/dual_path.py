@@ -91,9 +91,10 @@ def infer(
 ) -> Tensor:
     """Return the output of a trained layer, without a gradient.
 
-    The sums are those of signs with signs, whole numbers that float32 holds exactly in any order, and are scaled
-    afterwards. So the output does not depend on threads or memory format, and a packed engine gives it to the bit. It
-    equals that of :class:`DualPath`, whose sums are of scaled weights, up to rounding::
+    The sums are those of signs with signs: whole numbers, which float32 holds exactly in any order. They are rounded,
+    since some algorithms of a convolution (Winograd, FFT) are not exact, and scaled afterwards. So the output does not
+    depend on threads, memory format or backend, and a packed engine gives it to the bit. It equals that of
+    :class:`DualPath`, whose sums are of scaled weights, up to rounding::
 
         f_b = (gain alpha) (sign(z) * Q_x) + (gain offset) (1 * Q_x) + bias          Q_W = alpha sign(z) + offset
 
@@ -112,10 +113,11 @@ def infer(
         return spec.map.forward(q_x, q_w if gain is None else q_w * gain, bias, spec.pad_value)
     two = two.with_gain(gain)
     signs = torch.empty_like(w_b).copy_(sign(two.z))  # in the memory format of the weights
-    out = spec.map.forward(q_x, signs, None, spec.pad_value)
+    out = spec.map.forward(q_x, signs, None, spec.pad_value).round_()
     out *= spec.map.per_filter(two.alpha)
     if two.offset is not None:
-        out += spec.map.window_sums(q_x, two.z, spec.pad_value) * spec.map.per_filter(two.offset)
+        windows = spec.map.window_sums(q_x, two.z, spec.pad_value).round_()
+        out += windows * spec.map.per_filter(two.offset)
     return out if bias is None else out.add_(spec.map.per_filter(bias))
 
 

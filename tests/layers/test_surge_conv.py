@@ -255,3 +255,35 @@ def test_a_host_that_would_compute_with_the_latent_weight_is_refused():
     ).eval()
     with pytest.raises(RuntimeError, match='efficient_conv_bn_eval=False'):
         module(torch.randn(1, 2, 5, 5))
+
+
+def test_evaluation_is_exact_where_the_backend_transforms_the_convolution():
+    """NNPACK, which PyTorch takes for large batches without oneDNN, computes by a transform that is not exact."""
+    layer = SurgeConv2d(64, 64, 3, padding=1, bias=False).eval()
+    x = torch.randn(32, 64, 16, 16)
+    with torch.no_grad():
+        expected = layer(x)
+        with torch.backends.mkldnn.flags(enabled=False):
+            assert torch.equal(layer(x), expected)
+            assert torch.equal(torch.cat([layer(part) for part in x.split(8)]), expected)
+
+
+@pytest.mark.parametrize('weight', ['ScaledSign', 'AdaBin', 'Real'])
+def test_a_trace_holds_the_operators_of_the_inference_form(weight):
+    layer = SurgeConv2d(4, 6, 3, padding=1, weight={'type': weight}).eval()
+    x = torch.randn(2, 4, 8, 8)
+    traced = torch.jit.trace(layer, x)  # with gradients enabled, as a caller may have them
+    with torch.no_grad():
+        torch.testing.assert_close(traced(x), layer(x))
+    kinds = {node.kind() for node in traced.inlined_graph.nodes()}
+    assert 'aten::_convolution' in kinds
+    assert not any('PythonOp' in kind for kind in kinds)
+
+
+def test_mmengine_counts_the_operations_of_a_binary_layer():
+    from mmengine.analysis import get_model_complexity_info
+
+    real = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1, bias=False))
+    binary = nn.Sequential(SurgeConv2d.from_float(real[0]))
+    flops = [get_model_complexity_info(m.eval(), (3, 32, 32))['flops'] for m in (real, binary)]
+    assert flops[0] <= flops[1] <= 1.2 * flops[0]
