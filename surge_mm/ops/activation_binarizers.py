@@ -31,6 +31,8 @@ def sign(x: Tensor) -> Tensor:
     ``sign(0) = +1`` and ``sign(-0.0) = -1``: the sign *bit* decides, as in an engine that packs 64 signs into a word.
     (A comparison ``x >= 0`` takes 17 times as long on a CPU.)
     """
+    if torch.jit.is_tracing() or torch.compiler.is_exporting():  # exporters lack copysign
+        return torch.where(x + 1 / x > 0, 1.0, -1.0).to(x.dtype)  # 1 / x has the sign of a zero
     return torch.copysign(torch.ones((), dtype=x.dtype, device=x.device), x)
 
 

@@ -112,7 +112,9 @@ def infer(
         q_w = spec.weight(w_b)
         return spec.map.forward(q_x, q_w if gain is None else q_w * gain, bias, spec.pad_value)
     two = two.with_gain(gain)
-    signs = torch.empty_like(w_b).copy_(sign(two.z))  # in the memory format of the weights
+    signs = sign(two.z)
+    if not torch.jit.is_tracing():
+        signs = torch.empty_like(w_b).copy_(signs)  # in the memory format of the weights
     out = spec.map.forward(q_x, signs, None, spec.pad_value).round_()
     out *= spec.map.per_filter(two.alpha)
     if two.offset is not None:

@@ -287,3 +287,17 @@ def test_mmengine_counts_the_operations_of_a_binary_layer():
     binary = nn.Sequential(SurgeConv2d.from_float(real[0]))
     flops = [get_model_complexity_info(m.eval(), (3, 32, 32))['flops'] for m in (real, binary)]
     assert flops[0] <= flops[1] <= 1.2 * flops[0]
+
+
+def test_the_exporter_of_pytorch_writes_a_layer_that_onnx_runtime_computes_alike(tmp_path):
+    pytest.importorskip('onnx')
+    onnxruntime = pytest.importorskip('onnxruntime')
+    layer = SurgeConv2d(4, 6, 3, padding=1).eval()
+    x = torch.randn(2, 4, 8, 8)
+    x[0, 0, 0, :4] = torch.tensor([0.0, -0.0, 0.0, -0.0])
+    file = tmp_path / 'layer.onnx'
+    torch.onnx.export(layer, (x,), file, dynamo=False)  # as MMDeploy does
+    session = onnxruntime.InferenceSession(file.read_bytes())
+    (out,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    with torch.no_grad():
+        torch.testing.assert_close(torch.from_numpy(out), layer(x), rtol=1e-5, atol=1e-5)

@@ -110,3 +110,20 @@ def test_an_argument_that_does_not_exist_is_named():
 def test_a_name_without_dict_is_refused_with_an_example():
     with pytest.raises(ValueError, match=r"activation='STESign' must be a dict"):
         ActivationBinarizer.build('STESign')
+
+
+class SignModule(torch.nn.Module):
+    def forward(self, x):
+        return sign(x)
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+def test_a_traced_or_exported_sign_is_the_sign_of_every_number(dtype):
+    tiny, huge = torch.finfo(dtype).tiny, torch.finfo(dtype).max
+    numbers = [0.0, -0.0, tiny, -tiny, tiny / 64, huge, -huge, float('inf'), -float('inf'), 0.3, -5]
+    x = torch.tensor(numbers, dtype=dtype)
+    expected = torch.copysign(torch.ones_like(x), x)
+    assert torch.equal(sign(x), expected)
+    assert torch.equal(torch.jit.trace(SignModule(), torch.ones_like(x))(x), expected)
+    exported = torch.export.export(SignModule(), (torch.ones_like(x),)).module()
+    assert torch.equal(exported(x), expected)
