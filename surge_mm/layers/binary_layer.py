@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import zlib
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any, TypeVar
 
 import torch
@@ -196,9 +197,10 @@ class BinaryLayer(nn.Module):
     def _dual_path(self, map: BilinearMap, x: Tensor, pad_value: float = 0.0) -> Tensor:
         if self.warn_as and self.training and not torch.compiler.is_compiling():
             self._warn_of_unsigned(x)
-        compute_dtype = None
         device_type = x.device.type
-        if torch.is_autocast_enabled(device_type) and x.dtype != torch.float64:
+        autocasts = torch.amp.is_autocast_available(device_type)  # not on the meta device
+        compute_dtype = None
+        if autocasts and torch.is_autocast_enabled(device_type) and x.dtype != torch.float64:
             compute_dtype = torch.get_autocast_dtype(device_type)
         spec = DualPathSpec(
             map,
@@ -210,23 +212,24 @@ class BinaryLayer(nn.Module):
             self.observe,
         )
         learned = (self.activation_shift, self.weight_gain)
-        # In training, activation checkpointing runs a layer without a gradient first, and then with one.
+        # In training, activation checkpointing runs a layer without a gradient first, and then with one. A trace would
+        # hold the autograd function as one opaque operator.
         evaluates = not self.training and not torch.is_grad_enabled() and compute_dtype is None
-        if (
-            evaluates or torch.jit.is_tracing()
-        ):  # a trace would hold the autograd function as one opaque operator
+        if evaluates or torch.jit.is_tracing():
             return infer(x, self.weight, self.bias, *learned, spec)
         w_a = self.weight.detach() if self.tied else self.aux_weight
         weights = (self.weight, self.bias, w_a)
-        with torch.autocast(device_type, enabled=False):
-            eta = None
-            if isinstance(self.scale, AdaptiveScale) and self.ags_warmup is not None:
-                wide = torch.promote_types(x.dtype, torch.float32)
-                eta = self.ags_warmup.to(wide) * self.scale.eta
+        eta = None
+        if isinstance(self.scale, AdaptiveScale) and self.ags_warmup is not None:
+            wide = torch.promote_types(x.dtype, torch.float32)
+            eta = self.ags_warmup.to(wide) * self.scale.eta
+        with torch.autocast(device_type, enabled=False) if autocasts else nullcontext():
             return DualPath.apply(x, *weights, *learned, eta, self.ags_statistics, spec)
 
     def _warn_of_unsigned(self, x: Tensor) -> None:
         """Warn of an input whose signs are all +1. A learned shift can make such an input useful."""
+        if x.is_meta or type(x) is not Tensor:  # without values, as a FakeTensor
+            return
         name, self.warn_as = self.warn_as, ''
         if x.numel() and self.activation_shift is None and bool((x >= 0).all()):
             warn(

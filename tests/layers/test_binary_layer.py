@@ -7,6 +7,7 @@ import torch
 from mmengine.model import ExponentialMovingAverage
 from mmengine.runner.checkpoint import load_state_dict
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.checkpoint import checkpoint
 
 from surge_mm.layers import SurgeConv2d, SurgeLinear, compensated_layers
@@ -333,3 +334,15 @@ def test_a_deep_copy_trains_apart(x):
     twin = copy.deepcopy(model)
     loss_of(model, x).backward()
     assert twin[0].ags_statistics.abs().sum() == 0
+
+
+@pytest.mark.parametrize('training', [True, False])
+@pytest.mark.parametrize(
+    'mode', [lambda: torch.device('meta'), FakeTensorMode], ids=['meta', 'fake']
+)
+def test_shapes_are_computed_without_values(training, mode):
+    with mode():
+        model = network({'eta': 0.1}).train(training)
+        model[0].warn_as = 'first'
+        assert model(torch.ones(4, 3, 8, 8)).shape == (4, 5)
+    assert model[0].warn_as == 'first'
