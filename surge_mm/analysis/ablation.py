@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -164,18 +163,14 @@ def plot(runs: dict[str, dict[int, Run]], metric: str, out: Path) -> Path:
     """
     figure = Figure(figsize=(7, 4.2), layout='constrained')
     ax = figure.subplots()
-    colors = matplotlib.colormaps['tab10' if len(runs) <= 10 else 'tab20'].colors  # type: ignore[attr-defined]
-    for (name, by_seed), color in zip(runs.items(), colors * len(runs), strict=False):
-        shared = sorted(set.intersection(*(set(run.steps) for run in by_seed.values())))
-        table = np.array(
-            [
-                [dict(zip(run.steps, run.values, strict=True))[step] for step in shared]
-                for run in by_seed.values()
-            ]
-        )
+    for name, by_seed in runs.items():
+        curves = [dict(zip(run.steps, run.values, strict=True)) for run in by_seed.values()]
+        shared = sorted(set.intersection(*map(set, curves)))
+        table = np.array([[values[step] for step in shared] for values in curves])
         plural = 's' if len(by_seed) > 1 else ''
         label = f'{name} ({len(by_seed)} seed{plural})'
-        ax.plot(shared, table.mean(0), color=color, label=label)
+        (line,) = ax.plot(shared, table.mean(0), label=label)
+        color = line.get_color()
         ax.fill_between(shared, table.min(0), table.max(0), color=color, alpha=0.2, linewidth=0)
     ax.set(xlabel='epoch', ylabel=METRICS[metric][0] if metric in METRICS else metric)
     finish(ax)

@@ -35,13 +35,7 @@ def network_forward(model: nn.Module, image: Tensor) -> Callable[[], Any]:
         bboxes=image.new_zeros(0, 4), labels=torch.zeros(0, dtype=torch.long, device=image.device)
     )
     size = tuple(image.shape[-2:])
-    metainfo = {
-        'img_shape': size,
-        'ori_shape': size,
-        'pad_shape': size,
-        'batch_input_shape': size,
-        'scale_factor': (1.0, 1.0),
-        'img_id': 0,
-    }
+    shapes = ('img_shape', 'ori_shape', 'pad_shape', 'batch_input_shape')
+    metainfo = {**dict.fromkeys(shapes, size), 'scale_factor': (1.0, 1.0), 'img_id': 0}
     sample = DetDataSample(metainfo=metainfo, gt_instances=no_objects)
     return partial(model, image, [sample], mode='tensor')

@@ -25,7 +25,6 @@ from surge_mm.registry import HOOKS
 from surge_mm.utils.argument_checks import Count, NonNegative, checked
 from surge_mm.utils.errors import UsageError
 from surge_mm.utils.logging import log
-from surge_mm.utils.suggestions import did_you_mean
 
 
 @HOOKS.register_module()
@@ -76,19 +75,16 @@ class AdaptiveGradientScalerHook(Hook):
         self.sync = bool(sync)
         self._layers: list[BinaryLayer] = []
         self._interval = 1
-        self._steps: Tensor | None = None
-        self._seen: Tensor | None = None
+        self._steps: Tensor | float = 0.0
+        self._seen: Tensor | float = 0.0
 
     def _custom_scale(self, key: str, override: Mapping[str, Any]) -> AdaptiveScale:
-        known = ('eta', 'preserve_norm')
-        for name in override:
-            if name not in known:
-                hint = did_you_mean(str(name), known)
-                raise UsageError(f'custom_keys[{key!r}]={override!r}: unknown {name!r}{hint}')
         try:
             return replace(self.scale, **override)
-        except ValueError as error:
-            raise UsageError(f'custom_keys[{key!r}]: {error}') from error
+        except (TypeError, ValueError) as error:
+            raise UsageError(
+                f'custom_keys[{key!r}]={override!r}: {error}. Give eta or preserve_norm'
+            ) from error
 
     def before_train(self, runner: Runner) -> None:
         """Set the scales of the compensated layers.
@@ -120,7 +116,7 @@ class AdaptiveGradientScalerHook(Hook):
         self._layers = list(named.values())
         loggers = [hook for hook in runner.hooks if isinstance(hook, LoggerHook)]
         self._interval = loggers[0].interval if loggers else 10
-        self._steps = self._seen = None
+        self._steps = self._seen = 0.0
 
     def _check_keys(self, names: list[str]) -> None:
         for key in self.custom_scales:
@@ -132,13 +128,11 @@ class AdaptiveGradientScalerHook(Hook):
 
     def _reports(self, runner: Runner, batch_idx: int) -> bool:
         """Return whether the logger prints after this iteration."""
-        last = runner.iter + 1 == runner.max_iters
-        end_of_epoch = self.end_of_epoch(runner.train_dataloader, batch_idx)
         return (
             self.every_n_inner_iters(batch_idx, self._interval)
             or self.every_n_train_iters(runner, self._interval)
-            or end_of_epoch
-            or last
+            or self.end_of_epoch(runner.train_dataloader, batch_idx)
+            or self.is_last_train_iter(runner)
         )
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
@@ -176,8 +170,7 @@ class AdaptiveGradientScalerHook(Hook):
             return
         of_layers = Statistics(*torch.stack(values).float().unbind(1))
         lam, total = of_layers.lam, of_layers.non_finite.sum()
-        happened = (total > (0 if self._seen is None else self._seen)).float()
-        self._steps = happened if self._steps is None else self._steps + happened
+        self._steps = self._steps + (total > self._seen).float()
         self._seen = total
         if not self._reports(runner, batch_idx):
             return

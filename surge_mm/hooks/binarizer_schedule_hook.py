@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from mmengine.hooks import Hook
@@ -22,8 +21,7 @@ class BinarizerScheduleHook(Hook):
     depends on the number of the iteration only, so that a resumed run continues the schedule.
 
     Raises:
-        UsageError: at the start of training, if the model has no binarizer with a schedule, or the number of iterations
-            of the training loop is unknown.
+        UsageError: at the start of training, if the model has no binarizer with a schedule.
     """
 
     priority = 'NORMAL'
@@ -44,12 +42,7 @@ class BinarizerScheduleHook(Hook):
                 f'({", ".join(used) or "it has no binary layer"}). Remove the hook from custom_hooks, or use a '
                 "binarizer with a schedule, such as activation=dict(type='EDE')"
             )
-        if not math.isfinite(runner.max_iters) or runner.max_iters < 1:
-            raise UsageError(
-                f'BinarizerScheduleHook: max_iters={runner.max_iters!r} of the training loop must be a positive '
-                'number, so that the schedule has an end. Set max_epochs or max_iters in train_cfg'
-            )
-        self._last = max(int(runner.max_iters) - 1, 1)
+        self._last = max(runner.max_iters - 1, 1)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Set the progress of all binarizers.

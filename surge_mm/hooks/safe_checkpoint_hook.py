@@ -15,7 +15,7 @@ from torch import nn
 
 from surge_mm.registry import HOOKS
 from surge_mm.utils.atomic_write import PARTIAL, write_atomically
-from surge_mm.utils.errors import CheckpointError, UsageError
+from surge_mm.utils.errors import UsageError
 from surge_mm.utils.modules import unwrap_model
 from surge_mm.utils.suggestions import argument_names, did_you_mean
 
@@ -112,21 +112,8 @@ class SafeCheckpointHook(CheckpointHook):
         Args:
             runner (Runner): Runner of the training.
             checkpoint (dict): Loaded checkpoint.
-
-        Raises:
-            CheckpointError: if the gradients do not match the parameters of the model.
         """
-        held = checkpoint.get(GRADIENTS, {}) if runner._resume else {}
-        shapes = {name: p.shape for name, p in unwrap_model(runner.model).named_parameters()}
-        if not isinstance(held, dict) or any(
-            not isinstance(g, torch.Tensor) or shapes.get(name) != g.shape
-            for name, g in held.items()
-        ):
-            raise CheckpointError(
-                f'{GRADIENTS} of the checkpoint do not match the parameters of the model. Use the config with which '
-                'the checkpoint was trained'
-            )
-        self._gradients = held
+        self._gradients = checkpoint.get(GRADIENTS, {}) if runner._resume else {}
 
 
 def _gathered_gradients(model: nn.Module) -> dict[str, torch.Tensor]:

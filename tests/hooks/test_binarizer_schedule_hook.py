@@ -7,7 +7,7 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import Dataset
 
-from surge_mm import BinarizerScheduleHook, SurgeConv2d, SurgeLinear
+from surge_mm import SurgeConv2d, SurgeLinear
 
 
 class Pictures(Dataset):
@@ -94,11 +94,3 @@ def test_a_model_without_changing_binarizers_is_refused(tmp_path):
     model = Classifier('STESign', 'Sign')
     with pytest.raises(ValueError, match=r'no binarizer .* \(STESign, Sign\)\. Remove the hook'):
         runner(tmp_path, {'by_epoch': True, 'max_epochs': 1}, model=model).train()
-
-
-def test_a_loop_without_end_is_refused(tmp_path):
-    run = runner(tmp_path, {'by_epoch': False, 'max_iters': 12})
-    run._train_loop = run.build_train_loop(run._train_loop)
-    run._train_loop._max_iters = float('inf')
-    with pytest.raises(ValueError, match='max_iters=inf of the training loop must be'):
-        BinarizerScheduleHook().before_train(run)

@@ -34,24 +34,12 @@ def get_compiling_cuda_version() -> str:
 
 
 SERVED: dict[str, Callable[..., Any]] = {
-    function.__name__: function
-    for function in (
-        nms.nms,
-        nms.nms_match,
-        nms.softnms,
-        roi.roi_align_forward,
-        roi.roi_align_backward,
-        focal_loss.sigmoid_focal_loss_forward,
-        focal_loss.sigmoid_focal_loss_backward,
-        deform_conv.deform_conv_forward,
-        deform_conv.deform_conv_backward_input,
-        deform_conv.deform_conv_backward_parameters,
-        deform_conv.modulated_deform_conv_forward,
-        deform_conv.modulated_deform_conv_backward,
-        get_compiler_version,
-        get_compiling_cuda_version,
-    )
+    name: function
+    for module in (deform_conv, focal_loss, nms, roi, sys.modules[__name__])
+    for name, function in vars(module).items()
+    if getattr(function, '__module__', None) == module.__name__ and not name.startswith('_')
 }
+"""Operators by name: the public functions of the modules of the families, and the two functions above."""
 
 
 def install_mmcv_ops() -> bool:

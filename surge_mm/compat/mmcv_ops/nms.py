@@ -10,6 +10,8 @@ the order of decreasing scores. A box that overlaps a kept one is dropped by ``n
 ``nms_match``, and gets a lower score by ``softnms``.
 """
 
+from collections.abc import Callable
+
 import torch
 import torchvision
 from torch import Tensor
@@ -40,13 +42,9 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
     """
     if offset == 0:
         return torchvision.ops.nms(boxes, scores, iou_threshold)
-    order = scores.argsort(descending=True, stable=True)
-    boxes = boxes[order]
-    kept = torch.ones_like(order, dtype=torch.bool)
-    for i in range(len(order)):
-        if kept[i]:
-            kept[i + 1 :] &= ~(_overlaps(boxes[i], boxes[i + 1 :], offset) > iou_threshold)
-    return order[kept]
+    groups = _groups(boxes, scores, lambda box, rest: _overlaps(box, rest, offset) > iou_threshold)
+    kept = [group[0] for group in groups]
+    return torch.tensor(kept, dtype=torch.long, device=boxes.device)
 
 
 def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
@@ -61,13 +59,21 @@ def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
     Returns:
         list[list[int]]: the indices of each group in the order of decreasing scores.
     """
-    order = dets[:, 4].argsort(descending=True, stable=True)
-    boxes = dets[order, :4]
+    boxes, scores = dets[:, :4], dets[:, 4]
+    return _groups(boxes, scores, lambda box, rest: _overlaps(box, rest, 0) >= iou_threshold)
+
+
+def _groups(
+    boxes: Tensor, scores: Tensor, suppressed: Callable[[Tensor, Tensor], Tensor]
+) -> list[list[int]]:
+    """Return the index of each kept box with those of the boxes that it suppresses, by decreasing scores."""
+    order = scores.argsort(descending=True, stable=True)
+    boxes = boxes[order]
     free = torch.ones_like(order, dtype=torch.bool)
     groups = []
     for i in range(len(order)):
         if free[i]:
-            matched = free[i + 1 :] & (_overlaps(boxes[i], boxes[i + 1 :], 0) >= iou_threshold)
+            matched = free[i + 1 :] & suppressed(boxes[i], boxes[i + 1 :])
             free[i + 1 :] &= ~matched
             groups.append([int(order[i]), *order[i + 1 :][matched].tolist()])
     return groups
