@@ -167,9 +167,7 @@ def plot(runs: dict[str, dict[int, Run]], metric: str, out: Path) -> Path:
         curves = [dict(zip(run.steps, run.values, strict=True)) for run in by_seed.values()]
         shared = sorted(set.intersection(*map(set, curves)))
         table = np.array([[values[step] for step in shared] for values in curves])
-        plural = 's' if len(by_seed) > 1 else ''
-        label = f'{name} ({len(by_seed)} seed{plural})'
-        (line,) = ax.plot(shared, table.mean(0), label=label)
+        (line,) = ax.plot(shared, table.mean(0), label=f'{name} (seeds: {len(by_seed)})')
         color = line.get_color()
         ax.fill_between(shared, table.min(0), table.max(0), color=color, alpha=0.2, linewidth=0)
     ax.set(xlabel='epoch', ylabel=METRICS[metric][0] if metric in METRICS else metric)

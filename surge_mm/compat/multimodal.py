@@ -26,10 +26,15 @@ def disable_broken_multimodal() -> None:
         installed = Version(version('transformers'))
     except PackageNotFoundError:
         return
-    if installed < FIRST_BROKEN or find_spec('mmpretrain') is None:
+    package = find_spec('mmpretrain')
+    if installed < FIRST_BROKEN or package is None or package.origin is None:
         return
-    if SWITCH_MODULE not in sys.modules:
-        _load_switch()
+    if SWITCH_MODULE not in sys.modules:  # load it alone: importing MMPretrain takes seconds
+        file = Path(package.origin).with_name('utils') / 'dependency.py'
+        spec = spec_from_file_location(SWITCH_MODULE, file)
+        assert spec is not None and spec.loader is not None
+        sys.modules[SWITCH_MODULE] = module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[SWITCH_MODULE])
     switch = sys.modules[SWITCH_MODULE]
     if switch.WITH_MULTIMODAL and os.environ.get('RANK', '0') == '0':
         warnings.warn(
@@ -39,12 +44,3 @@ def disable_broken_multimodal() -> None:
             stacklevel=2,
         )
     switch.WITH_MULTIMODAL = False  # type: ignore[attr-defined]
-
-
-def _load_switch() -> None:
-    """Load the module of the switch without MMPretrain, whose import takes seconds."""
-    package = Path(find_spec('mmpretrain').origin).parent  # type: ignore[union-attr, arg-type]
-    spec = spec_from_file_location(SWITCH_MODULE, package / 'utils' / 'dependency.py')
-    assert spec is not None and spec.loader is not None
-    sys.modules[SWITCH_MODULE] = module_from_spec(spec)
-    spec.loader.exec_module(sys.modules[SWITCH_MODULE])

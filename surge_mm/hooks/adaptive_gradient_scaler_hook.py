@@ -56,8 +56,6 @@ class AdaptiveGradientScalerHook(Hook):
             no layer matches a key of ``custom_keys``.
     """
 
-    priority = 'NORMAL'
-
     @checked
     def __init__(
         self,

@@ -24,8 +24,6 @@ class BinarizerScheduleHook(Hook):
         UsageError: at the start of training, if the model has no binarizer with a schedule.
     """
 
-    priority = 'NORMAL'
-
     def __init__(self) -> None:
         self._binarizers: list[Scheduled] = []
         self._last = 1
@@ -36,11 +34,9 @@ class BinarizerScheduleHook(Hook):
         both = [b for layer in layers for b in (layer.activation, layer.weight_binarizer)]
         self._binarizers = [binarizer for binarizer in both if isinstance(binarizer, Scheduled)]
         if not self._binarizers:
-            used = sorted({type(binarizer).__name__ for binarizer in both})
             raise UsageError(
-                f'BinarizerScheduleHook: no binarizer of the model has a schedule '
-                f'({", ".join(used) or "it has no binary layer"}). Remove the hook from custom_hooks, or use a '
-                "binarizer with a schedule, such as activation=dict(type='EDE')"
+                'BinarizerScheduleHook: no binarizer of the model has a schedule. Remove the hook from custom_hooks, '
+                "or use a binarizer with a schedule, such as activation=dict(type='EDE')"
             )
         self._last = max(runner.max_iters - 1, 1)
 

@@ -92,5 +92,5 @@ def test_a_resumed_run_goes_on_where_it_was(tmp_path):
 
 def test_a_model_without_changing_binarizers_is_refused(tmp_path):
     model = Classifier('STESign', 'Sign')
-    with pytest.raises(ValueError, match=r'no binarizer .* \(STESign, Sign\)\. Remove the hook'):
+    with pytest.raises(ValueError, match='no binarizer .* Remove the hook'):
         runner(tmp_path, {'by_epoch': True, 'max_epochs': 1}, model=model).train()
