@@ -1,11 +1,10 @@
 """Check that the installed packages work together; an error names the fault and the command that repairs it.
 
-Only pip's records are read (milliseconds) before anything large is imported. Then torchvision's compiled operators are
-loaded, because they replace those of mmcv.
+Only pip's records are read, which takes milliseconds, before anything large is imported.
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.machinery import PathFinder
 from importlib.metadata import Distribution, distributions
 
@@ -32,6 +31,10 @@ INSTALL = {
 }
 
 
+# A module and the one whose requirements name the versions that it accepts.
+PAIRS = (('mmcv', 'mmdet'), ('torch', 'torchvision'))
+
+
 class StackError(ImportError):
     """The installed packages do not work together. The message names the command that repairs them."""
 
@@ -42,18 +45,16 @@ def check_stack() -> None:
     Raises:
         StackError: if a package is missing, too old or does not work with another.
     """
-    fault = find_fault(sys.path, why_torchvision_fails)
+    fault = find_fault(sys.path)
     if fault:
         raise StackError(fault)
 
 
-def find_fault(path: Sequence[str], probe_torchvision: Callable[[], str]) -> str:
+def find_fault(path: Sequence[str]) -> str:
     """Return the first fault of the packages installed in ``path``.
 
     Args:
         path (Sequence[str]): folders as in ``sys.path``.
-        probe_torchvision (Callable): returns why torchvision's operators do not load, or ``''`` if they do. Called
-            last, if the records show no fault.
 
     Returns:
         str: the fault and the command that repairs it; ``''`` if there is none.
@@ -62,91 +63,35 @@ def find_fault(path: Sequence[str], probe_torchvision: Callable[[], str]) -> str
     for module, dists in found.items():
         fault = _find_fault_of_one(module, dists, path)
         if fault:
-            return fault
-    fault = _find_mmcv_fault(found) or _find_torch_pair_fault(found)
-    if fault:
-        return fault
-    reason = probe_torchvision()
-    if reason:
-        return (
-            f'{_names(found["torchvision"])} cannot load its compiled operators with '
-            f'{_names(found["torch"])} ({reason}). Run: {TORCH_PAIR} --force-reinstall'
-        )
-    return ''
-
-
-def why_torchvision_fails() -> str:
-    """Import torchvision and return why its compiled operators do not load; ``''`` if they do."""
-    try:
-        from torchvision.extension import _assert_has_ops
-
-        _assert_has_ops()
-    except (ImportError, OSError, RuntimeError) as error:
-        return str(error).splitlines()[0]
+            return f'{fault}. Run: {INSTALL[module]}'
+    for module, user in PAIRS:
+        if found[module] and found[user]:
+            used = found[module][0]
+            required = _required(found[user][0], PROVIDERS[module])
+            if not _accepts(required, used.version):
+                return (
+                    f'{_names(found[user][:1])} does not accept {_names([used])}: it requires {required}. '
+                    f'Run: pip uninstall -y {used.name} && {INSTALL[module]}'
+                )
     return ''
 
 
 def _find_fault_of_one(module: str, dists: list[Distribution], path: Sequence[str]) -> str:
+    importable = PathFinder.find_spec(module, path)
     if not dists:
         # a folder on PYTHONPATH has no record, so its version cannot be checked
-        if PathFinder.find_spec(module, path):
-            return ''
-        if module == 'mmcv':
-            return (
-                f'mmcv is not installed. Run: {INSTALL["mmcv"]} (no compiler needed; a full mmcv '
-                'that your mmdet accepts works too)'
-            )
-        return f'surge_mm needs {module}, which is not installed. Run: {INSTALL[module]}'
+        return '' if importable else f'surge_mm needs {module}, which is not installed'
     if len({dist.locate_file(module) for dist in dists}) < len(dists):
         names = ' '.join(dist.name for dist in dists)
         return (
             f'{_names(dists)} are installed over each other in one folder {module}/. '
-            f'Run: pip uninstall -y {names} && {INSTALL[module]}'
+            f'Remove both: pip uninstall -y {names}'
         )
-    if module == 'pkg_resources' and not PathFinder.find_spec(module, path):
-        return (
-            f'{_names(dists)} no longer has pkg_resources, which MMEngine uses. '
-            f'Run: {INSTALL[module]}'
-        )
+    if module == 'pkg_resources' and not importable:
+        return f'{_names(dists)} no longer has pkg_resources, which MMEngine uses'
     oldest = OLDEST.get(module)
     if oldest and not _accepts(f'>={oldest}', dists[0].version):
-        return (
-            f'surge_mm needs {module} {oldest} or later, not {dists[0].version}. '
-            f'Run: {INSTALL[module]}'
-        )
-    return ''
-
-
-def _find_mmcv_fault(found: dict[str, list[Distribution]]) -> str:
-    """Compare mmcv with the versions that mmdet accepts according to its optional requirements."""
-    if not found['mmcv'] or not found['mmdet']:
-        return ''
-    mmcv, mmdet = found['mmcv'][0], found['mmdet'][0]
-    if mmcv.name == 'onedl-mmcv' and mmdet.name == 'mmdet':
-        return (
-            f'{_names([mmcv])} does not go with the official {_names([mmdet])}. Run: pip uninstall '
-            f'-y onedl-mmcv && {INSTALL["mmcv"]} (or take onedl-mmdetection and onedl-mmpretrain)'
-        )
-    required = _required(mmdet, ('mmcv', 'onedl-mmcv'))
-    if not _accepts(required, mmcv.version):
-        return (
-            f'{_names([mmdet])} does not accept {_names([mmcv])}: it requires {required}. '
-            f'Run: pip uninstall -y {mmcv.name} && {INSTALL["mmcv"]}'
-        )
-    return ''
-
-
-def _find_torch_pair_fault(found: dict[str, list[Distribution]]) -> str:
-    """Compare torch with the version that torchvision was compiled for according to its requirements."""
-    if not found['torch'] or not found['torchvision']:
-        return ''
-    torch, torchvision = found['torch'][0], found['torchvision'][0]
-    required = _required(torchvision, ('torch',))
-    if not _accepts(required, torch.version):
-        return (
-            f'{_names([torchvision])} was compiled for torch{required}, not {torch.version}. '
-            f'Run: {TORCH_PAIR}'
-        )
+        return f'surge_mm needs {module} {oldest} or later, not {dists[0].version}'
     return ''
 
 

@@ -10,10 +10,10 @@ is unusable. tools/train.py and tools/test.py check files and annotations themse
 import sys
 
 import surge_mm  # noqa: F401  must be imported before the hosts
-from surge_mm.launch.cli import Parser, add_settings, print_safely, run
+from surge_mm.launch.cli import Parser, add_settings, run
 from surge_mm.launch.config import load_config
 from surge_mm.preflight.datasets import inspect_datasets
-from surge_mm.preflight.image_consistency import check_images, check_other_images
+from surge_mm.preflight.image_consistency import check_images
 from surge_mm.utils.errors import DatasetError
 
 SPLITS = ('train', 'val', 'test')
@@ -30,13 +30,15 @@ def main() -> None:
 
     cfg = load_config(args)
     found = inspect_datasets(cfg, args.splits)
-    lines, broken = check_images(found.leaves, cfg.default_scope)
-    for key, config in found.others:
-        broken |= check_other_images(key, config, cfg.default_scope)
-    for line in [*found.lines, *lines]:
-        print_safely(f'data: {line}', sys.stderr)
+    broken: dict[str, str] = {}
+    for key, config in found.datasets:
+        lines, defects = check_images(key, config, cfg.default_scope)
+        found.lines += lines
+        broken |= defects
+    for line in found.lines:
+        print(f'data: {line}', file=sys.stderr)
     for path, defect in sorted(broken.items()):
-        print_safely(f'{path} {defect}')
+        print(f'{path} {defect}')
     if broken:
         found.problems.append(f'{len(broken):,} images cannot be used')
     if found.problems:

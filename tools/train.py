@@ -9,7 +9,7 @@ import surge_mm  # noqa: F401  must be imported before the hosts
 from surge_mm.checkpoint.safe_loading import check_is_resumable
 from surge_mm.launch.cli import Parser, add_common_arguments, run
 from surge_mm.launch.config import load_config
-from surge_mm.launch.distributed import check_equal_batches, prepare_ranks
+from surge_mm.launch.distributed import check_batches, prepare_ranks
 from surge_mm.launch.resume import check_checkpoint, check_fits, choose_start
 from surge_mm.launch.runner import begin, build_runner, check_data
 from surge_mm.utils.errors import LaunchError
@@ -48,7 +48,7 @@ def main() -> None:
             check_is_resumable(checkpoint, cfg.load_from)
         del checkpoint
     with begin(runner):
-        check_equal_batches(runner)
+        check_batches(runner)
         runner.train()
 
 

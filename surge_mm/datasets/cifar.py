@@ -10,12 +10,12 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from mmpretrain.datasets import CIFAR10
+from mmpretrain.datasets.utils import check_integrity
 from mmpretrain.structures import DataSample
 
 from surge_mm.registry import DATASETS, FUNCTIONS
 from surge_mm.utils.argument_checks import Positive, checked
 from surge_mm.utils.errors import DatasetError
-from surge_mm.utils.files import md5_defects
 
 
 @FUNCTIONS.register_module()
@@ -42,7 +42,7 @@ class CIFAR10Tensor(CIFAR10):
 
     Raises:
         DatasetError: if a file is missing or its MD5 is not the official one.
-        ValueError: if ``size`` or ``device`` is invalid, or there is a pipeline.
+        ValueError: if ``size`` is invalid, or there is a pipeline.
     """
 
     @checked
@@ -62,11 +62,6 @@ class CIFAR10Tensor(CIFAR10):
             )
         if size not in (8, 16, 32):
             raise ValueError(f'size={size!r} must be 8, 16 or 32')
-        if device != 'auto':
-            try:
-                torch.device(device)
-            except RuntimeError as error:
-                raise ValueError(f'device={device!r}: {error}') from error
         self._fully_initialized = False
         self.device, self.size, self.limit = device, size, indices
         super().__init__(data_root=data_root, split=split, download=False, **kwargs)
@@ -77,10 +72,12 @@ class CIFAR10Tensor(CIFAR10):
             return
         folder = Path(self.data_prefix['root']) / self.base_folder
         files = self.train_list if self.split == 'train' else self.test_list
-        defects = md5_defects(str(folder), files)
+        defects = [
+            str(folder / name) for name, md5 in files if not check_integrity(folder / name, md5)
+        ]
         if defects:
             raise DatasetError(
-                '\n'.join(defects) + f'\nUnpack {self.url} into data_root={self.data_root!r}'
+                f'missing or damaged: {", ".join(defects)}. Unpack {self.url} into data_root={self.data_root!r}'
             )
         # safe to unpickle: the MD5 sums are those of the official files
         entries = [

@@ -21,7 +21,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import track
+from sklearn.datasets import load_digits
 
 from surge_mm.datasets.digits_rendering import DIGIT_PIXELS, Digit, draw_image
 
@@ -53,7 +54,6 @@ def make_digits(
     Raises:
         ValueError: if a number is out of range.
         FileExistsError: if the folder has other content.
-        ModuleNotFoundError: if scikit-learn is not installed.
     """
     for name, value, least in (('train', train, 1), ('val', val, 1), ('seed', seed, 0)):
         if value < least:
@@ -91,13 +91,6 @@ def split_scans(seed: int) -> dict[str, np.ndarray]:
 
 def _load_scans() -> tuple[np.ndarray, np.ndarray]:
     """Load scikit-learn's scans, shape (1797, 8, 8), in [0, 1], and their digits, shape (1797,)."""
-    try:
-        from sklearn.datasets import load_digits
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            'the demo set is made from scans in scikit-learn, which is not installed: '
-            'pip install scikit-learn'
-        ) from error
     bunch = load_digits()
     return bunch.images / 16, bunch.target
 
@@ -127,26 +120,21 @@ def _write_set(folder: Path, settings: dict[str, int]) -> None:
     (folder / 'annotations').mkdir()
     scans, labels = _load_scans()
     image_id = 0
-    with Progress(
-        TextColumn('digits'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    ) as progress:
-        task = progress.add_task('', total=settings['train'] + settings['val'])
-        for stream, (split, indices) in enumerate(split_scans(settings['seed']).items()):
-            content: list[tuple[int, list[Digit]]] = []
-            for number in range(settings[split]):
-                rng = np.random.default_rng([settings['seed'], stream, number])
-                image, digits = draw_image(scans[indices], labels[indices], settings['size'], rng)
-                image_id += 1
-                jpeg = cv2.imencode('.jpg', image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
-                (voc / f'JPEGImages/{image_id:06d}.jpg').write_bytes(jpeg.tobytes())
-                (voc / f'Annotations/{image_id:06d}.xml').write_text(
-                    _voc_xml(image_id, digits, settings['size'])
-                )
-                content.append((image_id, digits))
-                progress.advance(task)
-            names = ''.join(f'{name:06d}\n' for name, _ in content)
-            (voc / f'ImageSets/Main/{split}.txt').write_text(names)
-            (folder / f'annotations/{split}.json').write_text(_coco_json(content, settings['size']))
+    for stream, (split, indices) in enumerate(split_scans(settings['seed']).items()):
+        content: list[tuple[int, list[Digit]]] = []
+        for number in track(range(settings[split]), f'digits {split}'):
+            rng = np.random.default_rng([settings['seed'], stream, number])
+            image, digits = draw_image(scans[indices], labels[indices], settings['size'], rng)
+            image_id += 1
+            jpeg = cv2.imencode('.jpg', image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
+            (voc / f'JPEGImages/{image_id:06d}.jpg').write_bytes(jpeg.tobytes())
+            (voc / f'Annotations/{image_id:06d}.xml').write_text(
+                _voc_xml(image_id, digits, settings['size'])
+            )
+            content.append((image_id, digits))
+        names = ''.join(f'{name:06d}\n' for name, _ in content)
+        (voc / f'ImageSets/Main/{split}.txt').write_text(names)
+        (folder / f'annotations/{split}.json').write_text(_coco_json(content, settings['size']))
     (folder / SETTINGS_FILE).write_text(json.dumps(settings) + '\n')
 
 
@@ -199,7 +187,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument('--seed', type=int, default=0)
     try:
         print(f'digits in {make_digits(**vars(parser.parse_args(argv)))}')
-    except (ValueError, FileExistsError, ModuleNotFoundError) as error:
+    except (ValueError, FileExistsError) as error:
         parser.exit(1, f'{error}\n')
 
 

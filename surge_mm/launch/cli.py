@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import Any, NoReturn, TextIO
+from typing import Any, NoReturn
 
 import torch
 from mmengine.config import DictAction
@@ -46,18 +47,6 @@ def setting(text: str) -> str:
     return text
 
 
-class _Settings(DictAction):
-    """MMEngine's action for ``KEY=VALUE``, with its errors reported as those of the option."""
-
-    def __call__(
-        self, parser: Any, namespace: Any, values: Any, option_string: str | None = None
-    ) -> None:
-        try:
-            super().__call__(parser, namespace, values, option_string)
-        except (ValueError, AssertionError, IndexError) as error:
-            raise argparse.ArgumentError(self, f'{" ".join(values)}: {error}') from error
-
-
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of all tools that build a Runner: ``--work-dir``, ``--cfg-options``, ``--launcher``."""
     parser.add_argument(
@@ -79,23 +68,11 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         '--cfg-options',
         nargs='+',
         type=setting,
-        action=_Settings,
+        action=DictAction,
         metavar='KEY=VALUE',
         help='settings that replace those of the config, e.g. model.backbone.init_cfg=None',
     )
     parser.set_defaults(launcher='none', work_dir=None)
-
-
-def print_safely(text: str, stream: TextIO | None = None) -> None:
-    """Print a line; characters that the terminal lacks, as in names of files, are escaped.
-
-    Args:
-        text (str): the line.
-        stream (TextIO, optional): where to print. Defaults to ``sys.stdout``.
-    """
-    stream = stream or sys.stdout
-    encoding = stream.encoding or 'utf-8'
-    print(text.encode(encoding, 'backslashreplace').decode(encoding), file=stream, flush=True)
 
 
 def run(
@@ -117,6 +94,10 @@ def run(
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
 
+    if isinstance(
+        sys.stdout, io.TextIOWrapper
+    ):  # names of files may have characters that the terminal lacks
+        sys.stdout.reconfigure(errors='backslashreplace')
     signal.signal(signal.SIGTERM, terminate)
     # A forked worker that receives SIGTERM just before it waits for a lock would never run a Python handler, and
     # joining it, as VOC evaluation does, would wait forever.

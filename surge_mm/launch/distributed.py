@@ -1,14 +1,12 @@
-"""Process groups of several ranks: start without a GPU, slurm, equal epochs, lost ranks."""
+"""Process groups of several ranks: start without a GPU, equal epochs, lost ranks."""
 
 from __future__ import annotations
 
-import os
-import subprocess
 from datetime import timedelta
 
 import torch
 from mmengine.config import Config
-from mmengine.dist import all_gather_object, get_world_size
+from mmengine.dist import all_gather_object
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from surge_mm.utils.errors import LaunchError
@@ -30,36 +28,23 @@ def prepare_ranks(cfg: Config) -> None:
         cfg (Config): config of a run. Without a GPU, ``model_wrapper_cfg`` is set.
 
     Raises:
-        LaunchError: if environment variables of the launcher are missing, or the timeout is not a positive number.
+        LaunchError: if environment variables of the launcher are missing, or the launcher needs a GPU.
     """
     if cfg.launcher == 'none':
         return
     timeout = cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout', TIMEOUT)
-    if (
-        isinstance(timeout, bool)
-        or not isinstance(timeout, (int, float))
-        or not 0 < timeout < float('inf')
-    ):
-        raise LaunchError(
-            f'env_cfg.dist_cfg.timeout={timeout!r} must be a number of seconds above 0, such as {TIMEOUT}'
-        )
     if torch.cuda.is_available():
         return
-    if cfg.launcher == 'mpi':
-        raise LaunchError('--launcher mpi needs a GPU; without one use tools/dist_train.sh')
-    if cfg.launcher == 'slurm':
-        _read_slurm_environment()
-    missing = [
-        name
-        for name in ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT')
-        if name not in os.environ
-    ]
-    if missing:
+    if cfg.launcher != 'pytorch':
         raise LaunchError(
-            f'--launcher {cfg.launcher}: {", ".join(missing)} not set; start the tool with tools/dist_train.sh or '
-            'torchrun'
+            f'--launcher {cfg.launcher} needs a GPU; without one use tools/dist_train.sh'
         )
-    torch.distributed.init_process_group('gloo', timeout=timedelta(seconds=timeout))
+    try:
+        torch.distributed.init_process_group('gloo', timeout=timedelta(seconds=timeout))
+    except (TypeError, ValueError) as error:
+        raise LaunchError(
+            f'--launcher pytorch: {error}. Start the tool with tools/dist_train.sh or torchrun'
+        ) from error
     cfg.model_wrapper_cfg = {
         'type': 'MMDistributedDataParallel',
         'device_ids': None,
@@ -68,24 +53,8 @@ def prepare_ranks(cfg: Config) -> None:
     }
 
 
-def _read_slurm_environment() -> None:
-    names = {'RANK': 'SLURM_PROCID', 'WORLD_SIZE': 'SLURM_NTASKS', 'LOCAL_RANK': 'SLURM_LOCALID'}
-    missing = [name for name in (*names.values(), 'SLURM_NODELIST') if name not in os.environ]
-    if missing:
-        raise LaunchError(
-            f'--launcher slurm: {", ".join(missing)} not set; start the tool with tools/slurm_train.sh'
-        )
-    for name, source in names.items():
-        os.environ[name] = os.environ[source]
-    os.environ.setdefault('MASTER_PORT', '29500')
-    if 'MASTER_ADDR' not in os.environ:
-        command = ['scontrol', 'show', 'hostnames', os.environ['SLURM_NODELIST']]
-        hosts = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        os.environ['MASTER_ADDR'] = hosts.split()[0]
-
-
-def check_equal_batches(runner: Runner) -> None:
-    """Check that an epoch has the same number of batches on all ranks.
+def check_batches(runner: Runner) -> None:
+    """Check that an epoch has batches, and the same number of them on all ranks.
 
     Otherwise a rank that ends its epoch early averages its next gradients with the last ones of the others.
 
@@ -93,11 +62,16 @@ def check_equal_batches(runner: Runner) -> None:
         runner (Runner): the runner, before training.
 
     Raises:
-        LaunchError: if the numbers of batches differ.
+        LaunchError: if there are no batches, or the numbers of batches differ.
     """
-    if get_world_size() == 1 or not isinstance(runner.train_loop, EpochBasedTrainLoop):
+    if not isinstance(runner.train_loop, EpochBasedTrainLoop):
         return
     batches = all_gather_object(len(runner.train_dataloader))
+    if min(batches) == 0:
+        raise LaunchError(
+            'train_dataloader has no batch: its dataset is empty, or smaller than a batch with drop_last=True. '
+            'Is every image filtered by filter_cfg of the dataset?'
+        )
     if len(set(batches)) > 1:
         raise LaunchError(
             f'train_dataloader has {min(batches)} batches an epoch on rank {batches.index(min(batches))} and '

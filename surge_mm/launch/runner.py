@@ -13,7 +13,6 @@ from mmengine.registry import MODELS, RUNNERS, init_default_scope
 from mmengine.runner import Runner
 from torch import nn
 
-from surge_mm.launch.cli import print_safely
 from surge_mm.launch.distributed import RANKS, lost_a_rank
 from surge_mm.preflight.datasets import check_datasets
 from surge_mm.utils.errors import LaunchError
@@ -35,7 +34,7 @@ def check_data(cfg: Config, splits: tuple[str, ...]) -> None:
     """
     if os.environ.get(RANKS.get(cfg.get('launcher', 'none'), ''), '0') == '0':
         for line in check_datasets(cfg, splits, cached=True):
-            print_safely(f'data: {line}')
+            print(f'data: {line}', flush=True)
 
 
 def build_runner(cfg: Config) -> Runner:

@@ -8,7 +8,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from surge_mm.preflight.annotations import Annotations, some, some_names
+from surge_mm.preflight.annotations import Annotations, some
 from surge_mm.utils.errors import DatasetError
 
 
@@ -53,32 +53,30 @@ def match_classes(key: str, classes: Any, content: Annotations, training: bool) 
             f"{key}.metainfo.classes={classes!r} must be a list of names: classes=('name', ...)"
         )
     counts = content.counts
-    found = counts or dict.fromkeys(content.names, 0)
-    if found and not set(found) & set(classes):
+    if content.names and not set(content.names) & set(classes):
         raise DatasetError(
             f'{key}.metainfo.classes matches no annotation of {content.source}\n'
-            f'  the class list has: {some_names(classes)}\n'
-            f'  the annotations have: {some_names(found)}\n'
+            f'  the class list has: {some(classes)}\n'
+            f'  the annotations have: {some(content.names)}\n'
             f'  set metainfo=dict(classes=(...)) in the dataset to the names of the annotations'
         )
-    if training and not counts:
+    missing = [name for name in classes if name not in counts]
+    if training and len(missing) == len(classes):
         raise DatasetError(f'{key}.ann_file has no annotation to train on: {content.source}')
     boxes = sum(counts.get(name, 0) for name in classes)
-    missing = [name for name in classes if name not in counts]
     lines = [
         f'{key}: {len(content.image_files):,} images, {boxes:,} boxes of '
         f'{len(classes) - len(missing)} classes'
     ]
     if missing and counts:
         lines.append(
-            f'warning: {key}: {len(missing)} of {len(classes)} classes have no box: '
-            f'{some_names(missing)}'
+            f'warning: {key}: {len(missing)} of {len(classes)} classes have no box: {some(missing)}'
         )
     others = [f'{name} ({n:,})' for name, n in counts.items() if name not in classes]
     if others:
         lines.append(
             f'warning: {key}: {sum(counts.values()) - boxes:,} boxes of names outside the class list are left out: '
-            f'{some_names(others)}'
+            f'{some(others)}'
         )
     return lines
 
@@ -98,8 +96,8 @@ def match_class_order(key: str, classes: Sequence[str], content: Annotations) ->
     if not order or order == list(classes):
         return []
     return [
-        f'warning: {key}: MMDetection numbers the classes in the order of {content.source} ({some_names(order)}), '
-        f'not in that of metainfo.classes ({some_names(classes)}); train and val must have the same order'
+        f'warning: {key}: MMDetection numbers the classes in the order of {content.source} ({some(order)}), '
+        f'not in that of metainfo.classes ({some(classes)}); train and val must have the same order'
     ]
 
 
@@ -147,7 +145,7 @@ def check_evaluator(
     evaluator: Any,
     contents: list[Annotations],
     read: Callable[[str], Annotations],
-) -> list[str]:
+) -> None:
     """Check the annotation file of an evaluator.
 
     Args:
@@ -156,19 +154,16 @@ def check_evaluator(
         contents (list[Annotations]): contents of the datasets that it evaluates.
         read (Callable): reads a COCO file.
 
-    Returns:
-        list[str]: warnings.
-
     Raises:
         DatasetError: if the file is missing, lacks images of the datasets, or lacks a key that the evaluation reads.
     """
     path = annotation_file(evaluator)
     if path is None:
-        return []
+        return
     ann_key = f'{key}.ann_file'
     must_exist(ann_key, path, ann_key)
     if str(evaluator['type']).split('.')[-1] != 'CocoMetric':
-        return []
+        return
     truth = read(path)
     if truth.without_iscrowd:
         raise DatasetError(
@@ -182,12 +177,6 @@ def check_evaluator(
                 f'{ann_key}={path} lacks {len(lacking):,} of the {len(content.image_files):,} images '
                 f'of {content.source}: evaluator and dataloader need the same annotation file'
             )
-    if truth.empty.any():
-        return [
-            f'warning: {key}: the COCO evaluation counts {truth.empty.sum():,} boxes of zero '
-            f'size in {path} as objects'
-        ]
-    return []
 
 
 def annotation_file(evaluator: Any) -> str | None:

@@ -2,44 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 from mmengine.config import ConfigDict
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
 
-from surge_mm.preflight.annotations import Annotations
 from surge_mm.utils.errors import DatasetError
 from surge_mm.utils.registry_errors import explain, suggest_registered
 from surge_mm.utils.suggestions import argument_names, did_you_mean
-
-
-@dataclass
-class Leaf:
-    """A dataset whose annotations have been read.
-
-    Attributes:
-        key (str): its config key.
-        config (ConfigDict): its config.
-        dataset (BaseDataset): the dataset without pipeline and content.
-        content (Annotations): content of its annotation file.
-        folder (str): folder that the image files are relative to.
-    """
-
-    key: str
-    config: ConfigDict
-    dataset: BaseDataset
-    content: Annotations
-    folder: str
-
-    @cached_property
-    def paths(self) -> list[str]:
-        """The image files, in the order of ``content.image_files``."""
-        return [os.path.join(self.folder, name) for name in self.content.image_files.values()]
 
 
 def find_leaves(key: str, dataset: Any) -> Iterator[tuple[str, ConfigDict]]:
@@ -103,28 +75,3 @@ def build_lazily(key: str, config: ConfigDict, scope: str | None) -> BaseDataset
         unknown = [name for name in arguments if name not in known and repr(name) in str(error)]
         hint = did_you_mean(unknown[0], known) if unknown else ''
         raise DatasetError(message + hint) from error
-
-
-def image_paths(key: str, config: ConfigDict, scope: str | None) -> list[str]:
-    """Load the content of a dataset and return its image files.
-
-    Args:
-        key (str): its config key.
-        config (ConfigDict): its config.
-        scope (str, optional): ``default_scope`` of the config.
-
-    Returns:
-        list[str]: the files; none for a dataset that holds the images themselves.
-
-    Raises:
-        DatasetError: if the dataset cannot be built.
-    """
-    dataset = build_lazily(key, config, scope)
-    if dataset is None:
-        return []
-    try:
-        dataset.full_init()
-        infos = [dataset.get_data_info(i) for i in range(len(dataset))]
-    except (AttributeError, NotImplementedError):  # a dataset with its own __getitem__
-        return []
-    return list(dict.fromkeys(info['img_path'] for info in infos if 'img_path' in info))

@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import os
 import xml.etree.ElementTree as ET
-from collections import Counter
 
 import numpy as np
 
-from surge_mm.preflight.annotations import Annotations, is_number, some
+from surge_mm.preflight.annotations import Annotations, some
 from surge_mm.utils.errors import DatasetError
 from surge_mm.utils.files import check_each, file_defect
 
-_Size = tuple[float, float]
-_Object = tuple[str, float, float, float, float]
-_UNKNOWN = (float('nan'), float('nan'))
+CORNERS = ('xmin', 'ymin', 'xmax', 'ymax')
 
 
 def read_voc(split_file: str, annotation_folder: str, image_subfolder: str) -> Annotations:
@@ -38,76 +35,60 @@ def read_voc(split_file: str, annotation_folder: str, image_subfolder: str) -> A
         raise DatasetError(f'{split_file} {defect}')
     try:
         with open(split_file, encoding='utf-8') as file:
-            listed = Counter(line.rstrip('\r\n') for line in file)
-    except (OSError, ValueError) as error:
+            listed = list(dict.fromkeys(line.rstrip('\r\n') for line in file))
+    except ValueError as error:
         raise DatasetError(f'{split_file} is not readable as a list of names: {error}') from None
     if not listed:
         raise DatasetError(f'{split_file} lists no image')
     paths = [os.path.join(annotation_folder, f'{name}.xml') for name in listed]
-    sizes: list[_Size] = []
-    objects: list[_Object] = []
-    owners: list[int] = []
-    defects = []
-    for number, (path, result) in enumerate(check_each(_read_xml, paths, 'annotations')):
-        if isinstance(result, str):
-            defects.append(f'{path} {result}')
-            continue
-        sizes.append(result[0])
-        objects += result[1]
-        owners += [number] * len(result[1])
+    results = check_each(_read_xml, paths, 'annotations')
+    defects = [f'{path} {result}' for path, result in results if isinstance(result, str)]
     if defects:
         raise DatasetError(
             f'{len(defects):,} of the {len(paths):,} annotation files of {split_file} cannot be used:\n  '
             + some(defects, '\n  ')
         )
-    names = sorted({name for name, *_ in objects})
-    places = {name: i for i, name in enumerate(names)}
-    boxes = np.array([box for _, *box in objects], dtype=np.float64).reshape(-1, 4)
-    empty: np.ndarray = np.any(boxes[:, 2:] <= boxes[:, :2], axis=1)
+    found = [result for _, result in results if not isinstance(result, str)]
+    boxes, labels, owners = [], [], []
+    names: dict[str, int] = {}
+    for number, (_, objects) in enumerate(found):
+        for name, *box in objects:
+            boxes.append(box)
+            labels.append(names.setdefault(name, len(names)))
+            owners.append(number)
     return Annotations(
         split_file,
-        names,
+        list(names),
         {name: os.path.join(image_subfolder, f'{name}.jpg') for name in listed},
-        np.array(sizes, dtype=np.float64),
-        boxes,
+        np.array([size for size, _ in found], dtype=np.float64),
+        np.array(boxes, dtype=np.float64).reshape(-1, 4),
         np.array(owners, dtype=np.int64),
-        np.array([places[name] for name, *_ in objects], dtype=np.int64),
-        usable=~empty,
-        empty=empty,
-        repeated=[name for name, n in listed.items() if n > 1],
+        np.array(labels, dtype=np.int64),
+        left_out=np.zeros(len(boxes), dtype=bool),
+        without_mask=np.ones(len(boxes), dtype=bool),
     )
 
 
-def _read_xml(path: str) -> tuple[_Size, list[_Object]] | str:
-    """Return the size of the image and its objects, or what is wrong with the file."""
+def _read_xml(path: str) -> tuple[tuple[float, float], list[tuple]] | str:
+    """Return the size of the image and name and box of its objects, or what is wrong with the file."""
     if defect := file_defect(path):
         return defect
+    objects = []
+    shape = (float('nan'), float('nan'))
+    where = ''
     try:
         root = ET.parse(path).getroot()
-    except (OSError, ET.ParseError, ValueError, LookupError) as error:
-        return f'is malformed ({error})'
-    shape: _Size = _UNKNOWN
-    objects: list[_Object] = []
-    where = 'size'
-    try:
         size = root.find('size')
         if size is not None:
+            where = 'size: '
             shape = int(size.findtext('width', '')), int(size.findtext('height', ''))
-            if not all(map(is_number, shape)):
-                return 'is malformed (size: numbers beyond 2^62)'
         for number, item in enumerate(root.findall('object')):
-            where = f'object {number}'
-            name = item.findtext('name')
-            if not name:
-                return f'is malformed ({where} has no name)'
+            where = f'object {number}: '
             int(item.findtext('difficult', '0'))
-            x1, y1, x2, y2 = (
-                int(float(item.findtext(f'bndbox/{key}', ''))) - 1
-                for key in ('xmin', 'ymin', 'xmax', 'ymax')
-            )
-            if not all(map(is_number, (x1, y1, x2, y2))):
-                return f'is malformed ({where}: the box has numbers beyond 2^62)'
-            objects.append((name, x1, y1, x2, y2))
-    except (ValueError, OverflowError) as error:
-        return f'is malformed ({where}: {error})'
+            box = [int(float(item.findtext(f'bndbox/{key}', ''))) - 1 for key in CORNERS]
+            if not (name := item.findtext('name')):
+                raise ValueError('no name')
+            objects.append((name, *box))
+    except (OSError, ET.ParseError, ValueError, LookupError, OverflowError) as error:
+        return f'is malformed ({where}{error})'
     return shape, objects

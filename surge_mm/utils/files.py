@@ -1,11 +1,9 @@
-"""Checks of files: whether one can be read, and whether a download is the official one."""
+"""Checks of files: whether they can be read."""
 
-import hashlib
 import os
 import stat
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TypeVar
 
 from rich.console import Console
@@ -57,25 +55,3 @@ def file_defect(path: str) -> str | None:
     if not os.access(path, os.R_OK):
         return 'cannot be read (no permission)'
     return None
-
-
-def md5_defects(folder: str, expected: Sequence[tuple[str, str]]) -> list[str]:
-    """List the files that are missing or have a wrong checksum.
-
-    Args:
-        folder (str): the folder of the files.
-        expected (Sequence[tuple[str, str]]): the name and the MD5 of each file.
-
-    Returns:
-        list[str]: a description of each defect.
-    """
-    defects = []
-    for name, md5 in expected:
-        path = os.path.join(folder, name)
-        defect = file_defect(path)
-        if not defect:
-            found = hashlib.md5(Path(path).read_bytes()).hexdigest()
-            defect = f'is damaged: its MD5 is {found}, expected {md5}' if found != md5 else None
-        if defect:
-            defects.append(f'{path} {defect}')
-    return defects

@@ -188,13 +188,6 @@ def test_numbers_out_of_range_are_refused_by_name(tmp_path, settings, message):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_scikit_learn_a_sentence_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, 'sklearn.datasets', None)
-    with pytest.raises(ModuleNotFoundError, match='pip install scikit-learn'):
-        make_digits(tmp_path / 'set', train=1, val=1)
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_smallest_images_hold_every_number_of_digits(tmp_path):
     made = make_digits(tmp_path / 'set', train=20, val=1, size=96)
     coco = json.loads((made / 'annotations/train.json').read_text())

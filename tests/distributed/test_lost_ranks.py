@@ -150,8 +150,18 @@ def test_unequal_numbers_of_batches_are_refused(digits, tmp_path):
     assert not list(tmp_path.rglob('*.pth'))
 
 
-@pytest.mark.parametrize('timeout', ['1h', 0, -5, True, float('nan')])
-def test_timeout_that_is_no_time_is_refused(timeout):
-    cfg = Config({'launcher': 'pytorch', 'env_cfg': {'dist_cfg': {'timeout': timeout}}})
-    with pytest.raises(LaunchError, match='env_cfg.dist_cfg.timeout='):
-        prepare_ranks(cfg)
+@pytest.mark.parametrize(
+    ('launcher', 'message'),
+    [
+        ('slurm', 'needs a GPU; without one use'),
+        ('mpi', 'needs a GPU'),
+        ('pytorch', 'RANK expected'),
+    ],
+)
+def test_launchers_without_a_gpu_or_without_their_variables_are_refused(
+    launcher, message, monkeypatch
+):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    monkeypatch.delenv('RANK', raising=False)
+    with pytest.raises(LaunchError, match=message):
+        prepare_ranks(Config({'launcher': launcher}))

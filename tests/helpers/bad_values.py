@@ -63,7 +63,6 @@ BEYOND: dict[tuple[str, str], list[Any]] = {
     ('BatchAugmentPreprocessor', 'std'): [[], [1, 2], [0, 1, 1], [-1, 1, 1], [math.nan, 1, 1]],
     ('BatchAugmentPreprocessor', 'batch_augments'): [{'type': 'Mixup'}, 1],
     ('CIFAR10Tensor', 'size'): [0, 7, 64, -8],
-    ('CIFAR10Tensor', 'device'): ['gpu'],
     ('AdaptiveGradientScalerHook', 'eta'): [-0.1, math.nan, math.inf],
     ('AdaptiveGradientScalerHook', 'warmup_iters'): [-1],
     ('AdaptiveGradientScalerHook', 'custom_keys'): [{'a': 1}, {'a': {'eta': -1}}],

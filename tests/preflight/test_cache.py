@@ -91,12 +91,12 @@ def test_refused_data_is_inspected_at_each_start(folder, counted):
     assert len(counted) == 2
 
 
-@pytest.mark.parametrize('content', ['', '[]', '{"files": {}}', '{"files": 3, "lines": []}'])
+@pytest.mark.parametrize('content', ['', '[]', '[{'])
 def test_a_damaged_cache_is_ignored(folder, counted, tmp_path, content):
     cfg = config(coco('train'))
     check(cfg)
     (file,) = (tmp_path / 'cache').rglob('*.json')
-    assert json.loads(file.read_text())['files']
+    assert json.loads(file.read_text())[0]
     file.write_text(content)
     check(cfg)
     assert len(counted) == 2

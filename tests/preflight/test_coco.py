@@ -1,12 +1,9 @@
-import json
 import math
 import os
 
-import numpy as np
 import pytest
 from helpers.digits_configs import LOAD, PACK, coco, config, edit_json, message_of
 from mmengine.config import Config
-from pycocotools import mask
 
 from surge_mm.datasets.digits import CLASSES
 from surge_mm.preflight.datasets import check_datasets
@@ -31,12 +28,18 @@ def damage_reference(content):
 @pytest.mark.parametrize(
     ('change', 'words'),
     [
-        (lambda c: c.pop('categories'), '"images" and "categories" must be lists'),
-        (lambda c: c['annotations'][0].pop('area'), 'annotation (id 1) has no "area"'),
-        (lambda c: c['images'][1].pop('file_name'), 'image (id 2) has no "file_name"'),
-        (lambda c: c['annotations'][1].update(id=1), 'annotation (id 1) has the id of another'),
-        (lambda c: c['categories'][1].update(name='0'), 'categories of the same name: 0'),
-        (damage_bbox, 'annotation (id 1) has bbox=[1, 2, 3], not [x, y, width, height]'),
+        (lambda c: c.pop('categories'), 'needs the lists images, categories, annotations'),
+        (
+            lambda c: c['annotations'][0].pop('area'),
+            'annotations[0] needs "area", a finite number of usual size, but is {',
+        ),
+        (
+            lambda c: c['images'][1].pop('file_name'),
+            'images[1] needs "file_name", a name, but is {"id": 2, ',
+        ),
+        (lambda c: c['annotations'][1].update(id=1), '2 annotations have the same id: 1'),
+        (lambda c: c['categories'][1].update(name='0'), "2 categories have the same name: '0'"),
+        (damage_bbox, 'annotations[0] needs "bbox", [x, y, width, height] of finite numbers'),
         (damage_reference, 'annotation 1 refers to image 999'),
         (lambda c: c['annotations'].clear(), 'has no annotation to train on'),
     ],
@@ -86,8 +89,7 @@ def test_a_coco_test_file_without_annotations_is_fine_outside_training(folder):
 def test_null_or_text_for_a_number_is_refused_with_key_and_value(folder, part, key, value):
     edit_json(folder / 'annotations/train.json', lambda c: c[part][0].update({key: value}))
     message = message_of(config(coco('train')))
-    assert message.startswith('set/annotations/train.json: ')
-    assert f'{key}={json.dumps(value)}, not ' in message
+    assert message.startswith(f'set/annotations/train.json: {part}[0] needs "{key}", ')
 
 
 def test_image_ids_of_two_kinds_are_refused(folder):
@@ -95,17 +97,19 @@ def test_image_ids_of_two_kinds_are_refused(folder):
         content['images'][0]['id'] = 'first'
 
     edit_json(folder / 'annotations/train.json', change)
-    assert 'some image ids are text and some numbers' in message_of(config(coco('train')))
+    assert '"id" is text in some images and a number in others' in message_of(config(coco('train')))
 
 
 def test_annotations_that_are_no_list_are_refused(folder):
     edit_json(folder / 'annotations/train.json', lambda c: c.update(annotations=None))
-    assert '"annotations" are not a list' in message_of(config(coco('train')))
+    assert 'needs the lists images, categories, annotations' in message_of(config(coco('train')))
 
 
 def test_json_nested_beyond_pythons_stack_is_refused(folder):
     (folder / 'annotations/train.json').write_text('[' * 100_000)
-    assert 'is nested too deeply' in message_of(config(coco('train')))
+    assert 'train.json is not readable as JSON: maximum recursion depth exceeded' in message_of(
+        config(coco('train'))
+    )
 
 
 def test_a_pipe_in_the_place_of_the_annotations_is_not_waited_for(folder):
@@ -121,33 +125,12 @@ def with_masks() -> Config:
 
 def test_masks_are_asked_for_only_by_a_pipeline_that_loads_them(folder):
     assert check_datasets(config(coco('train')))
-    assert 'pipeline loads masks, but ' in message_of(with_masks())
-    assert 'annotation 1 has no "segmentation"' in message_of(with_masks())
+    message = message_of(with_masks())
+    assert 'pipeline loads masks, but ' in message and 'have no "segmentation": 000001' in message
 
+    def add(content):
+        for annotation in content['annotations']:
+            annotation['segmentation'] = [[1, 1, 9, 1, 9, 9]]
 
-@pytest.mark.parametrize('compressed', [False, True])
-def test_run_lengths_must_fill_the_image(folder, compressed):
-    def write(columns: int) -> None:
-        pixels = np.random.default_rng(0).random((128, columns)) < 0.1
-        counts = [100, 128 * columns - 100]
-        if compressed:
-            counts = mask.encode(np.asfortranarray(pixels, np.uint8))['counts'].decode()
-
-        def change(content):
-            for annotation in content['annotations']:
-                annotation['segmentation'] = {'size': [128, 128], 'counts': counts}
-
-        edit_json(folder / 'annotations/train.json', change)
-
-    write(columns=128)
+    edit_json(folder / 'annotations/train.json', add)
     assert check_datasets(with_masks())
-    write(columns=127)
-    assert 'annotation 1 has a segmentation of malformed run lengths' in message_of(with_masks())
-
-
-def test_floats_beyond_the_integers_of_pytorch_are_accepted(folder):
-    edit_json(
-        folder / 'annotations/train.json',
-        lambda c: c['annotations'][0].update(bbox=[-1e30, -1e30, 2e30, 2e30]),
-    )
-    assert check_datasets(config(coco('train')))

@@ -1,8 +1,6 @@
 import pytest
 from helpers.digits_configs import config, message_of, voc
 
-from surge_mm.preflight.datasets import check_datasets
-
 
 def test_malformed_xml_files_are_named_with_their_number(folder):
     xml = folder / 'VOC2007/Annotations'
@@ -17,7 +15,7 @@ def test_malformed_xml_files_are_named_with_their_number(folder):
     assert '000001.xml is malformed (no element found' in message
     assert '000002.xml is missing' in message
     assert '000003.xml is malformed (object 0: ' in message
-    assert '000004.xml is malformed (object 0 has no name)' in message
+    assert '000004.xml is malformed (object 0: no name)' in message
 
 
 def test_an_empty_voc_split_is_refused(folder):
@@ -30,8 +28,6 @@ def test_an_empty_voc_split_is_refused(folder):
     [
         ('<xmin>', '<xmin>inf<!--', 'object 0: cannot convert float infinity'),
         ('<xmin>', '<xmin>nan<!--', 'object 0: cannot convert float NaN'),
-        ('<xmin>', '<xmin>1e19<!--', 'object 0: the box has numbers beyond 2^62'),
-        ('<width>', f'<width>{"9" * 400}<!--', 'size: numbers beyond 2^62'),
         ('<width>', '<width>null<!--', "size: invalid literal for int() with base 10: 'null'"),
         ('<annotation>', '<?xml version="1.0" encoding="gb2312"?><annotation>', 'multi-byte'),
     ],
@@ -50,10 +46,3 @@ def test_what_the_host_cannot_read_is_refused(folder, old, new, words):
 def test_a_list_of_names_in_another_encoding_is_refused(folder):
     (folder / 'VOC2007/ImageSets/Main/train.txt').write_bytes('ä'.encode('latin-1'))
     assert 'train.txt is not readable as a list of names' in message_of(config(voc('train')))
-
-
-def test_images_that_are_listed_twice_are_counted(folder):
-    names = folder / 'VOC2007/ImageSets/Main/train.txt'
-    names.write_text(names.read_text() + '000004\n')
-    lines = check_datasets(config(voc('train')))
-    assert any('1 images are listed more than once in ' in line for line in lines)

@@ -85,7 +85,7 @@ def duplicate(made: Made, rng: random.Random) -> tuple[str, str]:
         twice = rng.choice(names)
         names.insert(rng.randrange(len(names) + 1), twice)
         made.names.write_text('\n'.join(names) + rng.choice(['', '\n']))
-        return COUNTED, twice
+        return HARMLESS, twice
     part = rng.choice(list(FIELDS))
 
     def repeat(content: dict) -> None:
@@ -140,7 +140,7 @@ def empty_set(made: Made, rng: random.Random) -> tuple[str, str]:
             for path in made.xmls if kind == 'no objects' else made.xmls[:1]:
                 path.write_text('<annotation/>')
             if kind == 'one empty':
-                return HARMLESS if made.split == 'val' else COUNTED, '1 without a box'
+                return HARMLESS, ''
             return nothing_to_train[0], made.names.name
         return REFUSED, made.names.name
     kind = rng.choice(['images', 'annotations', 'categories', 'all', 'file', 'one'])
@@ -148,7 +148,7 @@ def empty_set(made: Made, rng: random.Random) -> tuple[str, str]:
         made.json.write_text(rng.choice(['', '{}', '[]', 'null', '0', '""']))
     elif kind == 'one':
         made.edit_json(lambda c: c['images'].append({**c['images'][0], 'id': 10**6}))
-        return HARMLESS if made.split == 'val' else COUNTED, '1 without a box'
+        return HARMLESS, ''
     elif kind == 'annotations':
         made.edit_json(lambda content: content['annotations'].clear())
         return nothing_to_train[0], made.json.name
@@ -237,33 +237,15 @@ def annotated_size(made: Made, rng: random.Random) -> tuple[str, str]:
             root.find('size/width').text, root.find('size/height').text = map(str, size)
 
         made.edit_xml(made.xmls[0], change_xml)
-    return COUNTED, words
+    filtered = made.split == 'train' and min(size) < 32  # by min_size of filter_cfg
+    return HARMLESS if filtered else COUNTED, words
 
 
 def mask(made: Made, rng: random.Random) -> tuple[str, str]:
-    """Masks of COCO that cannot be loaded, in a config that loads them."""
+    """Missing masks of COCO in a config that loads them."""
     good = [[10.0, 10.0, 40.0, 10.0, 40.0, 40.0]]
     runs = {'size': [PIXELS, PIXELS], 'counts': [100, 50, PIXELS**2 - 150]}
-    bad = [
-        None,
-        [],
-        'x',
-        5,
-        [1, 2, 3, 4, 5, 6],
-        [['a'] * 6],
-        [[None] * 6],
-        {'size': [PIXELS, PIXELS]},
-        {**runs, 'size': [5, 5]},
-        {**runs, 'size': None},
-        {**runs, 'size': [10**6, 10**6]},
-        {**runs, 'counts': [5]},
-        {**runs, 'counts': ['a']},
-        {**runs, 'counts': 'garbage'},
-        {**runs, 'counts': 'ä'},
-        {**runs, 'counts': '0000'},
-        {**runs, 'counts': [-5, PIXELS**2 + 5]},
-        {**runs, 'counts': {}},
-    ]
+    bad = [None, [], {}, '', 0]
     packed = encode(np.eye(PIXELS, dtype=np.uint8, order='F'))['counts'].decode()
     odd = [
         good,

@@ -70,11 +70,13 @@ def train_through(cfg: Config) -> list[str]:
         DatasetError: if the check refuses the data.
     """
     found = inspect_datasets(cfg, ('train', 'val'))
-    lines, broken = check_images(found.leaves, 'mmdet')
-    problems = [*found.problems, *(f'{path} {defect}' for path, defect in broken.items())]
+    lines, problems = found.lines, found.problems
+    for key, dataset in found.datasets:
+        more, broken = check_images(key, dataset, 'mmdet')
+        lines += more
+        problems += [f'{path} {defect}' for path, defect in broken.items()]
     if problems:
         raise DatasetError('\n'.join(problems))
-    lines = [*found.lines, *lines]
     follow_advice(lines, cfg)
     with DefaultScope.overwrite_default_scope('mmdet'):
         torch.manual_seed(0)
