@@ -22,7 +22,8 @@ class Compensator:
 
     Args:
         scale (FixedScale | AdaptiveScale): The rule for lambda.
-        init (str): How W_a starts: ``'copy'`` of W_b, or ``'kaiming'``, a draw of its own. Defaults to ``'copy'``.
+        init (str): How W_a starts: ``'copy'`` of W_b, or ``'kaiming'``, random values of its own. Defaults to
+            ``'copy'``.
         tied (bool): Whether W_a is W_b itself, so that there are no auxiliary weights. Defaults to False.
 
     Raises:

@@ -1,7 +1,7 @@
 r"""Activation binarizers: sign, and the surrogates for its derivative.
 
-All of them compute :math:`Q_x(x) = \mathrm{sign}(x)`. The derivative of sign is zero almost everywhere, so training
-uses a surrogate derivative. The binarizers differ in this surrogate alone::
+They compute :math:`Q_x(x) = \mathrm{sign}(x)`; RSign adds a learned shift to x first. The derivative of sign is zero
+almost everywhere, so training uses a surrogate derivative, in which the binarizers differ::
 
     STESign                     ApproxSign
     1 |    ________             2 |       /\
@@ -9,7 +9,8 @@ uses a surrogate derivative. The binarizers differ in this surrogate alone::
     0 |___|        |___         0 |_____/    \_____
          -1   0    1               -1    0    1
 
-To add a binarizer, write a class with a ``derivative``. Configs then build it by its name.
+To add a binarizer, write a class with a ``derivative``, and do not override ``__call__``: other values than signs
+cannot be packed. Configs then build it by its name. CONTRIBUTING.md lists the further steps.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@ With g_b and g_a the surrogate gradient and the gradient of the branch, both at 
     FixedScale      lam = value
     AdaptiveScale   lam = eta ||g_b|| / (||g_a|| + eps),        eps = 1e-8
 
-The norms are taken over the whole mini-batch, in the backward pass itself and without a host synchronization. Then
+These classes hold the settings. ``DualPath.backward`` in :mod:`surge_mm.ops.dual_path` computes lambda. The norms are
+taken over the whole mini-batch, in the backward pass itself and without a host synchronization. Then
 ``||lam g_a|| = eta ||g_b||``, so eta is the relative size of the correction, whatever the scale of the loss and of W_a.
 
 Source: Surrogate Gradient Adaptation in Binary Neural Networks, arXiv 2605.10989.
@@ -136,8 +137,8 @@ def add_scaled(g_b: Tensor, lam: Tensor | float, g_a: Tensor) -> Tensor:
 
     Args:
         g_b (Tensor): Any shape.
-        lam (Tensor | float): Number, or 0-dimensional tensor; where the tensor is 0, ``g_a`` is left out by selection,
-            since 0 times infinity is NaN.
+        lam (Tensor | float): Number, or 0-dimensional tensor; where the tensor is 0, 0 is added with
+            ``torch.where``, since 0 times infinity is NaN.
         g_a (Tensor): Of the shape of ``g_b``.
     """
     for b, a in in_chunks(g_b, g_a):

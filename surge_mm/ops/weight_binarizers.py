@@ -1,10 +1,12 @@
-r"""Weight binarizers: from latent real weights :math:`W_b` to the binary weights of the forward pass.
+r"""Weight binarizers: from latent weights :math:`W_b` to the binary weights of the forward pass.
 
 A weight has the shape ``(C_out, ...)``: ``(C_out, C_in / groups, kH, kW)`` for a convolution, ``(C_out, C_in)`` for a
 linear layer. "Per filter" means per index of the first axis. Each class defines ``Q_W``, by its two values per filter,
 and the gradient that replaces its derivative. Both depend on ``W_b`` alone, so nothing is saved between them.
 
-To add a binarizer, write a class with ``two_values`` and ``gradient``. Configs then build it by its name.
+To add a binarizer, write a class with ``two_values`` and ``gradient``. For weights of more than two values, which
+cannot be packed, define ``__call__`` in place of ``two_values``. Configs then build it by its name. CONTRIBUTING.md
+lists the further steps.
 """
 
 from __future__ import annotations

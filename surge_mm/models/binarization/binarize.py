@@ -56,7 +56,7 @@ def binarize(
 
     The binary layers use the parameters of the layers that they replace as latent weights. The class of the model and
     the keys of its state dict are kept. A binary layer logs a warning if its first input in training has no negative
-    element.
+    element, unless it has a learned shift.
 
     Args:
         model (nn.Module): Model to binarize. It is changed in place.
@@ -66,9 +66,10 @@ def binarize(
             (used by convolutions only). A ``type`` is allowed and ignored. Defaults to ``{}``: the defaults of
             :class:`surge_mm.SurgeConv2d`.
         binary_act_cfg (dict, optional): Activation that replaces ReLU. The output of ReLU is never negative, so its
-            signs are all +1 and a binary layer behind it learns nothing. ReLU is replaced in each part of the model
-            (backbone, neck, ...) that contains a layer to binarize; in the whole model if it has no backbone; never
-            inside the backbones of this package. None keeps ReLU. Defaults to a leaky ReLU with slope 0.25.
+            signs are all +1 and the output of a binary layer behind it does not depend on the input. ReLU is replaced
+            in each part of the model (backbone, neck, ...) that contains a layer to binarize; in the whole model if it
+            has no backbone; never inside the backbones of this package. None keeps ReLU. Defaults to a leaky ReLU with
+            slope 0.25.
         structure_only (bool): Replace the activations only and keep all layers in full precision. The result is the
             full-precision network of the same structure as the binary one. Defaults to False.
 
