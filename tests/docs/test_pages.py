@@ -1,17 +1,26 @@
-"""Links of the documents resolve, and their tables say what the code says."""
+"""Links of the documents resolve, and their tables agree with the code."""
 
 import re
 from dataclasses import fields
 
 import pytest
 from helpers.documents import PAGES, ROOT, name_of, prose, slugs
+from helpers.formula import SCHEDULED
 
 import surge_mm
+from surge_mm import ops
+from surge_mm.deploy.packed_file.allowed_classes import is_allowed
 from surge_mm.models.binarization.rules import DEFAULT_RULES
-from surge_mm.ops import ActivationBinarizer, WeightBinarizer
+from surge_mm.ops import ActivationBinarizer, Scheduled, WeightBinarizer
 
 LINK = re.compile(r'\]\((?!https?:)([^)\s]+)\)')
 BINARIZE = (ROOT / 'docs' / 'binarize.md').read_text()
+BINARIZERS = {
+    name: cls
+    for family in (ActivationBinarizer, WeightBinarizer)
+    for name, cls in family.known.items()
+    if cls.__module__.startswith('surge_mm.')
+}
 
 
 def rows(text: str, header: str) -> list[list[str]]:
@@ -74,32 +83,26 @@ def test_conditions_of_the_guide_are_the_keys_of_a_rule() -> None:
 @pytest.mark.parametrize('page', ['docs/binarize.md', 'docs/method.md'])
 def test_every_binarizer_is_in_the_tables(page: str) -> None:
     text = (ROOT / page).read_text()
-    for family in (ActivationBinarizer, WeightBinarizer):
-        own = [name for name, cls in family.known.items() if cls.__module__.startswith('surge_mm.')]
-        assert own and not [name for name in own if not re.search(rf"`'?{name}'?`", text)]
+    assert not [name for name in BINARIZERS if not re.search(rf"`'?{name}'?`", text)]
+
+
+def test_every_binarizer_is_exported() -> None:
+    assert {name: getattr(ops, name, None) for name in BINARIZERS} == BINARIZERS
+    assert set(BINARIZERS) <= set(ops.__all__)
+
+
+def test_a_packed_file_may_name_every_binarizer() -> None:
+    assert not [name for name, cls in BINARIZERS.items() if not is_allowed(cls)]
+
+
+def test_binarizers_with_a_schedule_are_those_of_the_formulas_and_of_the_hook() -> None:
+    scheduled = {name for name, cls in BINARIZERS.items() if issubclass(cls, Scheduled)}
+    assert scheduled == set(SCHEDULED)
+    hooks = dict(rows((ROOT / 'docs/train.md').read_text(), '| Hook |'))
+    purpose = hooks['`surge_mm.BinarizerScheduleHook`']
+    assert scheduled == set(BINARIZERS) & set(re.findall(r'\w+', purpose))
 
 
 def test_every_hook_is_in_the_table() -> None:
     shown = [hook.strip('`') for hook, _ in rows((ROOT / 'docs/train.md').read_text(), '| Hook |')]
     assert sorted(shown) == sorted(f'surge_mm.{n}' for n in surge_mm.__all__ if n.endswith('Hook'))
-
-
-def test_names_of_the_method_page_are_in_the_files_beside_them() -> None:
-    text = (ROOT / 'docs/method.md').read_text()
-    file = None
-    for cells in rows(text, '| Formula |') + rows(
-        text[text.index('Adaptive Gradient Scaler\n\n') :], '| Formula |'
-    ):
-        linked = re.search(r'\(\.\./([^)]+)\)', cells[-1])
-        file = ROOT / linked[1] if linked else file
-        for code in re.findall('`(.+?)`', cells[1]):
-            word = re.split(r'[=( ]', code)[0].split('.')[-1]
-            assert word in file.read_text(), (word, file)
-
-
-def test_layout_of_contributing_is_that_of_the_package() -> None:
-    text = (ROOT / 'CONTRIBUTING.md').read_text()
-    shown = [folder.strip('`/') for folder, *_ in rows(text, '| Folder of')]
-    assert sorted(shown) == sorted(p.parent.name for p in ROOT.glob('surge_mm/*/__init__.py'))
-    named = [file.strip('`') for _, file in rows(text, '| Question |')]
-    assert named and all((ROOT / file).is_file() for file in named)
