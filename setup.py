@@ -31,7 +31,13 @@ with tempfile.TemporaryDirectory() as build_base:
         python_requires='>=3.10',
         packages=find_packages(include=['surge_mm', 'surge_mm.*']),
         package_data={
-            'surge_mm': ['.mim/model-index.yml', '.mim/configs/**/*', '.mim/tools/**/*', 'py.typed']
+            'surge_mm': [
+                '.mim/model-index.yml',
+                '.mim/configs/**/*',
+                '.mim/tools/**/*',
+                'py.typed',
+            ],
+            'surge_mm.deploy.packed_file': ['allowed_classes.txt'],
         },
         exclude_package_data={'surge_mm': ['*.pyc', '.mim/**/*.pyc']},
         install_requires=requirements('runtime'),

@@ -79,6 +79,7 @@ def test_the_wheel_contains_the_configs_the_tools_and_the_index(names: set[str])
 def test_the_wheel_contains_the_package_and_the_license_and_nothing_else(names: set[str]) -> None:
     modules = {name for name in tracked('surge_mm') if name.endswith('.py')}
     assert {name for name in names if name.endswith('.py') and '/.mim/' not in name} == modules
+    assert 'surge_mm/deploy/packed_file/allowed_classes.txt' in names
     assert any(name.endswith('LICENSE') for name in names)
     assert not any('tests/' in name or name.endswith('.pyc') for name in names)
     top = {name.partition('/')[0] for name in names}

@@ -102,7 +102,8 @@ class BenchmarkCase:
         self._forward = network_forward(self.model, self.x)
         if variant == FROM_SIGNS:
             assert isinstance(self.model, PackedConv2d)
-            self._forward = partial(self.model.run, self.model.signs_of(self.x))
+            signs = self.model.cpu_layer().new_signs(1, channels, self.x.shape[2:])
+            self._forward = partial(self.model.run, signs)
 
     @torch.inference_mode()
     def run(self) -> Any:

@@ -15,7 +15,7 @@ from surge_mm.deploy.cpu.geometry import check_input
 from surge_mm.deploy.cpu.layer import CpuLayer
 from surge_mm.deploy.epilogue import NEUTRAL_TERM, Epilogue
 from surge_mm.deploy.signs import LayerOutput, Signs
-from surge_mm.layers import BinaryLayer, SurgeConv2d
+from surge_mm.layers import BinaryLayer
 from surge_mm.ops import sign
 from surge_mm.utils.errors import UsageError
 
@@ -47,6 +47,7 @@ class PackedLayer(nn.Module):
             raise UsageError(f'{type(layer).__name__} cannot be packed: {reason}')
         self.convolution, self.input_padding = geometry_of(layer)
         self.pad_value = int(getattr(layer, 'pad_value', 0))
+        self.pad_mode = str(getattr(layer, 'padding_mode', 'zeros'))
         weight, scale, offset = parts_of(layer)
         assert scale is not None
         if weight.dim() == 2:  # a linear layer is a convolution of one pixel
@@ -107,7 +108,7 @@ class PackedLayer(nn.Module):
         if isinstance(x, Signs):
             return self._run_cpu(x, shortcut, following, values)
         self._check_no_gradient(x)
-        x = self.pad_input(x)
+        x = self._pad_input(x)
         if not can_run(x):
             check_input(self.convolution, self.shape, x.shape[1], (x.shape[2], x.shape[3]))
             return LayerOutput(self._run_plain(x, shortcut), None)
@@ -117,21 +118,9 @@ class PackedLayer(nn.Module):
             return LayerOutput(self.epilogue(sums, shortcut, self._extra(self._signs_of(x))), None)
         return self._run_cpu(x, shortcut, following, values)
 
-    def pad_input(self, x: Tensor) -> Tensor:
-        """Pad an input with values of its own, before its signs are taken.
-
-        Args:
-            x (Tensor): ``(N, C_in, H, W)``.
-        """
-        return x
-
-    def signs_of(self, x: Tensor) -> Signs:
-        """Return the sign bits of an input, for :meth:`run`.
-
-        Args:
-            x (Tensor): ``(N, C_in, H, W)``, float32 on the CPU.
-        """
-        return self.cpu_layer().pack(x)
+    def _pad_input(self, x: Tensor) -> Tensor:
+        """Pad an input with values of its own, before its signs are taken."""
+        return F.pad(x, self.input_padding, mode=self.pad_mode) if any(self.input_padding) else x
 
     def takes_signs(self) -> bool:
         """Return whether the layer before may write the sign bits of this layer's input."""
@@ -200,16 +189,11 @@ class PackedLayer(nn.Module):
         return windows * self.offset.view(-1, 1, 1)
 
     def extra_repr(self) -> str:
-        convolution = self.convolution
-        parts = [
-            f'{self.in_channels}, {self.shape[0]}',
-            f'kernel_size={tuple(self.shape[2:])}',
-            f'stride={convolution.stride}',
-            f'padding={convolution.padding}',
-            f'pad_value={self.pad_value}',
-        ]
-        parts += [f'groups={convolution.groups}'] if convolution.groups > 1 else []
-        return ', '.join(parts)
+        c = self.convolution
+        return (
+            f'{self.in_channels}, {self.shape[0]}, kernel_size={tuple(self.shape[2:])}, stride={c.stride}, '
+            f'padding={c.padding}, pad_value={self.pad_value}, groups={c.groups}'
+        )
 
 
 class PackedConv2d(PackedLayer):
@@ -225,10 +209,6 @@ class PackedConv2d(PackedLayer):
         UsageError: if the layer cannot be packed.
     """
 
-    def __init__(self, layer: SurgeConv2d) -> None:
-        super().__init__(layer)
-        self.pad_mode = layer.padding_mode
-
     def forward(self, x: Tensor) -> Tensor:
         """Return the output of the convolution.
 
@@ -240,14 +220,6 @@ class PackedConv2d(PackedLayer):
         out = self.run(x).values
         assert out is not None
         return out
-
-    def pad_input(self, x: Tensor) -> Tensor:
-        """Pad an input as ``padding_mode`` says, unless that is 'zeros'.
-
-        Args:
-            x (Tensor): ``(N, C_in, H, W)``.
-        """
-        return F.pad(x, self.input_padding, mode=self.pad_mode) if any(self.input_padding) else x
 
 
 class PackedLinear(PackedLayer):

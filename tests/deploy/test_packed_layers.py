@@ -10,7 +10,7 @@ from torch import nn
 
 from surge_mm import RPReLU, SurgeConv2d, SurgeLinear
 from surge_mm.deploy import PackedConv2d, PackedLinear
-from surge_mm.deploy.cpu import backend, plan, threads
+from surge_mm.deploy.cpu import backend, plan
 from surge_mm.deploy.signs import LayerOutput
 from surge_mm.ops import ActivationBinarizer
 from surge_mm.utils.errors import UsageError
@@ -55,8 +55,8 @@ def draw_conv(seed):
 @pytest.mark.parametrize('count', [1, 2])
 @pytest.mark.parametrize('seed', range(60))
 def test_a_packed_convolution_gives_the_output_to_the_bit(seed, count, monkeypatch):
-    monkeypatch.setattr(plan, 'number_of_threads', lambda: count)
-    monkeypatch.setattr(threads, 'WORTH_THREADS', 0)
+    monkeypatch.setattr(torch, 'get_num_threads', lambda: count)
+    monkeypatch.setattr(plan, 'WORTH_THREADS', 0)
     layer, x = draw_conv(seed)
     out = PackedConv2d(layer)(x)
     assert out.is_contiguous(memory_format=torch.channels_last)

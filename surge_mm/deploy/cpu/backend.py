@@ -30,12 +30,12 @@ def kernels() -> Any:
     try:
         from surge_mm.deploy.cpu import kernels as compiled
     except ImportError:
-        _print_once(
+        log(
             'packed layers run in plain PyTorch, right but slow: Numba is not installed. pip install "surge_mm[deploy]"'
         )
         return None
     if not compiled.WIDE:
-        _print_once(
+        log(
             f'packed layers run with {_best_of(compiled.FEATURES)}, right but slower than with AVX-512, which this CPU '
             'does not have'
         )
@@ -56,8 +56,3 @@ def instruction_set() -> str:
 def _best_of(features: dict[str, bool]) -> str:
     named = (name for key, name in INSTRUCTION_SETS.items() if features.get(key))
     return next(named, 'no vectors')
-
-
-@cache
-def _print_once(text: str) -> None:
-    log(text)

@@ -71,7 +71,7 @@ class Job(NamedTuple):
         threads (int): Runs of parts.
         own_number (int): Address of the C function that returns the number of the calling thread; 0 without one.
         packed_parts (int): Parts into which the packing of signs is divided; 0 if the signs are given.
-        unit_parts (int): Parts into which the convolution is divided; 0 if only signs are packed.
+        unit_parts (int): Parts into which the convolution is divided.
         pixels (int): Input pixels of all images.
         units (int): Units of all images: a tile of output pixels and a slice of the filters each.
         layer (int): Address of :class:`LayerArguments`.

@@ -41,20 +41,11 @@ class _StampOfAllSources:
         return super().from_function(py_func, py_file)  # type: ignore[misc]
 
 
-class _UserProvided(_StampOfAllSources, caching.UserProvidedCacheLocator):
-    pass
-
-
-class _InTree(_StampOfAllSources, caching.InTreeCacheLocator):
-    pass
-
-
-class _UserWide(_StampOfAllSources, caching.UserWideCacheLocator):
-    pass
-
-
-LOCATORS = (_UserProvided, _InTree, _UserWide)
-"""Locators of ``NUMBA_CACHE_DIR``, of ``__pycache__`` and of the user's cache folder, in the order of Numba."""
+LOCATORS: list[type] = [
+    type(locator.__name__, (_StampOfAllSources, locator), {})
+    for locator in caching.CacheImpl._locator_classes
+]
+"""Numba's locators, of ``NUMBA_CACHE_DIR``, ``__pycache__`` and the user's cache folder, with the other stamp."""
 
 
 def install_locators() -> None:

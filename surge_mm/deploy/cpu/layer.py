@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import lru_cache, partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from surge_mm.deploy.cpu.bitpacking import pack_words
-from surge_mm.deploy.cpu.geometry import check_input, geometry
+from surge_mm.deploy.cpu.geometry import check_input
 from surge_mm.deploy.cpu.plan import Plan, block_filters, widen
 from surge_mm.deploy.signs import LayerOutput, Signs
 from surge_mm.ops import Convolution
@@ -46,14 +48,14 @@ class CpuLayer:
         self.kernel_size = (weight.shape[2], weight.shape[3])
         groups = convolution.groups
         taps = weight.permute(0, 2, 3, 1)
-        self._filters = block_filters(
+        self.filters = block_filters(
             pack_words(taps).unflatten(0, (groups, -1)), self.kernel_size[1] == 3
         )
-        self._tap_sums = taps.sum(-1).flatten(1)  # (C_out, kH * kW)
-        self._shift = shift
-        self._table, self._activated = widen(table, groups), activated
-        self._images: dict[tuple[int, int], Tensor] = {}
-        self._plans: dict[tuple[tuple[int, int], CpuLayer | None], Plan] = {}
+        self.tap_sums = taps.sum(-1).flatten(1)  # (C_out, kH * kW)
+        self.shift = shift
+        self.table, self.activated = widen(table, groups), activated
+        self._empty_image = lru_cache(MOST_SIZES)(self._new_image)
+        self._plan = lru_cache(MOST_SIZES)(partial(Plan, self))
 
     def run(
         self,
@@ -101,16 +103,6 @@ class CpuLayer:
         plan.run(images, pixels, signs.words, shortcut, out, None if made is None else made.words)
         return LayerOutput(out, made)
 
-    def pack(self, x: Tensor) -> Signs:
-        """Return the sign bits of an input.
-
-        Args:
-            x (Tensor): ``(N, C_in, H, W)``, float32.
-        """
-        signs = self.new_signs(x.shape[0], x.shape[1], (x.shape[2], x.shape[3]))
-        self._plan(signs.size, None).pack(len(x), _dense(x), signs.words)
-        return signs
-
     def new_signs(self, images: int, channels: int, size: tuple[int, int]) -> Signs:
         """Return images for the sign bits of an input: the border as in training, the pixels not written yet.
 
@@ -122,59 +114,19 @@ class CpuLayer:
         Raises:
             UsageError: if such an input does not fit the convolution.
         """
-        image = self._images.get(size)
-        if image is None or channels != self.channels:
-            check_input(self.convolution, self.weight_shape, channels, size)
-            if len(self._images) >= MOST_SIZES:
-                self._images.clear()
-            image = self._images[size] = self._empty_image(size)
+        image = self._empty_image(channels, size)
         if self.pad_value == -1:
             return Signs(image.repeat(images, 1), size)
         return Signs(torch.zeros(images, image.shape[1], dtype=torch.int64), size)
 
-    def _empty_image(self, size: tuple[int, int]) -> Tensor:
+    def _new_image(self, channels: int, size: tuple[int, int]) -> Tensor:
         """Return the words of a padded image, ``(1, words)``: bits of -1 in the border if that is the padding value."""
+        check_input(self.convolution, self.weight_shape, channels, size)
         border = -1.0 if self.pad_value == -1 else 1.0  # 0 is corrected in the sums
         image = F.pad(torch.zeros(size), self.convolution.padding, value=border)
         groups = self.convolution.groups
-        z = image[..., None, None].expand(-1, -1, groups, self.channels // groups)
+        z = image[..., None, None].expand(-1, -1, groups, channels // groups)
         return pack_words(z).reshape(1, -1)
-
-    def _plan(self, size: tuple[int, int], following: CpuLayer | None) -> Plan:
-        key = (size, following)
-        found = self._plans.get(key)
-        if found is None:
-            if len(self._plans) >= MOST_SIZES:
-                self._plans.clear()
-            found = self._plans[key] = self._new_plan(size, following)
-        return found
-
-    def _new_plan(self, size: tuple[int, int], following: CpuLayer | None) -> Plan:
-        own = geometry(self.convolution, self.channels, self.kernel_size, size)
-        output = self.convolution.output_size(*size, self.kernel_size)
-        channels, groups = self.weight_shape[0], self.convolution.groups
-        base = torch.full((len(own.inside), channels), float(self.weight_shape[1:].numel()))
-        if self.pad_value == 0:  # the bits of the border count as +1: subtract what they add
-            # double, which autocast leaves alone
-            base -= (~own.inside).double() @ self._tap_sums.t().double()
-        next_geometry, out_shift = None, self._table[0]  # the shift is not read without signs
-        if following is not None:
-            out_shift = widen(following._shift[None], groups)[0]
-            next_geometry = geometry(
-                following.convolution, following.channels, following.kernel_size, output
-            )
-        return Plan(
-            own,
-            output,
-            self._shift,
-            self._filters,
-            widen(base, groups).to(torch.int32),
-            self._table,
-            self._activated,
-            channels,
-            out_shift,
-            next_geometry,
-        )
 
 
 def _dense(x: Tensor) -> Tensor:

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from surge_mm.deploy.cpu.backend import kernels
-from surge_mm.deploy.cpu.geometry import Geometry
+from surge_mm.deploy.cpu.geometry import geometry
 from surge_mm.deploy.cpu.job import Job, LayerArguments
-from surge_mm.deploy.cpu.threads import Schedule, make_schedule, number_of_threads
+from surge_mm.deploy.cpu.threads import single_thread, thread_team
+
+if TYPE_CHECKING:
+    from surge_mm.deploy.cpu.layer import CpuLayer
 
 ENOUGH_UNITS = 28
 """Units of an image, at least, that can be shared out to threads. Small images have too few tiles for that."""
-MOST_SCHEDULES = 64
-"""Schedules that a plan keeps."""
+PARTS = 2
+"""Parts of a layer per thread. With several, a thread that is held up delays no other."""
+WORTH_THREADS = 1 << 16
+"""Operations below which a layer runs on one thread: waking up another one would take longer."""
+MOST_STARTS = 64
+"""Numbers of images and threads that a plan keeps."""
 
 
 def row_width(channels: int) -> int:
@@ -71,9 +79,18 @@ def widen(table: Tensor, groups: int) -> Tensor:
 
 
 class _Start(NamedTuple):
-    """How a job is started: ``job(*head, *addresses of tensors, *counters)`` is a :class:`Job`."""
+    """How a job is started: ``run(job(*head, *addresses of tensors, *counters), threads)``.
 
-    schedule: Schedule
+    Attributes:
+        run (Callable): As ``Team.run``.
+        threads (int): Number of threads.
+        job (type): Array of C for a :class:`Job` and the counters of its threads.
+        head (tuple[int, ...]): Fields of the job before the addresses.
+        counters (list[int]): The first part to pack and the first to convolve of each thread.
+    """
+
+    run: Callable[[Any, int], None]
+    threads: int
     job: Callable[..., Any]
     head: tuple[int, ...]
     counters: list[int]
@@ -83,73 +100,66 @@ class Plan:
     """A packed layer on images of one size: all that its convolution reads besides the images.
 
     Args:
-        geometry (Geometry): Geometry of the layer.
-        size (tuple[int, int]): Height and width of the output, in pixels.
-        in_shift (Tensor): ``(C_in,)``, float32, added to the input before its signs are taken.
-        filters (Tensor): Filters as :func:`block_filters` returns them.
-        base (Tensor): ``(B, width)``, int32. The sum where no bit differs, for each way to meet the border;
-            ``width`` as :func:`widen` makes it.
-        table (Tensor): ``(9, width)``, float32, the steps of :mod:`surge_mm.deploy.epilogue`.
-        activated (bool): Whether the table has steps after the shortcut.
-        channels (int): Output channels, C_out.
-        out_shift (Tensor): ``(width,)``, float32, added to the output before its signs are taken.
-        next_geometry (Geometry, optional): Geometry of the layer that reads the signs of the output. None if no signs
-            are written.
+        layer (CpuLayer): The layer.
+        size (tuple[int, int]): Height and width of the input, in pixels.
+        following (CpuLayer, optional): The layer that reads the signs of the output. None if no signs are written.
     """
 
-    def __init__(
-        self,
-        geometry: Geometry,
-        size: tuple[int, int],
-        in_shift: Tensor,
-        filters: Tensor,
-        base: Tensor,
-        table: Tensor,
-        activated: bool,
-        channels: int,
-        out_shift: Tensor,
-        next_geometry: Geometry | None,
-    ) -> None:
-        self.size = size
+    def __init__(self, layer: CpuLayer, size: tuple[int, int], following: CpuLayer | None) -> None:
+        convolution, kernel_size = layer.convolution, layer.kernel_size
+        own = geometry(convolution, layer.channels, kernel_size, size)
+        self.size = convolution.output_size(*size, kernel_size)
+        filters, table = layer.filters, layer.table
+        channels, groups = layer.weight_shape[0], convolution.groups
+        base = torch.full((len(own.inside), channels), float(layer.weight_shape[1:].numel()))
+        if layer.pad_value == 0:  # the bits of the border count as +1: subtract what they add
+            # double, which autocast leaves alone
+            base -= (~own.inside).double() @ layer.tap_sums.t().double()
+        base = widen(base, groups).to(torch.int32)
+        following_geometry, out_shift = None, table[0]  # the shift is not read without signs
+        if following is not None:
+            out_shift = widen(following.shift[None], groups)[0]
+            following_geometry = geometry(
+                following.convolution, following.channels, following.kernel_size, self.size
+            )
         # keep the tensors whose addresses are below
-        self._owners = (geometry, in_shift, filters, base, table, out_shift, next_geometry)
+        self._owners = (own, layer.shift, filters, base, table, out_shift, following_geometry)
         compiled = kernels()
-        groups, blocks = filters.shape[:2]
-        pixels = len(geometry.offsets)
+        blocks, pixels = filters.shape[1], len(own.offsets)
         tiles = -(-pixels // min(compiled.PIXELS, pixels))
         slices = min(blocks, -(-ENOUGH_UNITS // (tiles * groups)))
         arguments = LayerArguments(
-            offsets=geometry.offsets.data_ptr(),
-            steps=geometry.steps.data_ptr(),
-            n_steps=geometry.steps.shape[1],
-            column_step=geometry.column_step,
-            image_bytes=geometry.image_words * 8,
+            offsets=own.offsets.data_ptr(),
+            steps=own.steps.data_ptr(),
+            n_steps=own.steps.shape[1],
+            column_step=own.column_step,
+            image_bytes=own.image_words * 8,
             pixels=pixels,
             filters=filters.data_ptr(),
             groups=groups,
             block_bytes=filters[0, 0].nbytes,
             base=base.data_ptr(),
-            borders=geometry.borders.data_ptr(),
+            borders=own.borders.data_ptr(),
             table=table.data_ptr(),
             width=table.shape[1],
             channels=channels,
             slices=slices,
-            activated=activated,
+            activated=layer.activated,
             out_shift=out_shift.data_ptr(),
-            out_places=0 if next_geometry is None else next_geometry.places.data_ptr(),
-            signs_bytes=0 if next_geometry is None else next_geometry.image_words * 8,
-            in_shift=in_shift.data_ptr(),
-            in_places=geometry.places.data_ptr(),
-            in_channels=len(in_shift),
-            in_pixels=len(geometry.places),
+            out_places=0 if following_geometry is None else following_geometry.places.data_ptr(),
+            signs_bytes=0 if following_geometry is None else following_geometry.image_words * 8,
+            in_shift=layer.shift.data_ptr(),
+            in_places=own.places.data_ptr(),
+            in_channels=layer.channels,
+            in_pixels=len(own.places),
         )
         self._arguments = (ctypes.c_int64 * len(arguments))(*arguments)
         self._address = ctypes.addressof(self._arguments)
         self._units = tiles * groups * slices
-        self._pixels = len(geometry.places)
+        self._pixels = len(own.places)
         self._convolving = pixels * filters.numel()  # operations on an image
-        self._packing = self._pixels * len(in_shift)
-        self._starts: dict[tuple[int, bool, bool, int], _Start] = {}
+        self._packing = self._pixels * layer.channels
+        self._start = lru_cache(MOST_STARTS)(self._new_start)
 
     def run(
         self,
@@ -173,44 +183,22 @@ class Plan:
             signs (Tensor, optional): ``(N, words of a padded image of the next layer)``, int64, written within the
                 border.
         """
-        self._run(self._start(images, x is not None, True), x, words, shortcut, out, signs)
-
-    def pack(self, images: int, x: Tensor, words: Tensor) -> None:
-        """Write the sign bits of an input into ``words``, without a convolution.
-
-        Args:
-            images (int): Number of images, N.
-            x (Tensor): As for :meth:`run`.
-            words (Tensor): As for :meth:`run`.
-        """
-        self._run(self._start(images, True, False), x, words, None, None, None)
-
-    def _run(self, start: _Start, *tensors: Tensor | None) -> None:
+        start = self._start(images, x is not None, torch.get_num_threads())
+        tensors = (x, words, shortcut, out, signs)
         addresses = [0 if tensor is None else tensor.data_ptr() for tensor in tensors]
-        schedule = start.schedule
-        job = start.job(*start.head, *addresses, *start.counters)
-        schedule.team.run(job, schedule.threads)
+        start.run(start.job(*start.head, *addresses, *start.counters), start.threads)
 
-    def _start(self, images: int, packs: bool, convolves: bool) -> _Start:
-        key = images, packs, convolves, number_of_threads()
-        found = self._starts.get(key)
-        if found is None:
-            if len(self._starts) >= MOST_SCHEDULES:
-                self._starts.clear()
-            found = self._starts[key] = self._new_start(*key)
-        return found
-
-    def _new_start(self, images: int, packs: bool, convolves: bool, threads: int) -> _Start:
-        schedule = make_schedule(
-            threads,
-            images * self._pixels * packs,
-            images * self._units * convolves,
-            images * (self._packing * packs + self._convolving * convolves),
-        )
-        team, count, *parts = schedule
+    def _new_start(self, images: int, packs: bool, threads: int) -> _Start:
+        if images * (self._packing * packs + self._convolving) < WORTH_THREADS:
+            threads = 1
+        team = single_thread() if threads == 1 else thread_team()
+        pixels, units = images * self._pixels * packs, images * self._units
+        parts = [min(total, PARTS * threads) for total in (pixels, units)]
+        counters = [owner * count // threads for owner in range(threads) for count in parts]
         return _Start(
-            schedule,
-            ctypes.c_int64 * (len(Job._fields) + 2 * count),
-            (0, 0, count, team.own_number, *parts, self._address),
-            schedule.counters(),
+            team.run,
+            threads,
+            ctypes.c_int64 * (len(Job._fields) + len(counters)),
+            (0, 0, threads, team.own_number, *parts, pixels, units, self._address),
+            counters,
         )

@@ -8,14 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any, NamedTuple
 
-import torch
-
 from surge_mm.deploy.cpu.backend import kernels
-
-PARTS = 2
-"""Parts of a layer per thread. With several, a thread that is held up delays no other."""
-WORTH_THREADS = 1 << 16
-"""Operations below which a layer runs on one thread: waking up another one would take longer."""
 
 
 class Team(NamedTuple):
@@ -28,55 +21,6 @@ class Team(NamedTuple):
 
     run: Callable[[Any, int], None]
     own_number: int
-
-
-class Schedule(NamedTuple):
-    """How the work of a layer is divided among threads. The counts are fields of a job of the same names.
-
-    Attributes:
-        team (Team): The threads.
-        threads (int): Their number.
-        packed_parts (int): Parts into which the packing of sign bits is divided.
-        unit_parts (int): Parts into which the convolution is divided.
-        pixels (int): Pixels whose signs are packed, of all images.
-        units (int): Units that are convolved, of all images.
-    """
-
-    team: Team
-    threads: int
-    packed_parts: int
-    unit_parts: int
-    pixels: int
-    units: int
-
-    def counters(self) -> list[int]:
-        """Return the first part to pack and the first to convolve of each thread, ``2 * threads`` numbers."""
-        counters = []
-        for owner in range(self.threads):
-            counters.append(owner * self.packed_parts // self.threads)
-            counters.append(owner * self.unit_parts // self.threads)
-        return counters
-
-
-def number_of_threads() -> int:
-    """Return PyTorch's number of threads."""
-    return torch.get_num_threads()
-
-
-def make_schedule(threads: int, pixels: int, units: int, operations: int) -> Schedule:
-    """Divide the work of a layer.
-
-    Args:
-        threads (int): Threads that may be used.
-        pixels (int): Pixels whose signs are to be packed, of all images.
-        units (int): Units to convolve, of all images.
-        operations (int): Operations on words or numbers that the work consists of.
-    """
-    if operations < WORTH_THREADS:
-        threads = 1
-    parts = PARTS * threads
-    team = single_thread() if threads == 1 else thread_team()
-    return Schedule(team, threads, min(pixels, parts), min(units, parts), pixels, units)
 
 
 @cache

@@ -82,26 +82,19 @@ def stored_model(cfg: Config) -> dict[str, Any]:
             model[key] = 'mmpretrain.ImageClassifier'
             model.pop('teacher', None)
             model.pop('label_weight', None)
-    return _without_training(_plain(model, 'model'))
+    return _without(TRAINING, _plain(model, 'model'), NONE)
 
 
-def _without_training(value: Any) -> Any:
-    if isinstance(value, dict):
-        kept = {key: inner for key, inner in value.items() if key not in TRAINING}
+def _without(keys: tuple[str, ...], value: Any, none: tuple[str, ...] = ()) -> Any:
+    """Return a value without ``keys``, and with None for the keys ``none``, at any depth."""
+    if isinstance(value, Mapping):
         return {
-            key: None if key in NONE else _without_training(inner) for key, inner in kept.items()
+            key: None if key in none else _without(keys, inner, none)
+            for key, inner in value.items()
+            if key not in keys
         }
     if isinstance(value, (list, tuple)):
-        return type(value)(_without_training(inner) for inner in value)
-    return value
-
-
-def _without(keys: tuple[str, ...], value: Any) -> Any:
-    """Return a value without these keys, at any depth."""
-    if isinstance(value, Mapping):
-        return {key: _without(keys, inner) for key, inner in value.items() if key not in keys}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_without(keys, inner) for inner in value)
+        return type(value)(_without(keys, inner, none) for inner in value)
     return value
 
 

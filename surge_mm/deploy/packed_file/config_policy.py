@@ -41,45 +41,27 @@ FORBIDDEN_ARGUMENTS = (*TRAINING, *NONE, *WRITING, *READING, 'checkpoint')
 TYPE_ARGUMENTS = ('type', 'base_type', 'resize_type')
 """Arguments that name a class; ``RandomResize`` builds its ``resize_type``."""
 DOTTED_NAME = re.compile(r'[^\W\d]\w*(\.[^\W\d]\w*)+')
-MAX_DEPTH = 50
 KEYS = {'default_scope', 'custom_imports', 'model', 'test_dataloader', 'visualizer', 'dataset_meta'}
 
 
-class NamedClass(NamedTuple):
-    """A class that a config names.
-
-    Attributes:
-        key (str): Where it is named, such as ``'model.backbone.type'``.
-        name (str): The name there.
-        cls (Any): The class.
-    """
-
-    key: str
-    name: str
-    cls: Any
+NamedClass = tuple[str, str, Any]
+"""Where a config names a class, such as ``'model.backbone.type'``; the name there; and the class."""
 
 
 def check_structure(config: Any) -> None:
-    """Check that a config has the keys of a packed file, with values of the right types.
+    """Check that a config has the parts of a packed file, and no others.
 
     Args:
         config (Any): Config as :func:`surge_mm.deploy.packed_file.config.from_json` returns it.
 
     Raises:
-        UsageError: if a key is missing, unknown or of another type, or the config is nested too deep.
+        UsageError: if a key is missing, unknown or of another type.
     """
     if not isinstance(config, dict) or not KEYS - {'visualizer'} <= set(config) <= KEYS:
         raise UsageError(f'its config must be a dict with the keys {", ".join(sorted(KEYS))}')
-    _check_depth(config)
-    scope, imports = config['default_scope'], config['custom_imports']
+    scope, data = config['default_scope'], config['test_dataloader']
     if scope not in HOSTS:
         raise UsageError(f'default_scope={scope!r:.200} must be {" or ".join(map(repr, HOSTS))}')
-    if not (isinstance(imports, list) and all(isinstance(name, str) for name in imports)):
-        raise UsageError(f'custom_imports={imports!r:.200} must be a list of names')
-    data, meta = config['test_dataloader'], config['dataset_meta']
-    classes = meta.get('classes', ()) if isinstance(meta, dict) else None
-    if not (isinstance(classes, (list, tuple)) and all(isinstance(name, str) for name in classes)):
-        raise UsageError('dataset_meta must be a dict, and its classes a list of names')
     steps = data.get('dataset', {}).get('pipeline') if isinstance(data, dict) else None
     if not isinstance(steps, list) or data != {'dataset': {'pipeline': steps}}:
         raise UsageError('test_dataloader must hold dataset.pipeline, a list, and nothing else')
@@ -100,9 +82,8 @@ def named_classes(config: dict[str, Any]) -> list[NamedClass]:
     """
     found: list[NamedClass] = []
     for key, part, kinds in _parts(config):
-        found += _Lookup(kinds, config['custom_imports']).classes(
-            part, key, config['default_scope']
-        )
+        lookup = _Lookup(kinds, config['custom_imports'])
+        found += lookup.classes(part, key, config['default_scope'])
     return found
 
 
@@ -116,7 +97,7 @@ def classes_to_allow(config: dict[str, Any]) -> list[str]:
         UsageError: as :func:`named_classes`.
     """
     found = named_classes(config)
-    return sorted({full_name(named.cls) for named in found if not is_allowed(named.cls)})
+    return sorted({full_name(cls) for _, _, cls in found if not is_allowed(cls)})
 
 
 def check_classes(config: dict[str, Any], allow: Collection[type | str]) -> None:
@@ -146,25 +127,11 @@ def _parts(config: dict[str, Any]) -> Iterator[tuple[str, Any, tuple[str, ...]]]
         yield 'visualizer', config['visualizer'], VISUALIZER
 
 
-def _check_depth(config: Any) -> None:
-    """Check the depth without recursion: config classes recurse for each level."""
-    level = [config]
-    for _ in range(MAX_DEPTH):
-        level = [
-            inner
-            for value in level
-            if isinstance(value, (dict, list, tuple))
-            for inner in (value.values() if isinstance(value, dict) else value)
-        ]
-    if level:
-        raise UsageError(f'its config is malformed: it is nested more than {MAX_DEPTH} deep')
-
-
 class _Lookup(NamedTuple):
     """Lookup of the classes of a part of a config, in the registries ``kinds``."""
 
     kinds: tuple[str, ...]
-    imports: list[str]
+    imports: Any
 
     def classes(self, value: Any, key: str, scope: str) -> Iterator[NamedClass]:
         """Yield the classes in a value; names without a scope are looked up in ``scope``."""
@@ -175,26 +142,20 @@ class _Lookup(NamedTuple):
             yield from self.named(value, key, scope)
         elif isinstance(value, dict):
             scope = value.get('_scope_', scope)
-            known = isinstance(scope, str) and (
-                scope in SCOPES or scope in mmengine.registry.MODELS.children
-            )
-            if not known:
+            if scope not in (*SCOPES, *mmengine.registry.MODELS.children):
                 raise UsageError(f'{key}._scope_={scope!r:.200} must be one of {", ".join(SCOPES)}')
             for name, inner in value.items():
-                yield from self.argument(name, inner, f'{key}.{name}', scope)
-
-    def argument(self, name: str, value: Any, key: str, scope: str) -> Iterator[NamedClass]:
-        """Yield the classes in the argument ``name`` of a class."""
-        if name in FORBIDDEN_ARGUMENTS and value is not None:
-            raise UsageError(f'{key}={value!r:.200} must not be set in a packed file')
-        if name in TYPE_ARGUMENTS:
-            yield from self.named(value, key, scope)
-        elif name == 'rules' and isinstance(value, (list, tuple)):
-            for i, rule in enumerate(value):  # the other keys are patterns of names of layers
-                if isinstance(rule, dict) and isinstance(rule.get('to'), dict):
-                    yield from self.classes(rule['to'], f'{key}.{i}.to', scope)
-        else:
-            yield from self.classes(value, key, scope)
+                if name in FORBIDDEN_ARGUMENTS and inner is not None:
+                    raise UsageError(
+                        f'{key}.{name}={inner!r:.200} must not be set in a packed file'
+                    )
+                if name in TYPE_ARGUMENTS:
+                    yield from self.named(inner, f'{key}.{name}', scope)
+                    continue
+                if name == 'rules' and isinstance(inner, (list, tuple)):
+                    # the other keys of a rule are patterns of names of layers
+                    inner = [{'to': rule.get('to')} for rule in inner if isinstance(rule, dict)]
+                yield from self.classes(inner, f'{key}.{name}', scope)
 
     def named(self, name: Any, key: str, scope: str) -> Iterator[NamedClass]:
         """Yield the classes that MMEngine may find under a name."""
@@ -202,25 +163,28 @@ class _Lookup(NamedTuple):
             raise UsageError(f'{key}={name!r:.200} must be the name of a registered class')
         if self.kinds == MODEL and name in OTHER_TYPES:
             return
-        found = _binarizers(name) if self.kinds == MODEL else []
-        for kind in self.kinds:
-            for place in (scope, 'surge_mm'):  # backbones of surge_mm look up activations there
-                cls = _registered(kind, name, place)
-                found += [] if cls is None else [cls]
-        if not found:
-            where = f'its author imported {self.imports!r:.200}; ' if self.imports else ''
+        found = [
+            *(_binarizers(name) if self.kinds == MODEL else ()),
+            # backbones of surge_mm look up activations there
+            *(
+                _registered(kind, name, place)
+                for kind in self.kinds
+                for place in (scope, 'surge_mm')
+            ),
+        ]
+        classes = [cls for cls in found if cls is not None]
+        if not classes:
             raise UsageError(
-                f'{key}={name!r:.200} is in no registry of {", ".join(SCOPES)}. {where}If it is a class of your own, '
-                'import its module before you load the file'
+                f'{key}={name!r:.200} is in no registry of {", ".join(SCOPES)}. If it is a class of your own, '
+                f'import its module before you load the file. Its author imported {self.imports!r:.200}'
             )
-        for cls in found:
-            yield NamedClass(key, name, cls)
+        for cls in classes:
+            yield key, name, cls
 
 
 def _binarizers(name: str) -> list[Any]:
     bare = name.removeprefix('surge_mm.')
-    families = (ActivationBinarizer.known, WeightBinarizer.known)
-    return [known[bare] for known in families if bare in known]
+    return [ActivationBinarizer.known.get(bare), WeightBinarizer.known.get(bare)]
 
 
 def _registered(kind: str, name: str, scope: str) -> Any:

@@ -18,7 +18,6 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,12 +27,13 @@ from surge_mm.deploy.packed_file.config import from_json, to_json
 from surge_mm.deploy.packed_file.config_policy import check_structure
 from surge_mm.utils.atomic_write import write_atomically
 from surge_mm.utils.errors import CheckpointError, UsageError
+from surge_mm.utils.files import file_defect
+from surge_mm.utils.packages import require_packages
 from surge_mm.version import __version__
 
 FORMAT, VERSION = 'surge_mm packed model', 1
 TEXTS = ('format', 'version', 'surge_mm', 'config', 'same')
-MAX_HEADER = 100_000_000
-"""Largest header that safetensors reads, in bytes."""
+NOT_PACKED = 'it is no packed model, or damaged. Make one: python tools/export.py CONFIG CHECKPOINT OUT.safetensors'
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,9 @@ def write_packed(
     Raises:
         UsageError: if the file cannot be written, or safetensors is not installed.
     """
-    safetensors = safetensors_torch()
+    require_packages('deploy', 'safetensors')
+    from safetensors.torch import save
+
     kept, same = each_once(state)
     texts = {
         'format': FORMAT,
@@ -81,7 +83,7 @@ def write_packed(
         'same': json.dumps(same),
     }
     texts['sha256'] = _checksum(texts, kept)
-    write_atomically(path, safetensors.save(kept, texts), 'make room there, or name another file')
+    write_atomically(path, save(kept, texts), 'make room there, or name another file')
     return texts['sha256']
 
 
@@ -95,72 +97,42 @@ def read_packed(path: str | os.PathLike) -> PackedFile:
         CheckpointError: if the file is no packed file, is damaged or has a later version.
         UsageError: if safetensors is not installed.
     """
-    safetensors = safetensors_torch()
+    require_packages('deploy', 'safetensors')
+    from safetensors import SafetensorError, safe_open
+
     try:
-        texts, raw = _read(Path(path))
-        try:
-            stored = safetensors.load(raw)
-        except Exception as error:  # of the library, which is in Rust
-            raise UsageError(f'it breaks off or is damaged ({error})') from None
-        if _checksum(texts, stored) != texts.get('sha256'):
+        if defect := file_defect(str(path)):
+            raise UsageError(f'it {defect}')
+        with safe_open(path, 'pt') as file:
+            texts = file.metadata() or {}
+            _check_version(texts)
+            stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no dict
+        if _checksum(texts, stored) != texts['sha256']:
             raise UsageError('it is damaged or was altered: its checksum is wrong')
-        try:
-            config, same = from_json(texts['config']), json.loads(texts['same'])
-            check_structure(config)
-            tensors = {**stored, **{name: stored[other] for name, other in same.items()}}
-        except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
-            if isinstance(error, UsageError):
-                raise
-            raise UsageError(
-                f'its config is malformed ({type(error).__name__}: {error!s:.200})'
-            ) from None
-    except UsageError as error:
-        raise CheckpointError(f'packed model {str(path)!r}: {error}') from error
-    return PackedFile(config, tensors, texts['sha256'], texts['surge_mm'], len(raw))
+        config, same = from_json(texts['config']), json.loads(texts['same'])
+        check_structure(config)
+        tensors = {**stored, **{name: stored[other] for name, other in same.items()}}
+    except (UsageError, SafetensorError, OSError) as error:
+        problem = f'{NOT_PACKED} ({error})' if isinstance(error, SafetensorError) else f'{error}'
+        raise CheckpointError(f'packed model {str(path)!r}: {problem}') from error
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+        raise CheckpointError(
+            f'packed model {str(path)!r}: it is malformed ({type(error).__name__}: {error!s:.200})'
+        ) from error
+    return PackedFile(config, tensors, texts['sha256'], texts['surge_mm'], os.path.getsize(path))
 
 
-def _read(path: Path) -> tuple[dict[str, str], bytes]:
-    """Return the texts of the header, and the whole file.
-
-    Raises:
-        UsageError: if the file is no packed file, or has a later version.
-    """
-    no_file = (
-        'it is no packed model. Make one: python tools/export.py CONFIG CHECKPOINT OUT.safetensors'
-    )
-    try:
-        if not path.exists():
-            raise UsageError(f'there is no such file (looked from {Path.cwd()})')
-        if not path.is_file():
-            raise UsageError(f'it is {"a folder" if path.is_dir() else "no file"}; name the file')
-        with path.open('rb') as file:
-            length = file.read(8)
-            size = int.from_bytes(length, 'little')
-            if len(length) < 8 or size > MAX_HEADER:
-                raise UsageError(no_file)
-            header = file.read(size)
-            if not header.startswith(b'{'):
-                raise UsageError(no_file)
-            if len(header) < size:
-                raise UsageError(f'it breaks off within its first {size:,} bytes')
-            raw = length + header + file.read()
-    except OSError as error:
-        raise UsageError(f'it cannot be read: {error.strerror}') from error
-    try:
-        texts = json.loads(header).get('__metadata__')
-    except (ValueError, AttributeError, RecursionError):
-        raise UsageError(no_file) from None
-    if not isinstance(texts, dict) or texts.get('format') != FORMAT:
-        raise UsageError(no_file)
-    version = str(texts.get('version'))
+def _check_version(texts: Mapping[str, str]) -> None:
+    if texts.get('format') != FORMAT:
+        raise UsageError(NOT_PACKED)
+    version = texts['version']
     if version.isdecimal() and int(version[:9]) > VERSION:
         raise UsageError(
             f'it has version {version[:9]} of the format, written by surge_mm {texts.get("surge_mm")!r:.40}; surge_mm '
             f'{__version__} reads version {VERSION}: install a later surge_mm, or export the model anew'
         )
-    if version != str(VERSION) or not all(isinstance(texts.get(key), str) for key in TEXTS):
+    if version != str(VERSION):
         raise UsageError('its header is damaged')
-    return texts, raw
 
 
 def _checksum(texts: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
@@ -198,18 +170,3 @@ def each_once(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str,
         else:
             same[name] = first[key]
     return kept, same
-
-
-def safetensors_torch() -> Any:
-    """Return the module ``safetensors.torch``.
-
-    Raises:
-        UsageError: if it is not installed.
-    """
-    try:
-        import safetensors.torch
-    except ImportError as error:
-        raise UsageError(
-            'packed files need safetensors, which is not installed: pip install "surge_mm[deploy]"'
-        ) from error
-    return safetensors.torch

@@ -2,35 +2,40 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import threading
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import MODELS as ROOT_MODELS
+from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
 from surge_mm.checkpoint.matching import find_mismatches
 from surge_mm.datasets.evaluation_set import dataset_meta
-from surge_mm.deploy.packed_file.build import build_packed
+from surge_mm.deploy.convert import pack
 from surge_mm.deploy.packed_file.config import stored_config
 from surge_mm.deploy.packed_file.config_policy import (
     check_classes,
     check_structure,
     classes_to_allow,
 )
-from surge_mm.deploy.packed_file.format import (
-    read_packed,
-    safetensors_torch,
-    write_packed,
-)
+from surge_mm.deploy.packed_file.format import read_packed, write_packed
 from surge_mm.deploy.packed_layers import PackedLayer
 from surge_mm.registry import MODELS
 from surge_mm.utils.errors import CheckpointError, UsageError
 from surge_mm.utils.logging import log
-from surge_mm.version import __version__
+from surge_mm.utils.packages import require_packages
+from surge_mm.utils.registry_errors import explain
 
 SUFFIX = '.safetensors'
+MAX_MESSAGE = 1000
+"""Characters of a message. Those of PyTorch and of the hosts may contain whole arguments."""
+_build_lock = threading.RLock()  # the default scope is one for all threads
 
 
 def save_packed(
@@ -55,7 +60,7 @@ def save_packed(
             or cannot be written, or safetensors is not installed.
     """
     check_output_path(path, overwrite)
-    safetensors_torch()
+    require_packages('deploy', 'safetensors')
     if not any(isinstance(module, PackedLayer) for module in model.modules()):
         raise UsageError(f'{type(model).__name__} is not packed: surge_mm.deploy.pack(model) first')
     meta = getattr(model, 'dataset_meta', None) or dataset_meta(cfg)
@@ -121,31 +126,44 @@ def load_packed(
     Raises:
         CheckpointError: if the file is no packed file, is damaged, has a later version, or names a class that is not
             allowed.
-        UsageError: if the device does not exist, or safetensors is not installed.
+        UsageError: if safetensors is not installed.
     """
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f'device={str(device)!r}: {str(error).splitlines()[0]}') from error
     file = read_packed(path)
+    content = {key: value for key, value in file.config.items() if key != 'custom_imports'}
+    meta = content.pop('dataset_meta')
     try:
         check_classes(file.config, allow)
         model = build_packed(file.config)
-        writer = (
-            ''
-            if file.writer == __version__
-            else f' (it was written by surge_mm {file.writer!r:.40})'
+        _check_tensors(
+            model,
+            file.tensors,
+            f'its tensors are not those of its config (written by surge_mm {file.writer!r:.40})',
         )
-        _check_tensors(model, file.tensors, f'its tensors are not those of its config{writer}')
-    except UsageError as error:
+        model.cfg = model._config = Config(content)
+    except (UsageError, RecursionError) as error:
         message = ' '.join(str(error).split())  # names in the file may contain line breaks
         raise CheckpointError(f'packed model {str(path)!r}: {message}') from error
     model.load_state_dict(file.tensors)
-    content = {key: value for key, value in file.config.items() if key != 'custom_imports'}
-    meta = content.pop('dataset_meta')
-    model.cfg = model._config = Config(content)
     model.dataset_meta = model._dataset_meta = meta
     return model.to(device).eval()
+
+
+def build_packed(config: Mapping[str, Any]) -> nn.Module:
+    """Build the packed model of a checked config. Its numbers are arbitrary until a state dict is loaded.
+
+    Args:
+        config (dict): Config as :func:`surge_mm.deploy.packed_file.config.stored_config` returns it.
+
+    Raises:
+        UsageError: if the model cannot be built or packed.
+    """
+    try:
+        with _build_lock, DefaultScope.overwrite_default_scope(config['default_scope']):
+            model = ROOT_MODELS.build(copy.deepcopy(ConfigDict(config['model'])))
+        return pack(model)
+    except Exception as error:  # classes of the hosts raise anything for wrong arguments
+        message = ' '.join(explain(error).split())
+        raise UsageError(f'its model cannot be built: {message:.{MAX_MESSAGE}}') from error
 
 
 def _check_tensors(model: nn.Module, tensors: Mapping[str, Tensor], problem: str) -> None:

@@ -17,11 +17,9 @@ def messages(monkeypatch):
     """Return the messages to the user after the engine is chosen again."""
     said = []
     monkeypatch.setattr(backend, 'log', said.append)
-    for cached in (backend.kernels, backend._print_once):
-        cached.cache_clear()
+    backend.kernels.cache_clear()
     yield said
-    for cached in (backend.kernels, backend._print_once):
-        cached.cache_clear()
+    backend.kernels.cache_clear()
 
 
 @torch.no_grad()

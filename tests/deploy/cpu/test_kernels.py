@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from surge_mm import SurgeConv2d
 from surge_mm.deploy import PackedConv2d
-from surge_mm.deploy.cpu import plan, threads
+from surge_mm.deploy.cpu import plan
 
 numba = pytest.importorskip('numba')
 from surge_mm.deploy.cpu import kernels, memory_intrinsics  # noqa: E402  need Numba
@@ -33,8 +33,8 @@ def test_parities_are_the_xor_of_three_words(n, step, seed):
 @pytest.mark.parametrize('count', [1, 2, 5])
 @pytest.mark.parametrize(('channels', 'filters'), [(64, 48), (130, 20)])
 def test_an_image_of_more_tiles_than_are_read_at_once(channels, filters, count, monkeypatch):
-    monkeypatch.setattr(plan, 'number_of_threads', lambda: count)
-    monkeypatch.setattr(threads, 'WORTH_THREADS', 0)
+    monkeypatch.setattr(torch, 'get_num_threads', lambda: count)
+    monkeypatch.setattr(plan, 'WORTH_THREADS', 0)
     layer = SurgeConv2d(channels, filters, 3, padding=1).eval()
     x = torch.randn(2, channels, 31, 29)
     assert 3 * 32 * kernels.PIXELS < 31 * 29

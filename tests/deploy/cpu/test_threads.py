@@ -12,11 +12,11 @@ from surge_mm.deploy.cpu import plan, threads
 @pytest.mark.parametrize('team', ['openmp', 'python'])
 @pytest.mark.parametrize('count', [2, 3, 7])
 def test_any_number_of_threads_computes_the_same(team, count, monkeypatch):
-    monkeypatch.setattr(plan, 'number_of_threads', lambda: count)
-    monkeypatch.setattr(threads, 'WORTH_THREADS', 0)
+    monkeypatch.setattr(torch, 'get_num_threads', lambda: count)
+    monkeypatch.setattr(plan, 'WORTH_THREADS', 0)
     if team == 'python':
         python_threads = threads.Team(threads._run_in_python_threads, 0)
-        monkeypatch.setattr(threads, 'thread_team', lambda: python_threads)
+        monkeypatch.setattr(plan, 'thread_team', lambda: python_threads)
     layer, x = SurgeConv2d(70, 24, 3, padding=1).eval(), torch.randn(2, 70, 9, 8)
     assert torch.equal(PackedConv2d(layer)(x), layer(x))
 

@@ -129,7 +129,6 @@ CASES = {
     'a scope inside': ('model.neck._scope_', 'evil', "model.neck._scope_='evil' must be"),
     'no scope': ('model.neck._scope_', ['evil'], 'model.neck._scope_='),
     'the default scope': ('default_scope', 'evil', "default_scope='evil' must be 'mmdet' or"),
-    'modules to import': ('custom_imports', {'imports': ['evil']}, 'must be a list of names'),
     'code for batched_nms': ('model.test_cfg.nms.type', CODE, 'no registry'),
     'a name for batched_nms': ('model.test_cfg.nms.type', 'os.system', 'no registry'),
     'code in an argument': (
@@ -187,7 +186,6 @@ CASES = {
     'a step that is a text': (STEP, 'os.system', f'{STEP} must be a dict with a type'),
     'no list of steps': ('test_dataloader.dataset.pipeline', {}, 'must hold dataset.pipeline'),
     'a model that is a list': ('model', [{'type': 'ReLU'}], 'model must be a dict with a type'),
-    'classes that are numbers': ('dataset_meta.classes', [1, 2], 'its classes a list of names'),
     'another model': ('model', {'type': 'mmdet.GIoULoss'}, 'cannot be built: .* no binary layer'),
     'an argument that is not there': ('model.backbone.depht', 18, "did you mean 'depth'"),
     'a long number': ('model.bbox_head.num_classes', 10**4000, 'cannot be built: .{,1000}$'),
@@ -199,6 +197,14 @@ def test_a_forbidden_value_of_a_config_is_refused_with_its_key(name, files, tmp_
     key, value, message = CASES[name]
     path = changed(files['detector'], setting(key, value), target=tmp_path / 'a')
     refused(path, f"packed model '{path}': .*{message}", tmp_path)
+
+
+def test_modules_that_the_author_imported_are_not_imported(files, tmp_path):
+    path = changed(
+        files['detector'], setting('custom_imports', ['evil', 'trap']), target=tmp_path / 'a'
+    )
+    load_packed(path)
+    assert not (tmp_path / 'marker').exists()
 
 
 def test_configs_of_the_package_can_be_stored_and_loaded():

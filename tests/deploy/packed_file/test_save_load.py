@@ -212,13 +212,8 @@ def test_a_file_is_replaced_only_on_request(tmp_path):
 )
 def test_tensors_of_another_model_are_not_loaded(change, message, tmp_path):
     path = packed_file(classifier_config(), tmp_path / 'a.safetensors')
-    with pytest.raises(CheckpointError, match=f'not those of its config: .*{message}'):
+    with pytest.raises(CheckpointError, match=f'not those of its config .*{message}'):
         load_packed(changed(path, tensors=change))
-
-
-def test_a_missing_device_is_reported_before_the_file_is_read():
-    with pytest.raises(UsageError, match="device='tpu':"):
-        load_packed('nowhere.safetensors', device='tpu')
 
 
 def test_files_are_loaded_in_threads_as_one_after_the_other(tmp_path):
@@ -260,6 +255,6 @@ def test_a_class_of_ones_own_is_loaded_when_it_is_allowed(tmp_path, monkeypatch)
     del MODELS._module_dict['MeanOfAll']
     with pytest.raises(
         CheckpointError,
-        match="model.neck.type='MeanOfAll' is in no registry.*author imported ..my_package.necks.*import its module",
+        match="model.neck.type='MeanOfAll' is in no registry.*import its module.*author imported ..my_package.necks",
     ):
         load_packed(path, allow=[MeanOfAll])
