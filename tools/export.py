@@ -21,7 +21,7 @@ from surge_mm.datasets.evaluation_set import dataset_meta, image_size
 from surge_mm.deploy import Packing, pack, save_packed, strip
 from surge_mm.deploy.packed_file.format import read_packed
 from surge_mm.deploy.packed_file.save_load import SUFFIX, check_output_path
-from surge_mm.deploy.packed_file.size_report import Sizes, sizes_of
+from surge_mm.deploy.packed_file.size_report import sizes_of
 from surge_mm.launch.cli import Parser, add_settings, run
 from surge_mm.launch.config import load_config
 from surge_mm.launch.resume import check_checkpoint, check_fits
@@ -141,20 +141,13 @@ def table_of_layers(packing: Packing, shapes: dict[str, tuple[int, ...]]) -> Tab
     return table
 
 
-def table_of_sizes(sizes: Sizes) -> Table:
+def table_of_sizes(sizes: dict[str, tuple[int, int]]) -> Table:
     """Return a table of the sizes before and after packing."""
     table = Table(title='size in bytes')
     table.add_column('')
     for column in ('float32', 'packed', 'times less'):
         table.add_column(column, justify='right')
-    numbers_float = sizes.real_float - sizes.real
-    for name, before, after in (
-        ('binary weights', sizes.binary_float, sizes.signs),
-        ('numbers per filter: scales, norms, activations', numbers_float, sizes.numbers),
-        ('real layers', sizes.real, sizes.real),
-        ('config, names, checksum', 0, sizes.rest),
-        ('total', sizes.float, sizes.total),
-    ):
+    for name, (before, after) in sizes.items():
         times = f'{before / after:.1f}' if before and after else ''
         table.add_row(name, f'{before:,}' if before else '', f'{after:,}', times)
     return table

@@ -41,7 +41,7 @@ class _StampOfAllSources:
         return super().from_function(py_func, py_file)  # type: ignore[misc]
 
 
-LOCATORS: list[type] = [
+LOCATORS: list[Any] = [
     type(locator.__name__, (_StampOfAllSources, locator), {})
     for locator in caching.CacheImpl._locator_classes
 ]

@@ -24,8 +24,7 @@ from surge_mm.deploy.cpu.memory_intrinsics import (
     load,
     load_shared,
     load_tuple,
-    pack_rest,
-    pack_rows,
+    pack_signs,
     parities,
 )
 from surge_mm.deploy.cpu.tile_codegen import (
@@ -118,40 +117,24 @@ def tiles_of_slice(layer, x, shortcut, out, signs, image, group, filter_slice, f
             real = out + position if out else 0
             bits = image_signs + channel // 8 if signs else 0
             remaining = per_group - block * ROW
+            counted = words, steps, n_steps, column_step, parity, w, base
+            finished = table, width, shift, activated, stride, bits, remaining
             if tile_pixels == PIXELS:
+                at = tile_offsets, tile_borders, tile_places, added, real
                 if remaining >= ROW:
-                    tile_of_pixels(
-                        *(words, tile_offsets, steps, n_steps, column_step, parity, w, base),
-                        *(tile_borders, table, width, shift, activated),
-                        *(added, real, stride, bits, tile_places, remaining),
-                    )
+                    tile_of_pixels(*at, *counted, *finished)
                 else:
-                    partial_tile_of_pixels(
-                        *(words, tile_offsets, steps, n_steps, column_step, parity, w, base),
-                        *(tile_borders, table, width, shift, activated),
-                        *(added, real, stride, bits, tile_places, remaining),
-                    )
+                    partial_tile_of_pixels(*at, *counted, *finished)
                 continue
             for p in range(tile_pixels):
                 pixel_added = added + p * stride if shortcut else 0
                 pixel_real = real + p * stride if out else 0
-                offset, border, place = (
-                    tile_offsets + p * 8,
-                    tile_borders + p * 8,
-                    tile_places + p * 8,
-                )
+                i = p * 8
+                at = tile_offsets + i, tile_borders + i, tile_places + i, pixel_added, pixel_real
                 if remaining >= ROW:
-                    tile_of_pixel(
-                        *(words, offset, steps, n_steps, column_step, parity, w, base),
-                        *(border, table, width, shift, activated),
-                        *(pixel_added, pixel_real, stride, bits, place, remaining),
-                    )
+                    tile_of_pixel(*at, *counted, *finished)
                 else:
-                    partial_tile_of_pixel(
-                        *(words, offset, steps, n_steps, column_step, parity, w, base),
-                        *(border, table, width, shift, activated),
-                        *(pixel_added, pixel_real, stride, bits, place, remaining),
-                    )
+                    partial_tile_of_pixel(*at, *counted, *finished)
     if column_step:
         keep(scratch)
 
@@ -198,17 +181,13 @@ def pack(layer, x, words, first, last):
     channels, groups, pixels = layer.in_channels, layer.groups, layer.in_pixels
     per_group = channels // groups
     group_bytes = (per_group + 63) // 64 * 8
-    rows, rest = per_group // ROW, per_group % ROW
     image_words, pixel = words + first // pixels * layer.image_bytes, first % pixels
     values = x + first * channels * 4
     for _ in range(first, last):
         bits = image_words + load(layer.in_places + pixel * 8)
         shift = layer.in_shift
         for _ in range(groups):
-            pack_rows(values, shift, bits, rows)
-            if rest:
-                done = rows * ROW
-                pack_rest(values + done * 4, shift + done * 4, bits + done // 8, rest)
+            pack_signs(values, shift, bits, per_group)
             values += per_group * 4
             shift += per_group * 4
             bits += group_bytes

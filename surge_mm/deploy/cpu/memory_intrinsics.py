@@ -13,7 +13,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from surge_mm.deploy.cpu.vector_codegen import I32, I64, ROW, Row, load_row
+from surge_mm.deploy.cpu.vector_codegen import I32, I64, ROW, Row
 
 
 @intrinsic
@@ -53,45 +53,30 @@ def parities(context, words, column_step, to, n):
 
 
 @intrinsic
-def pack_rows(context, x, shift, signs, rows):
-    """Write the sign bits of ``x + shift``, 16 channels at a time.
+def pack_signs(context, x, shift, signs, channels):
+    """Write the sign bits of ``x + shift``, 16 channels at a time. Bits after the last channel are 0.
 
     Args:
         context (Context): Given by Numba.
-        x (int): Address of the channels of a pixel, float32.
+        x (int): Address of the channels of a pixel, float32. Nothing beyond them is read.
         shift (int): Address of a shift per channel, float32.
         signs (int): Address of the bits, 2 bytes for 16 channels.
-        rows (int): Number of times 16 channels.
-    """
-
-    def codegen(context, b, signature, arguments):
-        x, shift, signs, rows = arguments
-        row = Row(b, None)
-        with cgutils.for_range(b, rows, intp=I64) as loop:
-            at = b.mul(loop.index, I64(4 * ROW))
-            place = b.add(signs, b.mul(loop.index, I64(ROW // 8)))
-            row.store_bits(b.fadd(row.load(b.add(x, at)), load_row(b, b.add(shift, at))), place)
-        return context.get_dummy_value()
-
-    return types.void(*[types.int64] * 4), codegen
-
-
-@intrinsic
-def pack_rest(context, x, shift, signs, channels):
-    """Write the sign bits of ``x + shift`` of fewer than 16 channels; the other bits of the 2 bytes are 0.
-
-    Args:
-        context (Context): Given by Numba.
-        x (int): Address of the channels, float32. Nothing beyond them is read.
-        shift (int): Address of a shift per channel, float32.
-        signs (int): Address of 2 bytes.
-        channels (int): Number of channels, 1 to 15.
+        channels (int): Number of channels.
     """
 
     def codegen(context, b, signature, arguments):
         x, shift, signs, channels = arguments
-        row = Row(b, channels)
-        row.store_bits(b.fadd(row.load(x), row.load(shift)), signs)
+        rows, rest = b.udiv(channels, I64(ROW)), b.urem(channels, I64(ROW))
+
+        def pack(row, index):
+            at = b.mul(index, I64(4 * ROW))
+            y = b.fadd(row.load(b.add(x, at)), row.load(b.add(shift, at)))
+            row.store_bits(y, b.add(signs, b.mul(index, I64(ROW // 8))))
+
+        with cgutils.for_range(b, rows, intp=I64) as loop:
+            pack(Row(b, None), loop.index)
+        with b.if_then(b.icmp_unsigned('!=', rest, I64(0))):
+            pack(Row(b, rest), rows)
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 4), codegen

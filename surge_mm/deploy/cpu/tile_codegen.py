@@ -64,28 +64,28 @@ def _tile(pixels: int, whole: bool) -> Any:
     @intrinsic
     def tile(
         context,
-        words,
         offsets,
+        borders,
+        places,
+        shortcut,
+        out,
+        words,
         steps,
         n_steps,
         column_step,
         parity,
         w,
         base,
-        borders,
         table,
         width,
         shift,
         activated,
-        shortcut,
-        out,
         stride,
         signs,
-        places,
         channels,
     ):
         def codegen(context, b, signature, arguments):
-            words, offsets, steps, n_steps, column_step, parity, w, *others = arguments
+            offsets, *at, words, steps, n_steps, column_step, parity, w = arguments[:11]
             words = b.inttoptr(words, I64.as_pointer())
             offsets, steps = (b.inttoptr(address, I64.as_pointer()) for address in (offsets, steps))
             pixel = [b.gep(words, [b.load(b.gep(offsets, [I64(p)]))]) for p in range(pixels)]
@@ -102,7 +102,7 @@ def _tile(pixels: int, whole: bool) -> Any:
                 counts.append(b.phi(INTS))
                 counts[-1].add_incoming(with_threes, in_threes)
                 counts[-1].add_incoming(with_ones, in_ones)
-            _finish(b, whole, counts, *others)
+            _finish(b, whole, counts, *at, *arguments[11:])
             return context.get_dummy_value()
 
         return types.void(*[types.int64] * 19), codegen
@@ -226,17 +226,17 @@ def _finish(
     b: Any,
     whole: bool,
     counts: list[Any],
-    base: Any,
     borders: Any,
+    places: Any,
+    shortcut: Any,
+    out: Any,
+    base: Any,
     table: Any,
     width: Any,
     shift: Any,
     activated: Any,
-    shortcut: Any,
-    out: Any,
     stride: Any,
     signs: Any,
-    places: Any,
     channels: Any,
 ) -> None:
     """Compute outputs and signs from counts; see :func:`_tile`."""

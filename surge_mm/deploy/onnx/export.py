@@ -21,11 +21,12 @@ from torch import Tensor, nn
 
 from surge_mm.deploy.convert import strip
 from surge_mm.deploy.onnx.layers import exported
-from surge_mm.deploy.onnx.verify import INPUT, check_outputs
+from surge_mm.deploy.onnx.verify import INPUT, SIGNED, check_outputs
 from surge_mm.deploy.packed_layers import PackedLayer
 from surge_mm.layers import BinaryLayer
 from surge_mm.utils.atomic_write import write_atomically
 from surge_mm.utils.errors import UsageError
+from surge_mm.utils.packages import require_packages
 from surge_mm.version import __version__
 
 OPSET = 17
@@ -113,37 +114,31 @@ def export_onnx(model: nn.Module, path: str | Path, size: tuple[int, int]) -> No
         UsageError: if packages are missing, the model is packed, has two stages, does not take images of this size or
             has an operator that ONNX lacks, or if ONNX Runtime computes other outputs.
     """
-    _check_packages()
+    require_packages('onnx', 'onnx', 'onnxruntime')
     _check_model(model)
     original = strip(copy.deepcopy(model)).cpu().float()
-    image = _image(original, size)
     try:
+        image = _image(original, size)
         with torch.no_grad():
             outputs = outputs_of(original, image)
-            file = _traced(Network(original).eval(), image.repeat(2, 1, 1, 1), list(outputs))
-        data, signed = _finished(file, original, outputs)
-        check_outputs(data, original, image, outputs_of, signed)
+            network = Network(original).eval()
+            calls = len(network(image)) - len(outputs)
+            names = [*outputs, *(f'{SIGNED}{i}' for i in range(calls))]
+            file = _traced(network, image.repeat(2, 1, 1, 1), names)
+        data = _finished(file, original, outputs)
+        check_outputs(file, original, image, outputs_of)
     except UsageError:
         raise
     except Exception as error:  # of any layer of the hosts, of the exporter, or of ONNX Runtime
         raise UsageError(
-            f'{type(model).__name__} for images of size={tuple(size)} cannot be an ONNX file of standard operators: '
+            f'{type(model).__name__} for images of size={size} cannot be an ONNX file of standard operators: '
             f'{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}'
         ) from error
     write_atomically(path, data, 'make room there, or name another file')
 
 
 def _image(model: nn.Module, size: tuple[int, int]) -> Tensor:
-    """Return an image of noise, ``(1, 3, H, W)``, normalized as by the data preprocessor of the model.
-
-    Raises:
-        UsageError: if ``size`` is not a pair of positive integers.
-    """
-    pair = isinstance(size, (tuple, list)) and len(size) == 2
-    if not pair or not all(isinstance(value, int) and value > 0 for value in size):
-        raise UsageError(
-            f'size={size!r} must be the height and the width of an image, in pixels, such as (224, 224)'
-        )
+    """Return an image of noise, ``(1, 3, H, W)``, normalized as by the data preprocessor of the model."""
     generator = torch.Generator().manual_seed(0)
     metadata = _normalization(model)
     if not metadata:
@@ -161,7 +156,7 @@ def _normalization(model: nn.Module) -> dict[str, list[float]]:
 
 
 def _traced(network: Network, images: Tensor, names: list[str]) -> bytes:
-    """Return the file of PyTorch's exporter: outputs named ``names``, then the tensors whose signs are taken."""
+    """Return the file of PyTorch's exporter: its outputs are named ``names``."""
     file = io.BytesIO()
     with warnings.catch_warnings(), _quiet():
         warnings.simplefilter('ignore')
@@ -190,19 +185,6 @@ def _quiet() -> Iterator[None]:
         torch._C._jit_onnx_log = log
 
 
-def _check_packages() -> None:
-    missing = []
-    for name in ('onnx', 'onnxruntime'):
-        try:
-            __import__(name)
-        except ImportError:
-            missing.append(name)
-    if missing:
-        raise UsageError(
-            f'for an ONNX file {" and ".join(missing)} must be installed: pip install "surge_mm[onnx]"'
-        )
-
-
 def _check_model(model: nn.Module) -> None:
     from mmdet.models import BaseDetector
 
@@ -220,25 +202,15 @@ def _check_model(model: nn.Module) -> None:
         )
 
 
-def _finished(
-    data: bytes, model: nn.Module, outputs: dict[str, Tensor]
-) -> tuple[bytes, tuple[str, ...]]:
-    """Set outputs and metadata of a file, and check it by ONNX.
-
-    Returns:
-        tuple[bytes, tuple[str, ...]]: The file, and the names of the tensors in it whose signs are taken.
-    """
+def _finished(data: bytes, model: nn.Module, outputs: dict[str, Tensor]) -> bytes:
+    """Set outputs and metadata of a file, and check it by ONNX."""
     import onnx
 
     proto = onnx.load_model_from_string(data)
-    shown = proto.graph.output[len(outputs) :]
-    same = {
-        node.output[0]: node.input[0] for node in proto.graph.node if node.op_type == 'Identity'
-    }
-    signed = tuple(same.get(output.name, output.name) for output in shown)
-    extra = ({output.name for output in shown} & set(same)) - set(outputs)
-    for node in [node for node in proto.graph.node if node.output[0] in extra]:
-        proto.graph.node.remove(node)
+    signed = {output.name for output in proto.graph.output} - set(outputs)
+    for node in list(proto.graph.node):
+        if node.op_type == 'Identity' and node.output[0] in signed:
+            proto.graph.node.remove(node)
     del proto.graph.output[:], proto.graph.value_info[:]
     for name, output in outputs.items():
         kind = onnx.helper.np_dtype_to_tensor_dtype(output.numpy().dtype)
@@ -254,4 +226,4 @@ def _finished(
     props['surge_mm_version'] = __version__
     onnx.helper.set_model_props(proto, props)
     onnx.checker.check_model(proto, full_check=True)
-    return proto.SerializeToString(), signed
+    return proto.SerializeToString()

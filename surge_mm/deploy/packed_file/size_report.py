@@ -2,47 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from torch import nn
 
 from surge_mm.deploy.packed_file.format import PackedFile
 from surge_mm.deploy.packed_layers import PackedLayer
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """Sizes in bytes.
-
-    Attributes:
-        signs (int): Weights of packed layers, one bit each.
-        numbers (int): Scales, folded batch norms and activations of packed layers, 32 bits a number.
-        real (int): All other layers.
-        rest (int): Config, names of tensors, checksum.
-        binary_float (int): Weights of packed layers in float32.
-        real_float (int): All other numbers of the network before it was packed.
-    """
-
-    signs: int
-    numbers: int
-    real: int
-    rest: int
-    binary_float: int
-    real_float: int
-
-    @property
-    def total(self) -> int:
-        """Size of the file."""
-        return self.signs + self.numbers + self.real + self.rest
-
-    @property
-    def float(self) -> int:
-        """Size of the network before it was packed."""
-        return self.binary_float + self.real_float
-
-
-def sizes_of(file: PackedFile, model: nn.Module, in_float: int) -> Sizes:
-    """Return the sizes of a packed file.
+def sizes_of(file: PackedFile, model: nn.Module, in_float: int) -> dict[str, tuple[int, int]]:
+    """Return the bytes of each part of the network in float32, and in its packed file.
 
     Args:
         file (PackedFile): The file.
@@ -63,4 +30,10 @@ def sizes_of(file: PackedFile, model: nn.Module, in_float: int) -> Sizes:
         else:
             real += value.nbytes
     rest = file.size - signs - numbers - real
-    return Sizes(signs, numbers, real, rest, binary, in_float - binary)
+    return {
+        'binary weights': (binary, signs),
+        'numbers per filter: scales, norms, activations': (in_float - binary - real, numbers),
+        'real layers': (real, real),
+        'config, names, checksum': (0, rest),
+        'total': (in_float, file.size),
+    }

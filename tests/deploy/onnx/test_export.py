@@ -202,7 +202,7 @@ def test_a_model_that_cannot_be_exported_is_refused_without_other_output(
 
 @pytest.mark.parametrize('size', [(0, 64), (64.0, 64), (64,), 64])
 def test_an_invalid_image_size_is_refused(size, tmp_path):
-    with pytest.raises(UsageError, match='must be the height and the width'):
+    with pytest.raises(UsageError, match='cannot be an ONNX file'):
         export_onnx(surge_mm.SurgeConv2d(3, 6, 3), tmp_path / 'a.onnx', size)
 
 

@@ -22,15 +22,18 @@ def test_the_parts_of_a_file_are_those_counted_by_hand(tmp_path):
 
     save_packed(pack(model), cfg, tmp_path / 'a.safetensors')
     sizes = sizes_of(read_packed(tmp_path / 'a.safetensors'), model, in_float)
-    assert sizes.total == (tmp_path / 'a.safetensors').stat().st_size
-    assert sizes.float == in_float
-    assert sizes.binary_float == 4 * weights
-    assert sizes.signs == weights // 8  # filters of 16 x 9 weights and more: no bits are left over
+    assert sizes['total'] == (in_float, (tmp_path / 'a.safetensors').stat().st_size)
+    assert [sum(column) for column in zip(*sizes.values(), strict=True)] == [
+        2 * total for total in sizes['total']
+    ]
+    # filters of 16 x 9 weights and more: no bits are left over
+    assert sizes['binary weights'] == (4 * weights, weights // 8)
     # scale, two of the batch norm and the slope of the PReLU, a filter
-    assert sizes.numbers == 4 * 4 * sum(map(len, binary))
+    _, after = sizes['numbers per filter: scales, norms, activations']
+    assert after == 4 * 4 * sum(map(len, binary))
     real = {
         name: value
         for name, value in state.items()
         if name.startswith(('backbone.conv1', 'backbone.bn1', 'backbone.act1', 'head'))
     }
-    assert sizes.real == sum(value.nbytes for value in real.values())
+    assert sizes['real layers'] == (sum(value.nbytes for value in real.values()),) * 2
