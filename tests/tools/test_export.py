@@ -192,7 +192,9 @@ def test_a_file_without_a_detector_of_these_classes_is_not_evaluated(folder, mon
     good = packed_file(detector_config(), tmp_path / 'b.safetensors')
     refused(good, '--launcher pytorch: a packed model', '--launcher', 'pytorch')
     (tmp_path / 'c.safetensors').write_bytes(good.read_bytes()[:-1])
-    with pytest.raises(CheckpointError, match="packed model '.*c.safetensors': it is no packed model, or damaged"):
+    with pytest.raises(
+        CheckpointError, match="packed model '.*c.safetensors': it is no packed model, or damaged"
+    ):
         main_of('test', monkeypatch, folder, 'mine.py', tmp_path / 'c.safetensors')
     other = packed_file(classifier_config(), tmp_path / 'd.safetensors')
     refused(other, r"has the classes \['airplane', .*, but the test set has \['0', '1', '2'")
