@@ -6,6 +6,7 @@ of NaN, is an error here. Boxes that they leave out silently are counted.
 
 from __future__ import annotations
 
+import gc
 import json
 from collections import Counter
 from collections.abc import Callable
@@ -70,11 +71,14 @@ def read_coco(path: str) -> Annotations:
 def _load(path: str) -> dict[str, list]:
     if defect := file_defect(path):
         raise DatasetError(f'{path} {defect}')
+    gc.disable()  # searching millions of new objects for cycles takes as long as reading them
     try:
         with open(path, encoding='utf-8') as file:
             content = json.load(file)
     except (OSError, ValueError, RecursionError) as error:
         raise DatasetError(f'{path} is not readable as JSON: {error}') from None
+    finally:
+        gc.enable()
     if isinstance(content, dict):
         content.setdefault('annotations', [])
         if all(isinstance(content.get(part), list) for part in _FIELDS):
