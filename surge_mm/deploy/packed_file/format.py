@@ -113,7 +113,8 @@ def read_packed(path: str | os.PathLike) -> PackedFile:
         check_structure(config)
         tensors = {**stored, **{name: stored[other] for name, other in same.items()}}
     except (UsageError, SafetensorError, OSError) as error:
-        problem = f'{NOT_PACKED} ({error})' if isinstance(error, SafetensorError) else f'{error}'
+        problem = f'{NOT_PACKED} ({error})' if isinstance(error, SafetensorError) else str(error)
+        problem = ' '.join(problem.split())  # names in the file may contain line breaks
         raise CheckpointError(f'packed model {str(path)!r}: {problem}') from error
     except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
         raise CheckpointError(
