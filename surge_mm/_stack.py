@@ -1,6 +1,7 @@
 """Check that the installed packages work together; an error names the fault and the command that repairs it.
 
-Only pip's records are read, which takes milliseconds, before anything large is imported.
+Only pip's records are read, which takes milliseconds, before anything large is imported. Then torchvision's compiled
+operators are loaded, because they replace those of mmcv.
 """
 
 import sys
@@ -46,6 +47,11 @@ def check_stack() -> None:
         StackError: if a package is missing, too old or does not work with another.
     """
     fault = find_fault(sys.path)
+    if not fault and (reason := why_torchvision_fails()):
+        fault = (
+            f'torchvision cannot load its compiled operators with this torch ({reason}). '
+            f'Run: {TORCH_PAIR} --force-reinstall'
+        )
     if fault:
         raise StackError(fault)
 
@@ -73,6 +79,17 @@ def find_fault(path: Sequence[str]) -> str:
                     f'{_names(found[user][:1])} does not accept {_names([used])}: it requires {required}. '
                     f'Run: pip uninstall -y {used.name} && {INSTALL[module]}'
                 )
+    return ''
+
+
+def why_torchvision_fails() -> str:
+    """Import torchvision and return why its compiled operators do not load; ``''`` if they do."""
+    try:
+        from torchvision.extension import _assert_has_ops
+
+        _assert_has_ops()
+    except (ImportError, OSError, RuntimeError) as error:
+        return str(error).splitlines()[0]
     return ''
 
 

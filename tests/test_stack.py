@@ -130,6 +130,16 @@ def test_a_fault_is_reported_with_the_command_that_repairs_it(
     assert '\n' not in message
 
 
+def test_operators_that_do_not_load_are_reported_with_the_reason(monkeypatch) -> None:
+    def fail() -> None:
+        raise RuntimeError('operator torchvision::nms does not exist')
+
+    monkeypatch.setattr('torchvision.extension._assert_has_ops', fail)
+    with pytest.raises(_stack.StackError, match='operator torchvision::nms does not exist') as info:
+        _stack.check_stack()
+    assert '--force-reinstall' in str(info.value)
+
+
 def test_a_module_without_a_record_is_accepted(fault_of: Fault, tmp_path: Path) -> None:
     (tmp_path / 'mmdet').mkdir()
     (tmp_path / 'mmdet' / '__init__.py').touch()

@@ -47,6 +47,18 @@ def setting(text: str) -> str:
     return text
 
 
+class _Settings(DictAction):
+    """MMEngine's action for ``KEY=VALUE``, with its errors reported as those of the option."""
+
+    def __call__(
+        self, parser: Any, namespace: Any, values: Any, option_string: str | None = None
+    ) -> None:
+        try:
+            super().__call__(parser, namespace, values, option_string)
+        except (ValueError, AssertionError, IndexError) as error:
+            raise argparse.ArgumentError(self, f'{" ".join(values)}: {error}') from error
+
+
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of all tools that build a Runner: ``--work-dir``, ``--cfg-options``, ``--launcher``."""
     parser.add_argument(
@@ -68,7 +80,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         '--cfg-options',
         nargs='+',
         type=setting,
-        action=DictAction,
+        action=_Settings,
         metavar='KEY=VALUE',
         help='settings that replace those of the config, e.g. model.backbone.init_cfg=None',
     )
@@ -94,9 +106,7 @@ def run(
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
 
-    if isinstance(
-        sys.stdout, io.TextIOWrapper
-    ):  # names of files may have characters that the terminal lacks
+    if isinstance(sys.stdout, io.TextIOWrapper):  # for names of files that the terminal cannot show
         sys.stdout.reconfigure(errors='backslashreplace')
     signal.signal(signal.SIGTERM, terminate)
     # A forked worker that receives SIGTERM just before it waits for a lock would never run a Python handler, and

@@ -1,7 +1,9 @@
-"""Process groups of several ranks: start without a GPU, equal epochs, lost ranks."""
+"""Process groups of several ranks: start without a GPU, slurm, equal epochs, lost ranks."""
 
 from __future__ import annotations
 
+import os
+import subprocess
 from datetime import timedelta
 
 import torch
@@ -35,15 +37,15 @@ def prepare_ranks(cfg: Config) -> None:
     timeout = cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout', TIMEOUT)
     if torch.cuda.is_available():
         return
-    if cfg.launcher != 'pytorch':
-        raise LaunchError(
-            f'--launcher {cfg.launcher} needs a GPU; without one use tools/dist_train.sh'
-        )
+    if cfg.launcher == 'mpi':
+        raise LaunchError('--launcher mpi needs a GPU; without one use tools/dist_train.sh')
+    if cfg.launcher == 'slurm':
+        _read_slurm_environment()
     try:
         torch.distributed.init_process_group('gloo', timeout=timedelta(seconds=timeout))
     except (TypeError, ValueError) as error:
         raise LaunchError(
-            f'--launcher pytorch: {error}. Start the tool with tools/dist_train.sh or torchrun'
+            f'--launcher {cfg.launcher}: {error}. Start the tool with tools/dist_train.sh or torchrun'
         ) from error
     cfg.model_wrapper_cfg = {
         'type': 'MMDistributedDataParallel',
@@ -51,6 +53,22 @@ def prepare_ranks(cfg: Config) -> None:
         'broadcast_buffers': False,
         'find_unused_parameters': cfg.get('find_unused_parameters', False),
     }
+
+
+def _read_slurm_environment() -> None:
+    names = {'RANK': 'SLURM_PROCID', 'WORLD_SIZE': 'SLURM_NTASKS', 'LOCAL_RANK': 'SLURM_LOCALID'}
+    missing = [name for name in (*names.values(), 'SLURM_NODELIST') if name not in os.environ]
+    if missing:
+        raise LaunchError(
+            f'--launcher slurm: {", ".join(missing)} not set; start the tool with tools/slurm_train.sh'
+        )
+    for name, source in names.items():
+        os.environ[name] = os.environ[source]
+    os.environ.setdefault('MASTER_PORT', '29500')
+    if 'MASTER_ADDR' not in os.environ:
+        command = ['scontrol', 'show', 'hostnames', os.environ['SLURM_NODELIST']]
+        hosts = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        os.environ['MASTER_ADDR'] = hosts.split()[0]
 
 
 def check_batches(runner: Runner) -> None:

@@ -67,8 +67,8 @@ def choose_start(cfg: Config, resume: str | None) -> None:
 def newest_checkpoint(folder: Path) -> Path | None:
     """Find the last undamaged checkpoint of the run in a folder; print the damaged ones that are skipped.
 
-    This is the checkpoint named in ``last_checkpoint`` (by its name alone, since folders are moved). If that is missing
-    or damaged, it is the ``epoch_N.pth`` or ``iter_N.pth`` that was written last.
+    This is the checkpoint named in ``last_checkpoint`` (by its name alone, since folders are moved). If the run was
+    killed between writing a checkpoint and writing its name, it is the later ``epoch_N.pth`` or ``iter_N.pth``.
 
     Args:
         folder (Path): work dir of the run.
@@ -77,17 +77,28 @@ def newest_checkpoint(folder: Path) -> Path | None:
         Path, optional: the checkpoint, or None if the folder has none.
 
     Raises:
-        LaunchError: if all checkpoints are damaged.
+        LaunchError: if all checkpoints are damaged, or there are checkpoints of epochs and of iterations and no
+            ``last_checkpoint``.
     """
     note = folder / 'last_checkpoint'
-    noted = folder / Path(note.read_text().strip()).name if note.is_file() else None
+    noted = folder / Path(note.read_text().strip()).name if note.is_file() else folder
+    kind, last = _kind_and_number(noted)
+    numbered = [(*_kind_and_number(file), file) for file in folder.glob('*.pth')]
+    kinds = {kind} if kind else {other for other, _, _ in numbered if other}
+    if len(kinds) > 1:
+        raise LaunchError(
+            f'{str(folder)!r} has checkpoints of epochs and of iterations, and no last_checkpoint to choose between '
+            'them: choose one with --resume CHECKPOINT'
+        )
 
-    own = [
-        file
-        for file in folder.glob('*.pth')
-        if file == noted or re.fullmatch(r'(epoch|iter)_\d+\.pth', file.name)
-    ]
-    files = sorted(own, key=lambda file: (file == noted, file.stat().st_mtime_ns), reverse=True)
+    def order(number: int, file: Path) -> tuple[bool, bool, int]:
+        after_note = kind and number > last and file.stat().st_mtime_ns > note.stat().st_mtime_ns
+        return bool(after_note), not kind or number <= last, number
+
+    own = [(number, file) for kind, number, file in numbered if kind in kinds]
+    files = [file for _, file in sorted(own, key=lambda item: order(*item), reverse=True)]
+    if noted.is_file() and noted not in files:  # with a filename_tmpl of the user
+        files.insert(0, noted)
     for file in files:
         try:
             check_file(file)
@@ -101,6 +112,11 @@ def newest_checkpoint(folder: Path) -> Path | None:
             'another folder, --work-dir'
         )
     return None
+
+
+def _kind_and_number(checkpoint: Path) -> tuple[str, int]:
+    match = re.fullmatch(r'(epoch|iter)_(\d+)\.pth', checkpoint.name)
+    return (match[1], int(match[2])) if match else ('', 0)
 
 
 def check_checkpoint(path: str | None, argument: str) -> None:

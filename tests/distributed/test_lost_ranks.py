@@ -153,8 +153,8 @@ def test_unequal_numbers_of_batches_are_refused(digits, tmp_path):
 @pytest.mark.parametrize(
     ('launcher', 'message'),
     [
-        ('slurm', 'needs a GPU; without one use'),
-        ('mpi', 'needs a GPU'),
+        ('slurm', 'SLURM_PROCID, SLURM_NTASKS, SLURM_LOCALID, SLURM_NODELIST not set'),
+        ('mpi', 'needs a GPU; without one use'),
         ('pytorch', 'RANK expected'),
     ],
 )

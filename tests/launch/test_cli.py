@@ -31,6 +31,7 @@ def test_settings_are_read_as_mmengine_reads_them(parser):
     [
         (['--cfg-options', 'lr'], "argument --cfg-options: 'lr' must be KEY=VALUE"),
         (['--cfg-options', '=3'], "argument --cfg-options: '=3' must be KEY=VALUE"),
+        (['--cfg-options', 'a=(1,2'], 'argument --cfg-options: a=(1,2: '),
         (
             ['--wrok-dir', 'a'],
             "did you mean '--work-dir'? Known: --help, --work-dir, --cfg-options",

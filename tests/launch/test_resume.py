@@ -54,15 +54,11 @@ def test_the_runs_own_checkpoint_counts_not_the_one_that_it_began_with(tmp_path)
         assert start(tmp_path, 'auto', 'weights.pth') == (mine, True)
 
 
-def test_the_noted_checkpoint_comes_first_also_in_a_copy_with_other_times(tmp_path):
-    save(tmp_path, 'epoch_10.pth')
-    note(tmp_path, 'epoch_10.pth')
+def test_a_checkpoint_that_the_run_had_no_time_to_note_is_the_newest(tmp_path):
     save(tmp_path, 'epoch_9.pth')
-    assert newest_checkpoint(tmp_path).name == 'epoch_10.pth'
-
-
-def test_without_a_note_the_checkpoint_written_last_is_the_newest(tmp_path):
-    save(tmp_path, 'epoch_9.pth', 'epoch_10.pth', 'best_3.pth')
+    assert newest_checkpoint(tmp_path).name == 'epoch_9.pth'
+    note(tmp_path, 'epoch_9.pth')
+    save(tmp_path, 'epoch_10.pth')
     assert newest_checkpoint(tmp_path).name == 'epoch_10.pth'
 
 
@@ -82,6 +78,12 @@ def test_damaged_checkpoints_are_passed_over(kept, tmp_path, capsys):
     assert "skipped: checkpoint '" in capsys.readouterr().out
     (tmp_path / 'iter_10.pth').write_bytes(b'')
     with pytest.raises(LaunchError, match='all checkpoints are damaged'):
+        newest_checkpoint(tmp_path)
+
+
+def test_without_a_note_two_kinds_of_checkpoints_are_refused(tmp_path):
+    save(tmp_path, 'epoch_1.pth', 'iter_20.pth')
+    with pytest.raises(LaunchError, match='choose one with --resume CHECKPOINT'):
         newest_checkpoint(tmp_path)
 
 
