@@ -234,7 +234,7 @@ class BinaryLayer(nn.Module):
         if x.numel() and self.activation_shift is None and bool((x >= 0).all()):
             warn(
                 f'{name}: its input is never negative, so all its signs are +1, whatever the image. Keep the layer '
-                f"real, dict(name={name!r}, to='keep'), or give it an input of both signs"
+                f"in full precision, dict(name={name!r}, to='keep'), or give it an input of both signs"
             )
 
     def _save_to_state_dict(

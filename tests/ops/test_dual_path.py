@@ -263,7 +263,7 @@ def test_empty_batch_gives_zero_gradients():
     assert statistics['lam'] == 0
 
 
-def test_second_derivatives_are_refused_in_words():
+def test_second_derivatives_are_rejected():
     x, w_b, w_a, _ = tensors()
     x.requires_grad_()
     spec = dataclasses.replace(SPEC, activation=ApproxSign(), scale=FixedScale(0.1))

@@ -81,7 +81,7 @@ class Rule:
 Rule.__init__ = checked(Rule.__init__)  # type: ignore[method-assign]
 
 DEFAULT_RULES = (
-    Rule(KEEP, inside='SurgeBackbone', why='the backbone itself decides'),
+    Rule(KEEP, inside='SurgeBackbone', why='built by the backbone'),
     Rule(KEEP, frozen=True, why='frozen'),
     Rule(KEEP, max_in_channels=4, why='stem'),
     Rule(KEEP, name='*stem*', why='stem'),

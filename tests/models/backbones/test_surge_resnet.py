@@ -136,7 +136,7 @@ def test_public_checkpoint_initializes_it(depth, conv_cfg):
 
 
 @pytest.mark.parametrize('depth, other', [(18, 34), (34, 18), (50, 34), (34, 50)])
-def test_checkpoint_of_another_depth_is_refused_in_words(depth, other):
+def test_checkpoint_of_another_depth_is_rejected(depth, other):
     checkpoint = SurgeResNet(other, base_channels=8).state_dict()
     state = {f'backbone.{key}': value for key, value in checkpoint.items()}
     detector = nn.Module()
@@ -149,7 +149,7 @@ def test_checkpoint_of_another_depth_is_refused_in_words(depth, other):
     assert torch.equal(detector.backbone.layer1[0].conv1.weight, before)
 
 
-def test_checkpoint_of_another_width_is_refused_in_words():
+def test_checkpoint_of_another_width_is_rejected():
     checkpoint = SurgeResNet(18, base_channels=16).state_dict()
     with pytest.raises(ValueError, match='base_channels'):
         SurgeResNet(18, base_channels=8).load_state_dict(checkpoint, strict=False)
