@@ -25,6 +25,7 @@ from surge_mm.registry import HOOKS
 from surge_mm.utils.argument_checks import Count, NonNegative, checked
 from surge_mm.utils.errors import UsageError
 from surge_mm.utils.logging import log
+from surge_mm.utils.suggestions import did_you_mean
 
 
 @HOOKS.register_module()
@@ -77,12 +78,14 @@ class AdaptiveGradientScalerHook(Hook):
         self._seen: Tensor | float = 0.0
 
     def _custom_scale(self, key: str, override: Mapping[str, Any]) -> AdaptiveScale:
+        known = ('eta', 'preserve_norm')
         try:
+            for name in override:
+                if name not in known:
+                    raise UsageError(f'unknown {name!r}{did_you_mean(str(name), known)}')
             return replace(self.scale, **override)
         except (TypeError, ValueError) as error:
-            raise UsageError(
-                f'custom_keys[{key!r}]={override!r}: {error}. Give eta or preserve_norm'
-            ) from error
+            raise UsageError(f'custom_keys[{key!r}]={override!r}: {error}') from error
 
     def before_train(self, runner: Runner) -> None:
         """Set the scales of the compensated layers.

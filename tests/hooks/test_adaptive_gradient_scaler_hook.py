@@ -172,7 +172,7 @@ def test_a_key_that_matches_nothing_lists_near_names(tmp_path):
         ({'custom_keys': ['stem']}, r"custom_keys=\['stem'\] must be a dict"),
         (
             {'custom_keys': {'stem': {'scale': 0.1}}},
-            "unexpected keyword argument 'scale'.* Give eta",
+            "unknown 'scale'.* Known: eta, preserve_norm",
         ),
         ({'custom_keys': {'stem': {'eta': -1}}}, 'eta=-1'),
     ],

@@ -10,7 +10,7 @@ from surge_mm.utils.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
 DEMO = str(ROOT / 'configs/demo/surge_fcos_r18-light_10e_digits.py')
-FULL_PRECISION = DEMO.replace('surge_', '')
+FULL_PRECISION = str(ROOT / 'configs/demo/fcos_r18-light_10e_digits.py')
 
 
 @pytest.mark.parametrize(
