@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import io
 import os
 import signal
@@ -94,7 +95,8 @@ def run(
     """Run a tool and turn expected errors into one line on stderr.
 
     The exit status is 1 after a :class:`UsageError` and after the loss of another rank, 130 after Ctrl-C. SIGTERM
-    ends the process with that signal. ``advice`` is printed after Ctrl-C, SIGTERM and the loss of a rank.
+    ends the process with that signal. ``advice`` is printed after Ctrl-C, SIGTERM and the loss of a rank. Of several
+    ranks, one whose tool is done ends its process: the function does not return.
 
     Args:
         main (Callable): function of the tool, without arguments.
@@ -127,9 +129,25 @@ def run(
     except KeyboardInterrupt:
         print(f'\ninterrupted; {advice}', file=sys.stderr)
         sys.exit(130)
+    else:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+            _end_rank()
     finally:
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
+
+
+def _end_rank() -> NoReturn:
+    """End the process with status 0, without shutting down the interpreter.
+
+    DistributedDataParallel keeps gloo's threads alive after ``destroy_process_group``. One of them that frees a tensor
+    while the interpreter shuts down aborts the process: "terminate called without an active exception".
+    """
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _last_error(message: str) -> str:

@@ -66,3 +66,25 @@ def test_workers_of_a_tool_are_ended_by_sigterm_itself():
     """
     done = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True)
     assert done.stdout.split() == ['True', 'True'], done.stderr
+
+
+def test_a_rank_that_is_done_ends_without_shutting_down_the_interpreter(tmp_path):
+    """Threads of gloo outlive the process group, and abort a rank that shuts down beside them."""
+    script = tmp_path / 'tool.py'
+    script.write_text(
+        'import atexit, os, sys, torch\n'
+        'from surge_mm.launch.cli import run\n'
+        'class Object:\n'
+        '    def __del__(self): os.write(1, b"shut down ")\n'
+        'kept = Object()\n'
+        'def main():\n'
+        '    if "rank" in sys.argv:\n'
+        '        torch.distributed.init_process_group(\n'
+        f'            "gloo", init_method={(tmp_path / "store").as_uri()!r}, rank=0, world_size=1)\n'
+        '    atexit.register(print, "at exit")\n'
+        '    print("done")\n'
+        'run(main)\n'
+    )
+    for arguments, output in ([], 'done\nat exit\nshut down '), (['rank'], 'done\nat exit\n'):
+        done = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True)
+        assert (done.returncode, done.stdout) == (0, output), done.stderr
