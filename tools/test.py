@@ -36,6 +36,7 @@ def main() -> None:
     if args.work_dir is None:
         # MMEngine writes the config there, which must not replace that of the training
         cfg.work_dir = str(Path(cfg.work_dir) / 'test')
+    cfg.resume = False  # MMEngine would build the training to resume it
     check_checkpoint(args.checkpoint, 'checkpoint')
     packed = args.checkpoint.endswith(SUFFIX)
     if packed:

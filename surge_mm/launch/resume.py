@@ -39,28 +39,32 @@ def check_new_work_dir(cfg: Config) -> None:
 def choose_start(cfg: Config, resume: str | None) -> None:
     """Set ``load_from`` and ``resume`` of a config, for a new run or for one that is resumed.
 
+    ``resume=True`` in the config means the same as in MMEngine: resume from ``load_from``, or without it from the last
+    checkpoint of the work dir.
+
     Args:
         cfg (Config): config of a run, changed in place.
-        resume (str, optional): None for a new run, the path of a checkpoint, or ``'auto'`` for the last checkpoint of
-            the work dir. Where there is none yet, the run is new.
+        resume (str, optional): None to start as the config says, the path of a checkpoint, or ``'auto'`` for the last
+            checkpoint of the work dir. Where there is none yet, the run starts as the config says.
 
     Raises:
         LaunchError: if checkpoints of another run would be overwritten, or the checkpoint does not exist.
     """
+    named = None
+    if cfg.get('resume'):
+        named = cfg.get('load_from')
+        resume = resume or named or 'auto'
     cfg.resume = False
-    if resume is None:
-        check_new_work_dir(cfg)
-        return
     folder = Path(cfg.work_dir)
     if resume == 'auto':
         newest = newest_checkpoint(folder)
-        if newest is None:
-            check_new_work_dir(cfg)
-            return
-        resume = str(newest)
-    elif Path(resume).resolve().parent != folder.resolve():
+        resume = str(newest) if newest else named
+    if resume is None:
         check_new_work_dir(cfg)
-    check_checkpoint(resume, '--resume')
+        return
+    if Path(resume).resolve().parent != folder.resolve():
+        check_new_work_dir(cfg)
+    check_checkpoint(resume, 'load_from' if resume == named else '--resume')
     cfg.load_from, cfg.resume = resume, True
 
 

@@ -10,8 +10,8 @@ from surge_mm.launch.resume import choose_start, newest_checkpoint, remember_set
 from surge_mm.utils.errors import LaunchError
 
 
-def start(folder, resume, load_from=None):
-    cfg = Config({'work_dir': str(folder), 'load_from': load_from})
+def start(folder, resume, load_from=None, in_config=False):
+    cfg = Config({'work_dir': str(folder), 'load_from': load_from, 'resume': in_config})
     choose_start(cfg, resume)
     return cfg.load_from, cfg.resume
 
@@ -43,6 +43,24 @@ def test_a_new_run_does_not_begin_in_the_folder_of_another(tmp_path):
     for resume in (None, str(other)):
         with pytest.raises(LaunchError, match='holds a run already'):
             start(tmp_path, resume)
+
+
+def test_resume_of_the_config_is_that_of_mmengine(tmp_path):
+    weights = tmp_path / 'elsewhere' / 'epoch_3.pth'
+    weights.parent.mkdir()
+    save(weights.parent, weights.name)
+    weights = str(weights)
+    for option in (None, 'auto'):
+        assert start(tmp_path, option, in_config=True) == (None, False)
+        assert start(tmp_path, option, weights, in_config=True) == (weights, True)
+    save(tmp_path, 'epoch_5.pth')
+    mine = str(tmp_path / 'epoch_5.pth')
+    assert start(tmp_path, None, in_config=True) == (mine, True)
+    assert start(tmp_path, 'auto', weights, in_config=True) == (mine, True)
+    assert start(tmp_path, mine, weights, in_config=True) == (mine, True)
+    assert start(tmp_path, None, mine, in_config=True) == (mine, True)
+    with pytest.raises(LaunchError, match="load_from '.*epoch_7.pth': there is no such file"):
+        start(tmp_path, None, str(tmp_path / 'epoch_7.pth'), in_config=True)
 
 
 def test_the_runs_own_checkpoint_counts_not_the_one_that_it_began_with(tmp_path):

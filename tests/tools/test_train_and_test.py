@@ -146,6 +146,32 @@ def test_two_ranks_end_with_the_same_parameters_and_evaluate(folder, monkeypatch
     assert tested.returncode == 0, tested.stderr[-3000:]
 
 
+def test_resume_in_the_config_resumes_as_the_option_does(folder, monkeypatch, tmp_path):
+    """MMEngine's tool takes ``load_from`` for it, or the last checkpoint of the work dir."""
+    work_dir, other = tmp_path / 'run', tmp_path / 'other'
+
+    def train(*settings, work_dir=work_dir):
+        options = ['--cfg-options', *settings]
+        main_of('train', monkeypatch, folder, 'mine.py', '--work-dir', work_dir, *options)
+
+    train('resume=True', 'train_cfg.max_epochs=1')  # nothing to resume yet
+    first = work_dir / 'epoch_1.pth'
+    written = first.stat().st_mtime_ns
+    train('resume=True')
+    train('resume=True', f'load_from={first}', work_dir=other)
+    assert first.stat().st_mtime_ns == written
+    for folder_of_run, expected in ((work_dir, ['epoch_1', 'epoch_2']), (other, ['epoch_2'])):
+        assert [file.stem for file in sorted(folder_of_run.glob('*.pth'))] == expected
+        assert torch.load(folder_of_run / 'epoch_2.pth')['meta']['iter'] == 12
+    with pytest.raises(LaunchError, match='holds a run already'):
+        train('resume=True', f'load_from={first}', work_dir=other)
+
+    weights = tmp_path / 'weights.pth'
+    torch.save({'state_dict': torch.load(first)['state_dict']}, weights)
+    (folder / 'resuming.py').write_text("_base_ = './mine.py'\nresume = True\n")
+    main_of('test', monkeypatch, folder, 'resuming.py', weights)
+
+
 def main_of(tool, monkeypatch, folder, *arguments):
     """Run a tool's main in this process, from ``folder``."""
     spec = importlib.util.spec_from_file_location(tool, ROOT / 'tools' / f'{tool}.py')
