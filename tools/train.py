@@ -4,13 +4,14 @@ python tools/train.py configs/demo/surge_fcos_r18-light_10e_digits.py
 """
 
 import torch
+from mmengine.config import Config
 
 import surge_mm  # noqa: F401  must be imported before the hosts
 from surge_mm.checkpoint.safe_loading import check_is_resumable
 from surge_mm.launch.cli import Parser, add_common_arguments, run
 from surge_mm.launch.config import load_config
 from surge_mm.launch.distributed import check_batches, prepare_ranks
-from surge_mm.launch.resume import check_checkpoint, check_fits, choose_start
+from surge_mm.launch.resume import check_checkpoint, check_fits, choose_start, locked_work_dir
 from surge_mm.launch.runner import begin, build_runner, check_data
 from surge_mm.utils.errors import LaunchError
 
@@ -34,11 +35,22 @@ def main() -> None:
             '--amp: there is no GPU, and MMEngine trains in mixed precision on GPUs only; omit --amp'
         )
     cfg = load_config(args)
-    choose_start(cfg, args.resume)
-    check_checkpoint(cfg.get('load_from'), 'load_from')
     if args.amp:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    with locked_work_dir(cfg):
+        train(cfg, args.resume)
+
+
+def train(cfg: Config, resume: str | None) -> None:
+    """Train by a config.
+
+    Args:
+        cfg (Config): config of a run, changed in place.
+        resume (str, optional): as for :func:`surge_mm.launch.resume.choose_start`.
+    """
+    choose_start(cfg, resume)
+    check_checkpoint(cfg.get('load_from'), 'load_from')
     check_data(cfg, ('train', 'val'))
     prepare_ranks(cfg)
     runner = build_runner(cfg)

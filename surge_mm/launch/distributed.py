@@ -20,6 +20,11 @@ RANKS = {'pytorch': 'RANK', 'slurm': 'SLURM_PROCID', 'mpi': 'OMPI_COMM_WORLD_RAN
 """Environment variable of the rank, by launcher."""
 
 
+def is_first_rank(cfg: Config) -> bool:
+    """Return whether this process is rank 0 of the launcher of a config, before there is a process group."""
+    return os.environ.get(RANKS.get(cfg.get('launcher', 'none'), ''), '0') == '0'
+
+
 def prepare_ranks(cfg: Config) -> None:
     """Start the process group with gloo on machines without a GPU.
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import pickle
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from mmengine.config import Config
 from mmengine.model import is_model_wrapper
 from mmengine.runner.checkpoint import CheckpointLoader
@@ -15,7 +18,41 @@ from torch import nn
 
 from surge_mm.checkpoint.matching import find_mismatches, named_tensors
 from surge_mm.checkpoint.safe_loading import check_file
+from surge_mm.launch.distributed import is_first_rank
 from surge_mm.utils.errors import CheckpointError, LaunchError
+from surge_mm.utils.logging import warn
+
+
+@contextmanager
+def locked_work_dir(cfg: Config) -> Iterator[None]:
+    """Hold a lock of the operating system on the work dir in the block, so that no other training writes there.
+
+    The lock ends with the process, however that ends. Only the first rank takes it. Where the file system has no locks,
+    a warning is logged.
+
+    Args:
+        cfg (Config): config of a run.
+
+    Raises:
+        LaunchError: if another process holds the lock.
+    """
+    lock = FileLock(Path(cfg.work_dir) / '.lock', timeout=0, fallback_to_soft=False)
+    if is_first_rank(cfg):
+        try:
+            lock.acquire()
+        except Timeout:
+            raise LaunchError(
+                f'work dir {cfg.work_dir!r} is in use by another training: wait for its end, or set another folder '
+                'with --work-dir'
+            ) from None
+        except OSError as error:
+            warn(
+                f'work dir {cfg.work_dir!r} cannot be locked ({error.strerror}): start no second training there'
+            )
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def check_new_work_dir(cfg: Config) -> None:

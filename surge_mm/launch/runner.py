@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
@@ -13,7 +12,7 @@ from mmengine.registry import MODELS, RUNNERS, init_default_scope
 from mmengine.runner import Runner
 from torch import nn
 
-from surge_mm.launch.distributed import RANKS, lost_a_rank
+from surge_mm.launch.distributed import is_first_rank, lost_a_rank
 from surge_mm.preflight.datasets import check_datasets
 from surge_mm.utils.errors import LaunchError
 from surge_mm.utils.registry_errors import explain
@@ -32,7 +31,7 @@ def check_data(cfg: Config, splits: tuple[str, ...]) -> None:
     Raises:
         DatasetError: if data is missing, damaged or does not fit the config.
     """
-    if os.environ.get(RANKS.get(cfg.get('launcher', 'none'), ''), '0') == '0':
+    if is_first_rank(cfg):
         for line in check_datasets(cfg, splits, cached=True):
             print(f'data: {line}', flush=True)
 

@@ -1,17 +1,29 @@
 """Which checkpoint a run begins with, and that no other run is overwritten."""
 
+import errno
+import fcntl
 import os
+from unittest.mock import patch
 
 import pytest
 import torch
 from mmengine.config import Config
 
-from surge_mm.launch.resume import choose_start, newest_checkpoint, remember_settings
+from surge_mm.launch.resume import (
+    choose_start,
+    locked_work_dir,
+    newest_checkpoint,
+    remember_settings,
+)
 from surge_mm.utils.errors import LaunchError
 
 
+def run_in(folder, **settings):
+    return Config({'work_dir': str(folder), **settings})
+
+
 def start(folder, resume, load_from=None, in_config=False):
-    cfg = Config({'work_dir': str(folder), 'load_from': load_from, 'resume': in_config})
+    cfg = run_in(folder, load_from=load_from, resume=in_config)
     choose_start(cfg, resume)
     return cfg.load_from, cfg.resume
 
@@ -43,6 +55,29 @@ def test_a_new_run_does_not_begin_in_the_folder_of_another(tmp_path):
     for resume in (None, str(other)):
         with pytest.raises(LaunchError, match='holds a run already'):
             start(tmp_path, resume)
+
+
+@pytest.mark.parametrize('number', [errno.ENOLCK, errno.ENOSYS, errno.EPERM])
+def test_a_file_system_without_locks_is_warned_of(tmp_path, monkeypatch, number):
+    def flock(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, 'flock', flock)
+    with patch('surge_mm.launch.resume.warn') as warn, locked_work_dir(run_in(tmp_path)):
+        pass
+    assert os.strerror(number) in warn.call_args[0][0]
+
+
+def test_only_the_first_rank_locks_the_work_dir(tmp_path, monkeypatch):
+    with locked_work_dir(run_in(tmp_path)):
+        with pytest.raises(LaunchError, match='in use'), locked_work_dir(run_in(tmp_path)):
+            pass
+        monkeypatch.setenv('RANK', '1')
+        with locked_work_dir(run_in(tmp_path, launcher='pytorch')):
+            pass
+    monkeypatch.setenv('RANK', '0')
+    with locked_work_dir(run_in(tmp_path, launcher='pytorch')):
+        pass
 
 
 def test_resume_of_the_config_is_that_of_mmengine(tmp_path):

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -144,6 +145,51 @@ def test_two_ranks_end_with_the_same_parameters_and_evaluate(folder, monkeypatch
 
     tested = run(folder, ROOT / 'tools/dist_test.sh', 'mine.py', work_dir / 'epoch_2.pth', 2)
     assert tested.returncode == 0, tested.stderr[-3000:]
+
+
+def test_a_second_training_in_one_work_dir_is_an_error_until_the_first_has_died(
+    folder, monkeypatch, tmp_path
+):
+    """Killed by SIGKILL before its first checkpoint, the first leaves workers behind for some seconds."""
+    (folder / 'wait_hook.py').write_text(
+        'import pathlib, time\n'
+        'from mmengine.hooks import Hook\n'
+        'from mmengine.registry import HOOKS\n'
+        '@HOOKS.register_module()\n'
+        'class WaitHook(Hook):\n'
+        '    def after_train_iter(self, runner, **kwargs):\n'
+        "        pathlib.Path(runner.work_dir, 'waits').touch()\n"
+        '        time.sleep(600)\n'
+    )
+    (folder / 'waiting.py').write_text(
+        "_base_ = './mine.py'\n"
+        "custom_imports = dict(imports=['surge_mm', 'wait_hook'])\n"
+        "custom_hooks = [dict(type='WaitHook')]\n"
+        'train_dataloader = dict(num_workers=1)\n'
+    )
+    environment = {**ENVIRONMENT, 'PYTHONPATH': f'{folder}{os.pathsep}{ROOT}'}
+    words = ['mine.py', '--work-dir', tmp_path]
+    first = subprocess.Popen(
+        command('train.py', 'waiting.py', *words[1:]),
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        while not (tmp_path / 'waits').exists():
+            assert first.poll() is None
+            time.sleep(0.1)
+        for resume in ([], ['--resume']):
+            with pytest.raises(
+                LaunchError, match=f"'{tmp_path}' is in use by another training.*--w"
+            ):
+                main_of('train', monkeypatch, folder, *words, *resume)
+    finally:
+        first.kill()
+        first.wait()
+    main_of('train', monkeypatch, folder, *words, '--cfg-options', 'train_cfg.max_epochs=1')
+    assert (tmp_path / 'epoch_1.pth').is_file()
 
 
 def test_resume_in_the_config_resumes_as_the_option_does(folder, monkeypatch, tmp_path):
