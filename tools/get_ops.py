@@ -67,7 +67,7 @@ def show(complexity: ModelComplexity, height: int, width: int) -> None:
             layer.type,
             'x'.join(map(str, layer.shape)),
             '1 bit' if layer.binary else '32 bit',
-            layer.rule,
+            f'{layer.rule}, shortcut' if layer.shortcut else layer.rule,
             f'{layer.bits / 1e3:,.1f}',
             f'{layer.flops / 1e6:,.2f}' if layer.flops else '',
             f'{layer.bops / 1e6:,.2f}' if layer.bops else '',

@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from surge_mm.analysis.forward import network_forward
 from surge_mm.layers import BinaryLayer
 from surge_mm.models.binarization.binarize import layer_reports
+from surge_mm.models.binarization.shortcuts import layers_with_shortcuts
 from surge_mm.ops import Real
 from surge_mm.utils.errors import UsageError
 
@@ -67,6 +68,7 @@ class LayerComplexity:
         shape (tuple[int, ...]): shape of its weight.
         binary (bool): whether its weights and inputs are signs.
         rule (str): the rule of :func:`surge_mm.binarize` that decided about it; empty if none did.
+        shortcut (bool): whether :func:`surge_mm.binarize` gave it a shortcut.
         bits (int): bits of its parameters in a trained network, without auxiliary weights.
         flops (int): multiply-adds of real numbers for one image.
         bops (int): multiply-adds of signs for one image.
@@ -77,6 +79,7 @@ class LayerComplexity:
     shape: tuple[int, ...]
     binary: bool
     rule: str
+    shortcut: bool
     bits: int
     flops: int
     bops: int
@@ -201,6 +204,7 @@ def model_complexity(model: nn.Module, height: int, width: int) -> ModelComplexi
         if name != 'Global'
     }
     rules = {report.name: report.rule for report in layer_reports(model)}
+    shortcuts = layers_with_shortcuts(model)
     layers = []
     for names, layer in _weighted_layers(model):
         operations = sum(counts.get(name, 0) for name in names)
@@ -212,6 +216,7 @@ def model_complexity(model: nn.Module, height: int, width: int) -> ModelComplexi
                 shape=tuple(_weight_matrix(layer).shape),
                 binary=binary,
                 rule=rules.get(names[0], ''),
+                shortcut=layer in shortcuts,
                 bits=model_size(layer).total,
                 flops=0 if binary else operations,
                 bops=operations if binary else 0,

@@ -11,10 +11,20 @@ from torch import nn
 from surge_mm.deploy.binary_weights import unsupported_reason
 from surge_mm.deploy.epilogue import can_fold_activation, can_fold_norm
 from surge_mm.deploy.packed_blocks import PackedBottleneck, PackedReActBlock, PackedStage
-from surge_mm.deploy.packed_layers import PackedConv2d, PackedLayer, PackedLinear
+from surge_mm.deploy.packed_layers import (
+    PackedConv2d,
+    PackedLayer,
+    PackedLinear,
+    PackedShortcutConv2d,
+)
 from surge_mm.layers import BinaryLayer, SurgeConv2d
 from surge_mm.models.backbones.reactnet import ReActBlock
 from surge_mm.models.backbones.residual_blocks import BasicBlock, Bottleneck
+from surge_mm.models.binarization.shortcuts import (
+    NORMS,
+    ShortcutConvModule,
+    ShortcutSequential,
+)
 from surge_mm.utils.errors import UsageError
 from surge_mm.utils.modules import replace_modules
 
@@ -138,16 +148,23 @@ def _pack_sequence(parent: nn.Sequential) -> None:
             del parent._modules[name]
         parent[0] = PackedStage(children)  # type: ignore[arg-type]
         return
-    for i, layer in enumerate(children):
+    shortcuts = parent.shortcuts if isinstance(parent, ShortcutSequential) else {}
+    for i, (name, layer) in enumerate(list(parent._modules.items())):
         if not (isinstance(layer, SurgeConv2d) and _can_pack(layer)):
             continue
-        packed = PackedConv2d(layer)
-        parent[i] = packed
         after = i + 1
-        if after < len(children) and can_fold_norm(children[after]):
-            packed.epilogue.fold_norm(children[after])  # type: ignore[arg-type]
+        norm = children[after] if after < len(children) else None
+        folds_norm = norm is not None and can_fold_norm(norm)
+        if adds_shortcut := name in shortcuts and (folds_norm or not isinstance(norm, NORMS)):
+            del shortcuts[name]
+        packed = (PackedShortcutConv2d if adds_shortcut else PackedConv2d)(layer)
+        parent[i] = packed
+        if folds_norm:
+            packed.epilogue.fold_norm(norm)  # type: ignore[arg-type]
             parent[after] = nn.Identity()
             after += 1
+        if name in shortcuts:  # added by the sequence, hence before the activation
+            continue
         if after < len(children) and can_fold_activation(children[after]):
             packed.epilogue.fold_activation(children[after])
             parent[after] = nn.Identity()
@@ -157,11 +174,15 @@ def _pack_conv_module(parent: mmcv.cnn.ConvModule) -> None:
     """Pack the convolution, and fold norm and activation into it if they come in this order."""
     if not _can_pack(parent.conv) or parent.order != ('conv', 'norm', 'act'):
         return
-    packed = PackedConv2d(parent.conv)
+    folds_norm = parent.with_norm and can_fold_norm(parent.norm)
+    adds_shortcut = isinstance(parent, ShortcutConvModule) and (folds_norm or not parent.with_norm)
+    packed = (PackedShortcutConv2d if adds_shortcut else PackedConv2d)(parent.conv)
     parent.conv = packed
-    if parent.with_norm:
-        if not can_fold_norm(parent.norm):
-            return
+    if adds_shortcut:
+        parent.fused = True
+    if parent.with_norm and not folds_norm:
+        return
+    if folds_norm:
         packed.epilogue.fold_norm(parent.norm)
         setattr(parent, parent.norm_name, nn.Identity())
     if parent.with_activation and can_fold_activation(parent.activate):

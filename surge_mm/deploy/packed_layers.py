@@ -16,6 +16,7 @@ from surge_mm.deploy.cpu.layer import CpuLayer
 from surge_mm.deploy.epilogue import NEUTRAL_TERM, Epilogue
 from surge_mm.deploy.signs import LayerOutput, Signs
 from surge_mm.layers import BinaryLayer
+from surge_mm.models.backbones.residual_blocks import pool_shortcut
 from surge_mm.ops import sign
 from surge_mm.utils.errors import UsageError
 
@@ -218,6 +219,27 @@ class PackedConv2d(PackedLayer):
         if x.dim() == 3:
             return self.forward(x.unsqueeze(0)).squeeze(0)
         out = self.run(x).values
+        assert out is not None
+        return out
+
+
+class PackedShortcutConv2d(PackedConv2d):
+    """Packed binary convolution that adds its input to its output, average pooled if it is strided.
+
+    Args:
+        layer (SurgeConv2d): The convolution to pack, with as many output as input channels.
+
+    Raises:
+        UsageError: if the layer cannot be packed.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the output with the shortcut.
+
+        Args:
+            x (Tensor): ``(N, C, H, W)``.
+        """
+        out = self.run(x, pool_shortcut(x, self.convolution.stride[0])).values
         assert out is not None
         return out
 

@@ -18,6 +18,11 @@ from surge_mm.models.binarization.layer_candidates import (
     find_candidates,
 )
 from surge_mm.models.binarization.rules import BINARY, KEEP, Decision, decide, parse_rules
+from surge_mm.models.binarization.shortcuts import (
+    add_shortcuts,
+    find_places,
+    layers_with_shortcuts,
+)
 from surge_mm.utils.argument_checks import checked
 from surge_mm.utils.errors import UsageError
 from surge_mm.utils.modules import replace_modules
@@ -36,12 +41,14 @@ class LayerReport:
         places (tuple[str, ...]): All dotted names of the layer.
         binary (bool): Whether the layer is binary.
         rule (str): Rule that decided, such as ``'rules[0]'`` or ``'default: stem'``.
+        shortcut (bool): Whether :func:`binarize` gave it a shortcut.
     """
 
     name: str
     places: tuple[str, ...]
     binary: bool
     rule: str
+    shortcut: bool
 
 
 @checked
@@ -51,6 +58,7 @@ def binarize(
     binary: Mapping[str, Any] = {},  # noqa: B006
     binary_act_cfg: Mapping[str, Any] | None = DEFAULT_ACT_CFG,
     structure_only: bool = False,
+    shortcuts: bool = False,
 ) -> list[LayerReport]:
     """Replace layers of ``model`` by binary layers in place.
 
@@ -72,14 +80,19 @@ def binarize(
             slope 0.25.
         structure_only (bool): Replace the activations only and keep all layers in full precision. The result is the
             full-precision network of the same structure as the binary one. Defaults to False.
+        shortcuts (bool): Give each convolution to binarize a shortcut that adds its input to the output of the norm
+            behind it. This is done in ``ConvModule`` and ``nn.Sequential``, where the convolution has as many output as
+            input channels; an input of a strided convolution is average pooled. It adds no parameter. A rule with
+            ``to=dict(shortcuts=False)`` or ``to=dict(shortcuts=True)`` decides otherwise for its layers. Defaults to
+            False.
 
     Returns:
         list[LayerReport]: The decision about each layer with weights.
 
     Raises:
         UsageError: if an argument has the wrong type, a rule has no effect (see :func:`.rules.decide`), rules
-            contradict each other about a shared layer, a layer to binarize shares its weight with another layer, or no
-            layer is binarized.
+            contradict each other about a shared layer, a layer to binarize shares its weight with another layer, no
+            layer is binarized, or shortcuts are asked for and no layer can have one.
     """
     settings = _without_type('binary', binary)
     decisions = decide(find_candidates(model), parse_rules(rules))
@@ -91,6 +104,15 @@ def binarize(
             "keep all. Add a rule with to='binary', or leave the model as it is"
         )
     _check_shared_weights(model, selected)
+    places = find_places(
+        model, {layer for layer, decision in selected.items() if decision.shortcut(shortcuts)}
+    )
+    if shortcuts and not places:
+        raise UsageError(
+            f'shortcuts=True: none of the {len(selected)} layers of {type(model).__name__} to binarize can have a '
+            'shortcut: it needs a convolution with as many output as input channels in a ConvModule or nn.Sequential. '
+            'Leave shortcuts out'
+        )
     layers = {layer: _binary_layer(decision, settings) for layer, decision in selected.items()}
     replacements: dict[nn.Module, nn.Module] = {}
     if binary_act_cfg is not None:
@@ -98,6 +120,7 @@ def binarize(
     if not structure_only:
         replacements.update(layers)
     replace_modules(model, replacements)
+    add_shortcuts(places)
     for layer, decision in by_layer.items():
         rule = 'structure_only=True' if structure_only else decision.rule
         replacements.get(layer, layer)._surge_rule = rule  # type: ignore[assignment]
@@ -110,8 +133,15 @@ def layer_reports(model: nn.Module) -> list[LayerReport]:
     for name, module in model.named_modules(remove_duplicate=False):
         if hasattr(module, '_surge_rule'):
             places[module].append(name)
+    shortcuts = layers_with_shortcuts(model)
     return [
-        LayerReport(names[0], tuple(names), isinstance(layer, BinaryLayer), str(layer._surge_rule))
+        LayerReport(
+            name=names[0],
+            places=tuple(names),
+            binary=isinstance(layer, BinaryLayer),
+            rule=str(layer._surge_rule),
+            shortcut=layer in shortcuts,
+        )
         for layer, names in places.items()
     ]
 
@@ -119,7 +149,7 @@ def layer_reports(model: nn.Module) -> list[LayerReport]:
 def to_float(model: nn.Module) -> nn.Module:
     """Replace all binary layers by full-precision layers with the same parameters, and restore the original ReLUs.
 
-    Auxiliary weights, shifts and gains of the binary layers are dropped.
+    Auxiliary weights, shifts and gains of the binary layers are dropped. Shortcuts are kept.
 
     Args:
         model (nn.Module): Model to convert. It is changed in place.
@@ -192,6 +222,7 @@ def _binary_layer(decision: Decision, settings: Mapping[str, Any]) -> BinaryLaye
     name, layer = decision.candidate.name, decision.candidate.layer
     overrides = {} if decision.to == BINARY else _without_type(f'{decision.rule}: to', decision.to)
     kwargs = {**settings, **overrides}
+    kwargs.pop('shortcuts', None)
     form = BINARY_FORMS[class_path(layer)]
     if form is SurgeLinear:
         kwargs.pop('pad_value', None)

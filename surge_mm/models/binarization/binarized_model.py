@@ -38,6 +38,7 @@ def Binarized(  # noqa: N802  configs call it as they call the class of a model
     binary: Mapping[str, Any] = {},  # noqa: B006
     binary_act_cfg: Mapping[str, Any] | None = DEFAULT_ACT_CFG,
     structure_only: bool = False,
+    shortcuts: bool = False,
     **kwargs: Any,
 ) -> nn.Module:
     """Build the model ``base_type`` and binarize it.
@@ -48,6 +49,7 @@ def Binarized(  # noqa: N802  configs call it as they call the class of a model
         binary (dict): See :func:`.binarize`.
         binary_act_cfg (dict, optional): See :func:`.binarize`.
         structure_only (bool): See :func:`.binarize`.
+        shortcuts (bool): See :func:`.binarize`.
         **kwargs: Arguments of ``base_type``.
 
     Returns:
@@ -61,7 +63,7 @@ def Binarized(  # noqa: N802  configs call it as they call the class of a model
     if base is not None:  # else MMEngine raises an error with the name
         check_keywords('Binarized', kwargs, base, also=argument_names(Binarized))
     model = ROOT.build({'type': base_type, **kwargs})
-    binarize(model, rules, binary, binary_act_cfg, structure_only)
+    binarize(model, rules, binary, binary_act_cfg, structure_only, shortcuts)
     require_whole_parts(model)
     for name, part in model.named_modules():
         if getattr(part, 'norm_eval', False) and any(

@@ -23,6 +23,7 @@ class Rule:
 
     Args:
         to (str or dict): ``'keep'``, ``'binary'``, or settings of the binary layer that override those of the model.
+            Among them, ``shortcuts`` (bool) overrides the argument of :func:`surge_mm.binarize`.
         name (str, optional): Glob pattern of the dotted name, such as ``'neck.*'`` or ``'*.conv1'``.
         type (str, optional): Class of the layer, such as ``'Conv2d'`` or ``'Linear'``.
         inside (str, optional): Class of a module that contains the layer at any depth, such as ``'ConvModule'`` or
@@ -145,6 +146,10 @@ class Decision:
     candidate: Candidate
     to: Any
     rule: str
+
+    def shortcut(self, default: bool) -> bool:
+        """Return whether the layer shall have a shortcut."""
+        return self.to.get('shortcuts', default) if isinstance(self.to, Mapping) else default
 
 
 def decide(candidates: Sequence[Candidate], rules: Sequence[Rule]) -> list[Decision]:

@@ -1,0 +1,155 @@
+"""Shortcuts round binary convolutions of a host's modules.
+
+A shortcut has no parameter::
+
+    out = activation(norm(conv(x)) + pool(x))
+
+``pool`` is the average pooling of :func:`.residual_blocks.pool_shortcut`; for stride 1 it is the identity.
+
+Source: Liu et al., Bi-Real Net, arXiv 1808.00278.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import mmcv.cnn
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from surge_mm.models.backbones.residual_blocks import pool_shortcut
+
+NORMS = (_NormBase, nn.GroupNorm)
+
+
+class ShortcutConvModule(mmcv.cnn.ConvModule):
+    """MMCV's ConvModule with a shortcut round its convolution and norm.
+
+    Shape: ``(N, C, H, W)`` to ``(N, C, ceil(H / stride), ceil(W / stride))``.
+    """
+
+    fused = False
+    """Whether the packed convolution itself adds the shortcut."""
+
+    def forward(self, x: Tensor, activate: bool = True, norm: bool = True) -> Tensor:
+        """Return the output of the module.
+
+        Args:
+            x (Tensor): ``(N, C, H, W)``.
+            activate (bool): Whether to apply the activation. Defaults to True.
+            norm (bool): Whether to apply the norm. Defaults to True.
+        """
+        if self.fused:
+            return super().forward(x, activate, norm)
+        out = super().forward(x, False, norm) + pool_shortcut(x, self.stride[0])
+        return self.activate(out) if activate and self.with_activation else out
+
+
+class ShortcutSequential(nn.Sequential):
+    """``nn.Sequential`` with a shortcut round convolutions and the norms behind them.
+
+    Attributes:
+        shortcuts (dict[str, int]): Names of the convolutions that have one, with their strides.
+    """
+
+    shortcuts: dict[str, int]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the output of the last module.
+
+        Args:
+            x (Tensor): ``(N, C, H, W)``.
+        """
+        children = list(self._modules.items())
+        shortcut = None
+        for i, (name, module) in enumerate(children):
+            if name in self.shortcuts:
+                shortcut = pool_shortcut(x, self.shortcuts[name])
+            x = module(x)
+            before_norm = i + 1 < len(children) and isinstance(children[i + 1][1], NORMS)
+            if shortcut is not None and not before_norm:
+                x, shortcut = x + shortcut, None
+        return x
+
+
+def can_have_shortcut(conv: nn.Module) -> bool:
+    """Return whether a convolution has as many output as input channels, and an output of 1 / stride of the input.
+
+    Args:
+        conv (nn.Module): A binary or full-precision layer.
+    """
+    if not isinstance(conv, nn.Conv2d) or isinstance(conv.padding, str):
+        return False
+    same_size = all(
+        2 * padding == dilation * (kernel - 1)
+        for padding, dilation, kernel in zip(
+            conv.padding, conv.dilation, conv.kernel_size, strict=True
+        )
+    )
+    return same_size and conv.in_channels == conv.out_channels and len(set(conv.stride)) == 1
+
+
+def find_places(model: nn.Module, layers: Collection[nn.Module]) -> dict[nn.Module, dict[str, int]]:
+    """Find the modules that can give convolutions a shortcut.
+
+    They are MMCV's ``ConvModule`` with the order convolution, norm, activation, and ``nn.Sequential``. Modules of a
+    subclass are left alone, because their forward may differ, and so are the sequences of MMCV's VGG, which calls
+    their parts one by one.
+
+    Args:
+        model (nn.Module): The model.
+        layers (Collection[nn.Module]): The convolutions that shall have a shortcut.
+
+    Returns:
+        dict[nn.Module, dict[str, int]]: For each module the names of its convolutions that can have a shortcut, with
+        their strides.
+    """
+    called_one_by_one = {
+        child
+        for module in model.modules()
+        if isinstance(module, mmcv.cnn.VGG)
+        for child in module.children()
+    }
+    places = {}
+    for module in model.modules():
+        if type(module) is mmcv.cnn.ConvModule:
+            known = module.order == ('conv', 'norm', 'act') and not module.with_explicit_padding
+        else:
+            known = type(module) is nn.Sequential and module not in called_one_by_one
+        strides = {
+            name: int(child.stride[0])  # type: ignore[index]
+            for name, child in module.named_children()
+            if known and child in layers and can_have_shortcut(child)
+        }
+        if strides:
+            places[module] = strides
+    return places
+
+
+def add_shortcuts(places: Mapping[nn.Module, dict[str, int]]) -> None:
+    """Change the class of modules, in place, to the one that adds shortcuts. Parameters and their names stay.
+
+    Args:
+        places (dict[nn.Module, dict[str, int]]): Result of :func:`find_places`.
+    """
+    for module, strides in places.items():
+        if isinstance(module, mmcv.cnn.ConvModule):
+            module.__class__ = ShortcutConvModule
+        else:
+            module.__class__ = ShortcutSequential
+            module.shortcuts = strides  # type: ignore[assignment]
+
+
+def layers_with_shortcuts(model: nn.Module) -> set[nn.Module]:
+    """Return the convolutions of a model to which :func:`add_shortcuts` gave a shortcut.
+
+    Args:
+        model (nn.Module): The model.
+    """
+    found: set[nn.Module] = set()
+    for module in model.modules():
+        if isinstance(module, ShortcutConvModule):
+            found.add(module.conv)
+        elif isinstance(module, ShortcutSequential):
+            found.update(module.get_submodule(name) for name in module.shortcuts)
+    return found
