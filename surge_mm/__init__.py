@@ -29,7 +29,7 @@ _SUBPACKAGES = ('analysis', 'datasets', 'deploy', 'hooks', 'models', 'ops')
 _NAMES = {
     'surge_mm.datasets.cifar': 'CIFAR10Tensor',
     'surge_mm.hooks': 'AdaptiveGradientScalerHook BinarizerScheduleHook ChannelsLastHook ExactResumeHook '
-    'NonFiniteGuardHook SafeCheckpointHook',
+    'NonFiniteGuardHook SafeCheckpointHook SafeRunner',
     'surge_mm.models': 'BatchAugmentPreprocessor Binarized DistilledClassifier ReActNetA SurgeResNet SurgeVGGSmall '
     'binarize to_float',
 }

@@ -9,6 +9,7 @@ from mmengine.registry import DATASETS as ROOT_DATASETS
 from mmengine.registry import FUNCTIONS as ROOT_FUNCTIONS
 from mmengine.registry import HOOKS as ROOT_HOOKS
 from mmengine.registry import MODELS as ROOT_MODELS
+from mmengine.registry import RUNNERS as ROOT_RUNNERS
 from mmengine.registry import Registry
 from torch import nn
 
@@ -34,6 +35,9 @@ FUNCTIONS = Registry(
     'function', parent=ROOT_FUNCTIONS, scope='surge_mm', locations=['surge_mm.datasets.cifar']
 )
 HOOKS = Registry('hook', parent=ROOT_HOOKS, scope='surge_mm', locations=['surge_mm.hooks'])
+RUNNERS = Registry(
+    'runner', parent=ROOT_RUNNERS, scope='surge_mm', locations=['surge_mm.hooks.safe_runner']
+)
 
 for layer in (
     SurgeConv2d,

@@ -9,11 +9,12 @@ from mmengine.config import Config
 import surge_mm  # noqa: F401  must be imported before the hosts
 from surge_mm.checkpoint.safe_loading import check_is_resumable
 from surge_mm.launch.cli import Parser, add_common_arguments, run
-from surge_mm.launch.config import load_config
+from surge_mm.launch.config import dropped_hooks, load_config
 from surge_mm.launch.distributed import check_batches, prepare_ranks
 from surge_mm.launch.resume import check_checkpoint, check_fits, choose_start, locked_work_dir
 from surge_mm.launch.runner import begin, build_runner, check_data
 from surge_mm.utils.errors import LaunchError
+from surge_mm.utils.logging import warn
 
 
 def main() -> None:
@@ -54,6 +55,11 @@ def train(cfg: Config, resume: str | None) -> None:
     check_data(cfg, ('train', 'val'))
     prepare_ranks(cfg)
     runner = build_runner(cfg)
+    if dropped := dropped_hooks(cfg):
+        warn(
+            f'hooks of the base config that do not run: {", ".join(dropped)}. custom_hooks in a config replaces the '
+            'whole list of its base. Add hooks by default_hooks, or by custom_hooks = [*_base_.custom_hooks, ...]'
+        )
     if cfg.get('load_from'):
         checkpoint = check_fits(runner.model, cfg.load_from, whole=cfg.resume)
         if cfg.resume:

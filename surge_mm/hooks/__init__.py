@@ -6,6 +6,7 @@ from surge_mm.hooks.channels_last_hook import ChannelsLastHook
 from surge_mm.hooks.exact_resume_hook import ExactResumeHook
 from surge_mm.hooks.non_finite_guard_hook import NonFiniteGuardHook
 from surge_mm.hooks.safe_checkpoint_hook import SafeCheckpointHook
+from surge_mm.hooks.safe_runner import SafeRunner
 
 __all__ = [
     'AdaptiveGradientScalerHook',
@@ -14,4 +15,5 @@ __all__ = [
     'ExactResumeHook',
     'NonFiniteGuardHook',
     'SafeCheckpointHook',
+    'SafeRunner',
 ]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 
@@ -61,3 +63,25 @@ def load_config(args: argparse.Namespace) -> Config:
     if Path(cfg.work_dir).is_file():
         raise LaunchError(f'work_dir {cfg.work_dir!r} is a file; set a folder with --work-dir')
     return cfg
+
+
+def dropped_hooks(cfg: Config) -> list[str]:
+    """Return the names of hooks that a base of a config has, but not the config.
+
+    ``custom_hooks`` is a list. One in the config replaces that of a base as a whole.
+
+    Args:
+        cfg (Config): config of a run, read from a file.
+    """
+    kept = _types([*(cfg.get('custom_hooks') or []), *(cfg.get('default_hooks') or {}).values()])
+    dropped = []
+    for base in Config._get_base_files(cfg.filename):
+        path, _ = Config._get_cfg_path(base, cfg.filename)
+        inherited = Config.fromfile(path, import_custom_modules=False).get('custom_hooks')
+        dropped += [name for name in _types(inherited or []) if name not in kept]
+    return dropped
+
+
+def _types(hooks: list[Any]) -> list[str]:
+    types = [hook['type'] for hook in hooks if isinstance(hook, Mapping) and 'type' in hook]
+    return [str(getattr(kind, '__name__', kind)).rpartition('.')[2] for kind in types]

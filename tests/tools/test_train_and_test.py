@@ -192,6 +192,62 @@ def test_a_second_training_in_one_work_dir_is_an_error_until_the_first_has_died(
     assert (tmp_path / 'epoch_1.pth').is_file()
 
 
+RTMDET = """
+_base_ = ['mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py']
+custom_imports = dict(imports=['surge_mm'])
+runner_type = 'surge_mm.SafeRunner'
+model = dict(
+    type='surge_mm.Binarized',
+    base_type='mmdet.RTMDet',
+    backbone=dict(init_cfg=None),
+    bbox_head=dict(num_classes=10),
+)
+pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations', with_bbox=True),
+    dict(type='PackDetInputs'),
+]
+train_dataloader = dict(
+    _delete_=True,
+    batch_size=8,
+    num_workers=0,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(
+        type='CocoDataset',
+        data_root='data/digits/',
+        ann_file='annotations/train.json',
+        data_prefix=dict(img='VOC2007/JPEGImages/'),
+        metainfo=dict(classes=tuple('0123456789')),
+        pipeline=pipeline,
+    ),
+)
+val_dataloader = val_cfg = val_evaluator = None
+test_dataloader = test_cfg = test_evaluator = None
+train_cfg = dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=1)
+default_hooks = dict(checkpoint=dict(interval=1))
+"""
+
+
+@pytest.mark.parametrize(
+    'hooks, dropped',
+    [
+        ('', False),
+        ('custom_hooks = [*_base_.custom_hooks, dict(type="surge_mm.ChannelsLastHook")]', False),
+        ('custom_hooks = [dict(type="surge_mm.AdaptiveGradientScalerHook")]', True),
+    ],
+)
+def test_a_recipe_of_the_host_gets_safe_hooks_by_one_line_and_lost_hooks_are_named(
+    hooks, dropped, folder, monkeypatch, tmp_path
+):
+    (folder / 'rtmdet.py').write_text(RTMDET + hooks + '\n')
+    main_of('train', monkeypatch, folder, 'rtmdet.py', '--work-dir', tmp_path)
+    (log,) = tmp_path.glob('*/*.log')
+    named = 'that do not run: EMAHook, PipelineSwitchHook. custom_hooks in' in log.read_text()
+    checkpoint = torch.load(tmp_path / 'epoch_1.pth')
+    assert named == dropped == ('ema_state_dict' not in checkpoint)
+    assert checkpoint['meta']['batches_an_epoch'] == 3  # of ExactResumeHook
+
+
 def test_resume_in_the_config_resumes_as_the_option_does(folder, monkeypatch, tmp_path):
     """MMEngine's tool takes ``load_from`` for it, or the last checkpoint of the work dir."""
     work_dir, other = tmp_path / 'run', tmp_path / 'other'
