@@ -7,29 +7,39 @@ tools/test.py evaluates a packed file, tools/detect.py draws its detections, sur
 """
 
 import argparse
+import copy
+import tempfile
 from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.runner import load_checkpoint
 from rich.console import Console
 from rich.table import Table
-from torch import nn
+from torch import Tensor, nn
 
 import surge_mm  # noqa: F401  prepares the stack before the hosts are imported
 from surge_mm.analysis.complexity import model_size
 from surge_mm.datasets.evaluation_set import dataset_meta, image_size
-from surge_mm.deploy import Packing, pack, save_packed, strip
+from surge_mm.deploy import Packing, load_packed, pack, save_packed, strip
+from surge_mm.deploy.packed_file.config_policy import classes_to_allow
 from surge_mm.deploy.packed_file.format import read_packed
 from surge_mm.deploy.packed_file.save_load import SUFFIX, check_output_path
 from surge_mm.deploy.packed_file.size_report import sizes_of
+from surge_mm.deploy.packed_file.trial_run import outputs_on_image, run_and_compare
 from surge_mm.launch.cli import Parser, add_settings, run
 from surge_mm.launch.config import load_config
 from surge_mm.launch.resume import check_checkpoint, check_fits
 from surge_mm.launch.runner import build_model
 from surge_mm.layers import BinaryLayer
+from surge_mm.layers.memory_format import to_channels_last
+from surge_mm.utils.atomic_write import write_atomically
 from surge_mm.utils.errors import LaunchError
 
 ONNX = '.onnx'
+DEFAULT_SIZE = (224, 224)
+"""Height and width of the image of the trial run, if the test pipeline does not set them."""
+TOLERANCE = 1e-4
+"""Largest difference by rounding, relative to the largest number of a tensor."""
 
 
 def main() -> None:
@@ -114,15 +124,60 @@ def export_packed(model: nn.Module, cfg: Config, args: argparse.Namespace) -> No
         for name, module in model.named_modules()
         if isinstance(module, BinaryLayer)
     }
+    size, reference = reference_outputs(model, cfg)
     pack(model)
-    save_packed(model, cfg, args.out, overwrite=args.overwrite)
-    file = read_packed(args.out)
+    with tempfile.TemporaryDirectory() as folder:  # the file is run before it gets its name
+        path = Path(folder) / f'packed{SUFFIX}'
+        save_packed(model, cfg, path)
+        file = read_packed(path)
+        if reference:
+            loaded = load_packed(path, allow=classes_to_allow(file.config))
+            difference = run_and_compare(loaded, reference, size)
+        write_atomically(args.out, path.read_bytes(), 'make room there, or name another file')
     console = Console()
     if not console.is_terminal:  # a file or a pipe has no width of its own
         console = Console(width=140)
     console.print(table_of_layers(model.packing, shapes))
     console.print(table_of_sizes(sizes_of(file, model, in_float)))
+    if reference:
+        print(f'run on an image of {size[0]}x{size[1]}: {describe(difference)}')
     console.print(f'{args.out}\nsha256 {file.sha256}', soft_wrap=True, highlight=False)
+
+
+def reference_outputs(model: nn.Module, cfg: Config) -> tuple[tuple[int, int], dict[str, Tensor]]:
+    """Return the size of an image, and the outputs for it of the model that is exported; none if it does not run.
+
+    Args:
+        model (nn.Module): The trained model.
+        cfg (Config): Its config.
+    """
+    try:
+        size = image_size(cfg)
+    except LaunchError:
+        size = DEFAULT_SIZE
+    reference = strip(to_channels_last(copy.deepcopy(model)))  # real convolutions round alike
+    try:
+        return size, outputs_on_image(reference, size)
+    except Exception as error:  # a model that needs text or another input beside the image
+        kind = type(error).__name__
+        print(
+            'warning: the packed model is written without a trial run, since the model of the checkpoint does not run on '
+            f'an image of {size[0]}x{size[1]} alone: {kind}: {error}'
+        )
+        return size, {}
+
+
+def describe(difference: float) -> str:
+    """Return a sentence on the largest difference to the model of the checkpoint."""
+    if difference == 0:
+        return 'its outputs equal those of the checkpoint to the bit'
+    text = f'its outputs differ from those of the checkpoint by up to {difference:.1e} of the largest number'
+    if difference <= TOLERANCE:
+        return text
+    return (
+        f'warning: {text}. A sign of a number near 0 may differ by rounding; evaluate the file by tools/test.py '
+        'before you use it'
+    )
 
 
 def table_of_layers(packing: Packing, shapes: dict[str, tuple[int, ...]]) -> Table:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import mmcv.cnn
-import torch
 from torch import nn
 
 from surge_mm.deploy.binary_weights import unsupported_reason
@@ -18,6 +17,7 @@ from surge_mm.deploy.packed_layers import (
     PackedShortcutConv2d,
 )
 from surge_mm.layers import BinaryLayer, SurgeConv2d
+from surge_mm.layers.memory_format import to_channels_last
 from surge_mm.models.backbones.reactnet import ReActBlock
 from surge_mm.models.backbones.residual_blocks import BasicBlock, Bottleneck
 from surge_mm.models.binarization.shortcuts import (
@@ -77,8 +77,8 @@ def pack(model: nn.Module) -> nn.Module:
 
     The result is still the host's detector or classifier. In the blocks of this package's backbones, in ``ConvModule``
     and in ``nn.Sequential``, batch norm, shortcut and activation after a layer are folded into it. Real convolutions
-    get the memory format channels_last. ``model.packing``, a :class:`Packing`, lists the layers that were packed and
-    those that were not.
+    get the memory format channels_last (:func:`surge_mm.layers.memory_format.to_channels_last`). ``model.packing``, a
+    :class:`Packing`, lists the layers that were packed and those that were not.
 
     Args:
         model (nn.Module): A model with binary layers, or a binary layer.
@@ -115,7 +115,7 @@ def pack(model: nn.Module) -> nn.Module:
             _pack_conv_module(module)
     layers = [module for module in model.modules() if _can_pack(module)]
     model = replace_modules(model, {layer: _packed(layer) for layer in layers})  # type: ignore[arg-type]
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    to_channels_last(model)
     model.packing = packing  # type: ignore[assignment]
     return model
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from surge_mm.layers.memory_format import to_channels_last
 from surge_mm.registry import HOOKS
+from surge_mm.utils.modules import unwrap_model
 
 
 @HOOKS.register_module()
@@ -18,5 +19,5 @@ class ChannelsLastHook(Hook):
     """
 
     def before_run(self, runner: Runner) -> None:
-        """Convert the weights of four axes."""
-        runner.model.to(memory_format=torch.channels_last)
+        """Convert the convolutions."""
+        to_channels_last(unwrap_model(runner.model))

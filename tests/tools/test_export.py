@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.packed_files import classifier_config, detector_config, packed_file, trained_model
+from helpers.tools import run_tool
 from mmengine.config import Config
 
 from surge_mm.datasets.digits import CLASSES, make_digits
@@ -198,3 +199,67 @@ def test_a_file_without_a_detector_of_these_classes_is_not_evaluated(folder, mon
         main_of('test', monkeypatch, folder, 'mine.py', tmp_path / 'c.safetensors')
     other = packed_file(classifier_config(), tmp_path / 'd.safetensors')
     refused(other, r"has the classes \['airplane', .*, but the test set has \['0', '1', '2'")
+
+
+def test_an_export_with_weight_standardized_convolutions_runs_and_is_evaluated(folder, tmp_path):
+    """``ConvWS2d`` views its weight, which must be contiguous: packing must not convert it to channels_last."""
+    standardized = "dict(conv_cfg=dict(type='ConvWS'))"
+    config = folder / 'ws.py'
+    config.write_text(
+        f"_base_ = './mine.py'\nmodel = dict(neck={standardized}, bbox_head={standardized})\n"
+    )
+    torch.save(
+        {'state_dict': trained_model(Config.fromfile(config)).state_dict()}, tmp_path / 'ws.pth'
+    )
+    out = tmp_path / 'ws.safetensors'
+    done = run_tool('export', 'ws.py', tmp_path / 'ws.pth', out, folder=folder)
+    assert done.returncode == 0, done.stderr
+    assert (
+        'run on an image of 128x128: its outputs equal those of the checkpoint to the bit'
+        in done.stdout
+    )
+    found = {}
+    for path in (tmp_path / 'ws.pth', out):
+        prefix = tmp_path / path.suffix[1:]
+        options = ('--cfg-options', f'test_evaluator.outfile_prefix={prefix}')
+        done = run_tool(
+            'test', 'ws.py', path, '--work-dir', tmp_path / 'work', *options, folder=folder
+        )
+        assert done.returncode == 0, done.stderr
+        found[path.suffix] = json.loads(Path(f'{prefix}.bbox.json').read_text())
+    assert len(found['.pth']) == len(found['.safetensors']) == 200
+    picture = next((folder / 'data/digits/VOC2007/JPEGImages').iterdir())
+    done = run_tool('detect', out, picture, '--out', tmp_path / 'found', folder=folder)
+    assert done.returncode == 0, done.stderr
+
+
+OWN_NECK = """
+from mmdet.registry import MODELS
+from mmdet.models import FPN
+
+
+@MODELS.register_module()
+class ReadsWeights(FPN):
+    def forward(self, inputs):
+        outs = super().forward(inputs)
+        return tuple(out * self.fpn_convs[0].conv.weight.abs().mean() for out in outs)
+"""
+
+
+def test_a_model_that_does_not_run_packed_is_not_written(folder, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(folder)
+    (folder / 'own_neck.py').write_text(OWN_NECK)
+    (folder / 'own.py').write_text(
+        "_base_ = './mine.py'\ncustom_imports = dict(imports=['own_neck'])\nmodel = dict(neck=dict("
+        "type='ReadsWeights', conv_cfg=dict(type='surge_mm.SurgeConv2d')))\n"
+    )
+    torch.save(
+        {'state_dict': trained_model(Config.fromfile(folder / 'own.py')).state_dict()},
+        tmp_path / 'own.pth',
+    )
+    out = tmp_path / 'own.safetensors'
+    done = run_tool('export', 'own.py', tmp_path / 'own.pth', out, folder=folder)
+    assert done.returncode == 1
+    assert 'the packed model does not run on an image of 128x128' in done.stderr
+    assert "has no attribute 'weight'" in done.stderr and 'sha256' not in done.stdout
+    assert not out.exists()

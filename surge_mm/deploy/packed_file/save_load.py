@@ -73,7 +73,7 @@ def save_packed(
     state = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
     _check_tensors(build_packed(stored), state, 'the model is not what cfg builds, packed')
     if further:
-        log(f'to load {str(path)!r}, allow its classes: load_packed(path, allow={further})')
+        log(f'to load {Path(path).name!r}, allow its classes: load_packed(path, allow={further})')
     return write_packed(path, stored, state)
 
 

@@ -244,7 +244,7 @@ def test_a_class_of_ones_own_is_loaded_when_it_is_allowed(tmp_path, monkeypatch)
     path = packed_file(Config(cfg._cfg_dict), tmp_path / 'a.safetensors')
     name = full_name(MeanOfAll)
     assert logged == [
-        f"to load {str(path)!r}, allow its classes: load_packed(path, allow=['{name}'])"
+        f"to load {path.name!r}, allow its classes: load_packed(path, allow=['{name}'])"
     ]
     with pytest.raises(
         CheckpointError, match=f"names {name}, .* load_packed.path, allow=.'{name}'"

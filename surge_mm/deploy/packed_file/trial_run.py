@@ -1,0 +1,120 @@
+"""Trial run of a packed model on one image, and comparison with the model of the checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from mmengine.model import BaseModel, BaseModule
+from mmengine.structures import BaseDataElement
+from torch import Tensor, nn
+
+from surge_mm.utils.errors import UsageError
+
+DEPTH = 2
+"""Levels of the model below its root whose outputs are compared: backbone, neck and heads, and their parts."""
+
+
+@torch.inference_mode()
+def outputs_on_image(model: nn.Module, size: tuple[int, int]) -> dict[str, Tensor]:
+    """Return what a model predicts for an image of noise, and the outputs of its parts.
+
+    Args:
+        model (nn.Module): A model of MMDetection or MMPretrain, or any module that takes images.
+        size (tuple[int, int]): Height and width of the image, in pixels.
+
+    Returns:
+        dict[str, Tensor]: Tensors by the name of the module and their place in its output.
+    """
+    image = torch.randint(0, 256, (3, *size), generator=torch.Generator().manual_seed(0))
+    found: dict[str, Tensor] = {}
+    calls: dict[str, int] = {}
+
+    def keep(name: str, output: Any) -> None:
+        calls[name] = calls.get(name, -1) + 1
+        found.update(_tensors(output, f'{name} (call {calls[name]})'))
+
+    handles = [
+        part.register_forward_hook(lambda module, args, out, name=name: keep(name, out))
+        for name, part in model.named_modules()
+        if name and name.count('.') < DEPTH and isinstance(part, BaseModule)
+    ]
+    try:
+        if isinstance(model, BaseModel):
+            batch = {'inputs': [image.byte()], 'data_samples': [_sample(model, size)]}
+            keep('prediction', model.test_step(batch))
+        else:
+            keep('output', model(image[None].float() / 255))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+def largest_difference(expected: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> float:
+    """Return the largest difference of two results of :func:`outputs_on_image`.
+
+    Args:
+        expected (Mapping[str, Tensor]): Outputs of the model of the checkpoint.
+        got (Mapping[str, Tensor]): Outputs of the packed model. Names that only one of the two has are left out, but
+            predictions have to be in both.
+
+    Returns:
+        float: The difference relative to the largest number of the tensor; infinity where shapes or predictions differ.
+    """
+    largest = 0.0
+    for name in expected.keys() | got.keys():
+        if name not in expected or name not in got:
+            if name.startswith(('prediction', 'output')):
+                return float('inf')
+            continue
+        one, other = expected[name].double(), got[name].double()
+        if one.shape != other.shape:
+            return float('inf')
+        if not torch.equal(one.nan_to_num(), other.nan_to_num()):
+            largest = max(largest, float((one - other).abs().max() / one.abs().max()))
+    return largest
+
+
+def run_and_compare(
+    model: nn.Module, reference: Mapping[str, Tensor], size: tuple[int, int]
+) -> float:
+    """Run a packed model on the image, and return the largest difference to the outputs of its checkpoint.
+
+    Args:
+        model (nn.Module): The packed model.
+        reference (Mapping[str, Tensor]): Outputs of the model of the checkpoint, by :func:`outputs_on_image`.
+        size (tuple[int, int]): Height and width of the image, in pixels.
+
+    Raises:
+        UsageError: if the packed model does not run.
+    """
+    try:
+        return largest_difference(reference, outputs_on_image(model, size))
+    except Exception as error:  # of any layer of the hosts
+        raise UsageError(
+            f'the packed model does not run on an image of {size[0]}x{size[1]}, on which the model of the checkpoint '
+            f'runs: {type(error).__name__}: {error}. Keep the layer that this is about in full precision, by a rule '
+            "dict(name='...', to='keep')"
+        ) from error
+
+
+def _sample(model: nn.Module, size: tuple[int, int]) -> BaseDataElement:
+    from mmdet.models import BaseDetector
+    from mmdet.structures import DetDataSample
+    from mmpretrain.structures import DataSample
+
+    metainfo = {'img_shape': size, 'ori_shape': size, 'scale_factor': (1.0, 1.0), 'img_id': 0}
+    return (DetDataSample if isinstance(model, BaseDetector) else DataSample)(metainfo=metainfo)
+
+
+def _tensors(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
+    if torch.is_tensor(value):
+        yield name, value.clone()
+    elif isinstance(value, (Mapping, BaseDataElement)):
+        for key, inner in value.items():
+            yield from _tensors(inner, f'{name}.{key}')
+    elif isinstance(value, (list, tuple)):
+        for i, inner in enumerate(value):
+            yield from _tensors(inner, f'{name}.{i}')

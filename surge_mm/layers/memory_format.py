@@ -1,0 +1,83 @@
+"""The memory format channels_last, for models whose own code was written for contiguous tensors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode, _get_current_function_mode
+
+from surge_mm.layers.binary_layer import BinaryLayer
+
+PLAIN = (nn.Conv2d, nn.ConvTranspose2d)
+
+
+def to_channels_last(model: nn.Module) -> nn.Module:
+    """Convert the convolutions of a model to channels_last, in place. Activations then follow.
+
+    Subclasses such as ``ConvWS2d`` keep the format of their weights, since their code may assume it. Where the code of
+    the model calls ``Tensor.view`` on an activation that cannot be a view in this format, as ``x.view(len(x), -1)`` in
+    MMPretrain's VGG, the call copies, as ``Tensor.reshape`` does.
+
+    Args:
+        model (nn.Module): Model to convert.
+
+    Returns:
+        nn.Module: The model itself.
+    """
+    for module in model.modules():
+        if type(module) in PLAIN or isinstance(module, BinaryLayer):
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for module in (
+        model,
+        *model.children(),
+    ):  # hosts also run backbone, neck and head by themselves
+        views = _Views()
+        module.register_forward_pre_hook(views.begin, with_kwargs=True)
+        module.register_forward_hook(views.end, with_kwargs=True, always_call=True)
+    return model
+
+
+class _Views(TorchFunctionMode):
+    """Let ``Tensor.view`` copy in the forward passes of a module that need it.
+
+    A function mode costs about 2 microseconds for each call of PyTorch. So only the first pass runs in it, and all
+    others if that pass had to copy. The hosts' ``mode`` (``'loss'``, ``'predict'``, ...) selects different code and
+    counts separately.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.needed: dict[Any, bool] = {}
+        self.copied = False
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        try:
+            return func(*args, **(kwargs or {}))
+        except RuntimeError as error:
+            if func is not torch.Tensor.view or 'view size' not in str(error):
+                raise
+            self.copied = True
+            return torch.Tensor.reshape(*args, **(kwargs or {}))
+
+    def begin(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+        """Enter the mode, unless an earlier pass did not need it, or that of an outer module is active."""
+        active = isinstance(_get_current_function_mode(), _Views)
+        if not active and self.needed.get(kwargs.get('mode'), True):
+            self.copied = False
+            self.__enter__()
+
+    def end(self, module: nn.Module, args: Any, kwargs: dict[str, Any], out: Any) -> None:
+        """Leave the mode, and keep whether the pass needed it. ``out`` is None if the pass failed."""
+        if _get_current_function_mode() is self:
+            self.__exit__(None, None, None)
+            if out is not None:
+                mode = kwargs.get('mode')
+                self.needed[mode] = self.needed.get(mode, False) or self.copied

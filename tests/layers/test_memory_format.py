@@ -1,0 +1,147 @@
+"""Models whose own code assumes contiguous tensors, in channels_last: packed, and in training."""
+
+import copy
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import MODELS, DefaultScope
+from mmengine.runner import Runner
+from mmpretrain.structures import DataSample
+from torch import nn
+from torch.utils.data import Dataset
+
+import surge_mm
+from surge_mm import ChannelsLastHook
+from surge_mm.deploy import pack
+from surge_mm.layers.memory_format import to_channels_last
+
+RULES = [
+    {'name': 'backbone.features.4.conv', 'to': 'binary'},
+    {'name': 'backbone.*', 'to': 'keep'},
+]
+
+
+def vgg():
+    """Return a classifier whose backbone flattens its maps by ``view``."""
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = MODELS.build(
+            {
+                'type': 'surge_mm.Binarized',
+                'base_type': 'mmpretrain.ImageClassifier',
+                'backbone': {
+                    'type': 'VGG',
+                    'depth': 11,
+                    'num_classes': 5,
+                    'act_cfg': {'type': 'PReLU'},
+                },
+                'head': {'type': 'ClsHead', 'loss': {'type': 'CrossEntropyLoss'}},
+                'rules': RULES,
+            }
+        )
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0
+    return model.eval()
+
+
+@torch.no_grad()
+def test_a_packed_vgg_with_a_classifier_gives_the_scores_of_the_binary_one():
+    model, x = vgg(), torch.randn(2, 3, 224, 224)
+    packed = pack(copy.deepcopy(model))
+    expected = model(x, mode='tensor')
+    # the first pass, a later one, a copy, and the backbone by itself
+    for module in (packed, packed, copy.deepcopy(packed)):
+        torch.testing.assert_close(module(x, mode='tensor'), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(packed.backbone(x)[0], expected, rtol=1e-4, atol=1e-4)
+
+
+class Pictures(Dataset):
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        image = torch.randn(3, 64, 64, generator=torch.Generator().manual_seed(index))
+        return {'inputs': image}
+
+
+class Standardized(nn.Sequential):
+    """Weight standardization as in mmcv, and a flattening ``view``."""
+
+    def __init__(self):
+        torch.manual_seed(0)
+        conv = MODELS.get('ConvWS')
+        super().__init__(conv(3, 4, 3, stride=8), surge_mm.SurgeConv2d(4, 4, 3), nn.ReLU())
+        self.last = nn.Linear(4 * 6 * 6, 2)
+
+    def forward(self, x):
+        for layer in list(self)[:-1]:
+            x = layer(x)
+        return self.last(x.view(len(x), -1))
+
+
+class Small(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = Standardized()
+
+    def train_step(self, data, optim_wrapper):
+        loss = self(torch.stack(data['inputs'])).square().mean()
+        optim_wrapper.update_params(loss)
+        return {'loss': loss}
+
+    def forward(self, x):
+        return self.net(x)
+
+
+def test_the_hook_trains_a_vgg_with_a_classifier():
+    model = vgg().train()
+    other = copy.deepcopy(model)
+    ChannelsLastHook().before_run(SimpleNamespace(model=other))
+    samples = [DataSample().set_gt_label(i) for i in range(2)]
+    x = torch.randn(2, 3, 224, 224)
+    for _ in range(2):
+        losses = [m(x, samples, mode='loss')['loss'] for m in (model, other)]
+        torch.testing.assert_close(*losses, rtol=1e-4, atol=1e-5)
+    losses[1].backward()
+    assert all(p.grad is not None for p in other.parameters())
+
+
+def test_the_hook_trains_code_that_views_weights_and_activations(tmp_path):
+    runs = []
+    for hooks in ([], [{'type': 'surge_mm.ChannelsLastHook'}]):
+        runner = Runner(
+            model=Small(),
+            work_dir=str(tmp_path),
+            experiment_name=f'small{len(hooks)}',
+            train_dataloader={
+                'dataset': Pictures(),
+                'batch_size': 2,
+                'collate_fn': pseudo_collate,
+                'sampler': {'type': 'DefaultSampler', 'shuffle': False},
+            },
+            train_cfg={'by_epoch': True, 'max_epochs': 1},
+            optim_wrapper={'optimizer': {'type': 'SGD', 'lr': 0.01}},
+            default_hooks={'checkpoint': None},
+            custom_hooks=hooks,
+            randomness={'seed': 0},
+            log_level='ERROR',
+        )
+        runner.train()
+        losses, _ = runner.message_hub.get_scalar('train/loss').data
+        runs.append(torch.tensor(losses))
+    assert len(runs[0]) == 2
+    torch.testing.assert_close(*runs, rtol=1e-4, atol=1e-5)
+
+
+def test_a_view_that_fails_for_another_reason_still_fails():
+    class Wrong(nn.Module):
+        def forward(self, x):
+            return x.view(7, -1)
+
+    model = to_channels_last(Wrong())
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match='is invalid for input of size'):
+            model(torch.zeros(2, 3, 4, 4))
