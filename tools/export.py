@@ -161,8 +161,8 @@ def reference_outputs(model: nn.Module, cfg: Config) -> tuple[tuple[int, int], d
     except Exception as error:  # a model that needs text or another input beside the image
         kind = type(error).__name__
         print(
-            'warning: the packed model is written without a trial run, since the model of the checkpoint does not run on '
-            f'an image of {size[0]}x{size[1]} alone: {kind}: {error}'
+            'warning: the packed model is written without a trial run, since the model of the checkpoint does not run '
+            f'on an image of {size[0]}x{size[1]} alone: {kind}: {error}'
         )
         return size, {}
 
