@@ -154,7 +154,7 @@ def mixed_precision(device: str) -> list[dict[str, Any]]:
             optimizer.zero_grad()
             losses.append(loss.item())
         layers = [m for m in model.modules() if isinstance(m, SurgeConv2d)]
-        non_finite = sum(layer.ags_statistics[5].item() for layer in layers)
+        non_finite = sum(layer.ags_statistics[-1].item() for layer in layers)
         rows.append(
             {'dtype': str(dtype), 'losses': [losses[0], losses[-1]], 'left out': non_finite}
         )

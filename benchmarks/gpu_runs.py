@@ -257,7 +257,7 @@ class Run:
             'lambda_norm_a/norm_b': (statistics[:, 0] * statistics[:, 2] / statistics[:, 1])
             .median()
             .item(),
-            'non_finite': statistics[:, 5].sum().item(),
+            'non_finite': statistics[:, -1].sum().item(),
         }
         pairs = [(layer.aux_weight, layer.weight) for layer in layers]
         ratios = [(a.norm() / b.norm()).item() for a, b in pairs if a is not None]

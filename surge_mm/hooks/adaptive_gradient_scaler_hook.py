@@ -35,9 +35,11 @@ class AdaptiveGradientScalerHook(Hook):
     At the interval of the logger, the hook writes these scalars to the message hub, from which they reach the log, the
     JSON file and all visualization backends:
 
-    - ``train/ags_lambda_mean``, ``train/ags_lambda_min``, ``train/ags_lambda_max``: lambda over the layers.
+    - ``train/ags_lambda_mean``, ``train/ags_lambda_min``, ``train/ags_lambda_max``: lambda over the layers. That of a
+      layer that is used several times in the step, such as a head shared by the levels, is its mean over these calls.
     - ``train/ags_cos_mean``: mean over the layers of cos(g_b, g_a).
     - ``train/ags_clipped_share``: mean over the layers of the share of activations whose surrogate gradient is 0.
+    - ``train/ags_calls``: number of calls in the step, the sum over the layers. A layer without a call is left out.
     - ``train/ags_nonfinite_steps``: number of steps, since the start of the process, in which a layer set lambda to 0
       because a norm was not finite.
 
@@ -147,6 +149,8 @@ class AdaptiveGradientScalerHook(Hook):
         observe = self._reports(runner, batch_idx)
         for layer in self._layers:
             layer.observe = observe
+            if observe and layer.ags_statistics is not None:
+                Statistics(*layer.ags_statistics.unbind()).calls.zero_()
             if self.warmup_iters > 0 and layer.ags_warmup is not None:
                 layer.ags_warmup.fill_(min(1.0, (runner.iter + 1) / self.warmup_iters))
 
@@ -169,22 +173,26 @@ class AdaptiveGradientScalerHook(Hook):
         ]
         if not values:
             return
-        of_layers = Statistics(*torch.stack(values).float().unbind(1))
-        lam, total = of_layers.lam, of_layers.non_finite.sum()
+        table = torch.stack(values).float()
+        total = Statistics(*table.unbind(1)).non_finite.sum()
         self._steps = self._steps + (total > self._seen).float()
         self._seen = total
         if not self._reports(runner, batch_idx):
             return
-        report = {
-            'lambda_mean': lam.mean(),
-            'lambda_min': lam.min(),
-            'lambda_max': lam.max(),
-            'cos_mean': of_layers.cos.mean(),
-            'clipped_share': of_layers.clipped.mean(),
-            'nonfinite_steps': self._steps,
-        }
         # one synchronization
-        for name, value in zip(report, torch.stack(list(report.values())).tolist(), strict=True):
+        steps, *flat = torch.cat([self._steps.reshape(1), table.flatten()]).tolist()
+        rows = torch.tensor(flat, device='cpu').view(table.shape)
+        used = Statistics(*rows[rows[:, Statistics._fields.index('calls')] > 0].unbind(1))
+        report = {'nonfinite_steps': steps, 'calls': used.calls.sum().item()}
+        if len(used.lam):
+            report |= {
+                'lambda_mean': used.lam.mean().item(),
+                'lambda_min': used.lam.min().item(),
+                'lambda_max': used.lam.max().item(),
+                'cos_mean': used.cos.mean().item(),
+                'clipped_share': used.clipped.mean().item(),
+            }
+        for name, value in report.items():
             runner.message_hub.update_scalar(f'train/ags_{name}', value)
 
 

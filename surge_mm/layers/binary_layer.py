@@ -47,8 +47,8 @@ class BinaryLayer(nn.Module):
         scale (FixedScale | AdaptiveScale | None): The rule for lambda.
         tied (bool): Whether W_a is W_b itself, which the branch then does not train.
         ags_warmup (Tensor): 0-dimensional factor of lambda.
-        ags_statistics (Tensor): What the last backward pass under AGS recorded, the fields of
-            :class:`surge_mm.ops.Statistics`.
+        ags_statistics (Tensor): What the last backward pass under AGS recorded, or the mean of passes that observe:
+            the fields of :class:`surge_mm.ops.Statistics`.
         observe (bool): Whether backward passes also record the statistics that cost a pass over the gradients.
         warn_as (str): Name of the layer, to warn once, in the next forward pass of training, of an input that is never
             negative. Empty for no warning.

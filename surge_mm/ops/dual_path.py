@@ -153,7 +153,7 @@ class DualPath(torch.autograd.Function):
     - ``shift`` (``(C_in, 1, 1)`` or ``(C_in,)``) and ``gain`` (``(C_out, 1, ...)``) are learned parameters of some
       binarizers, or None: ``f_b = gain Q_W(W_b) * Q_x(x + shift)``;
     - ``eta`` is that of AGS as a 0-dimensional tensor, warm-up included, and ``statistics`` a vector of the fields of
-      :class:`~surge_mm.ops.gradient_scale.Statistics`, written by each backward pass. Without AGS, both are None.
+      :class:`~surge_mm.ops.gradient_scale.Statistics`, updated by each backward pass. Without AGS, both are None.
     """
 
     @staticmethod
@@ -218,7 +218,7 @@ class DualPath(torch.autograd.Function):
                 lam, lam_w = torch.where(finite, lam, 0), torch.where(finite_w, lam, 0)
                 observed = {'cos': _cosine(g_b, g_a), 'clipped': clipped} if spec.observe else {}
                 values = {'lam': lam, 'norm_b': norm_b, 'norm_a': norm_a, **observed}
-                _record(ctx.statistics, ~finite_w, values)
+                _record(ctx.statistics, ~finite_w, values, spec.observe)
             if g_b is not None and g_a is not None:
                 grad_x = add_scaled(g_b, lam, g_a)  # g_b + lam g_a, in place
                 if adaptive and scale.preserve_norm:
@@ -297,8 +297,17 @@ def _cosine(g_b: Tensor, g_a: Tensor) -> Tensor:
     return cos.nan_to_num(0, 0, 0)
 
 
-def _record(statistics: Tensor, dropped: Tensor, values: dict[str, Tensor]) -> None:
-    """Write ``values`` into ``statistics`` by name, and count a pass in which the branch was ``dropped``."""
+def _record(statistics: Tensor, dropped: Tensor, values: dict[str, Tensor], observe: bool) -> None:
+    """Write ``values`` into ``statistics`` by name, and count a pass in which the branch was ``dropped``.
+
+    With ``observe``, write the mean of ``values`` and of the passes before.
+    """
     before = Statistics(*statistics.unbind())
-    after = before._replace(non_finite=before.non_finite + dropped, **values)
+    calls = torch.ones_like(before.calls)
+    if observe:
+        calls = before.calls + 1
+        for name, value in values.items():
+            total = torch.where(calls > 1, getattr(before, name) * before.calls, 0) + value
+            values[name] = total / calls
+    after = before._replace(calls=calls, non_finite=before.non_finite + dropped, **values)
     statistics.copy_(torch.stack([value.to(statistics.dtype) for value in after]))

@@ -27,7 +27,10 @@ EPS = 1e-8
 
 
 class Statistics(NamedTuple):
-    """What one backward pass under AGS records, each a 0-dimensional tensor.
+    """What backward passes under AGS record, each a 0-dimensional tensor.
+
+    A pass that does not observe records its own values. Passes that observe record their mean, over the number
+    ``calls`` of passes since ``calls`` was set to 0: a layer may be used several times in a step.
 
     Attributes:
         lam (Tensor): lambda; 0 where a norm was not finite.
@@ -35,6 +38,7 @@ class Statistics(NamedTuple):
         norm_a (Tensor): ``||g_a||``.
         cos (Tensor): ``cos(g_b, g_a)``, updated in passes that observe.
         clipped (Tensor): Share of the activations whose surrogate derivative is 0, updated in passes that observe.
+        calls (Tensor): Number of passes recorded; 1 after a pass that does not observe.
         non_finite (Tensor): Number of passes so far in which the branch was left out, because a norm was not finite.
     """
 
@@ -43,6 +47,7 @@ class Statistics(NamedTuple):
     norm_a: Tensor
     cos: Tensor
     clipped: Tensor
+    calls: Tensor
     non_finite: Tensor
 
 

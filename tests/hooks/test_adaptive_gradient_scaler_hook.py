@@ -1,4 +1,5 @@
 import json
+from copy import deepcopy
 
 import pytest
 import torch
@@ -102,6 +103,37 @@ def test_logged_lambda_is_eta_times_the_ratio_of_norms(tmp_path):
     layers = (run.model.stem, run.model.head)
     lams = [(0.25 * s[1] / s[2]).item() for s in (layer.ags_statistics for layer in layers)]
     assert scalars(tmp_path)[-1]['ags_lambda_mean'] == pytest.approx(sum(lams) / 2, rel=1e-5)
+
+
+class SharedHead(BaseModel):
+    """A head over three levels: one layer used three times, or one layer each with the same weights."""
+
+    def __init__(self, shared):
+        super().__init__()
+        torch.manual_seed(1)
+        head = SurgeConv2d(3, 3, 3, compensator={'eta': 0.1})
+        self.heads = nn.ModuleList(head if shared else deepcopy(head) for _ in range(3))
+        self.unused = SurgeConv2d(3, 3, 3, compensator={'eta': 0.1})
+
+    def forward(self, images, labels, mode='loss'):
+        levels = [images, 3 * images[:, :, ::2, ::2] - 1, images.abs() - 0.3]
+        scores = [head(x).mean((2, 3)) for head, x in zip(self.heads, levels, strict=True)]
+        return {'loss': sum(F.cross_entropy(s * 2**i, labels) for i, s in enumerate(scores))}
+
+
+def test_a_layer_used_several_times_a_step_is_reported_by_the_mean_of_its_calls(tmp_path):
+    lines = {}
+    for shared in (True, False):
+        folder = tmp_path / str(shared)
+        folder.mkdir()
+        hook = AdaptiveGradientScalerHook(eta=0.25)
+        runner(folder, hook, SharedHead(shared), interval=1, epochs=1).train()
+        lines[shared] = scalars(folder)
+        assert [line['ags_calls'] for line in lines[shared]] == [3] * 6
+    first, each = lines[True][0], lines[False][0]
+    for name in ('ags_lambda_mean', 'ags_cos_mean', 'ags_clipped_share'):
+        assert first[name] == pytest.approx(each[name], rel=1e-5)
+    assert each['ags_lambda_min'] < 0.9 * each['ags_lambda_max']  # so the last call alone differs
 
 
 def test_warmup_grows_eta_linearly(tmp_path):
