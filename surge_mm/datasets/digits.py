@@ -67,13 +67,14 @@ def make_digits(
     if _is_made(folder, settings):
         return folder
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.absolute().with_name(f'.{folder.name}.{os.getpid()}.partial')
+    place = folder.resolve()  # a link to an empty folder stays one
+    place.parent.mkdir(parents=True, exist_ok=True)
+    partial = place.with_name(f'.{place.name[:50]}.{os.getpid()}.partial')
     shutil.rmtree(partial, ignore_errors=True)
     try:
         _write_set(partial, settings)
         try:
-            partial.rename(folder)
+            partial.rename(place)
         except OSError:  # another process may have made it meanwhile
             if not _is_made(folder, settings):
                 raise

@@ -79,7 +79,7 @@ class SafeCheckpointHook(CheckpointHook):
         super().before_train(runner)
         self.file_backend = _LateRemoval(self.file_backend)
         if is_main_process():
-            for partial in Path(self.out_dir).glob(f'.*.pth.*{PARTIAL}'):
+            for partial in Path(self.out_dir).glob(f'.*.pth*{PARTIAL}'):
                 partial.unlink(missing_ok=True)
         parameters = dict(unwrap_model(runner.model).named_parameters())
         for name, gradient in self._gradients.items():

@@ -1,7 +1,8 @@
 """Write files that are complete or unchanged, even if the process is killed or the disk is full.
 
 The bytes are written to a temporary file in the same folder, which is renamed when it is complete and synchronized to
-the disk. Renaming a file is atomic in POSIX.
+the disk. Renaming a file is atomic in POSIX. Only a regular file with one name can be replaced in this way: pipes,
+devices and hard links are written to directly, as by :func:`open`.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import stat
 from pathlib import Path
 
-from surge_mm.utils.errors import UsageError
+from surge_mm.utils.errors import WriteError
 
 PARTIAL = '.partial'
 """Suffix of the temporary files."""
@@ -22,7 +24,9 @@ def write_atomically(
     data: bytes,
     way_out: str = 'free some space, then continue by the same command with --resume',
 ) -> None:
-    """Write ``data`` to ``path``. If writing fails, ``path`` keeps its previous content.
+    """Write ``data`` to ``path``. If writing fails, a regular file with one name keeps its previous content.
+
+    A symbolic link is followed. An existing file keeps its mode and, where the user may set it, its owner.
 
     Args:
         path (str | os.PathLike): the file. Missing folders are created.
@@ -30,26 +34,51 @@ def write_atomically(
         way_out (str): what the error message advises to do.
 
     Raises:
-        UsageError: if the file cannot be written, for instance because the disk is full.
+        WriteError: if the file cannot be written, for instance because the disk is full.
     """
-    path = Path(path)
-    # a random name, because several ranks may write the same file at the same time
-    partial = path.with_name(f'.{path.name}.{secrets.token_hex(4)}{PARTIAL}')
+    file, before = Path(os.path.realpath(path)), None
+    kept = 'Files written before are unchanged: '
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(partial, 'wb') as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-        _sync_folder(path.parent)
+        with contextlib.suppress(FileNotFoundError):
+            before = os.stat(path)
+        if before is None or _is_replaceable(file, before):
+            _replace(file, data, before)
+        else:
+            kept = ''
+            Path(path).write_bytes(data)
     except OSError as error:
+        raise WriteError(
+            error.errno,
+            f'{str(path)!r} ({len(data):,} bytes) could not be written: {error.strerror}. {kept}{way_out}',
+            str(path),
+        ) from error
+
+
+def _is_replaceable(file: Path, found: os.stat_result) -> bool:
+    plain = stat.S_ISREG(found.st_mode) and found.st_nlink == 1
+    return plain and os.access(file.parent, os.W_OK)
+
+
+def _replace(file: Path, data: bytes, before: os.stat_result | None) -> None:
+    # a random name, because several ranks may write the same file at the same time; at most 255 bytes
+    name = f'.{file.stem[:50]}.{secrets.token_hex(4)}{file.suffix[:8]}{PARTIAL}'
+    partial = file.with_name(name)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with open(partial, 'wb') as stream:
+            if before is not None:
+                with contextlib.suppress(OSError):
+                    os.fchmod(stream.fileno(), stat.S_IMODE(before.st_mode))
+                    os.fchown(stream.fileno(), before.st_uid, before.st_gid)
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(partial, file)
+    except OSError:
         with contextlib.suppress(OSError):
             partial.unlink()
-        raise UsageError(
-            f'{str(path)!r} ({len(data):,} bytes) could not be written: {error.strerror}. Files written before are '
-            f'unchanged: {way_out}'
-        ) from error
+        raise
+    _sync_folder(file.parent)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -15,5 +15,12 @@ class DatasetError(UsageError):
     """Data of a config is missing, is damaged, or does not match the config."""
 
 
+class WriteError(OSError, UsageError):
+    """A file cannot be written, for instance because the disk is full. ``errno`` is that of the cause."""
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
 class CheckpointError(LaunchError, UnpicklingError):
     """A checkpoint is damaged or contains a call that is not allowed. Nothing of it was loaded."""

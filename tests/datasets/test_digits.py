@@ -155,6 +155,14 @@ def test_an_empty_folder_is_filled(tmp_path):
     assert contents(tmp_path / 'empty') == contents(tmp_path / 'set')
 
 
+def test_a_link_to_an_empty_folder_stays_a_link(tmp_path):
+    place, link = tmp_path / ('d' * 250), tmp_path / 'digits'
+    place.mkdir()
+    link.symlink_to(place)
+    assert make_digits(link, train=1, val=1) == link
+    assert link.is_symlink() and (place / 'annotations' / 'val.json').is_file()
+
+
 def test_an_interrupted_making_leaves_nothing_and_the_next_one_succeeds(tmp_path, monkeypatch):
     calls = []
 

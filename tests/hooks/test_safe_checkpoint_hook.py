@@ -1,6 +1,7 @@
 """Checkpoints are complete at any moment, and none is removed before the next one is written."""
 
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -57,12 +58,14 @@ def test_where_a_checkpoint_fails_the_one_before_is_resumed(tmp_path, monkeypatc
     with pytest.raises(UsageError):
         tiny_runner(tmp_path, checkpoint={'max_keep_ckpts': 1}).train()
     monkeypatch.undo()
-    (tmp_path / '.epoch_3.pth.0a1b2c3d.partial').write_bytes(b'half')
+    (tmp_path / '.epoch_3.0a1b2c3d.pth.partial').write_bytes(b'half')
+    (tmp_path / '.epoch_3.pth.0a1b2c3d.partial').write_bytes(b'half')  # of an earlier version
     runner = tiny_runner(tmp_path, checkpoint={'max_keep_ckpts': 1})
     assert runner._load_from.endswith('epoch_2.pth')
     runner.train()
     assert runner.iter == 4 * BATCHES
-    assert {file.name for file in tmp_path.glob('*.pth*')} == {'epoch_4.pth'}
+    left = {file.name for pattern in ('*.pth*', '.*.pth*') for file in tmp_path.glob(pattern)}
+    assert left == {'epoch_4.pth'}
 
 
 def test_gradients_under_way_are_kept_and_only_then(tmp_path):
@@ -96,6 +99,21 @@ def test_checkpoints_are_written_atomically_and_other_files_as_before(tmp_path, 
     tiny_runner(tmp_path, length=1).train()
     assert written == ['epoch_1.pth']
     assert type(get_file_backend(str(tmp_path))) is LocalBackend
+
+
+def test_a_checkpoint_on_another_disk_is_written_there_with_its_mode(tmp_path):
+    """The link and the mode of the group are those of the user, as in a shared work dir."""
+    disk = tmp_path / 'disk'
+    disk.mkdir()
+    (tmp_path / 'run').mkdir()
+    (disk / 'last').write_bytes(b'before')
+    (disk / 'last').chmod(0o664)
+    (tmp_path / 'run' / 'epoch_1.pth').symlink_to(disk / 'last')
+    with patch('helpers.tiny_run.newest_checkpoint', lambda folder: None):
+        tiny_runner(tmp_path / 'run', length=1).train()
+    assert (tmp_path / 'run' / 'epoch_1.pth').is_symlink()
+    assert torch.load(disk / 'last', weights_only=True)['meta']['iter'] == BATCHES
+    assert (disk / 'last').stat().st_mode & 0o777 == 0o664
 
 
 def test_a_backend_of_the_user_is_kept(tmp_path, monkeypatch):
