@@ -66,7 +66,7 @@ def batches(dataset: dict, loader: dict, preprocessor: dict) -> Iterator[int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or '').partition('\n')[0])
     parser.add_argument('data_root', help='folder that holds cifar-10-batches-py')
     parser.add_argument('--rounds', type=int, default=7)
     parser.add_argument('--batches', type=int, default=60, help='batches in a round')

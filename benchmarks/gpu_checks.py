@@ -246,7 +246,7 @@ def detector(device: str) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or '').partition('\n')[0])
     parser.add_argument('--out', type=Path, required=True, help='the JSON file')
     parser.add_argument('--device', default='cuda', choices=['cpu', 'cuda'])
     args = parser.parse_args()

@@ -108,7 +108,7 @@ def write(path: Path, answer: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or '').partition('\n')[0])
     parser.add_argument('data_root', help='folder that holds cifar-10-batches-py')
     parser.add_argument('plan', choices=list(PLANS))
     parser.add_argument('--out', type=Path, required=True, help='folder of PLAN.json and states')

@@ -31,7 +31,7 @@ def interval(differences: np.ndarray, level: float = 0.95) -> tuple[float, float
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or '').partition('\n')[0])
     parser.add_argument('result', type=Path)
     args = parser.parse_args()
     answer = json.loads(args.result.read_text())

@@ -148,7 +148,7 @@ PARTS = {'runner': runner, 'graphs': graphs, 'processes': processes, 'compiled':
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or '').partition('\n')[0])
     parser.add_argument('--out', type=Path, required=True, help='the JSON file')
     parser.add_argument('--device', default='cuda', choices=['cpu', 'cuda'])
     parser.add_argument('--steps', type=int, default=100, help='steps of a repeat')

@@ -20,7 +20,7 @@ SPLITS = ('train', 'val', 'test')
 
 
 def main() -> None:
-    parser = Parser(description=__doc__.splitlines()[0])
+    parser = Parser(description=(__doc__ or '').partition('\n')[0])
     parser.add_argument('config', help='path of a config file')
     parser.add_argument(
         '--splits', nargs='+', choices=SPLITS, default=SPLITS, help='data to check; default all'

@@ -38,7 +38,7 @@ CONFIG = TOOLS.parent / 'configs' / 'demo' / 'surge_fcos_r18-light_10e_digits.py
 
 
 def main() -> None:
-    parser = Parser(description=__doc__.splitlines()[0])
+    parser = Parser(description=(__doc__ or '').partition('\n')[0])
     parser.add_argument('--config', default=str(CONFIG), help='another config of configs/demo')
     parser.add_argument(
         '--work-dir', help='default: work_dirs/demo, for another config work_dirs/demo_NAME'

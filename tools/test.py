@@ -23,7 +23,7 @@ from surge_mm.utils.errors import LaunchError, UsageError
 
 
 def main() -> None:
-    parser = Parser(description=__doc__.splitlines()[0])
+    parser = Parser(description=(__doc__ or '').partition('\n')[0])
     parser.add_argument('config', help='path of a config file')
     parser.add_argument(
         'checkpoint',

@@ -18,7 +18,7 @@ from surge_mm.utils.logging import warn
 
 
 def main() -> None:
-    parser = Parser(description=__doc__.splitlines()[0])
+    parser = Parser(description=(__doc__ or '').partition('\n')[0])
     parser.add_argument('config', help='path of a config file')
     parser.add_argument(
         '--resume',

@@ -18,6 +18,7 @@ from mmengine.hooks import Hook, LoggerHook
 from mmengine.runner import Runner
 from torch import Tensor
 
+from surge_mm.hooks.require_layers import report_no_layers
 from surge_mm.layers import BinaryLayer, compensated_layers
 from surge_mm.layers.compensator import DEFAULT_ETA
 from surge_mm.ops import AdaptiveScale, Statistics, set_sync_group
@@ -100,11 +101,13 @@ class AdaptiveGradientScalerHook(Hook):
         """
         named = dict(compensated_layers(runner.model))
         if not named:
-            raise UsageError(
+            report_no_layers(
+                runner,
                 'AdaptiveGradientScalerHook: the model has no compensated layer. Add compensator=dict(eta=...) to its '
                 "binary layers, for instance by conv_cfg=dict(type='surge_mm.SurgeConv2d'), or remove the hook for a "
-                'plain binary or full-precision model'
+                'plain binary or full-precision model',
             )
+            return
         self._check_keys(list(named))
         sync = self.sync and get_world_size() > 1
         if sync:

@@ -7,10 +7,10 @@ from typing import Any
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from surge_mm.hooks.require_layers import report_no_layers
 from surge_mm.layers import BinaryLayer
 from surge_mm.ops import Scheduled
 from surge_mm.registry import HOOKS
-from surge_mm.utils.errors import UsageError
 
 
 @HOOKS.register_module()
@@ -34,9 +34,10 @@ class BinarizerScheduleHook(Hook):
         both = [b for layer in layers for b in (layer.activation, layer.weight_binarizer)]
         self._binarizers = [binarizer for binarizer in both if isinstance(binarizer, Scheduled)]
         if not self._binarizers:
-            raise UsageError(
+            report_no_layers(
+                runner,
                 'BinarizerScheduleHook: no binarizer of the model has a schedule. Remove the hook from custom_hooks, '
-                "or use a binarizer with a schedule, such as activation=dict(type='EDE')"
+                "or use a binarizer with a schedule, such as activation=dict(type='EDE')",
             )
         self._last = max(runner.max_iters - 1, 1)
 

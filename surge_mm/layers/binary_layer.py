@@ -18,6 +18,7 @@ from surge_mm.ops import (
     DualPath,
     DualPathSpec,
     FixedScale,
+    Scheduled,
     Statistics,
     WeightBinarizer,
     infer,
@@ -167,6 +168,8 @@ class BinaryLayer(nn.Module):
         """
         if mode:
             self._follow_weight()
+            for binarizer in self._scheduled().values():
+                binarizer.restore(None)  # training needs a schedule of its own
         return super().train(mode)
 
     def _take(self: B, layer: nn.Conv2d | nn.Linear) -> B:
@@ -237,11 +240,19 @@ class BinaryLayer(nn.Module):
                 f"in full precision, dict(name={name!r}, to='keep'), or give it an input of both signs"
             )
 
+    def _scheduled(self) -> dict[str, Scheduled]:
+        """Return the scheduled binarizers, by the key of their progress in the metadata of a state dict."""
+        both = {'activation_progress': self.activation, 'weight_progress': self.weight_binarizer}
+        return {key: one for key, one in both.items() if isinstance(one, Scheduled)}
+
     def _save_to_state_dict(
         self, destination: dict[str, Any], prefix: str, keep_vars: bool
     ) -> None:
         self._follow_weight()
         super()._save_to_state_dict(destination, prefix, keep_vars)
+        metadata = getattr(destination, '_metadata', {}).get(prefix[:-1], {})
+        for key, binarizer in self._scheduled().items():
+            metadata[key] = binarizer.known_progress
 
     def _load_from_state_dict(
         self,
@@ -254,6 +265,10 @@ class BinaryLayer(nn.Module):
         error_msgs: list[str],
     ) -> None:
         """Load with or without ``aux_weight`` in ``state_dict``: the branch restarts, or the entry is ignored."""
+        for name, binarizer in self._scheduled().items():
+            progress = local_metadata.get(name)
+            if isinstance(progress, float) and 0 <= progress <= 1:
+                binarizer.restore(progress)
         key = prefix + 'aux_weight'
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs

@@ -54,7 +54,9 @@ class Binarizer(ABC):
         return cls.known[name](**arguments)
 
     def __repr__(self) -> str:
-        arguments = ', '.join(f'{name}={value!r}' for name, value in vars(self).items())
+        arguments = ', '.join(
+            f'{name}={value!r}' for name, value in vars(self).items() if name[0] != '_'
+        )
         return f'{type(self).__name__}({arguments})'
 
 
@@ -66,6 +68,7 @@ class Scheduled:
     """
 
     _progress: float | None = None
+    _restored: float | None = None
 
     def follow(self, progress: float) -> None:
         """Set how much of the training is done.
@@ -80,17 +83,31 @@ class Scheduled:
             raise ValueError(f'progress={progress!r} must be in 0 to 1')
         self._progress = float(progress)
 
+    def restore(self, progress: float | None) -> None:
+        """Set the progress of a loaded state dict, which counts until :meth:`follow` is called.
+
+        Args:
+            progress (float, optional): 0 at the first step, 1 at the last; None to forget it.
+        """
+        self._restored = progress
+
+    @property
+    def known_progress(self) -> float | None:
+        """Return the progress, or None if it was neither set nor restored."""
+        return self._restored if self._progress is None else self._progress
+
     @property
     def progress(self) -> float:
-        """Return the share of the training that is done, 0 to 1.
+        """Return the share of the training that is done, 0 to 1: that of :meth:`follow`, or else of :meth:`restore`.
 
         Raises:
             RuntimeError: if it was never set.
         """
-        if self._progress is None:
+        progress = self.known_progress
+        if progress is None:
             raise RuntimeError(
                 f'{type(self).__name__} changes over training, and its progress was never set. Add '
                 "dict(type='surge_mm.BinarizerScheduleHook') to custom_hooks; in a loop of your own call "
                 'follow(progress), from 0 to 1, on the binarizer'
             )
-        return self._progress
+        return progress
