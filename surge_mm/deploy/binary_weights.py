@@ -20,12 +20,13 @@ def is_sign(activation: ActivationBinarizer) -> bool:
 
 def unsupported_reason(layer: BinaryLayer) -> str:
     """Return the reason why a binary layer cannot be packed, or an empty string if it can be."""
-    if layer.weight_binarizer.two_values(layer.weight.detach()) is None:
+    weight = layer.effective_weight().detach()
+    if layer.weight_binarizer.two_values(weight) is None:
         return f'its weights are {layer.weight_binarizer}, which are not of two values'
     if not is_sign(layer.activation):
         return f'its activation {layer.activation} is not the sign'
-    if layer.weight.dtype != torch.float32:
-        return f'its weights are {layer.weight.dtype}, and the engine computes in float32'
+    if weight.dtype != torch.float32:
+        return f'its weights are {weight.dtype}, and the engine computes in float32'
     return ''
 
 
@@ -46,7 +47,7 @@ class WeightParts(NamedTuple):
 @torch.no_grad()
 def parts_of(layer: BinaryLayer) -> WeightParts:
     """Return the binary weights of a trained layer."""
-    w, gain = layer.weight.contiguous(), layer.weight_gain
+    w, gain = layer.effective_weight().contiguous(), layer.weight_gain
     two = layer.weight_binarizer.two_values(w)
     if two is None:
         real = layer.weight_binarizer(w)

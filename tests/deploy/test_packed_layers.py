@@ -3,13 +3,15 @@
 import copy
 import random
 
+import mmcv.cnn
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils import parametrizations, spectral_norm, weight_norm
 
 from surge_mm import RPReLU, SurgeConv2d, SurgeLinear
-from surge_mm.deploy import PackedConv2d, PackedLinear
+from surge_mm.deploy import PackedConv2d, PackedLinear, pack
 from surge_mm.deploy.cpu import backend, plan
 from surge_mm.deploy.signs import LayerOutput
 from surge_mm.ops import ActivationBinarizer
@@ -281,3 +283,30 @@ def test_an_independent_convolution_of_signs_gives_the_sums():
     x = torch.randn(1, 70, 8, 8, dtype=torch.float64)
     expected = F.conv2d(x.sign(), layer.weight.double().sign(), padding=1)
     assert torch.equal(PackedConv2d(layer)(x.float()).double(), expected)
+
+
+NORMALIZED = {
+    'spectral_norm': lambda: spectral_norm(SurgeConv2d(16, 8, 3)),
+    'weight_norm': lambda: weight_norm(SurgeConv2d(16, 8, 3)),
+    'spectral_norm of a linear layer': lambda: spectral_norm(SurgeLinear(12, 8)),
+    'parametrized spectral_norm': lambda: parametrizations.spectral_norm(SurgeConv2d(16, 8, 3)),
+    'parametrized weight_norm': lambda: parametrizations.weight_norm(SurgeConv2d(16, 8, 3)),
+    'ConvModule': lambda: mmcv.cnn.ConvModule(
+        16, 8, 3, conv_cfg={'type': 'surge_mm.SurgeConv2d'}, with_spectral_norm=True
+    ),
+}
+
+
+@pytest.mark.filterwarnings('ignore:.*weight_norm. is deprecated')
+@pytest.mark.parametrize('build', NORMALIZED.values(), ids=NORMALIZED)
+def test_a_normalized_weight_is_packed_as_the_next_pass_computes_it(build):
+    torch.manual_seed(0)
+    trained, loaded = build(), build()
+    for parameter in trained.parameters():
+        nn.init.uniform_(parameter, -3, 3)
+    x = torch.randn(2, 16, 12, 12)
+    trained.train()(x)  # spectral_norm updates its vectors
+    loaded.load_state_dict(trained.state_dict())
+    with torch.no_grad():
+        expected = trained.eval()(x)
+        assert torch.equal(pack(loaded)(x), expected)
