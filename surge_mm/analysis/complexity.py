@@ -22,6 +22,7 @@ from surge_mm.analysis.forward import network_forward
 from surge_mm.layers import BinaryLayer
 from surge_mm.models.binarization.binarize import layer_reports
 from surge_mm.models.binarization.shortcuts import layers_with_shortcuts
+from surge_mm.models.binarization.weight_use import WeightUse
 from surge_mm.ops import Real
 from surge_mm.utils.errors import UsageError
 
@@ -172,7 +173,8 @@ def model_complexity(model: nn.Module, height: int, width: int) -> ModelComplexi
         ModelComplexity: operations and size of each layer, and the totals.
 
     Raises:
-        UsageError: if the model does not run on an image of this size.
+        UsageError: if the model does not run on an image of this size, or computes with the weight of a binary layer
+            instead of calling the layer.
     """
     weight = next(model.parameters())
     image = torch.randn(1, 3, height, width, device=weight.device, dtype=weight.dtype)
@@ -183,8 +185,12 @@ def model_complexity(model: nn.Module, height: int, width: int) -> ModelComplexi
     # attention as matrix products, which the counter counts on every device
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter, WeightUse(model) as use:
             network_forward(model, image)()
+        use.require_own()
+        use.warn_of_unused('the network that is counted')
+    except UsageError:
+        raise
     except (RuntimeError, AttributeError, TypeError, ValueError, AssertionError) as error:
         raise UsageError(
             f'{type(model).__name__} does not run on an image of {height} x {width} pixels: {error}. Choose another '
@@ -245,7 +251,7 @@ def _weighted_layers(model: nn.Module) -> list[tuple[list[str], nn.Module]]:
 def _weight_matrix(module: nn.Module) -> Tensor:
     """Return the weight of a layer, the first matrix of an attention, or a scalar if there is neither."""
     for name in ('weight', 'in_proj_weight', 'q_proj_weight'):
-        weight = module._parameters.get(name)
-        if weight is not None:
+        weight = getattr(module, name, None)  # spectral_norm and weight_norm make it an attribute
+        if isinstance(weight, Tensor) and name not in module._buffers:
             return weight
     return torch.zeros(())

@@ -72,6 +72,14 @@ class PackedLayer(nn.Module):
         self._cpu_layer = None
         super()._load_from_state_dict(*args, **kwargs)
 
+    def __getattr__(self, name: str) -> Any:
+        if name == 'weight':
+            raise AttributeError(
+                f'{type(self).__name__} has signs and no weight. A module that computes with the weight of a layer '
+                "instead of calling the layer must keep it in full precision, by a rule with to='keep'"
+            )
+        return super().__getattr__(name)
+
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, '_cpu_layer': None}
 

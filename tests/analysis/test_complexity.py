@@ -7,6 +7,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
+from torch.nn.utils import parametrizations, spectral_norm
 
 from surge_mm import SurgeConv2d, SurgeLinear, SurgeResNet, binarize
 from surge_mm.analysis.complexity import model_complexity, model_size
@@ -68,6 +69,18 @@ def test_shared_layers_are_counted_where_they_are_used_and_stored_once():
     layer = complexity.layers[1]
     assert layer.bops == 2 * 36 * 16 * 16 * 9
     assert layer.bits == 16 * 16 * 9 + 32 * 16
+
+
+def test_layers_with_a_normalized_weight_are_counted():
+    model = nn.Sequential(
+        spectral_norm(nn.Conv2d(3, 8, 1)),
+        spectral_norm(SurgeConv2d(8, 4, 3)),
+        parametrizations.weight_norm(SurgeConv2d(4, 2, 1)),
+    )
+    complexity = model_complexity(model, 6, 7)
+    counts = [(layer.name, layer.flops, layer.bops) for layer in complexity.layers]
+    assert counts == [('0', 42 * 24, 0), ('1', 0, 20 * 8 * 4 * 9), ('2', 0, 20 * 8)]
+    assert complexity.other == 0
 
 
 def test_attention_is_counted_apart():

@@ -23,6 +23,8 @@ from surge_mm.models.binarization.shortcuts import (
     find_places,
     layers_with_shortcuts,
 )
+from surge_mm.models.binarization.twins import find_twins, refresh_averages, warn_of_frozen_copies
+from surge_mm.models.binarization.weight_use import check_first_passes, forget_check
 from surge_mm.utils.argument_checks import checked
 from surge_mm.utils.errors import UsageError
 from surge_mm.utils.modules import replace_modules
@@ -66,6 +68,9 @@ def binarize(
     the keys of its state dict are kept. A binary layer logs a warning if its first input in training has no negative
     element, unless it has a learned shift.
 
+    The first forward pass of ``model`` in training, and the first in evaluation, raise a ``UsageError`` if a module
+    computes with the weight of a binary layer instead of calling the layer.
+
     Args:
         model (nn.Module): Model to binarize. It is changed in place.
         rules (Sequence[dict], optional): Arguments of each :class:`.rules.Rule`. The first rule that matches a layer
@@ -95,7 +100,8 @@ def binarize(
             layer is binarized, or shortcuts are asked for and no layer can have one.
     """
     settings = _without_type('binary', binary)
-    decisions = decide(find_candidates(model), parse_rules(rules))
+    twins = find_twins(model)
+    decisions = decide(find_candidates(model, twins), parse_rules(rules))
     by_layer = _decisions_by_layer(decisions)
     selected = {layer: decision for layer, decision in by_layer.items() if decision.to != KEEP}
     if not selected:
@@ -113,14 +119,17 @@ def binarize(
             'shortcut: it needs a convolution with as many output as input channels in a ConvModule or nn.Sequential. '
             'Leave shortcuts out'
         )
+    warn_of_frozen_copies(model, selected, twins)
     layers = {layer: _binary_layer(decision, settings) for layer, decision in selected.items()}
     replacements: dict[nn.Module, nn.Module] = {}
     if binary_act_cfg is not None:
         replacements.update(_activations(model, selected, build_relu_replacement(binary_act_cfg)))
     if not structure_only:
         replacements.update(layers)
+        check_first_passes(model)
     replace_modules(model, replacements)
     add_shortcuts(places)
+    refresh_averages(model)
     for layer, decision in by_layer.items():
         rule = 'structure_only=True' if structure_only else decision.rule
         replacements.get(layer, layer)._surge_rule = rule  # type: ignore[assignment]
@@ -160,6 +169,7 @@ def to_float(model: nn.Module) -> nn.Module:
     replacements: dict[nn.Module, nn.Module] = {}
     for module in model.modules():
         vars(module).pop('_surge_rule', None)
+        forget_check(module)
         if isinstance(module, BinaryLayer):
             replacements[module] = module.to_float()  # type: ignore[operator]
         elif hasattr(module, '_surge_replaced'):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import nn
@@ -22,8 +22,13 @@ WEIGHT_READERS = {
     'mmpretrain.models.utils.attention.WindowMSAV2',
     'mmpretrain.models.utils.attention.BEiTAttention',
     'mmpretrain.models.utils.attention.CrossMultiheadAttention',
+    'torchvision.models.swin_transformer.ShiftedWindowAttention',
+    'torchvision.models.swin_transformer.ShiftedWindowAttentionV2',
+    'torchvision.models.video.swin_transformer.ShiftedWindowAttention3d',
 }
-"""Classes that read the weights of their linear layers directly instead of calling the layers."""
+"""Classes that read the weights of their linear layers directly instead of calling the layers. The default rules keep
+these layers. :mod:`.weight_use` finds those of other classes when the model runs."""
+CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
 @dataclass(frozen=True)
@@ -35,12 +40,14 @@ class Candidate:
         layer (nn.Module): The layer.
         inside (frozenset[str]): Names of the classes, and of their base classes, of all modules that contain the layer.
         unsupported_reason (str, optional): Why the layer cannot be binary. None if it can.
+        source (nn.Module, optional): Layer whose weight that of this layer follows, as in a mean teacher.
     """
 
     name: str
     layer: nn.Module
     inside: frozenset[str]
     unsupported_reason: str | None = None
+    source: nn.Module | None = None
 
     @property
     def type(self) -> str:
@@ -62,15 +69,16 @@ class Candidate:
 
     @property
     def frozen(self) -> bool:
-        """Whether the weight is not trained."""
-        return not self.layer.weight.requires_grad
+        """Whether the weight, or the one that it follows, is not trained."""
+        return not (self.source or self.layer).weight.requires_grad
 
 
-def find_candidates(model: nn.Module) -> list[Candidate]:
+def find_candidates(model: nn.Module, twins: Mapping[nn.Module, nn.Module]) -> list[Candidate]:
     """Find all layers whose weight has two axes or more, except binary layers and the model itself.
 
     Args:
         model (nn.Module): Model to search.
+        twins (Mapping[nn.Module, nn.Module]): The modules whose weights follow those of others, with these.
 
     Returns:
         list[Candidate]: One entry for each name of each layer, in the order of the model. A shared layer has several.
@@ -85,7 +93,7 @@ def find_candidates(model: nn.Module) -> list[Candidate]:
         ancestors = [modules['.'.join(path[:i])] for i in range(len(path))]
         inside = frozenset().union(*map(class_names, ancestors))
         reason = unsupported_reason(module, ancestors, path)
-        candidates.append(Candidate(name, module, inside, reason))
+        candidates.append(Candidate(name, module, inside, reason, twins.get(module)))
     return candidates
 
 
@@ -114,6 +122,8 @@ def unsupported_reason(
     """
     if class_path(layer) not in BINARY_FORMS:
         return f'class {type(layer).__name__} has no binary form; Conv2d and Linear have one'
+    if 'weight' not in layer._parameters:
+        return 'a forward pre-hook, such as that of spectral_norm, computes its weight'
     for ancestor, attribute, child in zip(ancestors, path, [*path[1:], ''], strict=True):
         kind = type(ancestor).__name__
         if class_path(ancestor) in WEIGHT_READERS:

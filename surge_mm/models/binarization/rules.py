@@ -163,8 +163,9 @@ def decide(candidates: Sequence[Candidate], rules: Sequence[Rule]) -> list[Decis
         list[Decision]: One decision for each of ``candidates``.
 
     Raises:
-        UsageError: if one of ``rules`` matches no layer, contradicts earlier rules that match all its layers, or
-            binarizes a layer that cannot be binary.
+        UsageError: if one of ``rules`` matches no layer, contradicts earlier rules that match all its layers,
+            binarizes a layer that cannot be binary, or decides about a layer otherwise than about the one that it
+            follows.
     """
     all_rules = [*rules, *DEFAULT_RULES]
     chosen = [
@@ -197,7 +198,21 @@ def decide(candidates: Sequence[Candidate], rules: Sequence[Rule]) -> list[Decis
                 )
             to, label = KEEP, f'default: {reason}'
         decisions.append(Decision(candidate, to, label))
-    return decisions
+    by_layer = {decision.candidate.layer: decision for decision in decisions}
+    return [_like_source(decision, by_layer) for decision in decisions]
+
+
+def _like_source(decision: Decision, by_layer: Mapping[Any, Decision]) -> Decision:
+    """Return the decision about the layer that this one follows, if it follows one."""
+    source = by_layer.get(decision.candidate.source)
+    if source is None or source.to == decision.to:
+        return decision
+    if not decision.rule.startswith('default'):
+        raise UsageError(
+            f'the weights of {decision.candidate.name} follow those of {source.candidate.name}, but {decision.rule} '
+            f'and {source.rule} decide differently about them. Let one rule match both names'
+        )
+    return Decision(decision.candidate, source.to, source.rule)
 
 
 def _similar(rule: Rule, candidates: Sequence[Candidate]) -> str:

@@ -342,6 +342,15 @@ def test_layers_whose_holder_reads_their_weights_stay_real():
         binarize(holders, [{'name': 'repvgg.stage_1.0.branch_3x3.conv', 'to': 'binary'}])
 
 
+def test_layers_whose_weight_a_hook_computes_stay_real():
+    model = nn.Sequential(nn.utils.spectral_norm(nn.Conv2d(8, 8, 3)), nn.Conv2d(8, 8, 3))
+    model(torch.randn(1, 8, 9, 9))
+    with pytest.raises(UsageError, match='0, which cannot be binary: a forward pre-hook'):
+        binarize(model, [{'type': 'Conv2d', 'to': 'binary'}])
+    binarize(model)
+    assert binary_names(model) == {'1'}
+
+
 def test_frozen_layers_stay_unless_a_rule_asks_for_them():
     model = nn.Sequential(nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3))
     model[0].requires_grad_(False)
