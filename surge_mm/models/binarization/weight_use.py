@@ -103,16 +103,16 @@ class WeightUse(TorchFunctionMode):
         if not self.readers:
             return
         modules = dict(self.model.named_modules())
-        holders, functions = [], []
-        for name, layer in modules.items():
-            if layer in self.readers:
-                holders.append(type(_holder(modules, name)).__name__)
-                functions.append(self.readers[layer])
-        rules = ', '.join(f"dict(inside={name!r}, to='keep')" for name in dict.fromkeys(holders))
+        names = self._names(self.readers)
+        holders = {name: type(_holder(modules, name)).__name__ for name in names}
+        rules = {
+            f"dict(name='*{name.rpartition('.')[2]}', inside={holder!r}, to='keep')"
+            for name, holder in holders.items()
+        }
         raise UsageError(
-            f'{_listed(self._names(self.readers))}: {_listed(dict.fromkeys(holders))} computes with the latent weight '
-            f'({_listed(dict.fromkeys(functions))}) and does not call the layer, so the layer is not binary. Keep it '
-            f'in full precision: put {rules} before the other rules'
+            f'{_listed(names)}: {_listed(set(holders.values()))} computes with the latent weight '
+            f'({_listed(set(self.readers.values()))}) and does not call the layer, so the layer is not binary. Keep it '
+            f'in full precision: put {", ".join(sorted(rules))} before the other rules'
         )
 
     def warn_of_unused(self, when: str) -> None:
@@ -218,6 +218,6 @@ def _holder(modules: dict[str, nn.Module], name: str) -> nn.Module:
 
 
 def _listed(names: Iterable[str], limit: int = 5) -> str:
-    first = list(names)
+    first = sorted(names)
     more = f' and {len(first) - limit} more' if len(first) > limit else ''
     return ', '.join(first[:limit]) + more

@@ -149,7 +149,10 @@ def test_attention_of_an_unlisted_class_is_named_by_its_holder():
 
     model = nn.Sequential(OwnAttention(256, [4, 4], [0, 0], 8), nn.Linear(256, 256))
     binarize(model, [{'inside': 'OwnAttention', 'to': 'binary'}])
-    message = "^0.qkv, 0.proj: .*put dict\\(inside='OwnAttention', to='keep'\\)"
+    message = (
+        r"^0\.proj, 0\.qkv: OwnAttention computes .* put dict\(name='\*proj', inside='OwnAttention', to='keep'\), "
+        r"dict\(name='\*qkv', "
+    )
     with pytest.raises(UsageError, match=message):
         model(torch.randn(1, 8, 8, 256))
 
