@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ class Annotations:
         left_out (np.ndarray): boxes that the host leaves out, shape (M,), bool.
         without_mask (np.ndarray): boxes without a mask, shape (M,), bool.
         without_iscrowd (int): number of boxes that lack the key that COCO's evaluation reads.
+        run_lengths (dict): mask by index of the box, where MMDetection decodes it from run lengths.
     """
 
     source: str
@@ -38,6 +39,7 @@ class Annotations:
     left_out: np.ndarray
     without_mask: np.ndarray
     without_iscrowd: int = 0
+    run_lengths: dict[int, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -52,6 +54,10 @@ class Annotations:
         limits = self.sizes.astype(np.float32)[self.box_images]
         inside = np.fmin(high, limits) - np.maximum(low, 0)
         return ~self.left_out & (inside < 1).any(1)
+
+    def select(self, indices: Iterable[int]) -> np.ndarray:
+        """Return which boxes are among ``indices`` and are not left out, shape (M,), bool."""
+        return ~self.left_out & np.isin(np.arange(len(self.left_out)), list(indices))
 
     def describe(self, chosen: np.ndarray) -> str:
         """Return image file and name of the boxes that ``chosen``, shape (M,), bool, selects."""

@@ -65,7 +65,47 @@ def read_coco(path: str) -> Annotations:
         left_out=ignored | (lengths < 1).any(1) | (area <= 0) | ~inside.all(1),
         without_mask=np.array([not entry.get('segmentation') for entry in entries], dtype=bool),
         without_iscrowd=sum(not isinstance(entry.get('iscrowd'), int) for entry in entries),
+        run_lengths={
+            i: entry['segmentation']
+            for i, entry in enumerate(entries)
+            if _is_decoded(entry.get('segmentation'))
+        },
     )
+
+
+def _is_decoded(mask: Any) -> bool:
+    """Return whether MMDetection reads a mask as run lengths. It leaves out the boxes of other dicts."""
+    runs = isinstance(mask, dict) and isinstance(mask.get('counts'), (list, str))
+    return runs and mask.get('size') is not None
+
+
+def fills_its_size(mask: dict[str, Any]) -> bool:
+    """Return whether the run lengths of a mask add up to its size. pycocotools leaves further pixels undefined.
+
+    Args:
+        mask (dict): ``size``, the height and width, and ``counts``, a list or COCO's compressed text.
+    """
+    try:
+        (height, width), counts = mask['size'], mask['counts']
+        runs = np.array(counts) if isinstance(counts, list) else _run_lengths(counts)
+        return bool(runs.sum() == height * width and (runs >= 0).all())
+    except (TypeError, ValueError, IndexError):
+        return False
+
+
+def _run_lengths(text: str) -> np.ndarray:
+    """Decode COCO's compressed run lengths: 5 bits a character, and differences to the last but one from the third."""
+    codes = np.frombuffer(text.encode(), np.uint8).astype(np.int64) - 48
+    last = np.flatnonzero(codes & 32 == 0)  # characters that end a number
+    if last[-1] != len(codes) - 1:
+        raise ValueError('the last number has no end')
+    first = np.append(0, last[:-1] + 1)
+    shift = 5 * (np.arange(len(codes)) - np.repeat(first, last - first + 1))
+    runs = np.add.reduceat((codes & 31) << shift, first)
+    runs -= np.where(codes[last] & 16, 32 << shift[last], 0)  # negative numbers
+    for start in (1, 2):
+        runs[start::2] = runs[start::2].cumsum()
+    return runs
 
 
 def _load(path: str) -> dict[str, list]:

@@ -18,7 +18,7 @@ from mmengine.config import Config, ConfigDict
 
 from surge_mm.preflight.annotations import Annotations, some
 from surge_mm.preflight.cache import cache_file, fingerprint, load_result, save_result
-from surge_mm.preflight.coco import read_coco
+from surge_mm.preflight.coco import fills_its_size, read_coco
 from surge_mm.preflight.config_consistency import (
     annotation_file,
     check_evaluator,
@@ -181,13 +181,31 @@ class _Inspector:
         contents.append(content)
         self.found.datasets.append((key, config))
         self._check_image_files(key, folder, content)
-        without_mask = content.without_mask & ~content.left_out
-        if step_of(config, 'LoadAnnotations').get('with_mask') and without_mask.any():
-            raise DatasetError(
-                f'{key}.pipeline loads masks, but {without_mask.sum():,} boxes of {content.source} have no '
-                f'"segmentation": {content.describe(without_mask)}'
+        other_size = content.select([])
+        load = step_of(config, 'LoadAnnotations')
+        if load.get('with_mask'):
+            masks = content.run_lengths if load.get('poly2mask', True) else {}
+            without_mask = content.without_mask & ~content.left_out
+            unfilled = content.select(i for i, mask in masks.items() if not fills_its_size(mask))
+            for chosen, text in (
+                (without_mask, 'have no "segmentation"'),
+                (unfilled, 'have run lengths that do not fill the "size" of their mask'),
+            ):
+                if chosen.any():
+                    raise DatasetError(
+                        f'{key}.pipeline loads masks, but {chosen.sum():,} boxes of {content.source} {text}: '
+                        f'{content.describe(chosen)}'
+                    )
+            sizes = content.sizes[content.box_images]
+            other_size = content.select(
+                i for i, mask in masks.items() if mask['size'] != sizes[i, ::-1].tolist()
             )
         warnings = [
+            (
+                other_size,
+                'have masks of another "size" than their image is annotated with. MMDetection fails on them unless the '
+                'image file has the size of the mask',
+            ),
             (content.left_out, 'of zero size or outside of the image are left out by MMDetection'),
             (
                 content.degenerate,

@@ -1,11 +1,15 @@
 import math
 import os
+import time
 
+import numpy as np
 import pytest
 from helpers.digits_configs import LOAD, PACK, coco, config, edit_json, message_of
 from mmengine.config import Config
+from pycocotools import mask
 
 from surge_mm.datasets.digits import CLASSES
+from surge_mm.preflight.coco import fills_its_size
 from surge_mm.preflight.datasets import check_datasets
 
 
@@ -134,3 +138,86 @@ def test_masks_are_asked_for_only_by_a_pipeline_that_loads_them(folder):
 
     edit_json(folder / 'annotations/train.json', add)
     assert check_datasets(with_masks())
+
+
+def encoded(pixels):
+    return mask.encode(np.asfortranarray(pixels, np.uint8))['counts'].decode()
+
+
+def set_first_mask(folder, value, size=None):
+    def change(content):
+        for annotation in content['annotations']:
+            annotation['segmentation'] = [[1, 1, 9, 1, 9, 9]]
+        first = content['annotations'][0]
+        image = next(i for i in content['images'] if i['id'] == first['image_id'])
+        first['segmentation'] = {'size': size or [image['height'], image['width']], 'counts': value}
+
+    edit_json(folder / 'annotations/train.json', change)
+
+
+@pytest.mark.parametrize('share', [0, 0.02, 0.5, 1])
+def test_run_lengths_that_fill_the_image_are_accepted(folder, share):
+    pixels = np.random.default_rng(0).random((128, 128)) < share
+    pixels[40:60, 20:90] ^= True  # long runs and negative differences
+    set_first_mask(folder, encoded(pixels))
+    assert not any('mask' in line for line in check_datasets(with_masks()))
+    runs = np.diff(np.flatnonzero(np.diff(pixels.T.ravel(), prepend=2, append=2))).tolist()
+    set_first_mask(folder, runs if not pixels[0, 0] else [0, *runs])
+    assert not any('mask' in line for line in check_datasets(with_masks()))
+
+
+@pytest.mark.parametrize(
+    'counts',
+    [
+        [100, 50],
+        [100, 50, 128 * 128],
+        [-5, 128 * 128 + 5],
+        [5],
+        ['a'],
+        [],
+        encoded(np.eye(120)),
+        encoded(np.eye(129)),
+        encoded(np.eye(128))[:-1],
+        encoded(np.eye(128)) + '0' * 9 + 'o',
+        '',
+        'ä',
+        'o',
+    ],
+)
+def test_run_lengths_that_do_not_fill_the_image_are_refused(folder, counts):
+    """Those of 100 and 50 pixels: pycocotools leaves the other pixels as the memory was."""
+    set_first_mask(folder, counts)
+    message = message_of(with_masks())
+    assert 'train.json have run lengths that do not fill the "size" of their mask: 0' in message
+    assert not any('mask' in line for line in check_datasets(config(coco('train'))))
+
+
+@pytest.mark.parametrize('size', ['x', [128], ['128', 128], [128, 128, 1]])
+def test_a_mask_of_no_size_is_refused(folder, size):
+    set_first_mask(folder, [128 * 128], size=size)
+    assert 'do not fill the "size"' in message_of(with_masks())
+
+
+def test_masks_that_mmdetection_does_not_decode_are_left_to_it(folder):
+    set_first_mask(folder, {})
+    assert check_datasets(with_masks())
+    set_first_mask(folder, [100, 50])
+    cfg = with_masks()
+    cfg.train_dataloader.dataset.pipeline[1].poly2mask = False
+    assert check_datasets(cfg)
+
+
+def test_masks_of_another_size_than_the_image_is_annotated_with_are_a_warning(folder):
+    set_first_mask(folder, [50 * 60], size=[50, 60])
+    lines = check_datasets(with_masks())
+    assert [line for line in lines if '1 boxes have masks of another "size"' in line]
+
+
+def test_run_lengths_of_many_masks_are_checked_in_seconds():
+    """COCO's train set has about 10,000, of 250 runs each."""
+    pixels = np.random.default_rng(0).random((640, 480)) < 0.5
+    pixels[8:] = False
+    text = encoded(pixels)
+    start = time.perf_counter()
+    assert all(fills_its_size({'size': [640, 480], 'counts': text}) for _ in range(1000))
+    assert len(text) > 1000 and time.perf_counter() - start < 2

@@ -242,10 +242,15 @@ def annotated_size(made: Made, rng: random.Random) -> tuple[str, str]:
 
 
 def mask(made: Made, rng: random.Random) -> tuple[str, str]:
-    """Missing masks of COCO in a config that loads them."""
+    """Masks of COCO that are missing or do not fill their size, in a config that loads them."""
     good = [[10.0, 10.0, 40.0, 10.0, 40.0, 40.0]]
     runs = {'size': [PIXELS, PIXELS], 'counts': [100, 50, PIXELS**2 - 150]}
-    bad = [None, [], {}, '', 0]
+    bad = [
+        *(None, [], {}, '', 0),
+        {**runs, 'size': 'x'},
+        *({**runs, 'counts': counts} for counts in ([5], ['a'], 'garbage', 'ä', '0000')),
+        {**runs, 'counts': [-5, PIXELS**2 + 5]},
+    ]
     packed = encode(np.eye(PIXELS, dtype=np.uint8, order='F'))['counts'].decode()
     odd = [
         good,
