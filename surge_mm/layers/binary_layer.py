@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from surge_mm.layers.compensator import DEFAULT_ETA, parse_compensator
 from surge_mm.ops import (
@@ -17,13 +17,16 @@ from surge_mm.ops import (
     AdaptiveScale,
     DualPath,
     DualPathSpec,
+    EagerDualPath,
     FixedScale,
     Real,
     Scheduled,
     Statistics,
     WeightBinarizer,
     infer,
+    read_constants,
 )
+from surge_mm.ops.chunking import is_transforming
 from surge_mm.ops.linear_maps import BilinearMap
 from surge_mm.utils.logging import warn
 
@@ -293,9 +296,14 @@ class BinaryLayer(nn.Module):
         learned = (self.activation_shift, self.weight_gain)
         # In training, activation checkpointing runs a layer without a gradient first, and then with one. A trace would
         # hold the autograd function as one opaque operator.
-        evaluates = not self.training and not torch.is_grad_enabled() and compute_dtype is None
+        differentiates = torch.is_grad_enabled() or torch.autograd.forward_ad._current_level >= 0
+        evaluates = not self.training and not differentiates and compute_dtype is None
         if evaluates or torch.jit.is_tracing():
             return infer(x, self.weight, self.bias, *learned, spec)
+        function: type[DualPath] = EagerDualPath
+        if torch.compiler.is_compiling():
+            function = DualPath
+            read_constants(spec)
         w_a = self.weight.detach() if self.tied else self.aux_weight
         weights = (self.weight, self.bias, w_a)
         eta = None
@@ -303,11 +311,22 @@ class BinaryLayer(nn.Module):
             wide = torch.promote_types(x.dtype, torch.float32)
             eta = self.ags_warmup.to(wide) * self.scale.eta
         with torch.autocast(device_type, enabled=False) if autocasts else nullcontext():
-            return DualPath.apply(x, *weights, *learned, eta, self.ags_statistics, spec)
+            return function.apply(x, *weights, *learned, eta, self.ags_statistics, spec)
+
+    def _node(self, x: fx.Proxy) -> fx.Proxy:
+        """Return the layer as one node of the graph that ``torch.fx`` traces, as layers of PyTorch are."""
+        path = x.tracer.path_of_module(self)  # type: ignore[attr-defined]
+        if not path:
+            raise ValueError(
+                f'torch.fx cannot trace a {type(self).__name__} alone. Trace nn.Sequential(layer)'
+            )
+        return x.tracer.create_proxy('call_module', path, (x,), {})
 
     def _warn_of_unsigned(self, x: Tensor) -> None:
         """Warn of an input whose signs are all +1. A learned shift can make such an input useful."""
-        if x.is_meta or type(x) is not Tensor:  # without values, as a FakeTensor
+        if (
+            x.is_meta or type(x) is not Tensor or is_transforming(x)
+        ):  # without values, as a FakeTensor
             return
         name, self.warn_as = self.warn_as, ''
         if x.numel() and self.activation_shift is None and bool((x >= 0).all()):

@@ -6,7 +6,7 @@ from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from surge_mm.layers.binary_layer import (
     DEFAULT_ACTIVATION,
@@ -129,6 +129,8 @@ class SurgeConv2d(BinaryLayer, nn.Conv2d):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        if isinstance(x, fx.Proxy):
+            return self._node(x)
         if x.dim() == 3:
             return self.forward(x.unsqueeze(0)).squeeze(0)
         if self.padding_mode != 'zeros':

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from surge_mm.layers.binary_layer import (
     DEFAULT_ACTIVATION,
@@ -71,6 +71,8 @@ class SurgeLinear(BinaryLayer, nn.Linear):
         return self._give(layer)
 
     def forward(self, x: Tensor) -> Tensor:
+        if isinstance(x, fx.Proxy):
+            return self._node(x)
         if x.dim() == 1:
             return self.forward(x.unsqueeze(0)).squeeze(0)
         return self._dual_path(LinearMap(), x)

@@ -10,7 +10,7 @@ from surge_mm.ops.activation_binarizers import (
     sign,
 )
 from surge_mm.ops.binarizer import Binarizer, Scheduled
-from surge_mm.ops.dual_path import DualPath, DualPathSpec, infer
+from surge_mm.ops.dual_path import DualPath, DualPathSpec, EagerDualPath, infer, read_constants
 from surge_mm.ops.gradient_scale import AdaptiveScale, FixedScale, Statistics, set_sync_group
 from surge_mm.ops.linear_maps import Convolution, LinearMap
 from surge_mm.ops.weight_binarizers import (
@@ -37,6 +37,7 @@ __all__ = [
     'Convolution',
     'DualPath',
     'DualPathSpec',
+    'EagerDualPath',
     'FixedScale',
     'Libra',
     'LinearMap',
@@ -53,6 +54,7 @@ __all__ = [
     'TwoValues',
     'WeightBinarizer',
     'infer',
+    'read_constants',
     'set_sync_group',
     'sign',
 ]

@@ -74,7 +74,7 @@ class ApproxSign(ActivationBinarizer):
     """
 
     def derivative(self, x: Tensor) -> Tensor:
-        return x.abs().mul_(-2).add_(2).clamp_(min=0)
+        return x.abs().mul_(-2).add_(2).relu_()
 
 
 class RSign(ApproxSign):
@@ -105,7 +105,7 @@ def ede_derivative(x: Tensor, t: float) -> Tensor:
         t (float): Temperature.
     """
     k = max(1 / t, 1.0)
-    return (1 - torch.tanh(t * x).square_()).mul_(k * t)
+    return (1 - torch.tanh(t * x).pow_(2)).mul_(k * t)
 
 
 def check_ede(t_min: float, t_max: float) -> None:

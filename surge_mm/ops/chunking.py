@@ -11,6 +11,20 @@ CHUNK = 1 << 20
 """Elements in a chunk: 4 MiB of float32."""
 
 
+def is_transforming(x: Tensor) -> bool:
+    """Return whether ``x`` is computed by a transform of :mod:`torch.func`, or for ``is_grads_batched=True``.
+
+    Such a tensor may stand for a batch of tensors. It cannot be written into one that stands for itself.
+
+    Args:
+        x (Tensor): Any shape.
+    """
+    if torch.compiler.is_compiling():
+        return False
+    functorch = torch._C._functorch
+    return torch._C._are_functorch_transforms_active() or functorch.is_legacy_batchedtensor(x)
+
+
 def in_chunks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Yield corresponding chunks of tensors of one shape, for element-wise work in place.
 

@@ -33,16 +33,18 @@ not finite. A gradient g that is itself not finite stays visible in dL/dx and dL
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from surge_mm.ops.activation_binarizers import ActivationBinarizer, sign
-from surge_mm.ops.chunking import in_chunks
+from surge_mm.ops.chunking import in_chunks, is_transforming
 from surge_mm.ops.gradient_scale import (
     EPS,
     AdaptiveScale,
@@ -80,6 +82,23 @@ class DualPathSpec:
     pad_value: float = 0.0
     compute_dtype: torch.dtype | None = None
     observe: bool = False
+
+
+def read_constants(spec: DualPathSpec) -> None:
+    """Read the constants of a layer. In code that is compiled, call this before :class:`DualPath` reads them.
+
+    With ``torch.compile(dynamic=True)`` (2.12), a Python number becomes an input of the function that reads it first.
+    Where that is an autograd function, a second one that reads the number fails.
+
+    Args:
+        spec (DualPathSpec): The layer.
+    """
+    constants: list[Any] = [EPS]
+    for part in (spec.scale, spec.activation, spec.weight):
+        if part is not None:
+            constants += [getattr(part, name) for name in vars(part) if name[0] != '_']
+    for constant in constants:
+        isinstance(constant, float)  # the compiler defers the reading to the first use
 
 
 def infer(
@@ -144,6 +163,47 @@ class Needs(NamedTuple):
     gain: bool
 
 
+class _Once(torch.autograd.Function):
+    """Return a gradient, and raise an error where it is differentiated by the tensors that it was computed from."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(gradient: Tensor, *inputs: Tensor | None) -> Tensor:
+        return gradient.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> None:
+        raise RuntimeError(
+            'a binary layer has no second derivative, and something tried to differentiate twice through it: '
+            'torch.func.hessian, nested torch.func.grad, or a gradient of torch.autograd.grad(..., create_graph=True)'
+        )
+
+
+def once_differentiable(
+    backward: Callable[[Any, Tensor, Any], tuple[Tensor | None, ...]],
+) -> Callable[[Any, Tensor], tuple[Tensor | None, ...]]:
+    """Let ``backward(ctx, g, tensors)`` be differentiated by no one, and give it the saved tensors of ``ctx``.
+
+    The decorator of PyTorch of the same name makes the second derivatives of :mod:`torch.func` 0.
+    """
+
+    @functools.wraps(backward)
+    def checked(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        tensors = ctx.saved_tensors  # once: activation checkpointing does not hand them out again
+        if not torch.is_grad_enabled():
+            return backward(ctx, g, tensors)
+        with torch.no_grad():
+            gradients = backward(ctx, g, tensors)
+        return tuple(None if grad is None else _Once.apply(grad, g, *tensors) for grad in gradients)
+
+    return checked
+
+
 class DualPath(torch.autograd.Function):
     """One binary convolution or linear layer with DPGC and AGS; the module has the formulas.
 
@@ -156,9 +216,10 @@ class DualPath(torch.autograd.Function):
       :class:`~surge_mm.ops.gradient_scale.Statistics`, updated by each backward pass. Without AGS, both are None.
     """
 
+    generate_vmap_rule = True
+
     @staticmethod
     def forward(
-        ctx: Any,
         x: Tensor,
         w_b: Tensor,
         bias: Tensor | None,
@@ -170,9 +231,6 @@ class DualPath(torch.autograd.Function):
         spec: DualPathSpec,
     ) -> Tensor:
         """Return ``gain Q_W(W_b) * Q_x(x + shift) + bias``; the arguments are those of the class."""
-        ctx.save_for_backward(x, w_b, w_a, shift, gain)
-        ctx.eta, ctx.statistics, ctx.spec = eta, statistics, spec
-        ctx.bias_dtype = None if bias is None else bias.dtype
         q_x, q_w = spec.activation(_shifted(x, shift)), spec.weight(w_b)
         q_w = q_w if gain is None else q_w * gain
         if spec.compute_dtype is not None:
@@ -181,16 +239,30 @@ class DualPath(torch.autograd.Function):
         return spec.map.forward(q_x, q_w, bias, spec.pad_value)
 
     @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Save what :meth:`backward` needs.
+
+        Args:
+            ctx (Any): Where to save it.
+            inputs (tuple[Any, ...]): The arguments of :meth:`forward`.
+            output (Tensor): Its result.
+        """
+        x, w_b, bias, w_a, shift, gain, eta, statistics, spec = inputs
+        ctx.save_for_backward(x, w_b, w_a, shift, gain, eta)
+        ctx.statistics, ctx.spec = statistics, spec
+        ctx.bias_dtype = None if bias is None else bias.dtype
+
+    @staticmethod
     @once_differentiable
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, g: Tensor, tensors: tuple[Any, ...]) -> tuple[Tensor | None, ...]:
         """Return the gradients of the arguments of :meth:`forward`.
 
         Args:
             ctx (Any): What forward saved.
             g (Tensor): dL/d(output).
+            tensors (tuple[Tensor, ...]): The saved tensors.
         """
-        tensors = ctx.saved_tensors  # once: activation checkpointing does not hand them out again
-        x, _, w_a, _, _ = tensors
+        x, _, w_a, _, _, eta = tensors
         spec, needs = ctx.spec, Needs(*ctx.needs_input_grad[:6])
         scale = None
         if spec.scale is not None and not spec.scale.is_zero and (needs.x or needs.w_a):
@@ -211,14 +283,17 @@ class DualPath(torch.autograd.Function):
                 lam = lam_w = scale.value
             else:
                 norm_b, norm_a = norm(g_b, scale.sync), norm(g_a, scale.sync)
-                lam = ctx.eta * norm_b / (norm_a + EPS)
+                lam = eta * norm_b / (norm_a + EPS)
                 finite = finite_w = torch.isfinite(lam) & torch.isfinite(norm_a)
                 if grad_w_a is not None:  # an infinite x may show in neither norm
                     finite_w = finite & torch.isfinite(norm(grad_w_a))
                 lam, lam_w = torch.where(finite, lam, 0), torch.where(finite_w, lam, 0)
-                observed = {'cos': _cosine(g_b, g_a), 'clipped': clipped} if spec.observe else {}
-                values = {'lam': lam, 'norm_b': norm_b, 'norm_a': norm_a, **observed}
-                _record(ctx.statistics, ~finite_w, values, spec.observe)
+                if not is_transforming(lam):  # a transform of torch.func cannot write to a buffer
+                    observed = (
+                        {'cos': _cosine(g_b, g_a), 'clipped': clipped} if spec.observe else {}
+                    )
+                    values = {'lam': lam, 'norm_b': norm_b, 'norm_a': norm_a, **observed}
+                    _record(ctx.statistics, ~finite_w, values, spec.observe)
             if g_b is not None and g_a is not None:
                 grad_x = add_scaled(g_b, lam, g_a)  # g_b + lam g_a, in place
                 if adaptive and scale.preserve_norm:
@@ -230,6 +305,22 @@ class DualPath(torch.autograd.Function):
         return grad_x, grad_w_b, grad_bias, grad_w_a, grad_shift, grad_gain, None, None, None
 
 
+# apply() binds its arguments to the signature of forward, and computes it in each call unless it is stored
+DualPath.forward.__signature__ = inspect.signature(DualPath.forward)  # type: ignore[attr-defined]
+
+
+class EagerDualPath(DualPath):
+    """:class:`DualPath` with an error for forward-mode differentiation; ``torch.compile`` accepts no ``jvp``."""
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor | None) -> None:
+        """Raise an error: a surrogate gradient is defined for the backward pass."""
+        raise NotImplementedError(
+            'a binary layer has a surrogate gradient for the backward pass only: torch.func.jvp, jacfwd, hessian and '
+            'torch.autograd.forward_ad are not supported. Use torch.func.grad, vjp or jacrev'
+        )
+
+
 def _surrogate_gradients(
     spec: DualPathSpec, g: Tensor, tensors: tuple[Any, ...], needs: Needs, adaptive: bool
 ) -> tuple[Any, ...]:
@@ -237,7 +328,7 @@ def _surrogate_gradients(
 
     With ``adaptive``, g_b is computed also where x needs no gradient.
     """
-    x, w_b, _, shift, gain = tensors
+    x, w_b, _, shift, gain, _ = tensors
     mask = (needs.x or needs.shift or adaptive, needs.w_b or needs.gain)
     shifted, binary_w = _shifted(x, shift), spec.weight(w_b)
     q_w = binary_w if gain is None else binary_w * gain
@@ -247,7 +338,8 @@ def _surrogate_gradients(
     clipped = grad_shift = grad_w_b = grad_gain = None
     if g_b is not None:
         g_b = g_b.to(x.dtype)
-        clipped = _multiply_by_derivative(spec.activation, shifted, g_b, adaptive and spec.observe)
+        observes = adaptive and spec.observe
+        g_b, clipped = _multiply_by_derivative(spec.activation, shifted, g_b, observes)
         if needs.shift:
             grad_shift = g_b.sum_to_size(shift.shape).to(shift.dtype)
     if grad_q is not None:
@@ -274,15 +366,17 @@ def _shifted(x: Tensor, shift: Tensor | None) -> Tensor:
 
 def _multiply_by_derivative(
     activation: ActivationBinarizer, x: Tensor, g_b: Tensor, observe: bool
-) -> Tensor | None:
-    """Multiply ``g_b`` by dQ_x/dx in place; return the share of ``x`` whose derivative is 0 if asked to observe."""
+) -> tuple[Tensor, Tensor | None]:
+    """Return ``g_b dQ_x/dx``, computed in ``g_b``, and the share of ``x`` whose derivative is 0 if asked to observe."""
+    if is_transforming(g_b):
+        return g_b * activation.derivative(x), None
     zeros = torch.zeros((), device=x.device)
     for x_part, g_part in in_chunks(x, g_b):
         derivative = activation.derivative(x_part)
         g_part.mul_(derivative)
         if observe:
             zeros += (derivative == 0).sum()
-    return zeros / max(x.numel(), 1) if observe else None
+    return g_b, zeros / max(x.numel(), 1) if observe else None
 
 
 def _with_norm(length: Tensor, x: Tensor, lam: Tensor, sync: bool) -> Tensor:

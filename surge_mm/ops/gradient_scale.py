@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from surge_mm.ops.chunking import in_chunks
+from surge_mm.ops.chunking import in_chunks, is_transforming
 
 EPS = 1e-8
 
@@ -132,6 +132,10 @@ def norm(x: Tensor, sync: bool = False) -> Tensor:
     local = torch.linalg.vector_norm(x, dtype=wide)
     if not sync:
         return local
+    if is_transforming(x):
+        raise NotImplementedError(
+            'sync=True, norms over all ranks, is not supported under transforms of torch.func. Set sync=False'
+        )
     squared = local.double().square()
     torch.distributed.all_reduce(squared, group=_sync_group)
     return (squared.sqrt() / torch.distributed.get_world_size(_sync_group)).to(wide)
@@ -146,6 +150,8 @@ def add_scaled(g_b: Tensor, lam: Tensor | float, g_a: Tensor) -> Tensor:
             ``torch.where``, since 0 times infinity is NaN.
         g_a (Tensor): Of the shape of ``g_b``.
     """
+    if is_transforming(g_b):
+        return g_b + scaled(lam, g_a)
     for b, a in in_chunks(g_b, g_a):
         if isinstance(lam, Tensor):
             b.add_(torch.where(lam > 0, a.mul_(lam), 0))
@@ -161,6 +167,8 @@ def scaled(lam: Tensor | float, g: Tensor) -> Tensor:
         lam (Tensor | float): As for :func:`add_scaled`.
         g (Tensor): Any shape.
     """
+    if is_transforming(g):
+        return torch.where(lam > 0, g * lam, 0) if isinstance(lam, Tensor) else g * lam
     for (part,) in in_chunks(g):
         if isinstance(lam, Tensor):
             part.copy_(torch.where(lam > 0, part.mul_(lam), 0))

@@ -166,14 +166,19 @@ class LinearMap(BilinearMap):
         self, g: Tensor, x: Tensor, w: Tensor, pad_value: float, mask: tuple[bool, bool]
     ) -> tuple[Tensor | None, Tensor | None]:
         grad_x = g @ w if mask[0] else None
-        grad_w = g.flatten(0, -2).t() @ x.flatten(0, -2) if mask[1] else None
+        grad_w = _rows(g).t() @ _rows(x) if mask[1] else None
         return grad_x, grad_w
 
     def bias_gradient(self, g: Tensor) -> Tensor:
-        return g.flatten(0, -2).sum(dim=0)
+        return _rows(g).sum(dim=0)
 
     def per_filter(self, values: Tensor) -> Tensor:
         return values.reshape(-1)
 
     def window_sums(self, x: Tensor, w: Tensor, pad_value: float) -> Tensor:
         return x.sum(-1, keepdim=True)
+
+
+def _rows(x: Tensor) -> Tensor:
+    """Return ``x`` as a matrix of vectors of its last axis."""
+    return x.reshape(-1, x.shape[-1])  # is_grads_batched=True does not support flatten

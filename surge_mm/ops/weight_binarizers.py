@@ -177,7 +177,7 @@ class ReAct(ScaledSign):
         return grad_q * (w.abs() <= 1)
 
 
-def standardize(w: Tensor, correction: int = 1, eps: float = 0.0) -> tuple[Tensor, Tensor]:
+def standardize(w: Tensor, correction: int = 1, eps: float = 0) -> tuple[Tensor, Tensor]:
     """Return ``z = (w - mean) / std`` per filter, and ``std = sqrt(var + eps)``.
 
     Args:
@@ -257,7 +257,6 @@ class ReCU(Scheduled, WeightBinarizer):
     learned_gain = True
     numbers_per_filter = 0
     min_filter_size = 2
-    EPS = 1e-5
 
     @checked
     def __init__(self, tau_min: float = 0.85, tau_max: float = 0.99) -> None:
@@ -277,7 +276,7 @@ class ReCU(Scheduled, WeightBinarizer):
         return TwoValues(centered, torch.ones((), dtype=w.dtype, device=w.device))
 
     def gradient(self, w: Tensor, grad_q: Tensor) -> Tensor:
-        z, std = standardize(w, eps=self.EPS)
+        z, std = standardize(w, eps=1e-5)
         stretch = 2 * math.sqrt(2)
         limit = -(stretch * z).abs().mean() * math.log(2 - 2 * self.tau)
         inside = (stretch * z).abs() <= limit

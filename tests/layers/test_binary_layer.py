@@ -273,6 +273,36 @@ def test_compiled_model_has_the_gradients_of_the_eager_one(x, compensator):
         torch.testing.assert_close(a.ags_statistics, b.ags_statistics)
 
 
+@pytest.mark.parametrize('shared', [False, True])
+@pytest.mark.parametrize(
+    'compensator',
+    [
+        None,
+        {'scale': 0.1},
+        {'eta': 0.1},
+        {'eta': 0.1, 'tied': True},
+        {'eta': 0.1, 'init': 'kaiming'},
+    ],
+    ids=['ste', 'fixed', 'ags', 'tied', 'kaiming'],
+)
+def test_a_model_compiled_for_all_sizes_has_the_gradients_of_the_eager_one(compensator, shared):
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    layers = [SurgeConv2d(3, 3, 3, padding=1, compensator=compensator) for _ in range(2)]
+    model = nn.Sequential(layers[0], nn.PReLU(3), layers[0 if shared else 1])
+    compiled = torch.compile(model, backend='aot_eager', dynamic=True, fullgraph=True)
+    for size in (8, 9, 11):
+        x = torch.randn(2, 3, size, size + 1)
+        model.zero_grad()
+        loss_of(model, x).backward()
+        expected = gradients(model)
+        model.zero_grad()
+        loss_of(compiled, x).backward()
+        for name, grad in gradients(model).items():
+            torch.testing.assert_close(grad, expected[name], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize('dynamic', [None, True])
 @pytest.mark.parametrize(
     'settings',
     [
@@ -284,9 +314,9 @@ def test_compiled_model_has_the_gradients_of_the_eager_one(x, compensator):
     ],
     ids=['EDE', 'ReSTE', 'Libra', 'ReCU', 'AdaBin'],
 )
-def test_a_compiled_layer_follows_the_schedule_of_its_binarizer(x, settings):
+def test_a_compiled_layer_follows_the_schedule_of_its_binarizer(x, settings, dynamic):
     model = nn.Sequential(*(SurgeConv2d(3, 3, 3, **settings) for _ in range(2)))
-    compiled = torch.compile(model, backend='aot_eager')
+    compiled = torch.compile(model, backend='aot_eager', dynamic=dynamic)
     for progress in (0.0, 0.1, 0.2, 0.6):
         for layer in model:
             for binarizer in (layer.activation, layer.weight_binarizer):

@@ -155,7 +155,8 @@ def saved_storages(layer, x):
 def test_bytes_saved_for_backward_are_those_of_the_input_once(compensator, pad_value):
     x = torch.randn(4, 8, 9, 9, requires_grad=True)
     layer = SurgeConv2d(8, 6, 3, padding=1, compensator=compensator, pad_value=pad_value)
-    assert saved_storages(layer, x) == x.numel() * x.element_size()
+    eta = 4 if compensator and 'eta' in compensator else 0  # one number
+    assert saved_storages(layer, x) == x.numel() * x.element_size() + eta
     assert saved_storages(nn.Conv2d(8, 6, 3, padding=1), x) == x.numel() * x.element_size()
 
 
