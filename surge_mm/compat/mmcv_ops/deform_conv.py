@@ -9,7 +9,9 @@ with bilinear interpolation of x between pixels. Results are written into ``outp
 arguments. Half precision is computed in float32.
 
 Shapes: input (N, C, H, W), weight (C', C / group, kH, kW), offset (N, 2 deformable_group kH kW, H', W') with y before
-x, mask (N, deformable_group kH kW, H', W'), output (N, C', H', W').
+x, mask (N, deformable_group kH kW, H', W'), output (N, C', H', W'). Offset and mask of the second version may be larger
+than the output, as in DyHead: as in mmcv, the first numbers of each sample are read, as if they had H' rows and W'
+columns.
 
 The geometry is given by keywords with the names of mmcv: ``dH``, ``dW``, ``padH``, ``padW``, ``dilationH``,
 ``dilationW``, ``group`` and ``deformable_group`` in the first version; ``stride_h``, ``stride_w``, ``pad_h``,
@@ -18,9 +20,11 @@ The geometry is given by keywords with the names of mmcv: ``dH``, ``dW``, ``padH
 Source: J. Dai et al., "Deformable convolutional networks", 2017; X. Zhu et al., "Deformable ConvNets v2", 2019.
 """
 
+from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 import torchvision  # noqa: F401  (defines torch.ops.torchvision)
 from torch import Tensor
 
@@ -136,6 +140,7 @@ def modulated_deform_conv_forward(
         with_bias (bool): whether to add the bias.
         **geometry (int): see the module.
     """
+    offset, mask = (_as_read(t, output.shape[2:]) for t in (offset, mask))
     operands = _operands(geometry, input, weight, offset, mask, bias if with_bias else None)
     output.copy_(torch.ops.torchvision.deform_conv2d(*operands))
 
@@ -170,11 +175,13 @@ def modulated_deform_conv_backward(
         with_bias (bool): whether the forward pass added the bias.
         **geometry (int): see the module.
     """
+    offset, mask = (_as_read(t, grad_output.shape[2:]) for t in (offset, mask))
     operands = _operands(geometry, input, weight, offset, mask, bias if with_bias else None)
     gradients = _gradients(grad_output, operands)
     targets = (grad_input, grad_weight, grad_offset, grad_mask)
     for target, gradient in zip(targets, gradients, strict=False):
-        target.copy_(gradient)
+        not_read = target[:1].numel() - gradient[:1].numel()
+        target.copy_(F.pad(gradient.flatten(1), (0, not_read)).view(target.shape))
     if with_bias:
         grad_bias.copy_(gradients[4])
 
@@ -203,7 +210,43 @@ def _operands(
     )
 
 
+def _as_read(x: Tensor, size: torch.Size) -> Tensor:
+    """Return the first numbers of each sample of ``x`` as maps of ``size``, unless ``x`` is smaller."""
+    channels = x.shape[1]
+    count = channels * size.numel()
+    return x.flatten(1)[:, :count].view(-1, channels, *size) if count < x[0].numel() else x
+
+
 def _gradients(grad_output: Tensor, operands: tuple[Any, ...]) -> tuple[Tensor, ...]:
     """Return the gradients with respect to input, weight, offset, mask and bias."""
     grad = to_full_precision(grad_output)
-    return torch.ops.torchvision._deform_conv2d_backward(grad, *operands)
+    gradients = torch.ops.torchvision._deform_conv2d_backward(grad, *operands)
+    gradients[2].masked_fill_(_at_border(*operands[1:3], *operands[5:11]), 0)
+    return gradients
+
+
+def _at_border(
+    weight: Tensor,
+    offset: Tensor,
+    stride_h: int,
+    stride_w: int,
+    pad_h: int,
+    pad_w: int,
+    dilation_h: int,
+    dilation_w: int,
+) -> Tensor:
+    """Return where an offset leads to the coordinate -1, in the shape of ``offset``.
+
+    Interpolation has a kink there: zeros before, the first pixel after. mmcv takes the derivative on the side of the
+    zeros, torchvision that on the other. With padding, offsets of 0 lead there, with which ``conv_offset`` starts.
+    """
+    kernel_h, kernel_w = weight.shape[2:]
+    height, width = offset.shape[2:]
+    steps = partial(torch.arange, dtype=offset.dtype, device=offset.device)
+    rows = dilation_h * steps(kernel_h)[:, None] + stride_h * steps(height) - pad_h
+    columns = dilation_w * steps(kernel_w)[:, None] + stride_w * steps(width) - pad_w
+    shape = (kernel_h, kernel_w, height, width)
+    grid = torch.stack(
+        [rows[:, None, :, None].expand(shape), columns[None, :, None, :].expand(shape)], 2
+    )
+    return (offset.unflatten(1, (-1, *grid.shape[:3])) + grid == -1).view(offset.shape)

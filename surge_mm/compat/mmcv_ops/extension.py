@@ -20,7 +20,7 @@ from typing import Any
 
 import torchvision
 
-from surge_mm.compat.mmcv_ops import deform_conv, focal_loss, nms, roi
+from surge_mm.compat.mmcv_ops import deform_conv, focal_loss, ms_deform_attn, nms, roi
 
 
 def get_compiler_version() -> str:
@@ -35,7 +35,7 @@ def get_compiling_cuda_version() -> str:
 
 SERVED: dict[str, Callable[..., Any]] = {
     name: function
-    for module in (deform_conv, focal_loss, nms, roi, sys.modules[__name__])
+    for module in (deform_conv, focal_loss, ms_deform_attn, nms, roi, sys.modules[__name__])
     for name, function in vars(module).items()
     if getattr(function, '__module__', None) == module.__name__ and not name.startswith('_')
 }

@@ -42,6 +42,7 @@ def roi_align_forward(
 
     Raises:
         NotImplementedError: if ``pool_mode`` is that of the maximum.
+        ValueError: on a CPU, if a region is of no image, or of a size for which torchvision fails.
     """
     if pool_mode != 1:
         raise NotImplementedError(
@@ -50,11 +51,36 @@ def roi_align_forward(
         )
     features, rois = to_full_precision(input), to_full_precision(rois)
     size = (aligned_height, aligned_width)
+    if type(rois) is Tensor and rois.device.type == 'cpu' and not torch.compiler.is_compiling():
+        _check(rois, len(features), size, spatial_scale, sampling_ratio, aligned)
     output.copy_(
         torch.ops.torchvision.roi_align(
             features, rois, spatial_scale, *size, sampling_ratio, aligned
         )
     )
+
+
+def _check(
+    rois: Tensor,
+    images: int,
+    size: tuple[int, int],
+    spatial_scale: float,
+    sampling_ratio: int,
+    aligned: bool,
+) -> None:
+    """Check the regions: torchvision reads outside of the images, and allocates all sample points of a region."""
+    faults = ~((rois[:, 0] >= 0) & (rois[:, 0] < images))
+    if sampling_ratio <= 0:
+        sides = (rois[:, 3:] - rois[:, 1:3]) * spatial_scale
+        sides = sides if aligned else sides.clamp(min=1)
+        bins = rois.new_tensor(size[::-1])
+        points = ((sides / bins).ceil() * bins).double().prod(1)
+        faults |= points.isfinite() & ((points < 0) | (points >= 2**31))
+    if faults.any():
+        raise ValueError(
+            f'RoIAlign: the region {rois[faults][0].tolist()} (image, x1, y1, x2, y2) must be in one of {images} '
+            f'images, with x1 <= x2 and y1 <= y2, and have less than 2^31 sample points'
+        )
 
 
 def roi_align_backward(

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from mmcv.ops import deform_conv2d, modulated_deform_conv2d
+from mmcv.ops import (
+    DeformConv2dPack,
+    ModulatedDeformConv2dPack,
+    deform_conv2d,
+    modulated_deform_conv2d,
+)
+from mmdet.models.necks import DyHead
 
 # stride, padding, dilation, groups, deformable groups
 GEOMETRIES = [
@@ -136,3 +142,103 @@ def test_half_precision_is_computed():
     assert y.dtype == torch.bfloat16
     assert (y - exact).norm() < 0.05 * exact.norm()
     assert all(leaf.grad.dtype == torch.bfloat16 for leaf in leaves)
+
+
+def first_layer(kind):
+    """Return a 2x2 layer of ones with padding, whose offsets start at 0, after a backward pass of its sum."""
+    layer = kind(1, 1, kernel_size=(2, 2), stride=1, padding=1, deform_groups=1, bias=False)
+    layer.weight.data.fill_(1)
+    layer(torch.tensor([[[[1.0, 2, 3]] * 3]])).sum().backward()
+    return layer.conv_offset
+
+
+def test_offsets_of_zero_have_the_gradients_that_mmcv_tests():
+    """At the coordinate -1 mmcv takes the derivative 0. The numbers are those of its ``test_mdconv``."""
+    conv_offset = first_layer(ModulatedDeformConv2dPack)
+    weight = [
+        [-7, -4, 0, 0],
+        [-9, 7.5, -6, 5],
+        [-4, -7, 0, 0],
+        [-7.5, -9, -5, -6],
+        [-7, -4, -7, -4],
+        [-6, 5, -9, 7.5],
+        [-4, -7, -4, -7],
+        [-5, -6, -7.5, -9],
+    ]
+    expected = torch.tensor(weight).view(8, 1, 2, 2)
+    torch.testing.assert_close(conv_offset.weight.grad[:8], expected)
+    bias = torch.tensor([-3, -1.5, -3, -1.5, -3, -1.5, -3, -1.5])
+    torch.testing.assert_close(conv_offset.bias.grad[:8], bias)
+
+
+def test_the_first_version_takes_the_same_derivative():
+    """Its mask is 1; that of the second version starts at sigmoid(0) = 1/2."""
+    torch.testing.assert_close(
+        first_layer(DeformConv2dPack).weight.grad,
+        2 * first_layer(ModulatedDeformConv2dPack).weight.grad[:8],
+    )
+
+
+@pytest.mark.parametrize('geometry', GEOMETRIES)
+def test_derivatives_at_the_coordinate_before_the_first_pixel_are_those_of_the_zeros(geometry):
+    """A little before -1, the sample is 0 whatever the offset."""
+    x, offset, mask, w, bias = random_case(geometry)
+    offset = offset.round().requires_grad_()  # many lead to -1
+    modulated_deform_conv2d(x, offset, mask, w, bias, *geometry).sum().backward()
+    (stride, padding, dilation), shape = geometry[:3], offset.shape
+    pairs = [g if isinstance(g, tuple) else (g, g) for g in (stride, padding, dilation)]
+    found = 0
+    for b, c, i, j in np.ndindex(*shape):
+        k, axis = c // 2 % 6, c % 2
+        step, tap = ((i, k // 2), (j, k % 2))[axis]
+        (s, p, d) = (pair[axis] for pair in pairs)
+        if step * s - p + tap * d + offset[b, c, i, j].item() == -1:
+            found += 1
+            assert offset.grad[b, c, i, j] == 0
+    assert found > 5
+    others = offset.grad.count_nonzero()
+    assert others > 0.2 * offset.numel()
+
+
+@pytest.mark.parametrize('geometry', GEOMETRIES)
+def test_offsets_larger_than_the_output_are_read_as_a_prefix_of_each_sample(geometry):
+    x, offset, mask, w, bias = random_case(geometry)
+    height, width = offset.shape[2:]
+    large_offset, large_mask = (
+        torch.randn(len(t), t.shape[1], height + 2, width + 1, dtype=t.dtype)
+        for t in (offset, mask)
+    )
+    for large, t in ((large_offset, offset), (large_mask, mask)):
+        for sample, of_output in zip(large, t, strict=True):
+            sample.view(-1)[: of_output.numel()] = of_output.flatten()
+    leaves = [t.requires_grad_() for t in (x, large_offset, large_mask, w, bias)]
+    y = modulated_deform_conv2d(*leaves, *geometry)
+    assert torch.allclose(
+        y, plain_deform_conv(*(t.detach() for t in (x, offset, mask, w, bias)), geometry)
+    )
+    small = [t.detach().requires_grad_() for t in (x, offset, mask, w, bias)]
+    expected = torch.autograd.grad(modulated_deform_conv2d(*small, *geometry).sin().sum(), small)
+    got = torch.autograd.grad(y.sin().sum(), leaves)
+    for mine, right in zip(got, expected, strict=True):
+        if mine.shape == right.shape:
+            assert torch.allclose(mine, right)
+        else:
+            count = right[0].numel()
+            assert torch.equal(mine.flatten(1)[:, :count], right.flatten(1))
+            assert not mine.flatten(1)[:, count:].any()
+
+
+def test_offsets_smaller_than_the_output_are_an_error():
+    x, offset, mask, w, bias = random_case(GEOMETRIES[0])
+    with pytest.raises(RuntimeError, match='offset output dims'):
+        modulated_deform_conv2d(x, offset[..., 1:], mask, w, bias, *GEOMETRIES[0])
+
+
+def test_dyhead_trains():
+    """It gives the offsets of a level to the smaller output of the next one."""
+    torch.manual_seed(0)
+    neck = DyHead(16, 16, num_blocks=2)
+    out = neck([torch.randn(2, 16, *size) for size in ((20, 16), (10, 8), (5, 4))])
+    sum(o.square().sum() for o in out).backward()
+    assert [tuple(o.shape[2:]) for o in out] == [(20, 16), (10, 8), (5, 4)]
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in neck.parameters())

@@ -1,3 +1,4 @@
+import re
 from math import ceil, floor
 
 import numpy as np
@@ -110,3 +111,24 @@ def test_half_precision_rounds_the_result_in_float32(dtype):
 def test_the_maximum_is_named_as_missing():
     with pytest.raises(NotImplementedError, match="pool_mode='max'.* Use pool_mode='avg'"):
         roi_align(torch.ones(1, 1, 4, 4), torch.zeros(1, 5), (2, 2), 1.0, 0, 'max', True)
+
+
+@pytest.mark.parametrize(
+    'region',
+    [
+        [2, 1, 1, 4, 4],
+        [-1, 1, 1, 4, 4],
+        [0, 4, 1, 1, 4],
+        [0, 1, 1, 1e9, 4],
+        [0, 1, 1, 1e7, 1e7],
+    ],
+)
+def test_a_region_that_torchvision_fails_for_is_named(region):
+    rois = torch.tensor([[0, 1, 1, 4, 4], region], dtype=torch.float)
+    with pytest.raises(ValueError, match=re.escape(f'the region {rois[1].tolist()}')):
+        roi_align(torch.randn(2, 3, 6, 6), rois, (2, 2), 1.0, 0, 'avg', True)
+
+
+def test_regions_without_area_or_numbers_are_pooled_as_before():
+    rois = torch.tensor([[0, 4, 4, 4, 4], [1, 2, 2, 1.9, 3], [0, 1, 1, float('nan'), 4]])
+    assert roi_align(torch.randn(2, 3, 6, 6), rois, (2, 2), 1.0, 0, 'avg', True).shape[0] == 3
