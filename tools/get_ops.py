@@ -88,6 +88,9 @@ def show(complexity: ModelComplexity, height: int, width: int) -> None:
         )
     )
     console.print(
+        f'{complexity.float_ops:.4g} OPs in full precision: {complexity.float_ops / complexity.ops:.1f} times more'
+    )
+    console.print(
         f'size {size:.2f} MB, {whole:.2f} MB in full precision: {whole / size:.1f} times smaller'
     )
 

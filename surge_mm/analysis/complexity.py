@@ -12,10 +12,12 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils import module_tracker
 from torch.utils.flop_counter import FlopCounterMode
 
 from surge_mm.analysis.forward import network_forward
@@ -115,10 +117,16 @@ class ModelComplexity:
         """FLOPs + BOPs / 64."""
         return self.flops + self.bops / BOPS_PER_OP
 
+    @property
+    def float_ops(self) -> int:
+        """FLOPs of the same network in full precision."""
+        return self.flops + self.bops
+
     def as_dict(self) -> dict[str, Any]:
         """Return the numbers for JSON, with sizes in MB (10^6 bytes)."""
         return {
             'ops': self.ops,
+            'float_ops': self.float_ops,
             'flops': self.flops,
             'bops': self.bops,
             'other_multiply_adds': self.other,
@@ -179,13 +187,21 @@ def model_complexity(model: nn.Module, height: int, width: int) -> ModelComplexi
     weight = next(model.parameters())
     image = torch.randn(1, 3, height, width, device=weight.device, dtype=weight.dtype)
     counter = FlopCounterMode(display=False)
+    # the counter also follows the backward pass, and fails at a view of a parameter, which has no gradient here
+    forward_alone = patch.object(module_tracker, 'register_multi_grad_hook')
     modes = {module: module.training for module in model.modules()}
     fast = torch.backends.mha.get_fastpath_enabled()
     model.eval()
     # attention as matrix products, which the counter counts on every device
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter, WeightUse(model) as use:
+        with (
+            torch.no_grad(),
+            forward_alone,
+            sdpa_kernel(SDPBackend.MATH),
+            counter,
+            WeightUse(model) as use,
+        ):
             network_forward(model, image)()
         use.require_own()
         use.warn_of_unused('the network that is counted')

@@ -27,6 +27,10 @@ def test_table_and_json_tell_the_same_operations(tmp_path):
     assert answer['ops'] == answer['flops'] + answer['bops'] / 64
     assert answer['shape'] == [32, 32]
     assert f'OPs {answer["ops"]:.4g}' in table.stdout
+    full = 32 * 32 * 16 * 3 * 9 + 64 * 10 + 6 * layer + 2 * (5 * layer + layer // 2)
+    assert answer['float_ops'] == full
+    gain = f'{full:.4g} OPs in full precision: {full / answer["ops"]:.1f} times more'
+    assert gain in table.stdout
     assert '18 of 20 layers are binary' in table.stdout
     assert 'backbone.layer3.2.conv2' in table.stdout
     assert not list(tmp_path.iterdir())
@@ -49,6 +53,22 @@ def test_the_rules_of_a_users_config_are_shown(tmp_path):
     assert layers['neck.fpn_convs.0.conv']['rule'] == 'rules[0]'
     assert layers['roi_head.bbox_head.shared_fcs.0']['binary']
     assert 3 * answer['size_mb'] < answer['float_size_mb']
+
+
+def test_deformable_detr_is_counted(tmp_path):
+    """Its encoder takes slices of a parameter, at which PyTorch's counter fails without a gradient."""
+    (tmp_path / 'detr.py').write_text(
+        "_base_ = 'mmdet::deformable_detr/deformable-detr_r50_16xb2-50e_coco.py'\n"
+        'model = dict(encoder=dict(num_layers=1), decoder=dict(num_layers=1), num_queries=20)\n'
+    )
+    done = run_tool('get_ops', 'detr.py', '--shape', 64, 64, '--json', folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    layers = {layer['name']: layer for layer in answer['layers']}
+    pixels = 8 * 8 + 4 * 4 + 2 * 2 + 1  # of the four levels
+    value = layers['encoder.layers.0.self_attn.value_proj']
+    assert value['flops'] == pixels * 256 * 256
+    assert answer['float_ops'] == answer['ops'] == answer['flops']
 
 
 @pytest.mark.parametrize(
