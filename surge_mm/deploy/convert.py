@@ -20,11 +20,8 @@ from surge_mm.layers import BinaryLayer, SurgeConv2d
 from surge_mm.layers.memory_format import to_channels_last
 from surge_mm.models.backbones.reactnet import ReActBlock
 from surge_mm.models.backbones.residual_blocks import BasicBlock, Bottleneck
-from surge_mm.models.binarization.shortcuts import (
-    NORMS,
-    ShortcutConvModule,
-    ShortcutSequential,
-)
+from surge_mm.models.binarization.shortcut_conv_module import ShortcutConvModule
+from surge_mm.models.binarization.shortcuts import NORMS, ShortcutSequential
 from surge_mm.utils.errors import UsageError
 from surge_mm.utils.modules import replace_modules
 

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from surge_mm.deploy.packed_layers import PackedConv2d, PackedLayer
 from surge_mm.deploy.signs import LayerOutput
 from surge_mm.models.backbones.reactnet import ReActBlock
-from surge_mm.models.backbones.residual_blocks import BasicBlock, Bottleneck, pool_shortcut
+from surge_mm.models.backbones.residual_blocks import BasicBlock, Bottleneck
+from surge_mm.ops.shortcut import pool_shortcut
 
 
 class PackedBasicBlock(nn.Module):

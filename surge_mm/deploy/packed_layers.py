@@ -16,8 +16,8 @@ from surge_mm.deploy.cpu.layer import CpuLayer
 from surge_mm.deploy.epilogue import NEUTRAL_TERM, Epilogue
 from surge_mm.deploy.signs import LayerOutput, Signs
 from surge_mm.layers import BinaryLayer
-from surge_mm.models.backbones.residual_blocks import pool_shortcut
 from surge_mm.ops import sign
+from surge_mm.ops.shortcut import pool_shortcut
 from surge_mm.utils.errors import UsageError
 
 

@@ -7,7 +7,8 @@ from mmcv.cnn import build_conv_layer, build_norm_layer
 from torch import Tensor, nn
 
 from surge_mm.models.backbones.base import SurgeBackbone
-from surge_mm.models.backbones.residual_blocks import build_activation, pool_shortcut
+from surge_mm.models.backbones.residual_blocks import build_activation
+from surge_mm.ops.shortcut import pool_shortcut
 from surge_mm.registry import MODELS
 from surge_mm.utils.argument_checks import Cfg, Positive, checked
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from mmcv.cnn import build_conv_layer, build_norm_layer
 from torch import Tensor, nn
 
+from surge_mm.ops.shortcut import pool_shortcut
 from surge_mm.registry import MODELS
 from surge_mm.utils.argument_checks import Cfg
 
@@ -34,21 +35,6 @@ def build_activation(act_cfg: Cfg, channels: int) -> nn.Module:
     if name in CHANNEL_ARGUMENTS:
         cfg.setdefault(CHANNEL_ARGUMENTS[name], channels)
     return MODELS.build(cfg)
-
-
-def pool_shortcut(x: Tensor, stride: int) -> Tensor:
-    """Reduce a shortcut to the resolution of a convolution with the given stride, by average pooling.
-
-    Args:
-        x (Tensor): Input of the convolution, ``(N, C, H, W)``.
-        stride (int): Stride of the convolution.
-
-    Returns:
-        Tensor: ``(N, C, ceil(H / stride), ceil(W / stride))``; ``x`` itself for stride 1.
-    """
-    if stride == 1:
-        return x
-    return F.avg_pool2d(x, stride, ceil_mode=True, count_include_pad=False)
 
 
 @dataclass(frozen=True)

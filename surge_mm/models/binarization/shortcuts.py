@@ -4,7 +4,7 @@ A shortcut has no parameter::
 
     out = activation(norm(conv(x)) + pool(x))
 
-``pool`` is the average pooling of :func:`.residual_blocks.pool_shortcut`; for stride 1 it is the identity.
+``pool`` is the average pooling of :func:`.shortcut.pool_shortcut`; for stride 1 it is the identity.
 
 Source: Liu et al., Bi-Real Net, arXiv 1808.00278.
 """
@@ -13,36 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-import mmcv.cnn
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from surge_mm.models.backbones.residual_blocks import pool_shortcut
+from surge_mm.models.binarization.layer_candidates import class_names, class_path
+from surge_mm.ops.shortcut import pool_shortcut
 
 NORMS = (_NormBase, nn.GroupNorm)
-
-
-class ShortcutConvModule(mmcv.cnn.ConvModule):
-    """MMCV's ConvModule with a shortcut round its convolution and norm.
-
-    Shape: ``(N, C, H, W)`` to ``(N, C, ceil(H / stride), ceil(W / stride))``.
-    """
-
-    fused = False
-    """Whether the packed convolution itself adds the shortcut."""
-
-    def forward(self, x: Tensor, activate: bool = True, norm: bool = True) -> Tensor:
-        """Return the output of the module.
-
-        Args:
-            x (Tensor): ``(N, C, H, W)``.
-            activate (bool): Whether to apply the activation. Defaults to True.
-            norm (bool): Whether to apply the norm. Defaults to True.
-        """
-        if self.fused:
-            return super().forward(x, activate, norm)
-        out = super().forward(x, False, norm) + pool_shortcut(x, self.stride[0])
-        return self.activate(out) if activate and self.with_activation else out
+CONV_MODULE = 'mmcv.cnn.bricks.conv_module.ConvModule'
 
 
 class ShortcutSequential(nn.Sequential):
@@ -107,12 +85,12 @@ def find_places(model: nn.Module, layers: Collection[nn.Module]) -> dict[nn.Modu
     called_one_by_one = {
         child
         for module in model.modules()
-        if isinstance(module, mmcv.cnn.VGG)
+        if class_names(module) & {'VGG'} and hasattr(module, 'range_sub_modules')
         for child in module.children()
     }
     places = {}
     for module in model.modules():
-        if type(module) is mmcv.cnn.ConvModule:
+        if class_path(module) == CONV_MODULE:
             known = module.order == ('conv', 'norm', 'act') and not module.with_explicit_padding
         else:
             known = type(module) is nn.Sequential and module not in called_one_by_one
@@ -133,7 +111,9 @@ def add_shortcuts(places: Mapping[nn.Module, dict[str, int]]) -> None:
         places (dict[nn.Module, dict[str, int]]): Result of :func:`find_places`.
     """
     for module, strides in places.items():
-        if isinstance(module, mmcv.cnn.ConvModule):
+        if class_path(module) == CONV_MODULE:
+            from surge_mm.models.binarization.shortcut_conv_module import ShortcutConvModule
+
             module.__class__ = ShortcutConvModule
         else:
             module.__class__ = ShortcutSequential
@@ -148,8 +128,8 @@ def layers_with_shortcuts(model: nn.Module) -> set[nn.Module]:
     """
     found: set[nn.Module] = set()
     for module in model.modules():
-        if isinstance(module, ShortcutConvModule):
-            found.add(module.conv)
+        if 'ShortcutConvModule' in class_names(module):
+            found.add(module.conv)  # type: ignore[arg-type]
         elif isinstance(module, ShortcutSequential):
             found.update(module.get_submodule(name) for name in module.shortcuts)
     return found

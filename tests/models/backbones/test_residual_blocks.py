@@ -6,7 +6,8 @@ from mmengine.registry import DefaultScope
 from torch import nn
 
 from surge_mm.layers import RPReLU
-from surge_mm.models.backbones.residual_blocks import build_activation, pool_shortcut
+from surge_mm.models.backbones.residual_blocks import build_activation
+from surge_mm.ops.shortcut import pool_shortcut
 
 
 @pytest.mark.parametrize('scope', ['mmdet', 'mmpretrain', 'mmengine'])
