@@ -25,6 +25,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from surge_mm.analysis.ablation import Run, as_json, markdown, plot, read_run, summarize
 from surge_mm.analysis.methods import apply_method
 from surge_mm.launch.cli import Parser, run, setting
+from surge_mm.launch.config import with_names
 from surge_mm.launch.resume import remember_settings
 from surge_mm.utils.argument_checks import did_you_mean
 from surge_mm.utils.errors import LaunchError
@@ -143,7 +144,7 @@ def compose(recipe: Path, methods: list[str]) -> dict[str, Config]:
     if len(set(methods)) < len(methods):
         raise LaunchError(f'--methods must be different, got {methods}')
     try:
-        cfg = Config.fromfile(recipe)
+        cfg = with_names(Config.fromfile(recipe))
     except Exception as error:  # a config is code of its author
         kind = type(error).__name__
         raise LaunchError(f'config {str(recipe)!r} cannot be read: {kind}: {error}') from error

@@ -8,6 +8,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 
 from surge_mm.models.backbones.base import SurgeBackbone
+from surge_mm.utils.class_names import class_name
 from surge_mm.utils.errors import LaunchError
 
 METHOD_HOOKS = ('AdaptiveGradientScalerHook', 'BinarizerScheduleHook')
@@ -58,7 +59,7 @@ def _set_binary_layers(model: dict[str, Any], conv_cfg: dict[str, Any] | None) -
     if _has_own_backbone(model):
         model['backbone']['conv_cfg'] = copy.deepcopy(conv_cfg)
         found = True
-    if model['type'] == 'surge_mm.Binarized':
+    if class_name(model['type']) == 'Binarized':
         for key in ('binary', 'structure_only'):
             model.pop(key, None)
         if conv_cfg is None:
@@ -76,7 +77,11 @@ def _replace_conv_cfgs(node: Any, conv_cfg: dict[str, Any] | None) -> bool:
         return False
     found = False
     for key, value in node.items():
-        if key == 'conv_cfg' and isinstance(value, Mapping) and _name(value) == 'SurgeConv2d':
+        if (
+            key == 'conv_cfg'
+            and isinstance(value, Mapping)
+            and class_name(value.get('type')) == 'SurgeConv2d'
+        ):
             node[key] = copy.deepcopy(conv_cfg)  # type: ignore[index]
             found = True
         else:
@@ -92,10 +97,4 @@ def _has_own_backbone(model: dict[str, Any]) -> bool:
 
 
 def _is_method_hook(hook: Any) -> bool:
-    return isinstance(hook, Mapping) and _name(hook) in METHOD_HOOKS
-
-
-def _name(settings: Mapping[str, Any]) -> str:
-    """Return the name of the type of a config without its scope."""
-    kind = settings.get('type')
-    return kind.__name__ if isinstance(kind, type) else str(kind).rpartition('.')[2]
+    return isinstance(hook, Mapping) and class_name(hook.get('type')) in METHOD_HOOKS

@@ -8,9 +8,10 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
+from surge_mm.utils.class_names import class_name
 from surge_mm.utils.errors import LaunchError
 
-TENSORS = 'surge_mm.CIFAR10Tensor'
+TENSORS = 'CIFAR10Tensor'
 
 
 def evaluation_set(cfg: Config) -> Mapping[str, Any]:
@@ -28,7 +29,7 @@ def evaluation_pipeline(cfg: Config) -> list[Any]:
     :class:`surge_mm.CIFAR10Tensor` has no pipeline. The steps returned for it give an RGB tensor as it has.
     """
     dataset = evaluation_set(cfg)
-    if dataset.get('type') != TENSORS:
+    if class_name(dataset.get('type')) != TENSORS:
         return list(dataset.get('pipeline') or [])
     size = dataset.get('size', 32)
     steps: list[dict[str, Any]] = [
@@ -54,7 +55,7 @@ def image_size(cfg: Config) -> tuple[int, int]:
         LaunchError: if no step of the pipeline sets the size.
     """
     for step in reversed(evaluation_pipeline(cfg)):
-        kind = str(step['type']).rpartition('.')[2]
+        kind = class_name(step['type'])
         if kind in ('CenterCrop', 'RandomCrop', 'Pad') and 'crop_size' in step:
             crop = step['crop_size']
             return (crop, crop) if isinstance(crop, int) else tuple(crop)

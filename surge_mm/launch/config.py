@@ -9,8 +9,9 @@ from typing import Any
 
 from mmengine.config import Config
 
-from surge_mm.preflight.config_keys import check_names
+from surge_mm.preflight.config_keys import check_names, is_imported
 from surge_mm.utils.errors import LaunchError
+from surge_mm.utils.registered_names import registered_name
 
 HOSTS = ('mmdet', 'mmpretrain')
 
@@ -49,6 +50,8 @@ def load_config(args: argparse.Namespace) -> Config:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs') / path.stem)
+    if cfg.get('default_scope') is None and (host := _host_of(cfg.get('model'))):
+        cfg.default_scope = host  # configs of the new style have none
     try:
         check_names(cfg)
     except LaunchError as error:
@@ -63,6 +66,32 @@ def load_config(args: argparse.Namespace) -> Config:
     if Path(cfg.work_dir).is_file():
         raise LaunchError(f'work_dir {cfg.work_dir!r} is a file; set a folder with --work-dir')
     return cfg
+
+
+def with_names(cfg: Config) -> Config:
+    """Return a config of the new style as one that can be written to a file: with names in place of its classes.
+
+    Args:
+        cfg (Config): a config of either style.
+    """
+    scope = cfg.get('default_scope') or _host_of(cfg.get('model'))
+
+    def named(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: named(inner) for key, inner in value.items()}
+        if isinstance(value, (list, tuple)):
+            return type(value)(named(inner) for inner in value)
+        return registered_name(value, scope) if callable(value) else value
+
+    content = {key: named(value) for key, value in cfg.items() if not is_imported(value)}
+    return Config({**content, 'default_scope': scope}, filename=cfg.filename)
+
+
+def _host_of(model: Any) -> str | None:
+    """Return the host whose class a model is, from the class itself or its name; None if it is of no host."""
+    kinds = [model.get(key) for key in ('base_type', 'type')] if isinstance(model, Mapping) else []
+    names = [getattr(kind, '__module__', kind) for kind in kinds]
+    return next((host for host in HOSTS for name in names if str(name).split('.')[0] == host), None)
 
 
 def dropped_hooks(cfg: Config) -> list[str]:

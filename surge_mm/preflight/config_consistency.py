@@ -9,6 +9,7 @@ from typing import Any
 from mmengine.config import Config
 
 from surge_mm.preflight.annotations import Annotations, some
+from surge_mm.utils.class_names import class_name
 from surge_mm.utils.errors import DatasetError
 
 
@@ -162,7 +163,7 @@ def check_evaluator(
         return
     ann_key = f'{key}.ann_file'
     must_exist(ann_key, path, ann_key)
-    if str(evaluator['type']).split('.')[-1] != 'CocoMetric':
+    if class_name(evaluator['type']) != 'CocoMetric':
         return
     truth = read(path)
     if truth.without_iscrowd:

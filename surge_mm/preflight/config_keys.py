@@ -72,7 +72,7 @@ def check_names(cfg: Config) -> None:
         LaunchError: if a key differs by one letter from a key of MMEngine, or a value has the wrong type.
     """
     # configs of the new style hold the classes, functions and modules that they import
-    own = [key for key, value in cfg.items() if not _is_imported(value)]
+    own = [key for key, value in cfg.items() if not is_imported(value)]
     _check_section('', own, [*RUNNER, *OTHERS])
     for name, hint in RUNNER.items():
         if name in cfg and not matches(cfg[name], hint):
@@ -81,7 +81,8 @@ def check_names(cfg: Config) -> None:
         _check_section(f'{path}.', content, known)
 
 
-def _is_imported(value: Any) -> bool:
+def is_imported(value: Any) -> bool:
+    """Return whether a value at the top level of a config is a class, function or module that it imports."""
     return callable(value) or isinstance(value, ModuleType)
 
 

@@ -6,6 +6,8 @@ from typing import Any
 
 from mmengine.config import ConfigDict
 
+from surge_mm.utils.class_names import class_name
+
 FILTER = "dict(type='mmdet.FilterAnnotations', min_gt_bbox_wh=(0, 0), keep_empty=False)"
 """The step that leaves out boxes without area."""
 
@@ -20,7 +22,9 @@ def step_of(config: ConfigDict, kind: str) -> dict[str, Any]:
     Returns:
         dict: config of the step.
     """
-    return next((step for step in config.get('pipeline', []) if _kind(step) == kind), {})
+    return next(
+        (step for step in config.get('pipeline', []) if class_name(step['type']) == kind), {}
+    )
 
 
 def advise_filter(key: str, config: ConfigDict) -> str:
@@ -33,13 +37,8 @@ def advise_filter(key: str, config: ConfigDict) -> str:
     Returns:
         str: the end of a warning.
     """
-    kinds = [_kind(step) for step in config.get('pipeline', [])]
+    kinds = [class_name(step['type']) for step in config.get('pipeline', [])]
     end = next((i for i, kind in enumerate(kinds) if kind.startswith('Pack')), len(kinds))
     if 'LoadAnnotations' not in kinds or kinds[end - 1] == 'FilterAnnotations':
         return ''
     return f'; to leave them out, insert {FILTER} at index {end} of {key}.pipeline'
-
-
-def _kind(step: dict[str, Any]) -> str:
-    kind = step['type']
-    return kind.split('.')[-1] if isinstance(kind, str) else kind.__name__

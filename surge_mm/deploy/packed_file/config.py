@@ -14,7 +14,9 @@ import numpy as np
 from mmengine.config import Config
 
 from surge_mm.datasets.evaluation_set import evaluation_pipeline
+from surge_mm.utils.class_names import class_name
 from surge_mm.utils.errors import UsageError
+from surge_mm.utils.registered_names import registered_name
 
 TUPLE = '()'
 TRAINING = ('init_cfg', 'pretrained', 'batch_augments', 'why')
@@ -25,6 +27,8 @@ WRITING = ('vis_backends', 'save_dir')
 """Arguments of a visualizer that name files to write."""
 READING = ('backend_args', 'file_client_args')
 """Arguments of a pipeline that set how files are read. MMEngine's memcached backend imports a module that they name."""
+TYPE_ARGUMENTS = ('type', 'base_type', 'resize_type')
+"""Arguments that name a class; ``RandomResize`` builds its ``resize_type``."""
 OURS = ('surge_mm', 'mmdet', 'mmpretrain', 'mmengine', 'mmcv')
 
 
@@ -65,7 +69,7 @@ def stored_config(cfg: Config, dataset_meta: Mapping[str, Any]) -> dict[str, Any
     }
     if visualizer:
         stored['visualizer'] = _scoped(_without(WRITING, visualizer), scope)
-    return _plain(stored, '')
+    return _plain(stored, '', scope)
 
 
 def stored_model(cfg: Config) -> dict[str, Any]:
@@ -78,11 +82,11 @@ def stored_model(cfg: Config) -> dict[str, Any]:
     if cfg.get('data_preprocessor'):
         model.setdefault('data_preprocessor', cfg['data_preprocessor'])
     for key in ('type', 'base_type'):
-        if str(model.get(key)).rpartition('.')[2] == 'DistilledClassifier':
+        if class_name(model.get(key)) == 'DistilledClassifier':
             model[key] = 'mmpretrain.ImageClassifier'
             model.pop('teacher', None)
             model.pop('label_weight', None)
-    return _without(TRAINING, _plain(model, 'model'), NONE)
+    return _without(TRAINING, _plain(model, 'model', cfg.get('default_scope')), NONE)
 
 
 def _without(keys: tuple[str, ...], value: Any, none: tuple[str, ...] = ()) -> Any:
@@ -103,12 +107,14 @@ def _scoped(step: Mapping[str, Any], scope: Any) -> dict[str, Any]:
     return {'_scope_': scope, **step}
 
 
-def _plain(value: Any, key: str) -> Any:
-    """Convert classes of configs and of NumPy to plain ones.
+def _plain(value: Any, key: str, scope: Any) -> Any:
+    """Convert classes of configs and of NumPy to plain ones, and classes that the config names to registered names.
 
     Raises:
-        UsageError: if a value has another type, such as a class in place of its name.
+        UsageError: if a value has another type.
     """
+    if key.rpartition('.')[2] in TYPE_ARGUMENTS and (callable(value) or '.' in str(value)):
+        return registered_name(value, scope)
     if value is None or isinstance(value, (str, bool, int, float)):
         return value
     if isinstance(value, (np.generic, np.ndarray)):
@@ -117,9 +123,11 @@ def _plain(value: Any, key: str) -> Any:
         for name in value:
             if not isinstance(name, str) or name == TUPLE:
                 raise UsageError(f'{key}: its key {name!r} cannot be stored; keys must be names')
-        return {name: _plain(inner, f'{key}.{name}'.lstrip('.')) for name, inner in value.items()}
+        return {
+            name: _plain(inner, f'{key}.{name}'.lstrip('.'), scope) for name, inner in value.items()
+        }
     if isinstance(value, (list, tuple)):
-        inner = [_plain(item, f'{key}.{i}') for i, item in enumerate(value)]
+        inner = [_plain(item, f'{key}.{i}', scope) for i, item in enumerate(value)]
         return tuple(inner) if isinstance(value, tuple) else inner
     kind = 'class' if isinstance(value, type) else type(value).__name__
     raise UsageError(

@@ -11,6 +11,7 @@ The check does not limit memory: a config may describe a model that is larger th
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Collection, Iterator
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -18,7 +19,7 @@ from typing import Any, NamedTuple
 import mmengine.registry
 
 from surge_mm.deploy.packed_file.allowed_classes import full_name, is_allowed
-from surge_mm.deploy.packed_file.config import NONE, READING, TRAINING, WRITING
+from surge_mm.deploy.packed_file.config import NONE, READING, TRAINING, TYPE_ARGUMENTS, WRITING
 from surge_mm.ops import ActivationBinarizer, WeightBinarizer
 from surge_mm.utils.errors import UsageError
 
@@ -38,8 +39,6 @@ OTHER_TYPES = frozenset(
 """Types in models of the hosts that are not looked up in a registry."""
 FORBIDDEN_ARGUMENTS = (*TRAINING, *NONE, *WRITING, *READING, 'checkpoint')
 """Arguments that must be None: for training, or names of files to read and write."""
-TYPE_ARGUMENTS = ('type', 'base_type', 'resize_type')
-"""Arguments that name a class; ``RandomResize`` builds its ``resize_type``."""
 DOTTED_NAME = re.compile(r'[^\W\d]\w*(\.[^\W\d]\w*)+')
 KEYS = {'default_scope', 'custom_imports', 'model', 'test_dataloader', 'visualizer', 'dataset_meta'}
 
@@ -173,6 +172,8 @@ class _Lookup(NamedTuple):
             ),
         ]
         classes = [cls for cls in found if cls is not None]
+        if not classes and isinstance(cls := _loaded(name), type):
+            classes = [cls]
         if not classes:
             raise UsageError(
                 f'{key}={name!r:.200} is in no registry of {", ".join(SCOPES)}. If it is a class of your own, '
@@ -180,6 +181,12 @@ class _Lookup(NamedTuple):
             )
         for cls in classes:
             yield key, name, cls
+
+
+def _loaded(name: str) -> Any:
+    """Return what MMEngine finds for ``'package.module.Name'``, if that module is imported already."""
+    module, _, own = name.rpartition('.')
+    return getattr(sys.modules.get(module), own, None)
 
 
 def _binarizers(name: str) -> list[Any]:

@@ -26,6 +26,7 @@ from surge_mm.models.binarization.shortcuts import (
 from surge_mm.models.binarization.twins import find_twins, refresh_averages, warn_of_frozen_copies
 from surge_mm.models.binarization.weight_use import check_first_passes, forget_check
 from surge_mm.utils.argument_checks import checked
+from surge_mm.utils.class_names import class_name
 from surge_mm.utils.errors import UsageError
 from surge_mm.utils.modules import replace_modules
 
@@ -219,8 +220,7 @@ def _decisions_by_layer(decisions: Sequence[Decision]) -> dict[nn.Module, Decisi
 
 
 def _without_type(argument: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    allowed = ('SurgeConv2d', 'SurgeLinear', 'surge_mm.SurgeConv2d', 'surge_mm.SurgeLinear', None)
-    if settings.get('type') not in allowed:
+    if 'type' in settings and class_name(settings['type']) not in ('SurgeConv2d', 'SurgeLinear'):
         raise UsageError(
             f"{argument}: type={settings['type']!r} must be 'surge_mm.SurgeConv2d', or be left out"
         )
