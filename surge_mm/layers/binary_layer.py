@@ -26,6 +26,7 @@ from surge_mm.ops import (
     infer,
     read_constants,
 )
+from surge_mm.ops.activation_binarizers import is_exporting
 from surge_mm.ops.chunking import is_transforming
 from surge_mm.ops.linear_maps import BilinearMap
 from surge_mm.utils.logging import warn
@@ -295,10 +296,11 @@ class BinaryLayer(nn.Module):
         )
         learned = (self.activation_shift, self.weight_gain)
         # In training, activation checkpointing runs a layer without a gradient first, and then with one. A trace would
-        # hold the autograd function as one opaque operator.
+        # hold the autograd function as one opaque operator, and an export its form for training.
+        exports = is_exporting() and not self.training
         differentiates = torch.is_grad_enabled() or torch.autograd.forward_ad._current_level >= 0
         evaluates = not self.training and not differentiates and compute_dtype is None
-        if evaluates or torch.jit.is_tracing():
+        if evaluates or exports or torch.jit.is_tracing():
             return infer(x, self.weight, self.bias, *learned, spec)
         function: type[DualPath] = EagerDualPath
         if torch.compiler.is_compiling():

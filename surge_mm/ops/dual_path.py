@@ -43,7 +43,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from surge_mm.ops.activation_binarizers import ActivationBinarizer, sign
+from surge_mm.ops.activation_binarizers import ActivationBinarizer, is_exporting, sign
 from surge_mm.ops.chunking import in_chunks, is_transforming
 from surge_mm.ops.gradient_scale import (
     EPS,
@@ -133,7 +133,7 @@ def infer(
         return spec.map.forward(q_x, q_w if gain is None else q_w * gain, bias, spec.pad_value)
     two = two.with_gain(gain)
     signs = sign(two.z)
-    if not torch.jit.is_tracing():
+    if not is_exporting():
         signs = torch.empty_like(w_b).copy_(signs)  # in the memory format of the weights
     out = spec.map.forward(q_x, signs, None, spec.pad_value).round_()
     out *= spec.map.per_filter(two.alpha)

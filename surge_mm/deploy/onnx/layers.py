@@ -1,9 +1,9 @@
 """Binary layers in standard ONNX operators.
 
-A sign is ``Where(x >= 0, 1, -1)``. For -0.0 it is +1, where the trained network has -1 by the sign bit; after a batch
-norm, -0.0 practically does not occur. Signs of weights are int8 constants, which ``Cast`` converts to float. Sums of
-signs are exact and scaled afterwards, as everywhere in this package. A ``Round`` between the two leaves them unchanged
-and keeps runtimes from merging the scale into the weights, which would make sums of 0 inexact and their signs random.
+A sign is that of :func:`surge_mm.ops.sign`, ``Where(x + 1 / x < 0, -1, 1)``: +1 for 0 and -1 for -0.0. Signs of
+weights are int8 constants, which ``Cast`` converts to float. Sums of signs are exact and scaled afterwards, as
+everywhere in this package. A ``Round`` between the two leaves them unchanged and keeps runtimes from merging the scale
+into the weights, which would make sums of 0 inexact and their signs random.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from surge_mm.deploy.binary_weights import geometry_of, is_sign, parts_of
 from surge_mm.layers import BinaryLayer, SurgeLinear
-from surge_mm.ops import LinearMap
+from surge_mm.ops import LinearMap, sign
 from surge_mm.utils.errors import UsageError
 from surge_mm.utils.modules import replace_modules
 
@@ -60,7 +60,7 @@ class ExportLayer(nn.Module):
         if self.shift is not None:
             x = x + self.shift
         self.signed.append(x)
-        q_x = torch.where(x >= 0, 1.0, -1.0)
+        q_x = sign(x)
         if any(self.input_padding):
             q_x = F.pad(q_x, self.input_padding, mode=self.pad_mode)
         weight = self.weight.to(torch.float32)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from surge_mm.layers import BinaryLayer
+from surge_mm.ops import sign
 from surge_mm.utils.errors import UsageError
 
 INPUT = 'images'
@@ -62,7 +63,7 @@ def _force(name: str, inputs: Iterator[Tensor], layer: BinaryLayer, own: Any) ->
     shift = torch.zeros(()) if layer.activation_shift is None else layer.activation_shift
     theirs = next(inputs)
     _compare(f'the input of {name}', own[0] + shift, theirs)
-    return (torch.where(theirs >= 0, 1.0, -1.0) * (1 + 2 * shift.abs()),)
+    return (sign(theirs) * (1 + 2 * shift.abs()),)
 
 
 def _compare(name: str, ours: Tensor, theirs: Tensor) -> None:

@@ -114,7 +114,9 @@ def _plain(value: Any, key: str, scope: Any) -> Any:
         UsageError: if a value has another type.
     """
     if key.rpartition('.')[2] in TYPE_ARGUMENTS and (callable(value) or '.' in str(value)):
-        return registered_name(value, scope)
+        name = registered_name(value, scope)
+        if '<' not in name:  # else a class in a function, which has no path
+            return name
     if value is None or isinstance(value, (str, bool, int, float)):
         return value
     if isinstance(value, (np.generic, np.ndarray)):

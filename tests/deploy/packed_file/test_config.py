@@ -123,13 +123,21 @@ def test_file_backends_of_training_are_not_stored():
     ]
 
 
+def local_class():
+    class Neck:
+        pass
+
+    return Neck
+
+
 @pytest.mark.parametrize(
     'model, message',
     [
         (
-            {'neck': {'type': dict}},
-            "model.neck.type=<class 'dict'> cannot be stored: it is a class",
+            {'neck': {'kind': dict}},
+            "model.neck.kind=<class 'dict'> cannot be stored: it is a class",
         ),
+        ({'neck': {'type': local_class()}}, "local_class.<locals>.Neck'> cannot be stored"),
         ({'a': [{1: 2}]}, 'model.a.0: its key 1 cannot be stored'),
         ({'a': {'()': [1]}}, r"model.a: its key '\(\)' cannot be stored"),
         ({'a': {1, 2}}, 'model.a={1, 2} cannot be stored: it is a set'),
