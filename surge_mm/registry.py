@@ -24,6 +24,7 @@ MODELS = Registry(
         'surge_mm.models.binarization.binarized_model',
         'surge_mm.models.classifiers',
         'surge_mm.models.data_preprocessors',
+        'surge_mm.models.detectors',
         'surge_mm.models.heads',
         'surge_mm.deploy.packed_file.save_load',
     ],

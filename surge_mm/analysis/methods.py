@@ -14,14 +14,17 @@ from surge_mm.utils.errors import LaunchError
 METHOD_HOOKS = ('AdaptiveGradientScalerHook', 'BinarizerScheduleHook')
 """Hooks that belong to a method. Those of the config are replaced, its other hooks are kept."""
 
+BINARIZED = ('Binarized', 'DistilledDetector')
+"""Models whose binary layers are set by ``binary`` and ``structure_only``."""
+
 
 def apply_method(cfg: Config, method: Config) -> Config:
     """Return a copy of a config whose binary layers are those of a method.
 
     The ``conv_cfg`` of the method becomes the ``conv_cfg`` of a backbone of this package and the ``binary`` of a
-    ``surge_mm.Binarized`` model, which has ``structure_only=True`` for full precision. It replaces every other
-    ``conv_cfg`` of type ``SurgeConv2d`` in the model. The ``custom_hooks`` of the method replace the
-    :data:`METHOD_HOOKS` of the config. All further keys are merged into the config.
+    ``surge_mm.Binarized`` or ``surge_mm.DistilledDetector`` model, which has ``structure_only=True`` for full
+    precision. It replaces every other ``conv_cfg`` of type ``SurgeConv2d`` in the model. The ``custom_hooks`` of the
+    method replace the :data:`METHOD_HOOKS` of the config. All further keys are merged into the config.
 
     Args:
         cfg (Config): config to train, with or without a method of its own.
@@ -59,7 +62,7 @@ def _set_binary_layers(model: dict[str, Any], conv_cfg: dict[str, Any] | None) -
     if _has_own_backbone(model):
         model['backbone']['conv_cfg'] = copy.deepcopy(conv_cfg)
         found = True
-    if class_name(model['type']) == 'Binarized':
+    if class_name(model['type']) in BINARIZED:
         for key in ('binary', 'structure_only'):
             model.pop(key, None)
         if conv_cfg is None:

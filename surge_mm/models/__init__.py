@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from surge_mm.models.binarization.binarized_model import Binarized
     from surge_mm.models.classifiers import DistilledClassifier
     from surge_mm.models.data_preprocessors import BatchAugmentPreprocessor
+    from surge_mm.models.detectors import DistilledDetector
     from surge_mm.models.heads import SSDHead
 
 __all__ = [
     'BatchAugmentPreprocessor',
     'Binarized',
     'DistilledClassifier',
+    'DistilledDetector',
     'LayerReport',
     'ReActNetA',
     'Rule',
@@ -35,6 +37,7 @@ MODULES = {
     'BatchAugmentPreprocessor': 'surge_mm.models.data_preprocessors',
     'Binarized': 'surge_mm.models.binarization.binarized_model',
     'DistilledClassifier': 'surge_mm.models.classifiers',
+    'DistilledDetector': 'surge_mm.models.detectors',
     'ReActNetA': 'surge_mm.models.backbones',
     'SSDHead': 'surge_mm.models.heads',
     'SurgeResNet': 'surge_mm.models.backbones',

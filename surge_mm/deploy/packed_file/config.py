@@ -29,6 +29,14 @@ READING = ('backend_args', 'file_client_args')
 """Arguments of a pipeline that set how files are read. MMEngine's memcached backend imports a module that they name."""
 TYPE_ARGUMENTS = ('type', 'base_type', 'resize_type')
 """Arguments that name a class; ``RandomResize`` builds its ``resize_type``."""
+DISTILLED: dict[str, tuple[str, tuple[str, ...]]] = {
+    'DistilledClassifier': ('mmpretrain.ImageClassifier', ('teacher', 'label_weight')),
+    'DistilledDetector': (
+        'surge_mm.Binarized',
+        ('teacher', 'feat_weight', 'cls_weight', 'bbox_weight', 'score_thr', 'init'),
+    ),
+}
+"""Models with a teacher, the same models without one, and the arguments that concern the teacher."""
 OURS = ('surge_mm', 'mmdet', 'mmpretrain', 'mmengine', 'mmcv')
 
 
@@ -82,10 +90,10 @@ def stored_model(cfg: Config) -> dict[str, Any]:
     if cfg.get('data_preprocessor'):
         model.setdefault('data_preprocessor', cfg['data_preprocessor'])
     for key in ('type', 'base_type'):
-        if class_name(model.get(key)) == 'DistilledClassifier':
-            model[key] = 'mmpretrain.ImageClassifier'
-            model.pop('teacher', None)
-            model.pop('label_weight', None)
+        kind, arguments = DISTILLED.get(class_name(model.get(key)), (None, ()))
+        if kind:
+            model = {name: value for name, value in model.items() if name not in arguments}
+            model[key] = kind
     return _without(TRAINING, _plain(model, 'model', cfg.get('default_scope')), NONE)
 
 

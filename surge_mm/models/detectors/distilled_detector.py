@@ -1,0 +1,219 @@
+"""The registered model ``surge_mm.DistilledDetector``: a binarized detector, trained with a full-precision teacher.
+
+It is ``surge_mm.Binarized`` with a teacher. In a config, the keys of the model stay where they are::
+
+    model = dict(
+        type='surge_mm.DistilledDetector',
+        base_type='mmdet.RetinaNet',
+        teacher=dict(config='my_config.py', checkpoint='my_checkpoint.pth'),
+        shortcuts=True)
+
+The result is an instance of ``base_type``, with the state dict of the binarized model. Training alone needs the
+teacher: it is loaded when the weights are initialized, and is part of no checkpoint and of no packed file.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from mmdet.models.detectors.base import BaseDetector
+from mmengine.registry import MODELS as ROOT
+from torch import Tensor, nn
+
+from surge_mm.models.binarization.binarized_model import Binarized
+from surge_mm.models.detectors.distillation_losses import box_loss, class_loss, feature_loss
+from surge_mm.models.detectors.head_pairs import (
+    HeadPair,
+    check_shapes,
+    find_pairs,
+    recorded,
+    teacher_outputs,
+)
+from surge_mm.models.detectors.teacher import (
+    check_class_names,
+    check_teacher,
+    load_teacher,
+    require_detector,
+)
+from surge_mm.registry import MODELS
+from surge_mm.utils.argument_checks import Fraction, NonNegative, check_keywords, checked
+from surge_mm.utils.errors import UsageError
+from surge_mm.utils.logging import log
+from surge_mm.utils.suggestions import argument_names
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The arguments of :func:`DistilledDetector` that concern the teacher."""
+
+    teacher: dict[str, str]
+    feat_weight: float
+    cls_weight: float
+    bbox_weight: float
+    score_thr: float
+    init: str | None
+
+
+@MODELS.register_module()
+@checked
+def DistilledDetector(  # noqa: N802  configs call it as they call the class of a model
+    base_type: str | type,
+    teacher: Mapping[str, str],
+    feat_weight: NonNegative = 6.0,
+    cls_weight: NonNegative = 1.0,
+    bbox_weight: NonNegative = 1.0,
+    score_thr: Fraction = 0.3,
+    init: Literal['teacher'] | None = None,
+    **kwargs: Any,
+) -> nn.Module:
+    """Build and binarize the detector ``base_type``, to be trained with a teacher beside the ground truth.
+
+    The losses of the detector get these companions, each multiplied by its weight:
+
+    - ``loss_distill_feat``: :func:`.feature_loss` of the outputs of the necks (PKD, arXiv 2207.02039).
+    - ``loss_distill_cls``: :func:`.class_loss` of the class logits.
+    - ``loss_distill_bbox``: :func:`.box_loss` of the decoded boxes.
+
+    In a two-stage detector, ``loss_distill_rpn_cls`` and ``loss_distill_rpn_bbox`` compare the region proposal
+    networks. The other two compare the RoI heads on the student's regions of interest; in a cascade, with ``s0.``,
+    ``s1.``, ... before the name. Where a head predicts classes or boxes in another form than most heads of
+    MMDetection, these terms are left out, and this is logged.
+
+    Each rank divides by its own number of positions. The teacher is in evaluation mode and has no gradient. Under
+    autocast, it runs in the same dtype as the student.
+
+    Args:
+        base_type (str or type): Class of the detector, such as ``'mmdet.RetinaNet'``.
+        teacher (dict): ``config`` and ``checkpoint`` of a full-precision detector with the same classes, the same
+            normalization of images, and a neck with the same output channels and strides.
+        feat_weight (float): Weight of ``loss_distill_feat``. 0 leaves it out. Defaults to 6, as in PKD.
+        cls_weight (float): Weight of ``loss_distill_cls``. 0 leaves it out. Defaults to 1.
+        bbox_weight (float): Weight of ``loss_distill_bbox``. 0 leaves it out. Defaults to 1.
+        score_thr (float): The teacher's boxes with a best score above it are targets. Defaults to 0.3.
+        init (str, optional): ``'teacher'`` to initialize the student by the tensors of the teacher that have the same
+            name and shape. Defaults to None: by its own ``init_cfg``.
+        **kwargs: Arguments of :func:`surge_mm.models.Binarized` and of ``base_type``.
+
+    Returns:
+        nn.Module: The binarized detector, an instance of ``base_type``.
+
+    Raises:
+        UsageError: if ``teacher`` does not have exactly its two keys, all weights are 0, ``base_type`` is no
+            single-stage or two-stage detector with a neck, or as :func:`surge_mm.binarize`.
+    """
+    if set(teacher) != {'config', 'checkpoint'}:
+        raise UsageError(
+            f'DistilledDetector: teacher={dict(teacher)!r} must be dict(config=..., checkpoint=...), the paths of the '
+            'config and of the checkpoint of a full-precision detector'
+        )
+    if not feat_weight + cls_weight + bbox_weight:
+        raise UsageError(
+            'DistilledDetector: feat_weight, cls_weight and bbox_weight are all 0. Use surge_mm.Binarized to train '
+            'without a teacher'
+        )
+    _check_names(base_type, kwargs)
+    student = Binarized(base_type, **kwargs)
+    require_detector('DistilledDetector', student)
+    base: Any = type(student)
+    student.__class__ = _distilled(base)
+    student._teacher = []  # a list hides it from state_dict(), train() and DistributedDataParallel
+    student._settings = Settings(
+        dict(teacher), feat_weight, cls_weight, bbox_weight, score_thr, init
+    )
+    return student
+
+
+def _check_names(base_type: str | type, kwargs: dict[str, Any]) -> None:
+    with ROOT.switch_scope_and_registry(None) as registry:
+        base = registry.get(base_type) if isinstance(base_type, str) else base_type
+    if base is not None:
+        known = argument_names(Binarized)
+        names = [name for name in kwargs if name not in known]
+        check_keywords(
+            'DistilledDetector', names, base, also=[*argument_names(DistilledDetector), *known]
+        )
+
+
+@functools.cache
+def _distilled(base: type) -> type:
+    return type(f'Distilled{base.__name__}', (Distillation, base), {'__module__': __name__})
+
+
+class Distillation(BaseDetector):
+    """The part of the class of a distilled detector that precedes the class of the detector."""
+
+    _teacher: list[nn.Module]
+    _settings: Settings
+    _class_names: list[str] | None
+
+    @property
+    def teacher(self) -> nn.Module:
+        """The full-precision detector. It is loaded and checked on first use."""
+        if not self._teacher:
+            teacher, self._class_names = load_teacher(**self._settings.teacher)
+            check_teacher(self, teacher)
+            for description in self._find_pairs(teacher)[1]:
+                log(f'distillation without {description}')
+            self._teacher.append(teacher.to(next(self.parameters())))
+        return self._teacher[0]
+
+    def _find_pairs(self, teacher: nn.Module) -> tuple[list[HeadPair], list[str]]:
+        """Find the heads to compare, if any has a weight."""
+        compares = self._settings.cls_weight or self._settings.bbox_weight
+        return find_pairs(self, teacher) if compares else ([], [])
+
+    def init_weights(self) -> None:
+        """Initialize the student, and load the teacher."""
+        super().init_weights()
+        weights = self.teacher.state_dict()
+        if self._settings.init:
+            own = self.state_dict()
+            common = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape}
+            self.load_state_dict(common, strict=False)
+            log(f'{len(common)} of {len(own)} tensors are initialized by those of the teacher')
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Distillation:
+        for teacher in self._teacher:
+            teacher._apply(fn)
+        return super()._apply(fn, recurse)
+
+    def loss(self, batch_inputs: Tensor, batch_data_samples: list[Any]) -> dict[str, Any]:
+        """Compute the losses of the detector and those of distillation.
+
+        Args:
+            batch_inputs (Tensor): Images, ``(N, C, H, W)``.
+            batch_data_samples (list[DetDataSample]): N samples with ground truth.
+
+        Returns:
+            dict[str, Tensor]: The losses by name.
+
+        Raises:
+            UsageError: if the outputs of the teacher have other shapes or its classes other names.
+        """
+        teacher, settings = self.teacher, self._settings
+        check_class_names(self._class_names)
+        pairs, _ = self._find_pairs(teacher)
+        with recorded(self, pairs) as own:
+            losses = super().loss(batch_inputs, batch_data_samples)
+        theirs = teacher_outputs(teacher, pairs, batch_inputs, own)
+        check_shapes('neck', theirs.features, own.features)
+        if settings.feat_weight:
+            loss = feature_loss(own.features, theirs.features)
+            losses['loss_distill_feat'] = settings.feat_weight * loss
+        for pair in pairs:
+            if pair.name not in own.heads:
+                continue
+            student = pair.predictions(pair.student, own.heads[pair.name])
+            target = pair.predictions(pair.teacher, theirs.heads[pair.name])
+            check_shapes('class logits', [target.logits], [student.logits])
+            for term, function, weight in (
+                ('cls', class_loss, settings.cls_weight),
+                ('bbox', box_loss, settings.bbox_weight if pair.with_boxes else 0),
+            ):
+                if weight:
+                    loss = function(student, target, settings.score_thr)
+                    losses[pair.name.format(term)] = pair.weight * weight * loss
+        return losses
