@@ -48,7 +48,8 @@ def test_types_resolve_in_a_process_that_only_imported_the_package():
     result = run("""
         import surge_mm
         from mmengine.registry import HOOKS, MODELS
-        names = ('SurgeConv2d', 'SurgeLinear', 'RPReLU', 'SurgeResNet', 'Binarized', 'DistilledClassifier')
+        names = ('SurgeConv2d', 'SurgeLinear', 'RPReLU', 'SurgeResNet', 'Binarized', 'DistilledClassifier',
+                 'DistilledDetector')
         print([MODELS.get(f'surge_mm.{name}').__name__ for name in names])
         print(HOOKS.get('surge_mm.AdaptiveGradientScalerHook').__name__)
     """)

@@ -29,6 +29,13 @@ GOOD: dict[str, dict[str, Any]] = {
         **CLASSIFIER,
         'teacher': {'type': 'ImageClassifier', 'pretrained': 'teacher.pth', **CLASSIFIER},
     },
+    'DistilledDetector': {
+        'base_type': 'mmdet.RetinaNet',
+        'teacher': {'config': 'teacher.py', 'checkpoint': 'teacher.pth'},
+        'backbone': SMALL,
+        'neck': {'type': 'FPN', 'in_channels': [8, 16, 32, 64], 'out_channels': 8, 'num_outs': 5},
+        'bbox_head': {'type': 'RetinaHead', 'num_classes': 3, 'in_channels': 8, 'feat_channels': 8},
+    },
     'CIFAR10Tensor': {'data_root': 'data', 'lazy_init': True},
     'SSDHead': {
         'num_classes': 3,
@@ -62,6 +69,12 @@ BEYOND: dict[tuple[str, str], list[Any]] = {
     ('BatchAugmentPreprocessor', 'mean'): [[], [1, 2], [math.nan, 1, 2]],
     ('BatchAugmentPreprocessor', 'std'): [[], [1, 2], [0, 1, 1], [-1, 1, 1], [math.nan, 1, 1]],
     ('BatchAugmentPreprocessor', 'batch_augments'): [{'type': 'Mixup'}, 1],
+    ('DistilledDetector', 'teacher'): [
+        {},
+        {'config': 'teacher.py'},
+        {'config': 'teacher.py', 'checkpoint': 'teacher.pth', 'weights': 'teacher.pth'},
+        {'config': 'teacher.py', 'checkpoint': None},
+    ],
     ('CIFAR10Tensor', 'size'): [0, 7, 64, -8],
     ('AdaptiveGradientScalerHook', 'eta'): [-0.1, math.nan, math.inf],
     ('AdaptiveGradientScalerHook', 'warmup_iters'): [-1],

@@ -136,6 +136,8 @@ def box_loss(student: Predictions, teacher: Predictions, score_thr: float) -> Te
     positions = (best > score_thr).nonzero().squeeze(1)
     weight, classes = best[positions], classes[positions]
     box_s, box_t = (one.boxes(positions, classes) for one in (student, teacher))
+    if not len(positions):
+        return box_s.sum()  # 0, with a gradient of 0
     return giou_loss(box_s, box_t, weight, reduction='sum') / weight.sum().clamp(min=1)
 
 

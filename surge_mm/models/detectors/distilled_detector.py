@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from surge_mm.models.binarization.binarized_model import Binarized
 from surge_mm.models.detectors.distillation_losses import box_loss, class_loss, feature_loss
 from surge_mm.models.detectors.head_pairs import (
-    HeadPair,
+    check_heads,
     check_shapes,
     find_pairs,
     recorded,
@@ -46,7 +46,7 @@ from surge_mm.utils.suggestions import argument_names
 
 
 @dataclass(frozen=True)
-class Settings:
+class _Settings:
     """The arguments of :func:`DistilledDetector` that concern the teacher."""
 
     teacher: dict[str, str]
@@ -120,7 +120,7 @@ def DistilledDetector(  # noqa: N802  configs call it as they call the class of 
     base: Any = type(student)
     student.__class__ = _distilled(base)
     student._teacher = []  # a list hides it from state_dict(), train() and DistributedDataParallel
-    student._settings = Settings(
+    student._settings = _Settings(
         dict(teacher), feat_weight, cls_weight, bbox_weight, score_thr, init
     )
     return student
@@ -146,7 +146,7 @@ class Distillation(BaseDetector):
     """The part of the class of a distilled detector that precedes the class of the detector."""
 
     _teacher: list[nn.Module]
-    _settings: Settings
+    _settings: _Settings
     _class_names: list[str] | None
 
     @property
@@ -155,15 +155,16 @@ class Distillation(BaseDetector):
         if not self._teacher:
             teacher, self._class_names = load_teacher(**self._settings.teacher)
             check_teacher(self, teacher)
-            for description in self._find_pairs(teacher)[1]:
-                log(f'distillation without {description}')
+            if self._compares_heads:
+                check_heads(self, teacher)
+                for description in find_pairs(self, teacher)[1]:
+                    log(f'distillation without {description}')
             self._teacher.append(teacher.to(next(self.parameters())))
         return self._teacher[0]
 
-    def _find_pairs(self, teacher: nn.Module) -> tuple[list[HeadPair], list[str]]:
-        """Find the heads to compare, if any has a weight."""
-        compares = self._settings.cls_weight or self._settings.bbox_weight
-        return find_pairs(self, teacher) if compares else ([], [])
+    @property
+    def _compares_heads(self) -> bool:
+        return self._settings.cls_weight + self._settings.bbox_weight > 0
 
     def init_weights(self) -> None:
         """Initialize the student, and load the teacher."""
@@ -195,7 +196,7 @@ class Distillation(BaseDetector):
         """
         teacher, settings = self.teacher, self._settings
         check_class_names(self._class_names)
-        pairs, _ = self._find_pairs(teacher)
+        pairs = find_pairs(self, teacher)[0] if self._compares_heads else []
         with recorded(self, pairs) as own:
             losses = super().loss(batch_inputs, batch_data_samples)
         theirs = teacher_outputs(teacher, pairs, batch_inputs, own)

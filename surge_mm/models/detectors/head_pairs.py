@@ -47,7 +47,12 @@ class HeadPair:
     stage: tuple[int, ...] = ()
 
     def predictions(self, head: Any, output: tuple[Any, ...]) -> Predictions:
-        """Return the predictions in the output of ``head``, one of the pair."""
+        """Return the predictions of a head.
+
+        Args:
+            head (Module): Head of the student or of the teacher.
+            output (tuple): Its output, as in :class:`Outputs`.
+        """
         if self.extractor is None:
             return _dense_predictions(head, output, self.with_boxes)
         rois, logits, deltas = output
@@ -74,41 +79,53 @@ def find_pairs(student: Any, teacher: Any) -> tuple[list[HeadPair], list[str]]:
 
     Args:
         student (BaseDetector): The student.
-        teacher (BaseDetector): The teacher.
+        teacher (BaseDetector): The teacher, for which :func:`check_heads` raises no error.
 
     Returns:
         tuple[list[HeadPair], list[str]]: The pairs, and a description of each loss that is left out.
-
-    Raises:
-        UsageError: if the outputs of heads cannot be matched.
     """
-    two_stage = hasattr(student, 'roi_head')
-    _check_alike(*({'number of stages': 1 + hasattr(m, 'roi_head')} for m in (student, teacher)))
     pairs, left_out = [], []
-    attribute = 'rpn_head' if two_stage else 'bbox_head'
-    heads: list[Any] = [getattr(model, attribute, None) for model in (student, teacher)]
+    two_stage = hasattr(student, 'roi_head')
     prefix = 'loss_distill_rpn_' if two_stage else 'loss_distill_'
+    heads = _dense_head(student), _dense_head(teacher)
     if all(map(_has_logits, heads)):
-        _check_alike(*map(_describe_dense, heads))
         decodes = all(type(h)._predict_by_feat_single in DECODING for h in heads)
-        decodes &= all(h.bbox_coder.encode_size == 4 for h in heads if decodes)
+        decodes = decodes and all(h.bbox_coder.encode_size == 4 for h in heads)
         pairs.append(HeadPair(prefix + '{}', heads[0], heads[1], decodes))
         left_out += [] if decodes else [f'{prefix}bbox: the boxes of {_names(heads)} are no deltas']
-    else:
-        left_out.append(
-            f'{prefix}cls, {prefix}bbox: the outputs of {_names(heads)} have a form of their own'
-        )
+    elif heads != (None, None):
+        losses = f'{prefix}cls, {prefix}bbox'
+        left_out.append(f'{losses}: the outputs of {_names(heads)} have a form of their own')
     if two_stage:
         stages = _region_stages(student), _region_stages(teacher)
-        if all(stages):
-            _check_alike(*({'number of RoI stages': len(s)} for s in stages))
-            pairs += _region_pairs(student.roi_head, *stages)
-        else:
+        pairs += _region_pairs(student.roi_head, *stages)
+        if not all(stages):
             names = _names([student.roi_head, teacher.roi_head])
             left_out.append(
                 f'loss_distill_cls, loss_distill_bbox: {names} have a form of their own'
             )
     return pairs, left_out
+
+
+def check_heads(student: Any, teacher: Any) -> None:
+    """Check that heads that :func:`find_pairs` compares have the same classes at the same positions.
+
+    Args:
+        student (BaseDetector): The student.
+        teacher (BaseDetector): The teacher.
+
+    Raises:
+        UsageError: if they differ.
+    """
+    models = student, teacher
+    _check_alike(*({'number of stages': 1 + hasattr(model, 'roi_head')} for model in models))
+    heads = [_dense_head(model) for model in models]
+    if all(map(_has_logits, heads)):
+        _check_alike(*map(_describe_dense, heads))
+    if hasattr(student, 'roi_head'):
+        stages = [_region_stages(model) for model in models]
+        if all(stages):
+            _check_alike(*({'number of RoI stages': len(s)} for s in stages))
 
 
 @contextmanager
@@ -224,6 +241,10 @@ def _levels(features: Any) -> tuple[Tensor, ...]:
     return (features,) if isinstance(features, Tensor) else tuple(features)
 
 
+def _dense_head(model: Any) -> Any:
+    return getattr(model, 'rpn_head' if hasattr(model, 'roi_head') else 'bbox_head', None)
+
+
 def _has_logits(head: Any) -> bool:
     return (
         isinstance(head, BaseDenseHead)
@@ -251,7 +272,7 @@ def _region_pairs(
     roi_head: Any, own: Sequence[tuple[Any, Any]], theirs: Sequence[tuple[Any, Any]]
 ) -> Iterator[HeadPair]:
     cascade = isinstance(roi_head.bbox_head, nn.ModuleList)
-    for stage, ((extractor, student), (_, teacher)) in enumerate(zip(own, theirs, strict=True)):
+    for stage, ((extractor, student), (_, teacher)) in enumerate(zip(own, theirs, strict=False)):
         yield HeadPair(
             (f's{stage}.' if cascade else '') + 'loss_distill_{}',
             student,

@@ -9,6 +9,7 @@ from helpers.packed_files import detector_config
 from hypothesis import given
 from hypothesis import strategies as st
 from mmengine.config import Config
+from mmengine.registry import MODELS
 
 from surge_mm.deploy.packed_file.config import (
     differences,
@@ -18,6 +19,7 @@ from surge_mm.deploy.packed_file.config import (
     to_json,
 )
 from surge_mm.utils.errors import UsageError
+from surge_mm.utils.suggestions import argument_names
 
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -76,6 +78,17 @@ def test_a_distilled_classifier_is_stored_as_an_image_classifier():
         cfg = config(**student, **{key: 'surge_mm.DistilledClassifier'})
         kept = {'type': 'FCOS', key: 'mmpretrain.ImageClassifier', 'backbone': {'type': 'B'}}
         assert stored_model(cfg) == kept
+
+
+def test_a_distilled_detector_is_stored_as_a_binarized_one():
+    teacher = {'config': 'a.py', 'checkpoint': 'a.pth'}
+    weights = {'feat_weight': 1.0, 'cls_weight': 0.0, 'bbox_weight': 2.0}
+    kept = {'base_type': 'FCOS', 'shortcuts': True, 'neck': {'type': 'N'}}
+    student = {**kept, 'teacher': teacher, **weights, 'score_thr': 0.1, 'init': 'teacher'}
+    cfg = config(**student, type='surge_mm.DistilledDetector')
+    assert stored_model(cfg) == {'type': 'surge_mm.Binarized', **kept}
+    own = argument_names(MODELS.get('surge_mm.DistilledDetector'))
+    assert set(own) - {'base_type'} == set(student) - set(kept)
 
 
 def test_the_preprocessor_of_the_config_is_stored_in_the_model():
