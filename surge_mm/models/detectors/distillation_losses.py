@@ -122,7 +122,8 @@ def box_loss(student: Predictions, teacher: Predictions, score_thr: float) -> Te
 
         sum s (1 - GIoU(box_s, box_t)) / max(sum s, 1)
 
-    Where each class has its own box, it is that of the teacher's best class.
+    Where each class has its own box, it is that of the teacher's best class. Boxes of the teacher without area are no
+    targets.
 
     Args:
         student (Predictions): Predictions of the student.
@@ -136,7 +137,9 @@ def box_loss(student: Predictions, teacher: Predictions, score_thr: float) -> Te
     positions = (best > score_thr).nonzero().squeeze(1)
     weight, classes = best[positions], classes[positions]
     box_s, box_t = (one.boxes(positions, classes) for one in (student, teacher))
-    if not len(positions):
+    has_area = (box_t[:, 2:] > box_t[:, :2]).all(1)
+    weight, box_s, box_t = weight[has_area], box_s[has_area], box_t[has_area]
+    if not len(weight):
         return box_s.sum()  # 0, with a gradient of 0
     return giou_loss(box_s, box_t, weight, reduction='sum') / weight.sum().clamp(min=1)
 

@@ -142,6 +142,11 @@ def _distilled(base: type) -> type:
     return type(f'Distilled{base.__name__}', (Distillation, base), {'__module__': __name__})
 
 
+def _unpickled(base: type) -> nn.Module:
+    cls = _distilled(base)
+    return cls.__new__(cls)
+
+
 class Distillation(BaseDetector):
     """The part of the class of a distilled detector that precedes the class of the detector."""
 
@@ -175,6 +180,9 @@ class Distillation(BaseDetector):
             common = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape}
             self.load_state_dict(common, strict=False)
             log(f'{len(common)} of {len(own)} tensors are initialized by those of the teacher')
+
+    def __reduce__(self) -> tuple[Any, ...]:  # its class has no name in a module
+        return _unpickled, (type(self).__bases__[1],), self.__dict__
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Distillation:
         for teacher in self._teacher:
