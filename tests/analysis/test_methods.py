@@ -66,6 +66,14 @@ def test_full_precision_of_a_binarized_model_keeps_its_structure():
     assert not any(report.binary for report in layer_reports(model))
 
 
+@pytest.mark.parametrize('kind', ['Binarized', 'DistilledDetector'])
+def test_methods_set_the_binary_layers_of_models_binarized_by_rules(kind):
+    model = {'type': f'surge_mm.{kind}', 'base_type': 'mmdet.FCOS', 'neck': {'type': 'FPN'}}
+    cfg = Config({'model': model})
+    assert apply_method(cfg, method('surge-lite')).model == {**model, 'binary': LITE}
+    assert apply_method(cfg, method('fp')).model == {**model, 'structure_only': True}
+
+
 def test_config_over_a_host_gets_the_method_wherever_it_has_binary_layers(tmp_path):
     (tmp_path / 'mine.py').write_text(
         """

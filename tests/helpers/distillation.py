@@ -99,3 +99,20 @@ def student(model, teacher, **options):
         return MODELS.build(
             {**cfg, 'type': 'surge_mm.DistilledDetector', 'teacher': teacher, **options}
         )
+
+
+def distill(cfg, folder):
+    """Make the model of a narrow config, binarized by rules, distilled from the same one in full precision, in place.
+
+    Args:
+        cfg (Config): A config of :mod:`helpers.narrow`.
+        folder (Path): Where config and checkpoint of the teacher are written.
+    """
+    model = copy.deepcopy(cfg.model)
+    model.type = model.pop('base_type')
+    model.pop('binary', None)
+    if 'conv_cfg' in model.backbone:
+        model.backbone.conv_cfg = None
+    cfg.model.type = 'surge_mm.DistilledDetector'
+    cfg.model.teacher = save_teacher(folder, model)
+    cfg.model.score_thr = 0.05
