@@ -66,6 +66,8 @@ def test_family_learns_digits_and_its_checkpoint_evaluates_alike(family, digits,
 def test_family_with_a_teacher_trains_is_evaluated_and_packed(family, digits, tmp_path):
     cfg = config(family, digits, tmp_path)
     distill(cfg, tmp_path)
+    if 'rcnn' not in cfg.model.test_cfg:
+        cfg.model.test_cfg.score_thr = 0.0
     cfg.train_cfg.max_iters = cfg.train_cfg.val_interval = 2
     cfg.default_hooks.checkpoint.interval = 2
     with DefaultScope.overwrite_default_scope('mmdet'):

@@ -143,7 +143,7 @@ def _distilled(base: type) -> type:
 
 
 def _unpickled(base: type) -> nn.Module:
-    cls = _distilled(base)
+    cls: Any = _distilled(base)
     return cls.__new__(cls)
 
 
