@@ -259,8 +259,12 @@ def _region_stages(model: Any) -> list[tuple[Any, Any]]:
     roi_head = model.roi_head
     if getattr(type(roi_head), '_bbox_forward', None) not in REGIONS:
         return []
-    parts = roi_head.bbox_roi_extractor, roi_head.bbox_head
-    stages = list(zip(*parts, strict=True)) if isinstance(parts[1], nn.ModuleList) else [parts]
+    parts = [getattr(roi_head, name, None) for name in ('bbox_roi_extractor', 'bbox_head')]
+    stages = (
+        list(zip(*parts, strict=True))
+        if isinstance(parts[1], nn.ModuleList)
+        else [(parts[0], parts[1])]
+    )
     usual = all(
         isinstance(head, BBoxHead) and head.with_cls and not head.custom_cls_channels
         for _, head in stages
@@ -271,7 +275,7 @@ def _region_stages(model: Any) -> list[tuple[Any, Any]]:
 def _region_pairs(
     roi_head: Any, own: Sequence[tuple[Any, Any]], theirs: Sequence[tuple[Any, Any]]
 ) -> Iterator[HeadPair]:
-    cascade = isinstance(roi_head.bbox_head, nn.ModuleList)
+    cascade = isinstance(getattr(roi_head, 'bbox_head', None), nn.ModuleList)
     for stage, ((extractor, student), (_, teacher)) in enumerate(zip(own, theirs, strict=False)):
         yield HeadPair(
             (f's{stage}.' if cascade else '') + 'loss_distill_{}',

@@ -126,7 +126,7 @@ def check_class_names(theirs: list[str] | None) -> None:
 
 
 def _num_classes(model: Any) -> int | None:
-    head = model.roi_head.bbox_head if hasattr(model, 'roi_head') else model.bbox_head
+    head = getattr(getattr(model, 'roi_head', model), 'bbox_head', None)
     return getattr(head[0] if isinstance(head, nn.ModuleList) else head, 'num_classes', None)
 
 

@@ -42,7 +42,7 @@ def test_classes_that_run_fetch_or_read_what_they_are_told_are_not_on_it(registe
         *('GroundingDINO', 'HuggingFaceClassifier', 'ImageToImageRetriever', 'LAD', 'LoRAModel'),
         *('KnowledgeDistillationSingleStageDetector', 'TIMMBackbone', 'TimmClassifier', 'VQKD'),
         *('VQAGenerationHead', 'DistilledClassifier', 'load_packed', 'Albu', 'RandomResize'),
-        *('LoadProposals', 'RandomChoiceResize', 'InferencerLoader'),
+        *('LoadProposals', 'RandomChoiceResize', 'InferencerLoader', 'DistilledDetector'),
     }
     assert not any('torchvision' in name or 'multimodal' in name for name in ALLOWED)
 
