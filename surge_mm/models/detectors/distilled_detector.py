@@ -157,6 +157,9 @@ class Distillation(BaseDetector):
     @property
     def teacher(self) -> nn.Module:
         """The full-precision detector. It is loaded and checked on first use."""
+        return self._load_teacher()
+
+    def _load_teacher(self) -> nn.Module:  # in a property, nn.Module would hide an AttributeError
         if not self._teacher:
             teacher, self._class_names = load_teacher(**self._settings.teacher)
             check_teacher(self, teacher)
@@ -174,7 +177,7 @@ class Distillation(BaseDetector):
     def init_weights(self) -> None:
         """Initialize the student, and load the teacher."""
         super().init_weights()
-        weights = self.teacher.state_dict()
+        weights = self._load_teacher().state_dict()
         if self._settings.init:
             own = self.state_dict()
             common = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape}
@@ -202,7 +205,7 @@ class Distillation(BaseDetector):
         Raises:
             UsageError: if the outputs of the teacher have other shapes or its classes other names.
         """
-        teacher, settings = self.teacher, self._settings
+        teacher, settings = self._load_teacher(), self._settings
         check_class_names(self._class_names)
         pairs = find_pairs(self, teacher)[0] if self._compares_heads else []
         with recorded(self, pairs) as own:
