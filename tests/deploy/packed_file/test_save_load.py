@@ -164,12 +164,12 @@ def test_a_model_that_does_not_match_its_config_is_not_saved(tmp_path):
     wider = classifier_config(**{'model.backbone.base_channels': 8})
     with pytest.raises(UsageError, match=r'the model is not what cfg builds, packed: .* of \d+'):
         save_packed(model, wider, path)
-    with pytest.raises(
-        UsageError, match='model.head.type=.*LinearClsHead.* a class. Write the name'
-    ):
-        from mmpretrain.models import LinearClsHead
 
-        save_packed(model, classifier_config(**{'model.head.type': LinearClsHead}), path)
+    class Local:
+        """A class without a path, and not registered."""
+
+    with pytest.raises(UsageError, match='model.head.type=.*Local.* a class. Write the name'):
+        save_packed(model, classifier_config(**{'model.head.type': Local}), path)
     with pytest.raises(UsageError, match="cannot be stored.*model.head.type='nn.Linear'"):
         save_packed(model, classifier_config(**{'model.head.type': 'nn.Linear'}), path)
     with pytest.raises(UsageError, match="'a.pth' must end in .safetensors"):
