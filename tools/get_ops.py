@@ -12,11 +12,10 @@ import logging
 import sys
 
 from mmengine.logging import MMLogger
-from rich.console import Console
-from rich.table import Table
 
 import surge_mm  # noqa: F401  prepares the stack before the hosts are imported
 from surge_mm.analysis.complexity import ModelComplexity, model_complexity
+from surge_mm.analysis.tables import layer_table, wide_console
 from surge_mm.datasets.evaluation_set import image_size
 from surge_mm.launch.cli import Parser, add_common_arguments, run
 from surge_mm.launch.config import load_config
@@ -56,26 +55,8 @@ def main() -> None:
 
 def show(complexity: ModelComplexity, height: int, width: int) -> None:
     """Print the table and the totals."""
-    table = Table(title=f'one image of {height} x {width}')
-    for column in ('layer', 'class', 'weight', 'precision', 'rule'):
-        table.add_column(column, overflow='fold')
-    for column in ('kbit', 'MFLOPs', 'MBOPs'):
-        table.add_column(column, justify='right')
-    for layer in complexity.layers:
-        table.add_row(
-            layer.name,
-            layer.type,
-            'x'.join(map(str, layer.shape)),
-            '1 bit' if layer.binary else '32 bit',
-            f'{layer.rule}, shortcut' if layer.shortcut else layer.rule,
-            f'{layer.bits / 1e3:,.1f}',
-            f'{layer.flops / 1e6:,.2f}' if layer.flops else '',
-            f'{layer.bops / 1e6:,.2f}' if layer.bops else '',
-        )
-    console = Console()
-    if not console.is_terminal:  # a file or a pipe has no width
-        console = Console(width=140)
-    console.print(table)
+    console = wide_console()
+    console.print(layer_table(complexity, f'one image of {height} x {width}'))
     binary = sum(layer.binary for layer in complexity.layers)
     size, whole = complexity.size.total / 8e6, complexity.size.float / 8e6
     console.print(f'{binary} of {len(complexity.layers)} layers are binary')

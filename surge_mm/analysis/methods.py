@@ -59,7 +59,7 @@ def apply_method(cfg: Config, method: Config) -> Config:
 def _set_binary_layers(model: dict[str, Any], conv_cfg: dict[str, Any] | None) -> bool:
     """Set the binary layers of a model config in place, and return whether it has a place for them."""
     found = _replace_conv_cfgs(model, conv_cfg)
-    if _has_own_backbone(model):
+    if has_own_backbone(model):
         model['backbone']['conv_cfg'] = copy.deepcopy(conv_cfg)
         found = True
     if class_name(model['type']) in BINARIZED:
@@ -92,7 +92,8 @@ def _replace_conv_cfgs(node: Any, conv_cfg: dict[str, Any] | None) -> bool:
     return found
 
 
-def _has_own_backbone(model: dict[str, Any]) -> bool:
+def has_own_backbone(model: Mapping[str, Any]) -> bool:
+    """Return whether the config of a model has a backbone of this package, whose layers ``conv_cfg`` makes binary."""
     kind = model.get('backbone', {}).get('type')
     if isinstance(kind, str):
         kind = MODELS.get(kind) if kind.startswith('surge_mm.') else None
