@@ -207,6 +207,31 @@ def plot_training(
     return save(figure, out)
 
 
+def plot_costs(
+    names: Sequence[str], costs: Sequence[float], label: str, out: str | os.PathLike
+) -> Path:
+    """Draw one bar for each cost and save one PNG.
+
+    Args:
+        names (Sequence[str]): what each bar stands for, from top to bottom.
+        costs (Sequence[float]): the lengths of the bars.
+        label (str): label of the axis.
+        out (str): the PNG file to write. Its folder is created if necessary.
+
+    Returns:
+        Path: ``out``.
+    """
+    figure = Figure(figsize=(7, 1 + 0.2 * len(names)), layout='constrained')
+    ax = figure.subplots()
+    ax.barh(range(len(names)), costs, color=BLUE)
+    ax.set_yticks(range(len(names)), names, fontsize=7)
+    ax.invert_yaxis()
+    ax.set(xlabel=label)
+    ax.grid(alpha=0.3, axis='x')
+    ax.spines[['top', 'right']].set_visible(False)
+    return save(figure, out)
+
+
 def _loss_curves(train: Lines) -> Curves:
     parts = sorted({key for line in train for key in line if 'loss' in key and key != 'loss'})
     colors = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY)

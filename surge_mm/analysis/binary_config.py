@@ -1,0 +1,193 @@
+"""The config of a binary model over the config of a trained full-precision one."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmengine.config import Config
+from torch import nn
+
+from surge_mm.analysis.methods import BINARIZED, has_own_backbone
+from surge_mm.layers import BinaryLayer
+from surge_mm.models.binarization.binarize import layer_reports
+from surge_mm.models.binarization.shortcuts import find_places
+from surge_mm.utils.errors import LaunchError
+
+HOOK_KEYS = {'AdaptiveGradientScalerHook': 'ags', 'BinarizerScheduleHook': 'binarizer_schedule'}
+"""Keys of the hooks of methods in ``default_hooks``, which is merged key by key. ``custom_hooks`` is not."""
+STE = Config({'conv_cfg': {'type': 'surge_mm.SurgeConv2d', 'compensator': None}})
+"""The method without an auxiliary branch."""
+
+
+def require_full_precision(model: nn.Module, config: str) -> None:
+    """Raise an error if a layer of a model is binary.
+
+    Args:
+        model (nn.Module): The model.
+        config (str): Path of its config, for the message.
+
+    Raises:
+        LaunchError: if one is.
+    """
+    if binary := binary_layers(model):
+        raise LaunchError(
+            f'config {config!r}: {len(binary)} of its layers are binary, such as {binary[0][0]}. Use the config of the '
+            'full-precision model'
+        )
+
+
+def binary_config(
+    cfg: Config,
+    base: str,
+    method: Config,
+    checkpoint: str,
+    teacher: str | None = None,
+    keep: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Return the keys of a config that inherits from ``base`` and trains its model in 1 bit.
+
+    The model starts from the weights of ``checkpoint``. With a teacher, ``surge_mm.DistilledDetector`` takes them from
+    it. Otherwise they are loaded by ``load_from``. Batch norms adapt to the binary layers, and frozen stages, whose
+    layers would stay in full precision, are trained.
+
+    Args:
+        cfg (Config): Content of ``base``, a config of a full-precision model.
+        base (str): Path of that config, or its name with the prefix of a host.
+        method (Config): Settings of the binary layers, as in ``configs/_base_/methods``.
+        checkpoint (str): Checkpoint of the full-precision model.
+        teacher (str, optional): Path of the config of the teacher, to which ``checkpoint`` belongs. Defaults to None:
+            without a teacher.
+        keep (Sequence[str]): Glob patterns of the names of layers that stay in full precision. Defaults to ().
+
+    Returns:
+        dict: The keys.
+
+    Raises:
+        LaunchError: if the model of ``cfg`` is binary by its config.
+    """
+    kind = cfg.model.type
+    model: dict[str, Any] = {
+        'type': 'surge_mm.DistilledDetector' if teacher else 'surge_mm.Binarized'
+    }
+    if kind in BINARIZED:
+        if kind != 'surge_mm.Binarized' or not cfg.model.get('structure_only'):
+            raise LaunchError(
+                f'config {base!r}: its model is of type {kind!r}, which is binary. Use the config of the '
+                'full-precision model, or add structure_only=True to the model'
+            )
+        model['structure_only'] = False
+    else:
+        model['base_type'] = (
+            f'{cfg.default_scope}.{kind}' if isinstance(kind, str) and '.' not in kind else kind
+        )
+    if teacher:
+        model['teacher'] = {'config': teacher, 'checkpoint': checkpoint}
+        model['init'] = 'teacher'
+    if keep:
+        model['rules'] = [{'name': name, 'to': 'keep'} for name in keep]
+        model['rules'] += cfg.model.get('rules') or []
+    settings = {key: value for key, value in method.conv_cfg.to_dict().items() if key != 'type'}
+    model['binary'] = _replacing(cfg.model, 'binary', settings)
+    if backbone := _backbone(cfg.model, method):
+        model['backbone'] = backbone
+    imports = (cfg.get('custom_imports') or {}).get('imports', [])
+    imports = [imports] if isinstance(imports, str) else list(imports)
+    content: dict[str, Any] = {
+        '_base_': base,
+        'custom_imports': {'imports': [*dict.fromkeys([*imports, 'surge_mm'])]},
+        'model': model,
+        'load_from': None if teacher else checkpoint,
+        'resume': False,
+    }
+    kept = {str(hook.get('type')).rpartition('.')[2] for hook in cfg.get('custom_hooks') or []}
+    hooks = {
+        HOOK_KEYS[name]: hook.to_dict()
+        for hook in method.get('custom_hooks', [])
+        if (name := hook.type.rpartition('.')[2]) not in kept
+    }
+    if hooks:
+        content['default_hooks'] = hooks
+    if not cfg.get('runner_type'):
+        content['runner_type'] = 'surge_mm.SafeRunner'
+    return content
+
+
+def merged(cfg: Config, content: Mapping[str, Any]) -> Config:
+    """Return the config that a file with the keys of :func:`binary_config` gives.
+
+    Args:
+        cfg (Config): Content of its base.
+        content (dict): The keys.
+    """
+    whole = copy.deepcopy(cfg)
+    whole.merge_from_dict(copy.deepcopy({k: v for k, v in content.items() if k != '_base_'}))
+    return whole
+
+
+def _backbone(model: Mapping[str, Any], method: Config) -> dict[str, Any]:
+    """Return the settings of the backbone to change."""
+    backbone = model.get('backbone') or {}
+    changed: dict[str, Any] = {}
+    if has_own_backbone(model):
+        changed['conv_cfg'] = _replacing(backbone, 'conv_cfg', method.conv_cfg.to_dict())
+    if backbone.get('norm_eval'):
+        changed['norm_eval'] = False
+    if backbone.get('frozen_stages', -1) >= 0:
+        changed['frozen_stages'] = -1
+    if backbone.get('init_cfg'):  # the checkpoint has all weights
+        changed['init_cfg'] = None
+    return changed
+
+
+def _replacing(base: Mapping[str, Any], key: str, value: dict[str, Any]) -> dict[str, Any]:
+    """Return a dict that replaces the one of the base, instead of being merged into it."""
+    return {'_delete_': True, **value} if key in base else value
+
+
+def config_text(content: Mapping[str, Any]) -> str:
+    """Format the keys of a config as Python.
+
+    Args:
+        content (dict): The keys.
+    """
+    return ''.join(f'{key} = {_format(value, 0)}\n' for key, value in content.items())
+
+
+def _format(value: Any, indent: int) -> str:
+    if isinstance(value, Mapping):
+        items = [f'{key}={_format(item, indent + 4)}' for key, item in value.items()]
+        opening, closing = 'dict(', ')'
+    elif isinstance(value, (list, tuple)):
+        items, opening, closing = [_format(item, indent + 4) for item in value], '[', ']'
+    else:
+        return repr(value)
+    line = opening + ', '.join(items) + closing
+    if '\n' not in line and indent + len(line) < 90:
+        return line
+    lines = ''.join(f'{" " * (indent + 4)}{item},\n' for item in items)
+    return f'{opening}\n{lines}{" " * indent}{closing}'
+
+
+def can_have_shortcuts(model: nn.Module) -> bool:
+    """Return whether a layer that :func:`surge_mm.binarize` made binary can have a shortcut.
+
+    Args:
+        model (nn.Module): A binarized model.
+    """
+    binary = {report.name for report in layer_reports(model) if report.binary}
+    return bool(find_places(model, {model.get_submodule(name) for name in binary}))
+
+
+def binary_layers(model: nn.Module) -> list[tuple[str, ...]]:
+    """Return all names of each binary layer of a model, in the order of the model.
+
+    Args:
+        model (nn.Module): A model. A layer that is shared has several names.
+    """
+    names: dict[int, list[str]] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        if isinstance(module, BinaryLayer):
+            names.setdefault(id(module), []).append(name)
+    return [tuple(places) for places in names.values()]

@@ -1,0 +1,208 @@
+"""tools/binarize.py and tools/sensitivity.py as a user runs them, on a few digits."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.tools import run_tool
+from mmengine.config import Config
+
+from surge_mm.analysis.binary_config import binary_layers
+from surge_mm.datasets.digits import make_digits
+from surge_mm.launch.runner import build_model
+from surge_mm.layers import compensated_layers
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = ROOT / 'configs'
+MINE = f"""
+_base_ = {str(CONFIGS / 'demo/fcos_r18-light_10e_digits.py')!r}
+custom_imports = dict(imports=['json'])
+data_root = 'data/digits/'
+model = dict(backbone=dict(base_channels=8), neck=dict(in_channels=[16, 32, 64], out_channels=16),
+    bbox_head=dict(in_channels=16, feat_channels=16), test_cfg=dict(score_thr=0.0))
+train_dataloader = dict(batch_size=4, num_workers=0, persistent_workers=False)
+val_dataloader = dict(num_workers=0, persistent_workers=False)
+test_dataloader = val_dataloader
+train_cfg = dict(max_epochs=1)
+custom_hooks = [dict(type='surge_mm.ChannelsLastHook')]
+"""
+
+
+def save(config: Path, to: Path) -> None:
+    torch.save({'state_dict': build_model(Config.fromfile(config)).state_dict()}, to)
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """Make a user's folder: digits, a full-precision config and a checkpoint."""
+    folder = tmp_path_factory.mktemp('user')
+    make_digits(folder / 'data/digits', train=8, val=4, size=96)
+    (folder / 'mine.py').write_text(MINE)
+    save(folder / 'mine.py', folder / 'mine.pth')
+    return folder
+
+
+def binarize(folder, *words):
+    return run_tool('binarize', *words, folder=folder)
+
+
+def test_written_config_starts_from_the_checkpoint_and_trains(folder):
+    before = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    done = binarize(folder, 'mine.py', 'mine.pth', '--work-dir', 'out')
+    assert done.returncode == 0, done.stderr
+    assert '23 of 34 layers become binary' in done.stdout
+    assert 'backbone.layer1.0.conv1' in done.stdout and 'default: tower, shortcut' in done.stdout
+    assert 'OPs in M' in done.stdout and 'size in MB' in done.stdout
+    written = folder / 'out/ste_mine.py'
+    assert len(written.read_text().splitlines()) < 20
+    cfg = Config.fromfile(written)
+    assert cfg.custom_imports['imports'] == ['json', 'surge_mm']
+    assert cfg.custom_hooks == [{'type': 'surge_mm.ChannelsLastHook'}]
+
+    model = build_model(cfg)
+    assert not list(compensated_layers(model))
+    model.init_weights()
+    weights = torch.load(folder / 'mine.pth', weights_only=True)['state_dict']
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+
+    trained = run_tool('train', 'out/ste_mine.py', folder=folder)
+    assert trained.returncode == 0, trained.stderr[-2000:]
+    assert (folder / 'out/ste_mine/epoch_1.pth').is_file()
+    assert before == {path: path.read_bytes() for path in before}
+
+
+def layers_of(cfg):
+    model = build_model(cfg)
+    return [model.get_submodule(names[0]) for names in binary_layers(model)]
+
+
+def test_config_is_read_from_another_folder_and_options_are_written(folder, tmp_path, monkeypatch):
+    words = ('mine.py', 'mine.pth', '--work-dir', tmp_path, '--method', 'surge-recu')
+    done = binarize(folder, *words, '--keep', 'neck.*')
+    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir('/')
+    cfg = Config.fromfile(tmp_path / 'surge-recu_mine.py')
+    assert Path(cfg.model.teacher.config) == (folder / 'mine.py').resolve()
+    assert Path(cfg.model.teacher.checkpoint) == (folder / 'mine.pth').resolve()
+    hooks = {hook.type for hook in cfg.default_hooks.values()}
+    assert {
+        'surge_mm.AdaptiveGradientScalerHook',
+        'surge_mm.BinarizerScheduleHook',
+        'surge_mm.SafeCheckpointHook',
+    } <= hooks
+    found = [names[0] for names in binary_layers(build_model(cfg))]
+    assert len(found) == 20 and not [name for name in found if name.startswith('neck')]
+    assert {type(layer.weight_binarizer).__name__ for layer in layers_of(cfg)} == {'ReCU'}
+
+
+def test_existing_file_is_replaced_on_request_only(folder, tmp_path):
+    path = tmp_path / 'ste_mine.py'
+    path.write_text('a = 1\n')
+    words = ('mine.py', 'mine.pth', '--work-dir', tmp_path)
+    done = binarize(folder, *words)
+    assert done.returncode == 1 and 'exists already' in done.stderr
+    assert path.read_text() == 'a = 1\n'
+    assert binarize(folder, *words, '--overwrite').returncode == 0
+    assert 'surge_mm.DistilledDetector' in path.read_text()
+
+
+def test_config_of_a_host_unfreezes_and_needs_no_download(tmp_path):
+    name = 'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py'
+    (tmp_path / 'same.py').write_text(f'_base_ = {name!r}\n')
+    save(tmp_path / 'same.py', tmp_path / 'a.pth')
+    done = binarize(tmp_path, name, 'a.pth', '--work-dir', 'out', '--shape', 64, 64)
+    assert done.returncode == 0, done.stderr
+    cfg = Config.fromfile(tmp_path / 'out/ste_retinanet_r18_fpn_1x_coco.py')
+    assert cfg.runner_type == 'surge_mm.SafeRunner' and cfg.load_from is None
+    backbone = cfg.model.backbone
+    assert not backbone.norm_eval and backbone.frozen_stages == -1 and backbone.init_cfg is None
+    assert len(layers_of(cfg)) == 16 + 5 + 8
+    assert Path(cfg.model.teacher.config).is_file()
+
+
+def test_classifier_starts_from_its_checkpoint_without_a_teacher(tmp_path):
+    (tmp_path / 'mine.py').write_text("_base_ = 'mmpretrain::resnet/resnet18_8xb16_cifar10.py'\n")
+    save(tmp_path / 'mine.py', tmp_path / 'a.pth')
+    done = binarize(tmp_path, 'mine.py', 'a.pth', '--work-dir', 'out', '--shape', 32, 32)
+    assert done.returncode == 0, done.stderr
+    assert 'no teacher: the model: ImageClassifier must be' in done.stdout
+    cfg = Config.fromfile(tmp_path / 'out/ste_mine.py')
+    assert cfg.model.type == 'surge_mm.Binarized' and cfg.load_from == str(tmp_path / 'a.pth')
+    assert len(layers_of(cfg)) == 16
+
+
+def test_full_precision_model_with_shortcuts_gives_the_binary_one(folder, tmp_path):
+    (tmp_path / 'same.py').write_text(
+        f'_base_ = {str(folder / "mine.py")!r}\n'
+        "model = dict(type='surge_mm.Binarized', base_type='FCOS', structure_only=True, shortcuts=True)\n"
+    )
+    done = binarize(tmp_path, 'same.py', folder / 'mine.pth', '--work-dir', 'out')
+    assert done.returncode == 0, done.stderr
+    cfg = Config.fromfile(tmp_path / 'out/ste_same.py')
+    assert cfg.model.type == 'surge_mm.DistilledDetector' and cfg.model.shortcuts
+    assert len(layers_of(cfg)) == 23
+
+
+@pytest.mark.parametrize(
+    'tool, words, message',
+    [
+        ('binarize', ['no.py', 'mine.pth'], "config 'no.py': there is no such file"),
+        ('binarize', ['mmdet::retinanet/no.py', 'mine.pth'], "config 'mmdet::retinanet/no.py'"),
+        ('binarize', ['mine.py', 'no.pth'], "checkpoint 'no.pth': there is no such file"),
+        (
+            'binarize',
+            ['mine.py', 'mine.pth', '--method', 'surg'],
+            "--method 'surg' .* did you mean 'surge'",
+        ),
+        ('binarize', ['mine.py', 'mine.pth', '--method', 'fp'], "--method 'fp' .* no binary"),
+        ('binarize', ['mine.py', 'mine.pth', '--shape', 0, 9], '--shape 0 9 must be at least 1 1'),
+        ('binarize', ['mine.py', 'mine.pth', '--keep', 'nec.*'], r"name='nec\.\*'.* no layer"),
+        (
+            'binarize',
+            ['wide.py', 'mine.pth'],
+            r"checkpoint '.*mine.pth' does not match the model .*\(4, .*\(8, ",
+        ),
+        ('binarize', ['binary.py', 'mine.pth'], "config '.*binary.py': 16 of its layers are bin"),
+        ('binarize', ['line.py', 'mine.pth'], 'does not match the model'),
+        ('sensitivity', ['mine.py', 'mine.pth', '--images', 0], '--images 0 must be at least 1'),
+        ('sensitivity', ['no_val.py', 'mine.pth'], "config 'no_val.py' has no val_dataloader"),
+        ('sensitivity', ['wide.py', 'mine.pth'], 'does not match the model'),
+        ('sensitivity', ['binary.py', 'mine.pth'], '16 of its layers are binary'),
+        ('sensitivity', ['mine.py', 'mine.pth', '--metric', 'x'], "--metric 'x': .* coco/bbox_mAP"),
+    ],
+)
+def test_bad_input_is_an_error_before_time_is_spent(folder, tool, words, message):
+    variants = {
+        'wide': 'model = dict(backbone=dict(base_channels=16), neck=dict(in_channels=[32, 64, 128]))',
+        'binary': "model = dict(backbone=dict(conv_cfg=dict(type='surge_mm.SurgeConv2d')))",
+        'no_val': 'val_dataloader = None\nval_cfg = None\nval_evaluator = None',
+        'line': 'model = dict(bbox_head=dict(num_classes=3))',
+    }
+    for name, line in variants.items():
+        line = line.replace('conv_cfg=dict(', 'conv_cfg=dict(_delete_=True, ')
+        (folder / f'{name}.py').write_text(f"_base_ = './mine.py'\n{line}\n")
+    done = run_tool(tool, *words, '--work-dir', 'bad', folder=folder)
+    assert done.returncode == 1, done.stdout[-1000:] + done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith('error: ')
+    assert re.search(message, last), last
+    assert not (folder / 'bad').exists()
+
+
+@pytest.mark.parametrize('by, rows', [('layer', 23), ('block', 8 + 1 + 2)])
+def test_report_has_each_layer_or_block_with_its_cost(folder, tmp_path, by, rows):
+    words = ('mine.py', 'mine.pth', '--work-dir', tmp_path, '--images', 5, '--by', by)
+    done = run_tool('sensitivity', *words, folder=folder)
+    assert done.returncode == 0, done.stderr[-2000:]
+    report = json.loads((tmp_path / 'sensitivity.json').read_text())
+    assert report['images'] == 8 and report['metric'] == 'coco/bbox_mAP' and report['by'] == by
+    costs = [row['cost'] for row in report['costs']]
+    assert costs == sorted(costs, reverse=True) and len(costs) == rows
+    assert len({name for row in report['costs'] for name in row['layers']}) == 23
+    for row in report['costs']:
+        assert row['cost'] == report['calibrated']['metric'] - row['metric']
+        assert row['name'] in done.stdout
+    assert len({row['loss'] for row in report['costs']}) > rows // 2
+    assert (tmp_path / 'sensitivity.png').read_bytes().startswith(b'\x89PNG')

@@ -1,0 +1,164 @@
+"""Write a config that makes a trained full-precision model binary, with the trained model as start and as teacher.
+
+python tools/binarize.py my_config.py work_dirs/my_config/epoch_12.pth --work-dir work_dirs/binary
+python tools/train.py work_dirs/binary/ste_my_config.py
+
+The config inherits from my_config.py and changes a few lines, which are yours to edit. The tool prints for each layer
+whether it becomes binary and why, and the operations and the size before and after. docs/recipe.md has the whole path.
+"""
+
+import argparse
+import contextlib
+import sys
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from rich.table import Table
+from torch import nn
+
+import surge_mm  # noqa: F401  prepares the stack before the hosts are imported
+from surge_mm.analysis.binary_config import (
+    binary_config,
+    can_have_shortcuts,
+    config_text,
+    merged,
+    require_full_precision,
+)
+from surge_mm.analysis.complexity import ModelComplexity, model_complexity
+from surge_mm.analysis.tables import layer_table, wide_console
+from surge_mm.datasets.evaluation_set import image_size
+from surge_mm.launch.cli import Parser, run
+from surge_mm.launch.config import find_config, load_config
+from surge_mm.launch.resume import check_checkpoint, check_fits
+from surge_mm.launch.runner import build_model
+from surge_mm.models.detectors.teacher import require_detector
+from surge_mm.utils.atomic_write import write_atomically
+from surge_mm.utils.errors import LaunchError, UsageError
+from surge_mm.utils.suggestions import did_you_mean
+
+METHODS = Path(__file__).resolve().parents[1] / 'configs' / '_base_' / 'methods'
+HEADER = '# Written by tools/binarize.py: {base} in 1 bit, by the method {method}.\n'
+
+
+def main() -> None:
+    methods = sorted(path.stem for path in METHODS.glob('*.py') if path.stem != 'fp')
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        'config',
+        help='config of the full-precision model: a path, or a name such as mmdet::retinanet/NAME.py',
+    )
+    parser.add_argument('checkpoint', help='path of its trained checkpoint')
+    parser.add_argument(
+        '--work-dir', required=True, help='folder for the config, METHOD_NAME_OF_CONFIG.py'
+    )
+    parser.add_argument(
+        '--method',
+        default='ste',
+        metavar='NAME',
+        help=f'settings of the binary layers; default ste, without an auxiliary branch: {", ".join(methods)}',
+    )
+    parser.add_argument(
+        '--keep',
+        nargs='+',
+        default=[],
+        metavar='NAME',
+        help="layers to keep in full precision, such as 'neck.*'",
+    )
+    parser.add_argument(
+        '--shape',
+        nargs=2,
+        type=int,
+        metavar=('HEIGHT', 'WIDTH'),
+        help="size of the image to count operations; default: that of the config's test pipeline",
+    )
+    parser.add_argument('--overwrite', action='store_true', help='replace the config')
+    parser.set_defaults(cfg_options=None, launcher='none')
+    args = parser.parse_args()
+
+    if args.method not in methods:
+        raise LaunchError(
+            f'--method {args.method!r} does not exist or has no binary layers'
+            f'{did_you_mean(args.method, methods)}; choose from {", ".join(methods)}'
+        )
+    if args.shape and min(args.shape) < 1:
+        raise LaunchError(f'--shape {args.shape[0]} {args.shape[1]} must be at least 1 1')
+    args.config, base = find_config(args.config), args.config
+    if '::' not in base:
+        base = str(Path(base).resolve())
+    out = Path(args.work_dir).resolve() / f'{args.method}_{Path(args.config).stem}.py'
+    if out.exists() and not args.overwrite:
+        raise LaunchError(
+            f'{str(out)!r} exists already: use another --work-dir, or add --overwrite to replace it'
+        )
+    if base == str(out):
+        raise LaunchError(f'{base!r} is the config itself: use another --work-dir')
+    check_checkpoint(args.checkpoint, 'checkpoint')
+    cfg = load_config(args)
+    height, width = args.shape or image_size(cfg)
+    before = build_model(cfg)
+    require_full_precision(before, args.config)
+    check_fits(before, args.checkpoint)
+    content = binary_keys(cfg, base, before, args)
+    content['work_dir'] = str(out.with_suffix(''))
+    with contextlib.redirect_stdout(sys.stderr):
+        after = build_model(merged(cfg, content))
+        counts = [model_complexity(model, height, width) for model in (before, after)]
+    show(counts[0], counts[1], height, width)
+    text = HEADER.format(base=Path(base).name, method=args.method) + config_text(content)
+    write_atomically(out, text.encode(), 'free some space and run the same command again')
+    print(f'{out}\npython tools/train.py {Path(args.work_dir) / out.name}')
+
+
+def binary_keys(
+    cfg: Config, base: str, model: nn.Module, args: argparse.Namespace
+) -> dict[str, Any]:
+    """Return the keys of the config to write.
+
+    Args:
+        cfg (Config): Content of the base config.
+        base (str): Its absolute path, or its name with the prefix of a host.
+        model (nn.Module): Its model.
+        args (argparse.Namespace): Arguments of the tool.
+    """
+    method = Config.fromfile(METHODS / f'{args.method}.py')
+    checkpoint = args.checkpoint
+    if '://' not in checkpoint:
+        checkpoint = str(Path(checkpoint).resolve())
+    teacher: str | None = str(Path(args.config).resolve())
+    try:
+        require_detector('the model', model)
+    except UsageError as error:
+        print(f'the config has no teacher: {error}')
+        teacher = None
+    content = binary_config(cfg, base, method, checkpoint, teacher, args.keep)
+    if 'shortcuts' not in cfg.model and can_have_shortcuts(build_model(merged(cfg, content))):
+        content['model']['shortcuts'] = True
+    return content
+
+
+def show(before: ModelComplexity, after: ModelComplexity, height: int, width: int) -> None:
+    """Print the layers of the binary model, and operations and size of both.
+
+    Args:
+        before (ModelComplexity): That of the full-precision model.
+        after (ModelComplexity): That of the binary model.
+        height (int): Height of the image in pixels.
+        width (int): Width of the image in pixels.
+    """
+    console = wide_console()
+    console.print(layer_table(after, f'one image of {height} x {width}'))
+    binary = sum(layer.binary for layer in after.layers)
+    table = Table(title=f'{binary} of {len(after.layers)} layers become binary')
+    for column in ('', 'full precision', 'binary', 'times less'):
+        table.add_column(column, justify='right')
+    for name, one, other in (
+        ('OPs in M', before.ops / 1e6, after.ops / 1e6),
+        ('size in MB', before.size.total / 8e6, after.size.total / 8e6),
+    ):
+        table.add_row(name, f'{one:,.2f}', f'{other:,.2f}', f'{one / other:.1f}')
+    console.print(table)
+
+
+if __name__ == '__main__':
+    run(main, 'nothing was written')
