@@ -139,7 +139,7 @@ def training_loss(model: nn.Module, batches: Batches) -> float:
 def run_network(model: Any, batches: Batches, update_norms: bool = False) -> list[float]:
     """Run a model on batches with the same random numbers at each call, and return the loss of each batch.
 
-    The model is in training mode, as some heads encode boxes otherwise in evaluation, and in evaluation mode afterwards.
+    The model is in training mode, as some heads encode boxes otherwise in evaluation. It is left in evaluation mode.
 
     Args:
         model (BaseModel): A model of MMEngine.
