@@ -29,7 +29,7 @@ from surge_mm.analysis.complexity import ModelComplexity, model_complexity
 from surge_mm.analysis.tables import layer_table, wide_console
 from surge_mm.datasets.evaluation_set import image_size
 from surge_mm.launch.cli import Parser, run
-from surge_mm.launch.config import find_config, load_config
+from surge_mm.launch.config import find_config, load_config, with_names
 from surge_mm.launch.resume import check_checkpoint, check_fits
 from surge_mm.launch.runner import build_model
 from surge_mm.models.detectors.teacher import require_detector
@@ -95,6 +95,8 @@ def main() -> None:
         raise LaunchError(f'{base!r} is the config itself: use another --work-dir')
     check_checkpoint(args.checkpoint, 'checkpoint')
     cfg = load_config(args)
+    new_style = not isinstance(cfg.model.type, str)
+    cfg = with_names(cfg) if new_style else cfg
     height, width = args.shape or image_size(cfg)
     before = build_model(cfg)
     require_full_precision(before, args.config)
@@ -105,7 +107,9 @@ def main() -> None:
         after = build_model(merged(cfg, content))
         counts = [model_complexity(model, height, width) for model in (before, after)]
     show(counts[0], counts[1], height, width)
-    text = HEADER.format(base=Path(base).name, method=args.method) + config_text(content)
+    # MMEngine lets no file with names inherit from one of the new style, so that one is written as a whole
+    keys = merged(cfg, content).to_dict() if new_style else content
+    text = HEADER.format(base=Path(base).name, method=args.method) + config_text(keys)
     write_atomically(out, text.encode(), 'free some space and run the same command again')
     print(f'{out}\npython tools/train.py {Path(args.work_dir) / out.name}')
 

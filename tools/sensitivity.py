@@ -40,7 +40,7 @@ from surge_mm.analysis.sensitivity import (
 )
 from surge_mm.analysis.tables import wide_console
 from surge_mm.launch.cli import Parser, add_settings, run
-from surge_mm.launch.config import find_config, load_config
+from surge_mm.launch.config import find_config, load_config, with_names
 from surge_mm.launch.resume import check_checkpoint, check_fits
 from surge_mm.launch.runner import build_model, check_data
 from surge_mm.utils.atomic_write import write_atomically
@@ -83,6 +83,7 @@ def main() -> None:
     model = build_model(cfg)
     require_full_precision(model, args.config)
     check_fits(model, args.checkpoint)
+    cfg = with_names(cfg)
     content = binary_config(cfg, args.config, STE, args.checkpoint)
     layers = binary_layers(build_model(merged(cfg, content)))
     check_data(cfg, ('train', 'val'))

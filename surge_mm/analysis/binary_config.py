@@ -13,6 +13,7 @@ from surge_mm.analysis.methods import BINARIZED, has_own_backbone
 from surge_mm.layers import BinaryLayer
 from surge_mm.models.binarization.binarize import layer_reports
 from surge_mm.models.binarization.shortcuts import find_places
+from surge_mm.utils.class_names import class_name
 from surge_mm.utils.errors import LaunchError
 
 HOOK_KEYS = {'AdaptiveGradientScalerHook': 'ags', 'BinarizerScheduleHook': 'binarizer_schedule'}
@@ -71,8 +72,8 @@ def binary_config(
     model: dict[str, Any] = {
         'type': 'surge_mm.DistilledDetector' if teacher else 'surge_mm.Binarized'
     }
-    if kind in BINARIZED:
-        if kind != 'surge_mm.Binarized' or not cfg.model.get('structure_only'):
+    if class_name(kind) in BINARIZED:
+        if class_name(kind) != 'Binarized' or not cfg.model.get('structure_only'):
             raise LaunchError(
                 f'config {base!r}: its model is of type {kind!r}, which is binary. Use the config of the '
                 'full-precision model, or add structure_only=True to the model'
@@ -101,11 +102,11 @@ def binary_config(
         'load_from': None if teacher else checkpoint,
         'resume': False,
     }
-    kept = {str(hook.get('type')).rpartition('.')[2] for hook in cfg.get('custom_hooks') or []}
+    kept = {class_name(hook.get('type')) for hook in cfg.get('custom_hooks') or []}
     hooks = {
         HOOK_KEYS[name]: hook.to_dict()
         for hook in method.get('custom_hooks', [])
-        if (name := hook.type.rpartition('.')[2]) not in kept
+        if (name := class_name(hook.type)) not in kept
     }
     if hooks:
         content['default_hooks'] = hooks

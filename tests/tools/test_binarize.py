@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.new_style import write_new_style
 from helpers.tools import run_tool
 from mmengine.config import Config
 
@@ -142,6 +143,16 @@ def test_full_precision_model_with_shortcuts_gives_the_binary_one(folder, tmp_pa
     assert done.returncode == 0, done.stderr
     cfg = Config.fromfile(tmp_path / 'out/ste_same.py')
     assert cfg.model.type == 'surge_mm.DistilledDetector' and cfg.model.shortcuts
+    assert len(layers_of(cfg)) == 23
+
+
+def test_config_of_the_new_style_is_written_as_a_whole(folder, tmp_path):
+    config = write_new_style(folder / 'mine.py', tmp_path / 'new.py')
+    done = binarize(folder, config, 'mine.pth', '--work-dir', tmp_path / 'out')
+    assert done.returncode == 0, done.stderr
+    cfg = Config.fromfile(tmp_path / 'out/ste_new.py')
+    assert cfg.model.type == 'surge_mm.DistilledDetector' and cfg.data_root == 'data/digits/'
+    assert cfg.model.teacher.config == str(config)
     assert len(layers_of(cfg)) == 23
 
 
