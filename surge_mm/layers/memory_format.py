@@ -34,7 +34,8 @@ def to_channels_last(model: nn.Module) -> nn.Module:
         *model.children(),
     ):  # hosts also run backbone, neck and head by themselves
         views = _Views()
-        module.register_forward_pre_hook(views.begin, with_kwargs=True)
+        # outside the modes of other hooks: modes end in the reverse order of their beginnings
+        module.register_forward_pre_hook(views.begin, with_kwargs=True, prepend=True)
         module.register_forward_hook(views.end, with_kwargs=True, always_call=True)
     return model
 

@@ -10,6 +10,7 @@ from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
 from mmpretrain.structures import DataSample
 from torch import nn
+from torch.overrides import _get_current_function_mode_stack
 from torch.utils.data import Dataset
 
 import surge_mm
@@ -145,3 +146,21 @@ def test_a_view_that_fails_for_another_reason_still_fails():
     for _ in range(2):
         with pytest.raises(RuntimeError, match='is invalid for input of size'):
             model(torch.zeros(2, 3, 4, 4))
+
+
+@pytest.mark.parametrize('order', [0, 1])
+def test_no_mode_stays_after_a_pass_of_a_binarized_model(order):
+    """The check of the first passes is a function mode as well. One that stays slows all later computations down."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 3))
+    steps = [
+        lambda: surge_mm.binarize(model, [{'name': '1', 'to': 'binary'}]),
+        lambda: to_channels_last(model),
+    ]
+    for step in steps if order else reversed(steps):
+        step()
+    for mode in (True, False):
+        model.train(mode)(torch.randn(1, 3, 9, 9))
+        assert not _get_current_function_mode_stack()
+    with pytest.raises(RuntimeError):
+        model(torch.randn(1, 4, 9, 9))
+    assert not _get_current_function_mode_stack()

@@ -145,7 +145,8 @@ def check_first_passes(model: nn.Module) -> None:
     forget_check(model)
     hooks = (
         model.register_forward_pre_hook(_begin),
-        model.register_forward_hook(_end, always_call=True),
+        # inside the modes of other hooks: modes end in the reverse order of their beginnings
+        model.register_forward_hook(_end, always_call=True, prepend=True),
     )
     model._surge_check = (hooks, {True, False})  # type: ignore[assignment]
 
