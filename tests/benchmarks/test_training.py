@@ -18,7 +18,8 @@ def test_our_layer_saves_only_its_input_and_the_usual_one_saves_signs_too(
     rows = {row['variant']: row for row in json.loads((tmp_path / 'out.json').read_text())['rows']}
     x, weights = 4 * 2 * 8 * 16 * 16 / 1e6, 4 * 8 * 8 * 9 / 1e6
     for name in ('full precision', 'STE', 'SURGE', 'SURGE lite'):
-        assert rows[name]['saved_binary_MB'] == pytest.approx(x)
+        eta = 4e-6 if 'SURGE' in name else 0
+        assert rows[name]['saved_binary_MB'] == pytest.approx(x + eta)
     assert rows['usual STE']['saved_binary_MB'] == pytest.approx(2 * x + weights)
     assert rows['usual STE']['time'] == 1
     assert all(row['seconds'] > 0 and row['peak_MB'] == 123 for row in rows.values())
@@ -35,7 +36,7 @@ def test_growth_is_measured_and_drawn(run_script, tmp_path, capsys):
     assert pixels['sizes'] == [32**2, 64**2]
     for growth in (batch, pixels):
         per_size = [b / s for b, s in zip(growth['bytes']['SURGE'], growth['sizes'], strict=True)]
-        assert per_size == pytest.approx([per_size[0]] * len(per_size))
+        assert per_size == pytest.approx([per_size[0]] * len(per_size), rel=1e-4)  # 4 bytes of eta
     assert 'exponent of memory in batch [1, 2, 4, 8]' in capsys.readouterr().out
 
 
