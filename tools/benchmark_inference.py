@@ -33,6 +33,7 @@ from surge_mm.launch.cli import Parser, add_settings, run
 from surge_mm.launch.config import load_config
 from surge_mm.launch.resume import check_checkpoint, check_fits
 from surge_mm.launch.runner import build_model
+from surge_mm.layers.memory_format import to_channels_last
 from surge_mm.models import to_float
 from surge_mm.utils.errors import LaunchError
 
@@ -106,7 +107,8 @@ def load_models(args: argparse.Namespace) -> tuple[nn.Module, nn.Module, Config]
             check_fits(model, args.checkpoint)
             load_checkpoint(model, args.checkpoint, map_location='cpu')
         packed = pack(copy.deepcopy(model))
-    real = to_float(model).eval().to(memory_format=torch.channels_last)
+    real = to_channels_last(to_float(model))
+    real.eval()
     return packed, real, cfg
 
 

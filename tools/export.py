@@ -107,7 +107,8 @@ def trained_model(cfg: Config, path: str) -> nn.Module:
     load_checkpoint(model, path, map_location='cpu')
     meta = checkpoint.get('meta', {}).get('dataset_meta') or {}
     model.dataset_meta = {key.lower(): value for key, value in meta.items()} or dataset_meta(cfg)
-    return model.eval()
+    model.eval()
+    return model
 
 
 def export_packed(model: nn.Module, cfg: Config, args: argparse.Namespace) -> None:

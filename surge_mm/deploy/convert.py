@@ -66,7 +66,8 @@ def strip(model: nn.Module) -> nn.Module:
             module._teacher = []  # type: ignore[assignment]
         if hasattr(module, 'with_cp'):
             module.with_cp = False  # type: ignore[assignment]
-    return model.requires_grad_(False).eval()
+    model.requires_grad_(False).eval()  # returns None in some hosts, such as LAD
+    return model
 
 
 def pack(model: nn.Module) -> nn.Module:

@@ -226,6 +226,17 @@ def test_stripping_drops_the_branch_and_keeps_the_output():
         assert torch.equal(one, other)
 
 
+def test_a_host_whose_train_returns_nothing_is_packed():
+    """MMDetection's detectors that are trained by a teacher override ``train`` so, and ``eval`` returns the same."""
+
+    class Distilled(nn.Sequential):
+        def train(self, mode=True):
+            super().train(mode)
+
+    model = Distilled(surge_mm.SurgeConv2d(8, 8, 3))
+    assert pack(model) is model and isinstance(model[0], PackedConv2d) and not model.training
+
+
 def test_a_stripped_state_loads_into_a_model_with_branches():
     stripped = strip(surge_mm.SurgeResNet(18, base_channels=16))
     surge_mm.SurgeResNet(18, base_channels=16).load_state_dict(stripped.state_dict())

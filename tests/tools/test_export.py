@@ -231,6 +231,9 @@ def test_an_export_with_weight_standardized_convolutions_runs_and_is_evaluated(f
     picture = next((folder / 'data/digits/VOC2007/JPEGImages').iterdir())
     done = run_tool('detect', out, picture, '--out', tmp_path / 'found', folder=folder)
     assert done.returncode == 0, done.stderr
+    words = (out, '--shape', 64, 64, '--threads', 1, '--rounds', 1)
+    done = run_tool('benchmark_inference', *words, folder=folder)
+    assert done.returncode == 0, done.stderr
 
 
 OWN_NECK = """

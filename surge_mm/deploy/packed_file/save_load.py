@@ -145,7 +145,8 @@ def load_packed(
         raise CheckpointError(f'packed model {str(path)!r}: {message}') from error
     model.load_state_dict(file.tensors)
     model.dataset_meta = model._dataset_meta = meta
-    return model.to(device).eval()
+    model.to(device).eval()
+    return model
 
 
 def build_packed(config: Mapping[str, Any]) -> nn.Module:

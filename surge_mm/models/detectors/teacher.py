@@ -59,7 +59,8 @@ def load_teacher(config: str, checkpoint: str) -> tuple[nn.Module, list[str] | N
         )
     meta = loaded.get('meta') or {}
     classes = (meta.get('dataset_meta') or {}).get('classes') or meta.get('CLASSES')
-    return teacher.requires_grad_(False).eval(), list(classes) if classes else None
+    teacher.requires_grad_(False).eval()
+    return teacher, list(classes) if classes else None
 
 
 def require_detector(name: str, model: nn.Module) -> None:
