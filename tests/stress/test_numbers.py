@@ -164,12 +164,12 @@ def test_a_fault_anywhere_costs_one_step_and_is_named(subject, tmp_path, monkeyp
             zero_lambda += 1
         kinds[fault.kind] = kinds.get(fault.kind, 0) + 1
     many = ', '.join(f'{count} in {kind}s' for kind, count in sorted(kinds.items()))
+    many = many.replace('losss', 'losses').replace('activations', 'outputs')
     record(
         f'NaN or infinity in a step of the {subject}',
         cases,
-        f'{many.replace("losss", "losses").replace("activations", "outputs")}: weights finite; outputs and losses named, and of gradients the last that is not '
-        f'finite; '
-        f'lambda 0 in the {zero_lambda} with a compensated layer',
+        f'{many}: weights finite; outputs and losses named, and the last gradient that is not '
+        f'finite; lambda 0 in the {zero_lambda} with a compensated layer',
     )
 
 
