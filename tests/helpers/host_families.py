@@ -22,8 +22,11 @@ from surge_mm.layers.memory_format import to_channels_last
 from surge_mm.utils.errors import LaunchError
 
 ROOT = Path(mmdet.__file__).parent / '.mim/configs'
+NO_FAMILIES = ('_base_', 'common')
+HUGE = ('v3det',)
+"""Folders whose models predict tens of millions of boxes from random weights, for 13,204 classes."""
 FAMILIES = sorted(
-    path.name for path in ROOT.iterdir() if path.is_dir() and path.name not in ('_base_', 'common')
+    path.name for path in ROOT.iterdir() if path.is_dir() and path.name not in (*NO_FAMILIES, *HUGE)
 )
 ATTEMPTS = 4
 """Configs of a folder that are tried. The others mostly have the same class of model."""
