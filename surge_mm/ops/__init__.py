@@ -10,8 +10,9 @@ from surge_mm.ops.activation_binarizers import (
     sign,
 )
 from surge_mm.ops.binarizer import Binarizer, Scheduled
-from surge_mm.ops.dual_path import DualPath, DualPathSpec, EagerDualPath, infer, read_constants
+from surge_mm.ops.dual_path import DualPath, DualPathSpec, EagerDualPath, read_constants
 from surge_mm.ops.gradient_scale import AdaptiveScale, FixedScale, Statistics, set_sync_group
+from surge_mm.ops.inference import infer
 from surge_mm.ops.linear_maps import Convolution, LinearMap
 from surge_mm.ops.weight_binarizers import (
     XNOR,

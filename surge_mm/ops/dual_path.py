@@ -33,9 +33,7 @@ not finite. A gradient g that is itself not finite stays visible in dL/dx and dL
 
 from __future__ import annotations
 
-import functools
 import inspect
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -43,7 +41,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from surge_mm.ops.activation_binarizers import ActivationBinarizer, is_exporting, sign
+from surge_mm.ops.activation_binarizers import ActivationBinarizer
 from surge_mm.ops.chunking import in_chunks, is_transforming
 from surge_mm.ops.gradient_scale import (
     EPS,
@@ -55,6 +53,7 @@ from surge_mm.ops.gradient_scale import (
     scaled,
 )
 from surge_mm.ops.linear_maps import BilinearMap
+from surge_mm.ops.once_differentiable import once_differentiable
 from surge_mm.ops.weight_binarizers import WeightBinarizer
 
 
@@ -101,48 +100,6 @@ def read_constants(spec: DualPathSpec) -> None:
         isinstance(constant, float)  # the compiler defers the reading to the first use
 
 
-def infer(
-    x: Tensor,
-    w_b: Tensor,
-    bias: Tensor | None,
-    shift: Tensor | None,
-    gain: Tensor | None,
-    spec: DualPathSpec,
-) -> Tensor:
-    """Return the output of a trained layer, without a gradient.
-
-    The sums are those of signs with signs: whole numbers, which float32 holds exactly in any order. They are rounded,
-    since some algorithms of a convolution (Winograd, FFT) are not exact, and scaled afterwards. So the output does not
-    depend on threads, memory format or backend, and a packed engine gives it to the bit. It equals that of
-    :class:`DualPath`, whose sums are of scaled weights, up to rounding::
-
-        f_b = (gain alpha) (sign(z) * Q_x) + (gain offset) (1 * Q_x) + bias          Q_W = alpha sign(z) + offset
-
-    Args:
-        x (Tensor): Input, ``(N, C_in, H, W)`` or ``(..., C_in)``.
-        w_b (Tensor): Latent weight, ``(C_out, ...)``.
-        bias (Tensor, optional): ``(C_out,)``.
-        shift (Tensor, optional): As for :class:`DualPath`.
-        gain (Tensor, optional): As for :class:`DualPath`.
-        spec (DualPathSpec): The rest of the layer.
-    """
-    q_x = spec.activation(_shifted(x, shift))
-    two = spec.weight.two_values(w_b.contiguous())  # means depend on the order in memory
-    if two is None:
-        q_w = spec.weight(w_b)
-        return spec.map.forward(q_x, q_w if gain is None else q_w * gain, bias, spec.pad_value)
-    two = two.with_gain(gain)
-    signs = sign(two.z)
-    if not is_exporting():
-        signs = torch.empty_like(w_b).copy_(signs)  # in the memory format of the weights
-    out = spec.map.forward(q_x, signs, None, spec.pad_value).round_()
-    out *= spec.map.per_filter(two.alpha)
-    if two.offset is not None:
-        windows = spec.map.window_sums(q_x, two.z, spec.pad_value).round_()
-        out += windows * spec.map.per_filter(two.offset)
-    return out if bias is None else out.add_(spec.map.per_filter(bias))
-
-
 class Needs(NamedTuple):
     """Which differentiable arguments of :class:`DualPath` need a gradient.
 
@@ -161,47 +118,6 @@ class Needs(NamedTuple):
     w_a: bool
     shift: bool
     gain: bool
-
-
-class _Once(torch.autograd.Function):
-    """Return a gradient, and raise an error where it is differentiated by the tensors that it was computed from."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(gradient: Tensor, *inputs: Tensor | None) -> Tensor:
-        return gradient.clone()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> None:
-        raise RuntimeError(
-            'a binary layer has no second derivative, and something tried to differentiate twice through it: '
-            'torch.func.hessian, nested torch.func.grad, or a gradient of torch.autograd.grad(..., create_graph=True)'
-        )
-
-
-def once_differentiable(
-    backward: Callable[[Any, Tensor, Any], tuple[Tensor | None, ...]],
-) -> Callable[[Any, Tensor], tuple[Tensor | None, ...]]:
-    """Let ``backward(ctx, g, tensors)`` be differentiated by no one, and give it the saved tensors of ``ctx``.
-
-    The decorator of PyTorch of the same name makes the second derivatives of :mod:`torch.func` 0.
-    """
-
-    @functools.wraps(backward)
-    def checked(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        tensors = ctx.saved_tensors  # once: activation checkpointing does not hand them out again
-        if not torch.is_grad_enabled():
-            return backward(ctx, g, tensors)
-        with torch.no_grad():
-            gradients = backward(ctx, g, tensors)
-        return tuple(None if grad is None else _Once.apply(grad, g, *tensors) for grad in gradients)
-
-    return checked
 
 
 class DualPath(torch.autograd.Function):
@@ -231,7 +147,7 @@ class DualPath(torch.autograd.Function):
         spec: DualPathSpec,
     ) -> Tensor:
         """Return ``gain Q_W(W_b) * Q_x(x + shift) + bias``; the arguments are those of the class."""
-        q_x, q_w = spec.activation(_shifted(x, shift)), spec.weight(w_b)
+        q_x, q_w = spec.activation(shifted_input(x, shift)), spec.weight(w_b)
         q_w = q_w if gain is None else q_w * gain
         if spec.compute_dtype is not None:
             q_x, q_w = q_x.to(spec.compute_dtype), q_w.to(spec.compute_dtype)
@@ -330,7 +246,7 @@ def _surrogate_gradients(
     """
     x, w_b, _, shift, gain, _ = tensors
     mask = (needs.x or needs.shift or adaptive, needs.w_b or needs.gain)
-    shifted, binary_w = _shifted(x, shift), spec.weight(w_b)
+    shifted, binary_w = shifted_input(x, shift), spec.weight(w_b)
     q_w = binary_w if gain is None else binary_w * gain
     q_x = spec.activation(shifted).to(g.dtype)
     g_b, grad_q = spec.map.backward(g, q_x, q_w.to(g.dtype), spec.pad_value, mask)
@@ -360,7 +276,13 @@ def _branch_gradients(
     return g_a, None if grad_w_a is None else grad_w_a.to(w_a.dtype)
 
 
-def _shifted(x: Tensor, shift: Tensor | None) -> Tensor:
+def shifted_input(x: Tensor, shift: Tensor | None) -> Tensor:
+    """Return ``x + shift`` in the dtype of ``x``.
+
+    Args:
+        x (Tensor): Input, ``(N, C_in, H, W)`` or ``(..., C_in)``.
+        shift (Tensor, optional): Learned shift of the activation binarizer. None for ``x`` itself.
+    """
     return x if shift is None else x + shift.to(x.dtype)
 
 
