@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from surge_mm.layers.compensator import DEFAULT_ETA, parse_compensator
+from surge_mm.layers.latent_weight import LatentWeight
 from surge_mm.ops import (
     ActivationBinarizer,
     AdaptiveScale,
@@ -19,7 +20,6 @@ from surge_mm.ops import (
     DualPathSpec,
     EagerDualPath,
     FixedScale,
-    Real,
     Scheduled,
     Statistics,
     WeightBinarizer,
@@ -38,7 +38,7 @@ DEFAULT_WEIGHT = {'type': 'ScaledSign'}
 DEFAULT_COMPENSATOR = {'eta': DEFAULT_ETA}
 
 
-class BinaryLayer(nn.Module):
+class BinaryLayer(LatentWeight):
     """Mixin that precedes ``nn.Conv2d`` or ``nn.Linear`` in the bases of a class and makes it a SURGE layer.
 
     ``weight`` holds the latent weights W_b and ``aux_weight`` the auxiliary weights W_a, of the same shape; it is None
@@ -60,7 +60,6 @@ class BinaryLayer(nn.Module):
             negative. Empty for no warning.
     """
 
-    weight: Tensor
     bias: Any  # Parameter or None; the host classes type it differently
     aux_weight: nn.Parameter | None
     activation_shift: nn.Parameter | None
@@ -110,56 +109,6 @@ class BinaryLayer(nn.Module):
         self._reset_learned()
         self._reset_branch()
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute; a batch norm fused into the weight is an error where the result would be wrong.
-
-        Such tools set ``weight``, scaled per filter, and then ``bias``: ``mmcv.cnn.fuse_conv_bn`` and those of
-        :mod:`torch.nn.utils.fusion`.
-        """
-        if name == 'weight' and isinstance(value, nn.Parameter):
-            vars(self)['_unfused'] = self.weight if self._is_scaled_wrongly(value) else None
-        elif name == 'bias' and isinstance(value, nn.Parameter):
-            unfused = vars(self).pop('_unfused', None)
-            if unfused is not None:
-                self._parameters['weight'] = unfused
-                raise RuntimeError(
-                    f'{type(self).__name__}({super().extra_repr()}): a batch norm cannot be fused into latent weights '
-                    f'of {self.weight_binarizer}, since the binary weights do not scale with them. The layer is '
-                    'unchanged. Do not fuse: surge_mm.deploy.pack folds batch norms exactly'
-                )
-        super().__setattr__(name, value)
-
-    def _is_scaled_wrongly(self, new: nn.Parameter) -> bool:
-        """Whether ``new`` is ``weight`` times a factor per filter, by which the binary weights are not multiplied."""
-        old = self._parameters.get('weight')
-        if old is None or new.shape != old.shape or old[0].numel() < 2:
-            return False
-        if old.is_meta or type(new.data) is not Tensor:  # without values, as a FakeTensor
-            return False
-        with torch.no_grad():
-            axes = tuple(range(1, old.dim()))
-            factor = ((old * new).sum(axes, True) / (old * old).sum(axes, True)).nan_to_num()
-            rounding = 8 * torch.finfo(old.dtype).eps * float(new.abs().max())
-            if not torch.allclose(new, factor * old, rtol=0, atol=rounding):
-                return False
-            expected = factor * self.weight_binarizer(old)
-            return not torch.allclose(self.weight_binarizer(new), expected, 1e-3, rounding)
-
-    def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
-        """Register a buffer; a mask of ``torch.nn.utils.prune`` on binary weights is an error.
-
-        Args:
-            name (str): As for :class:`torch.nn.Module`.
-            tensor (Tensor, optional): As for :class:`torch.nn.Module`.
-            persistent (bool): As for :class:`torch.nn.Module`. Defaults to True.
-        """
-        if name == 'weight_mask' and not isinstance(self.weight_binarizer, Real):
-            raise RuntimeError(
-                f'{type(self).__name__}({super().extra_repr()}): pruning sets latent weights to 0, and the sign of 0 '
-                'is +1, so no connection is removed. Leave binary layers out of the parameters to prune'
-            )
-        super().register_buffer(name, tensor, persistent)
-
     def reset_parameters(self) -> None:
         """Draw the weights anew, as the host class does, and restart the branch and what binarizers learn."""
         super().reset_parameters()  # type: ignore[misc]
@@ -198,26 +147,6 @@ class BinaryLayer(nn.Module):
             options: dict[str, Any] = {'device': self.weight.device, 'dtype': torch.float32}
             self.ags_warmup = torch.ones((), **options)
             self.ags_statistics = torch.zeros(len(Statistics._fields), **options)
-
-    def effective_weight(self) -> Tensor:
-        """Return the latent weight of the next forward pass in evaluation.
-
-        It is ``weight``, unless a forward pre-hook computes ``weight``, as ``torch.nn.utils.spectral_norm`` and
-        ``weight_norm`` do. ``weight`` is then that of the last forward pass, which a loaded state dict does not change,
-        so the hook is called here.
-        """
-        if 'weight' in self._parameters:
-            return self.weight
-        modes = {module: module.training for module in self.modules()}
-        for module in modes:
-            module.training = False  # in training, each read of spectral_norm updates its vectors
-        for hook in self._forward_pre_hooks.values():
-            if 'weight' in (getattr(hook, 'name', None), getattr(hook, '_tensor_name', None)):
-                hook(self, ())
-        weight = self.weight
-        for module, mode in modes.items():
-            module.training = mode
-        return weight
 
     def _copy_weight(self) -> None:
         assert self.aux_weight is not None
