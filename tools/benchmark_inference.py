@@ -29,7 +29,7 @@ from surge_mm.analysis.timing import STAT, BackgroundLoad, cpu_name, interleaved
 from surge_mm.datasets.evaluation_set import image_size
 from surge_mm.deploy import instruction_set, load_packed, pack
 from surge_mm.deploy.packed_file.save_load import SUFFIX
-from surge_mm.launch.cli import Parser, add_settings, run
+from surge_mm.launch.cli import Parser, add_settings, add_shape, run
 from surge_mm.launch.config import load_config
 from surge_mm.launch.resume import check_checkpoint, check_fits
 from surge_mm.launch.runner import build_model
@@ -42,13 +42,7 @@ def main() -> None:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help=f'path of a config file or of a packed model, *{SUFFIX}')
     parser.add_argument('checkpoint', nargs='?', help='path or URL of a checkpoint of the config')
-    parser.add_argument(
-        '--shape',
-        nargs=2,
-        type=int,
-        metavar=('HEIGHT', 'WIDTH'),
-        help='size of the image in pixels; default: that of the test pipeline of the config',
-    )
+    add_shape(parser)
     parser.add_argument('--threads', type=int, nargs='+', default=[1, 2], help='default: 1 2')
     parser.add_argument('--rounds', type=int, default=30, help='measured rounds; default: 30')
     parser.add_argument('--warmup', type=int, default=3, help='rounds before them; default: 3')

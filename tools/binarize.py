@@ -28,7 +28,7 @@ from surge_mm.analysis.binary_config import (
 from surge_mm.analysis.complexity import ModelComplexity, model_complexity
 from surge_mm.analysis.tables import layer_table, wide_console
 from surge_mm.datasets.evaluation_set import image_size
-from surge_mm.launch.cli import Parser, run
+from surge_mm.launch.cli import Parser, add_shape, run
 from surge_mm.launch.config import find_config, load_config, with_names
 from surge_mm.launch.resume import check_checkpoint, check_fits
 from surge_mm.launch.runner import build_model
@@ -65,13 +65,7 @@ def main() -> None:
         metavar='NAME',
         help="layers to keep in full precision, such as 'neck.*'",
     )
-    parser.add_argument(
-        '--shape',
-        nargs=2,
-        type=int,
-        metavar=('HEIGHT', 'WIDTH'),
-        help="size of the image to count operations; default: that of the config's test pipeline",
-    )
+    add_shape(parser)
     parser.add_argument('--overwrite', action='store_true', help='replace the config')
     parser.set_defaults(cfg_options=None, launcher='none')
     args = parser.parse_args()

@@ -17,7 +17,7 @@ import surge_mm  # noqa: F401  prepares the stack before the hosts are imported
 from surge_mm.analysis.complexity import ModelComplexity, model_complexity
 from surge_mm.analysis.tables import layer_table, wide_console
 from surge_mm.datasets.evaluation_set import image_size
-from surge_mm.launch.cli import Parser, add_common_arguments, run
+from surge_mm.launch.cli import Parser, add_common_arguments, add_shape, run
 from surge_mm.launch.config import load_config
 from surge_mm.launch.runner import build_model
 from surge_mm.utils.errors import LaunchError
@@ -26,13 +26,7 @@ from surge_mm.utils.errors import LaunchError
 def main() -> None:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='path of a config file')
-    parser.add_argument(
-        '--shape',
-        nargs=2,
-        type=int,
-        metavar=('HEIGHT', 'WIDTH'),
-        help="size of the image in pixels; default: that of the config's test pipeline",
-    )
+    add_shape(parser)
     parser.add_argument('--json', action='store_true', help='print JSON instead of a table')
     add_common_arguments(parser)
     args = parser.parse_args()

@@ -88,6 +88,17 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(launcher='none', work_dir=None)
 
 
+def add_shape(parser: argparse.ArgumentParser) -> None:
+    """Add the option ``--shape`` of tools that run a model on one image."""
+    parser.add_argument(
+        '--shape',
+        nargs=2,
+        type=int,
+        metavar=('HEIGHT', 'WIDTH'),
+        help="size of the image in pixels; default: that of the config's test pipeline",
+    )
+
+
 def run(
     main: Callable[[], None],
     advice: str = 'run the same command with --resume to continue from the last checkpoint',
