@@ -3,6 +3,7 @@
 import copy
 
 import torch
+from helpers.samples import detection_batch
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, DefaultScope
 
@@ -116,3 +117,17 @@ def distill(cfg, folder):
     cfg.model.type = 'surge_mm.DistilledDetector'
     cfg.model.teacher = save_teacher(folder, model)
     cfg.model.score_thr = 0.05
+
+
+def prepared(model):
+    torch.manual_seed(5)
+    data = model.data_preprocessor(detection_batch(), training=True)
+    return data['inputs'], data['data_samples']
+
+
+def losses_of(model):
+    return model.loss(*prepared(model))
+
+
+def distilled(losses):
+    return {name: float(value) for name, value in losses.items() if 'distill' in name}
