@@ -43,7 +43,7 @@ def to_channels_last(model: nn.Module) -> nn.Module:
 class _Views(TorchFunctionMode):
     """Let ``Tensor.view`` copy in the forward passes of a module that need it.
 
-    A function mode costs about 2 microseconds for each call of PyTorch. So only the first pass runs in it, and all
+    A function mode costs time in each call of PyTorch. So only the first pass runs in it, and all
     others if that pass had to copy. The hosts' ``mode`` (``'loss'``, ``'predict'``, ...) selects different code and
     counts separately.
     """
