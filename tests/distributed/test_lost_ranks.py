@@ -2,21 +2,23 @@
 
 import signal
 import time
-from datetime import timedelta
-from types import SimpleNamespace
 
 import pytest
 import torch
-import torch.distributed as dist
 import torch.multiprocessing as mp
 from helpers.narrow import digits_with_masks
-from helpers.rank_cases import Ranks, be_rank, free_port, kept, prepared, wait_for, write_config
+from helpers.rank_cases import (
+    Ranks,
+    free_port,
+    kept,
+    leaves_a_layer_out,
+    wait_for,
+    waits_for_the_norms,
+    write_config,
+)
 from mmengine.config import Config
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
-from surge_mm import AdaptiveGradientScalerHook, SurgeConv2d
-from surge_mm.launch.distributed import lost_a_rank, prepare_ranks
+from surge_mm.launch.distributed import prepare_ranks
 from surge_mm.utils.errors import LaunchError
 
 SMALL = {
@@ -64,21 +66,10 @@ def test_hanging_rank_ends_the_others_after_the_timeout(digits, tmp_path):
         assert 'did not answer in time (env_cfg.dist_cfg.timeout' in ranks.said(0)
 
 
-def _waits_for_the_norms(rank, port):
-    be_rank(rank, 2, port)
-    dist.init_process_group('gloo', timeout=timedelta(seconds=2))
-    model = prepared({'eta': 0.1}, {'sync': True})
-    if rank == 1:
-        time.sleep(60)
-    with pytest.raises(RuntimeError, match='Timed out') as caught:
-        model(torch.randn(1, 3, 32, 32, dtype=torch.float64)).sum().backward()
-    assert lost_a_rank(caught.value)
-
-
 def test_norms_of_a_hanging_rank_are_not_waited_for_longer_than_anything_else():
-    context = mp.get_context('fork')
+    context = mp.get_context('forkserver')
     port = free_port()
-    ranks = [context.Process(target=_waits_for_the_norms, args=(rank, port)) for rank in (0, 1)]
+    ranks = [context.Process(target=waits_for_the_norms, args=(rank, port)) for rank in (0, 1)]
     for rank in ranks:
         rank.start()
     ranks[0].join(20)
@@ -87,38 +78,14 @@ def test_norms_of_a_hanging_rank_are_not_waited_for_longer_than_anything_else():
     assert ranks[0].exitcode == 0
 
 
-class Skipping(nn.Module):
-    """Two layers, of which the second one may be left out."""
-
-    def __init__(self):
-        super().__init__()
-        self.first, self.second = (SurgeConv2d(2, 2, 3, compensator={'eta': 0.1}) for _ in range(2))
-
-    def forward(self, x, skip):
-        x = self.first(x)
-        return (x if skip else self.second(x)).sum()
-
-
-def _leaves_a_layer_out(rank, port, sync, find_unused_parameters):
-    be_rank(rank, 2, port)
-    dist.init_process_group('gloo', timeout=timedelta(seconds=2))
-    torch.manual_seed(0)
-    model = DistributedDataParallel(Skipping(), find_unused_parameters=find_unused_parameters)
-    AdaptiveGradientScalerHook(sync=sync).before_train(SimpleNamespace(model=model, hooks=[]))
-    for step in range(3):
-        model(torch.randn(1, 2, 9, 9), skip=(rank, step) == (1, 1)).backward()
-
-
 @pytest.mark.parametrize(
     'sync, find_unused_parameters, ends',
     [(False, True, 0), (False, False, 1), (True, False, 1), (True, True, 1)],
 )
 def test_layer_left_out_on_one_rank_is_found_or_ends_both(sync, find_unused_parameters, ends):
-    context = mp.get_context('fork')
+    context = mp.get_context('forkserver')
     arguments = free_port(), sync, find_unused_parameters
-    ranks = [
-        context.Process(target=_leaves_a_layer_out, args=(rank, *arguments)) for rank in (0, 1)
-    ]
+    ranks = [context.Process(target=leaves_a_layer_out, args=(rank, *arguments)) for rank in (0, 1)]
     for rank in ranks:
         rank.start()
     for rank in ranks:

@@ -7,9 +7,11 @@ import socket
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
@@ -19,10 +21,13 @@ from mmengine.optim import OptimWrapper
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from surge_mm import AdaptiveGradientScalerHook, SurgeResNet
+from surge_mm import AdaptiveGradientScalerHook, SurgeConv2d, SurgeResNet
 from surge_mm.launch.cli import run
+from surge_mm.launch.distributed import lost_a_rank
 
 ROOT = Path(__file__).parents[2]
+# A fork of a process in which PyTorch has computed gradients in threads, as other tests do, cannot compute any.
+mp.set_forkserver_preload(['surge_mm', 'mmdet.models', 'mmdet.datasets', 'mmdet.evaluation'])
 STEPS = 20
 
 # compensator, arguments of the hook, steps whose gradients are summed up
@@ -105,7 +110,7 @@ def _classify(rank, world_size, port, folder, seed, compensator, hook_kwargs, ac
 def classify(world_size, folder, settings, seed=0):
     """Return the parameters of each rank after STEPS steps on its part of the same batch of four images."""
     arguments = (world_size, free_port(), folder, seed, *settings)
-    mp.start_processes(_classify, arguments, nprocs=world_size, start_method='fork')
+    mp.start_processes(_classify, arguments, nprocs=world_size, start_method='forkserver')
     return [torch.load(folder / f'{world_size}_{rank}.pth') for rank in range(world_size)]
 
 
@@ -119,6 +124,39 @@ def difference(world_size, folder, settings, seed=0):
     for other in others:
         assert all(torch.equal(p, q) for p, q in zip(first, other, strict=True))
     return max((p - q).abs().max().item() for p, q in zip(first, alone, strict=True))
+
+
+def waits_for_the_norms(rank, port):
+    be_rank(rank, 2, port)
+    dist.init_process_group('gloo', timeout=timedelta(seconds=2))
+    model = prepared({'eta': 0.1}, {'sync': True})
+    if rank == 1:
+        time.sleep(60)
+    with pytest.raises(RuntimeError, match='Timed out') as caught:
+        model(torch.randn(1, 3, 32, 32, dtype=torch.float64)).sum().backward()
+    assert lost_a_rank(caught.value)
+
+
+class Skipping(nn.Module):
+    """Two layers, of which the second one may be left out."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = (SurgeConv2d(2, 2, 3, compensator={'eta': 0.1}) for _ in range(2))
+
+    def forward(self, x, skip):
+        x = self.first(x)
+        return (x if skip else self.second(x)).sum()
+
+
+def leaves_a_layer_out(rank, port, sync, find_unused_parameters):
+    be_rank(rank, 2, port)
+    dist.init_process_group('gloo', timeout=timedelta(seconds=2))
+    torch.manual_seed(0)
+    model = DistributedDataParallel(Skipping(), find_unused_parameters=find_unused_parameters)
+    AdaptiveGradientScalerHook(sync=sync).before_train(SimpleNamespace(model=model, hooks=[]))
+    for step in range(3):
+        model(torch.randn(1, 2, 9, 9), skip=(rank, step) == (1, 1)).backward()
 
 
 KEEP_RANK = """import torch
@@ -176,11 +214,11 @@ def _train(rank, world_size, port, folder, arguments):
 class Ranks:
     """tools/train.py in several processes, without torchrun, which would end the others when a rank is lost.
 
-    The processes are forked, so that nothing is imported again. The output of a rank is in ``folder/rankN.txt``.
+    The output of a rank is in ``folder/rankN.txt``.
     """
 
     def __init__(self, world_size, folder, *arguments):
-        context = mp.get_context('fork')
+        context = mp.get_context('forkserver')
         self.folder, port = folder, free_port()
         self.processes = [
             context.Process(target=_train, args=(rank, world_size, port, folder, arguments))
