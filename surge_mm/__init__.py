@@ -28,8 +28,8 @@ from surge_mm.layers import BinaryLayer, RPReLU, SurgeConv2d, SurgeLinear
 _SUBPACKAGES = ('analysis', 'datasets', 'deploy', 'hooks', 'models', 'ops')
 _NAMES = {
     'surge_mm.datasets.cifar': 'CIFAR10Tensor',
-    'surge_mm.hooks': 'AdaptiveGradientScalerHook BinarizerScheduleHook ChannelsLastHook ExactResumeHook '
-    'NonFiniteGuardHook SafeCheckpointHook SafeRunner',
+    'surge_mm.hooks': 'AdaptiveGradientScalerHook BinarizerScheduleHook CPUAmpOptimWrapper ChannelsLastHook '
+    'ExactResumeHook NonFiniteGuardHook SafeCheckpointHook SafeRunner',
     'surge_mm.models': 'BatchAugmentPreprocessor Binarized DistilledClassifier DistilledDetector ReActNetA SurgeResNet '
     'SurgeVGGSmall binarize to_float',
 }

@@ -18,6 +18,7 @@ ALLOWED = {  # the packages of the registered classes, as the import directions 
     'DATASETS': {'datasets'},
     'FUNCTIONS': {'datasets'},
     'HOOKS': {'hooks'},
+    'OPTIM_WRAPPERS': {'hooks'},
     'RUNNERS': {'hooks'},
 }
 

@@ -3,7 +3,6 @@
 python tools/train.py configs/demo/surge_fcos_r18-light_10e_digits.py
 """
 
-import torch
 from mmengine.config import Config
 
 import surge_mm  # noqa: F401  must be imported before the hosts
@@ -11,9 +10,9 @@ from surge_mm.checkpoint.safe_loading import check_is_resumable
 from surge_mm.launch.cli import Parser, add_common_arguments, run
 from surge_mm.launch.config import dropped_hooks, load_config
 from surge_mm.launch.distributed import check_batches, prepare_ranks
+from surge_mm.launch.mixed_precision import use_mixed_precision
 from surge_mm.launch.resume import check_checkpoint, check_fits, choose_start, locked_work_dir
 from surge_mm.launch.runner import begin, build_runner, check_data
-from surge_mm.utils.errors import LaunchError
 from surge_mm.utils.logging import warn
 
 
@@ -27,18 +26,17 @@ def main() -> None:
         metavar='CHECKPOINT',
         help='continue from CHECKPOINT, or from the last one in the work dir',
     )
-    parser.add_argument('--amp', action='store_true', help='train in mixed precision (needs a GPU)')
+    parser.add_argument(
+        '--amp',
+        action='store_true',
+        help='train in mixed precision (needs a GPU, or a CPU with AMX or AVX512_BF16)',
+    )
     add_common_arguments(parser)
     args = parser.parse_args()
 
-    if args.amp and not torch.cuda.is_available():
-        raise LaunchError(
-            '--amp: there is no GPU, and MMEngine trains in mixed precision on GPUs only; omit --amp'
-        )
     cfg = load_config(args)
     if args.amp:
-        cfg.optim_wrapper.type = 'AmpOptimWrapper'
-        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+        use_mixed_precision(cfg)
     with locked_work_dir(cfg):
         train(cfg, args.resume)
 

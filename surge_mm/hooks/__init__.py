@@ -3,6 +3,7 @@
 from surge_mm.hooks.adaptive_gradient_scaler_hook import AdaptiveGradientScalerHook
 from surge_mm.hooks.binarizer_schedule_hook import BinarizerScheduleHook
 from surge_mm.hooks.channels_last_hook import ChannelsLastHook
+from surge_mm.hooks.cpu_amp_optim_wrapper import CPUAmpOptimWrapper
 from surge_mm.hooks.exact_resume_hook import ExactResumeHook
 from surge_mm.hooks.non_finite_guard_hook import NonFiniteGuardHook
 from surge_mm.hooks.safe_checkpoint_hook import SafeCheckpointHook
@@ -11,6 +12,7 @@ from surge_mm.hooks.safe_runner import SafeRunner
 __all__ = [
     'AdaptiveGradientScalerHook',
     'BinarizerScheduleHook',
+    'CPUAmpOptimWrapper',
     'ChannelsLastHook',
     'ExactResumeHook',
     'NonFiniteGuardHook',

@@ -99,6 +99,7 @@ def tiny_runner(
     exact=True,
     ballast=0,
     journal=False,
+    optim_wrapper='OptimWrapper',
     hooks=(),
 ):
     """``length`` epochs, or as many iterations; goes on from the newest checkpoint of ``work_dir``, if there is one."""
@@ -130,6 +131,7 @@ def tiny_runner(
         if by_epoch
         else {'by_epoch': False, 'max_iters': iterations, 'val_interval': BATCHES},
         optim_wrapper={
+            'type': optim_wrapper,
             'optimizer': {'type': 'SGD', 'lr': 0.1, 'momentum': 0.9},
             'accumulative_counts': accumulate,
         },

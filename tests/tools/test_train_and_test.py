@@ -284,6 +284,54 @@ def main_of(tool, monkeypatch, folder, *arguments):
     module.main()
 
 
+@pytest.fixture
+def cpu_alone(monkeypatch):
+    """Return a function that says whether the CPU has units for bfloat16, on a machine that has no GPU."""
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    units = 'surge_mm.launch.mixed_precision.has_bfloat16_units'
+    return lambda found: monkeypatch.setattr(units, lambda: found)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='MMEngine would train on the GPU')
+def test_amp_on_a_cpu_trains_in_bfloat16_and_resumes(folder, monkeypatch, tmp_path, cpu_alone):
+    """The config asks for MMEngine's wrapper, which needs a GPU."""
+    cpu_alone(True)
+    write(folder, 'scaled.py', "optim_wrapper = dict(type='AmpOptimWrapper', loss_scale=512.0)")
+    losses = {}
+    for name, words in {'amp': ['scaled.py', '--amp'], 'plain': ['mine.py']}.items():
+        options = ['--work-dir', tmp_path / name, '--cfg-options', 'train_cfg.max_epochs=1']
+        main_of('train', monkeypatch, folder, *words, *options)
+        hub = torch.load(tmp_path / name / 'epoch_1.pth')['message_hub']
+        losses[name] = hub['log_scalars']['train/loss'].data[0][0]  # of the first step
+    assert losses['amp'] != losses['plain']
+    assert losses['amp'] == pytest.approx(losses['plain'], rel=0.02)
+
+    words = ['scaled.py', '--amp', '--work-dir', tmp_path / 'amp', '--resume']
+    main_of('train', monkeypatch, folder, *words, '--cfg-options', 'train_cfg.val_interval=9')
+    checkpoint = torch.load(tmp_path / 'amp/epoch_2.pth')
+    assert checkpoint['meta']['iter'] == 12
+    dtypes = {value.dtype for value in checkpoint['state_dict'].values()}
+    assert dtypes == {torch.float32, torch.int64}
+    wrapper = Config.fromfile(tmp_path / 'amp/scaled.py').optim_wrapper
+    assert wrapper.type == 'surge_mm.CPUAmpOptimWrapper'
+
+
+@pytest.mark.parametrize(
+    'units, setting, message',
+    [
+        (False, '', '--amp: there is no GPU, and this CPU has neither AMX nor AVX512_BF16.*omit'),
+        (True, "optim_wrapper = dict(dtype='float16')", "dtype='float16' is for GPUs.*bfloat16"),
+    ],
+)
+def test_amp_on_a_cpu_that_gains_nothing_is_an_error(
+    units, setting, message, folder, monkeypatch, cpu_alone
+):
+    cpu_alone(units)
+    name = write(folder, 'float16.py', setting)
+    with pytest.raises(LaunchError, match=message):
+        main_of('train', monkeypatch, folder, name, '--amp')
+
+
 def write(folder, name, text):
     (folder / name).write_text(f'_base_ = {str(folder / "mine.py")!r}\n{text}\n')
     return name
@@ -293,7 +341,6 @@ def write(folder, name, text):
     'arguments, message',
     [
         (['nowhere.py'], r"config 'nowhere.py': there is no such file"),
-        (['mine.py', '--amp'], r'--amp: there is no GPU'),
         (['mine.py', '--resume', 'nowhere.pth'], r"--resume 'nowhere.pth': there is no such file"),
         (['mine.py', '--cfg-options', 'load_from=a.pth'], r"load_from 'a.pth': there is no such"),
         (['mine.py', '--cfg-options', 'default_scope=mmseg'], r"default_scope='mmseg'"),
@@ -327,8 +374,6 @@ def write(folder, name, text):
     ],
 )
 def test_bad_arguments_are_refused(arguments, message, folder, monkeypatch):
-    if '--amp' in arguments and torch.cuda.is_available():
-        return
     with pytest.raises(UsageError, match=message):
         main_of('train', monkeypatch, folder, *arguments)
 
