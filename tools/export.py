@@ -139,6 +139,10 @@ def export_packed(model: nn.Module, cfg: Config, args: argparse.Namespace) -> No
     if not console.is_terminal:  # a file or a pipe has no width of its own
         console = Console(width=140)
     console.print(table_of_layers(model.packing, shapes))
+    if model.packing.unfused:
+        console.print(table_of_unfused(model.packing))
+    else:
+        print('norms and activations behind binary layers: none is left to PyTorch')
     console.print(table_of_sizes(sizes_of(file, model, in_float)))
     if reference:
         print(f'run on an image of {size[0]}x{size[1]}: {describe(difference)}')
@@ -194,6 +198,21 @@ def table_of_layers(packing: Packing, shapes: dict[str, tuple[int, ...]]) -> Tab
     for name, shape in shapes.items():
         reason = packing.kept.get(name, '')
         table.add_row(name, 'x'.join(map(str, shape)), 'kept' if reason else 'packed', reason)
+    return table
+
+
+def table_of_unfused(packing: Packing) -> Table:
+    """Return a table of the norms and activations that are not part of a packed layer.
+
+    Args:
+        packing (Packing): What was packed.
+    """
+    count = len(packing.unfused)
+    table = Table(title=f'{count} norms and activations behind binary layers run in PyTorch')
+    for column in ('module', 'reason'):
+        table.add_column(column, overflow='fold')
+    for row in packing.unfused.items():
+        table.add_row(*row)
     return table
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import mmcv.cnn
 from torch import nn
 
 from surge_mm.deploy.binary_weights import unsupported_reason
-from surge_mm.deploy.epilogue import can_fold_activation, can_fold_norm
+from surge_mm.deploy.epilogue import RELUS, can_fold_activation, can_fold_norm
 from surge_mm.deploy.packed_blocks import PackedBottleneck, PackedReActBlock, PackedStage
 from surge_mm.deploy.packed_layers import (
     PackedConv2d,
@@ -16,6 +16,7 @@ from surge_mm.deploy.packed_layers import (
     PackedLinear,
     PackedShortcutConv2d,
 )
+from surge_mm.deploy.unfused import find_unfused
 from surge_mm.layers import BinaryLayer, SurgeConv2d
 from surge_mm.layers.memory_format import to_channels_last
 from surge_mm.models.backbones.reactnet import ReActBlock
@@ -33,14 +34,19 @@ class Packing:
     Attributes:
         packed (tuple[str, ...]): Names, in the model before, of the binary layers that are packed.
         kept (dict[str, str]): Names of the binary layers that are not, each with the reason.
+        unfused (dict[str, str]): Names of the norms and activations behind binary layers that run in PyTorch, each with
+            the reason. A module that is registered after a binary layer and before the next layer with weights counts
+            as behind it. Functions such as ``torch.nn.functional.relu`` are not found. Defaults to ``{}``.
     """
 
     packed: tuple[str, ...]
     kept: dict[str, str]
+    unfused: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         lines = [f'{len(self.packed)} binary layers packed']
         lines += [f'kept: {name}: {reason}' for name, reason in self.kept.items()]
+        lines += [f'in PyTorch: {name}: {reason}' for name, reason in self.unfused.items()]
         return '\n'.join(lines)
 
 
@@ -76,7 +82,8 @@ def pack(model: nn.Module) -> nn.Module:
     The result is still the host's detector or classifier. In the blocks of this package's backbones, in ``ConvModule``
     and in ``nn.Sequential``, batch norm, shortcut and activation after a layer are folded into it. Real convolutions
     get the memory format channels_last (:func:`surge_mm.layers.memory_format.to_channels_last`). ``model.packing``, a
-    :class:`Packing`, lists the layers that were packed and those that were not.
+    :class:`Packing`, lists the layers that were packed, those that were not, and the norms and activations behind them
+    that are not part of a packed layer.
 
     Args:
         model (nn.Module): A model with binary layers, or a binary layer.
@@ -114,7 +121,7 @@ def pack(model: nn.Module) -> nn.Module:
     layers = [module for module in model.modules() if _can_pack(module)]
     model = replace_modules(model, {layer: _packed(layer) for layer in layers})  # type: ignore[arg-type]
     to_channels_last(model)
-    model.packing = packing  # type: ignore[assignment]
+    model.packing = replace(packing, unfused=find_unfused(model))  # type: ignore[assignment]
     return model
 
 
@@ -191,12 +198,16 @@ def _pack_conv_module(parent: mmcv.cnn.ConvModule) -> None:
 def _is_block(
     block: nn.Module, kind: type[nn.Module], parts: tuple[tuple[str, str, str], ...]
 ) -> bool:
-    """Whether a module is of this class and each of its (convolution, norm, activation) can become one packed layer."""
+    """Whether a module is of this class and each of its (convolution, norm, activation) can become one packed layer.
+
+    Blocks with ReLU are not, because packed files of earlier versions have the tensors of their parts.
+    """
     if type(block) is not kind:
         return False
     return all(
         _can_pack(getattr(block, conv))
         and can_fold_norm(getattr(block, norm))
         and can_fold_activation(getattr(block, activation))
+        and type(getattr(block, activation)) not in RELUS
         for conv, norm, activation in parts
     )

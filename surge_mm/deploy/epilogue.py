@@ -3,7 +3,7 @@
 S is the sum of products of signs. All steps are computed in one pass::
 
     y   = (m1 S + a1) m2 + a2 + shortcut + p        scale, bias, batch norm, shortcut, first shift of RPReLU
-    out = clamp(max(y, 0) + slope min(y, 0) + c)    PReLU, second shift of RPReLU, Hardtanh
+    out = clamp(max(y, 0) + slope min(y, 0) + c)    PReLU, second shift of RPReLU, Hardtanh or ReLU
 
 A step that is left out has its neutral number: 1 for a factor, -0.0 for a term (``x + 0.0`` would change ``-0.0``).
 Order and rounding of the steps are those of PyTorch, so the signs for the next layer are those of the trained network.
@@ -20,6 +20,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from surge_mm.layers import RPReLU
 
+RELUS = {nn.ReLU: math.inf, nn.ReLU6: 6.0}
+"""Largest output of each ReLU. Packed files have no tensor of a ReLU: those of earlier versions lack it."""
 NEUTRAL_TERM = -0.0
 ROWS = {
     'm1': 1.0,
@@ -50,15 +52,16 @@ class Epilogue(nn.Module):
         for name in ROWS:
             self.register_buffer(name, None)
 
-    def set(self, name: str, values: Tensor) -> None:
+    def set(self, name: str, values: Tensor, stored: bool = True) -> None:
         """Set a step.
 
         Args:
             name (str): Name of the step.
             values (Tensor): C_out numbers, or one for all channels.
+            stored (bool): Whether they are part of the state dict. Defaults to True.
         """
         flat = values.detach().reshape(-1).to(torch.float32)
-        setattr(self, name, flat.expand(self.channels).clone())
+        self.register_buffer(name, flat.expand(self.channels).clone(), persistent=stored)
 
     def fold_norm(self, norm: _BatchNorm) -> None:
         """Fold the batch norm after the layer into the epilogue.
@@ -85,6 +88,10 @@ class Epilogue(nn.Module):
         Raises:
             TypeError: if the activation cannot be folded.
         """
+        if type(activation) in RELUS:
+            self.set('low', torch.tensor(0.0), stored=False)
+            self.set('high', torch.tensor(RELUS[type(activation)]), stored=False)
+            return
         if isinstance(activation, RPReLU):
             self.set('p', activation.a[channels])
             self.set('c', activation.c[channels])
@@ -147,7 +154,9 @@ class Epilogue(nn.Module):
         if self.c is not None:
             y = y + step('c')
         if self.low is not None:
-            y = torch.minimum(torch.maximum(y, step('low')), step('high'))
+            # not torch.maximum, which may return 0 for -0.0
+            y = torch.where(y < step('low'), step('low'), y)
+            y = torch.where(y > step('high'), step('high'), y)
         return y
 
 
@@ -158,4 +167,4 @@ def can_fold_norm(norm: nn.Module) -> bool:
 
 def can_fold_activation(activation: nn.Module) -> bool:
     """Return whether :meth:`Epilogue.fold_activation` supports an activation."""
-    return type(activation) in (nn.PReLU, nn.LeakyReLU, nn.Hardtanh, RPReLU)
+    return type(activation) in (nn.PReLU, nn.LeakyReLU, nn.Hardtanh, RPReLU, *RELUS)

@@ -88,6 +88,7 @@ def test_what_is_exported_is_evaluated_like_the_checkpoint_and_loaded_without_it
     assert done.returncode == 0, done.stderr
     path = folder / 'out/a.safetensors'
     assert '16 of 16 binary layers are packed' in done.stdout
+    assert 'norms and activations behind binary layers: none is left to PyTorch' in done.stdout
     assert re.search(r'backbone.layer4.1.conv2 │ 64x64x3x3 +│ packed', done.stdout)
     assert re.search(rf'total +│ +[\d,]+ │ +{path.stat().st_size:,} │', done.stdout)
     assert read_packed(path).sha256 in done.stdout
@@ -169,6 +170,25 @@ def test_a_file_is_replaced_on_request(folder, monkeypatch, tmp_path):
     out.write_text('before')
     main_of('export', monkeypatch, folder, 'mine.py', 'epoch_1.pth', out, '--overwrite')
     assert load_packed(out).dataset_meta['note'] == 'of the run'
+
+
+def test_norms_and_activations_that_run_in_pytorch_are_printed(
+    folder, monkeypatch, tmp_path, capsys
+):
+    config = folder / 'head.py'
+    config.write_text(
+        "_base_ = './mine.py'\nmodel = dict(type='surge_mm.Binarized', base_type='FCOS')\n"
+    )
+    model = trained_model(Config.fromfile(config))
+    torch.save({'state_dict': model.state_dict()}, tmp_path / 'head.pth')
+    words = ('head.py', tmp_path / 'head.pth', tmp_path / 'head.safetensors')
+    main_of('export', monkeypatch, folder, *words)
+    printed = capsys.readouterr().out
+    assert '23 of 23 binary layers are packed' in printed
+    assert '8 norms and activations behind binary layers run in PyTorch' in printed
+    for name in ('cls_convs.0', 'cls_convs.1', 'reg_convs.0', 'reg_convs.1'):
+        assert re.search(rf'bbox_head.{name}.gn +│ GroupNorm has no fixed scale', printed)
+        assert re.search(rf'bbox_head.{name}.activate +│ GroupNorm comes before it', printed)
 
 
 @pytest.mark.parametrize('shape', [(128, 128), (64, 96)])

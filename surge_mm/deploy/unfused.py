@@ -1,0 +1,97 @@
+"""Search of a packed model for norms and activations behind binary layers that are not part of a packed layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import mmcv.cnn
+from torch import nn
+
+from surge_mm.deploy.epilogue import can_fold_activation, can_fold_norm
+from surge_mm.deploy.packed_layers import PackedLayer, PackedLinear
+from surge_mm.layers import BinaryLayer
+from surge_mm.models.backbones.reactnet import ReActBlock
+from surge_mm.models.backbones.residual_blocks import BasicBlock, Bottleneck
+from surge_mm.models.binarization.shortcuts import NORMS
+
+BLOCKS = (BasicBlock, Bottleneck, ReActBlock)
+LISTS = (nn.ModuleList, nn.ModuleDict)
+ACTIVATIONS = {
+    *nn.modules.activation.__all__,
+    'Clamp',
+    'HSigmoid',
+    'HSwish',
+    'QuickGELU',
+    'RPReLU',
+    'Swish',
+}
+"""Names of the classes of activations."""
+
+
+def find_unfused(model: nn.Module) -> dict[str, str]:
+    """Return the names of norms and activations behind binary layers that run in PyTorch, each with the reason.
+
+    A module is behind a layer if it is registered after it in the module that contains both, before the next layer with
+    weights. In a ``ConvModule``, its order counts. Functions such as ``torch.nn.functional.relu`` are not found.
+
+    Args:
+        model (nn.Module): A packed model.
+    """
+    found: dict[str, str] = {}
+    for prefix, holder in model.named_modules():
+        if isinstance(holder, LISTS):
+            continue
+        layer: nn.Module | None = None
+        before = ''
+        for name, module in _in_order(holder):
+            if isinstance(module, (PackedLayer, BinaryLayer)):
+                layer, before = module, ''
+            elif _is_norm(module) or _is_activation(module):
+                if layer is not None:
+                    found[f'{prefix}.{name}'.lstrip('.')] = _reason(holder, layer, module, before)
+                before = type(module).__name__
+            elif any(module.children()) or getattr(module, 'weight', None) is not None:
+                layer = None
+            elif not isinstance(module, nn.Identity):
+                before = type(module).__name__
+    return found
+
+
+def _in_order(holder: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the modules of a holder, and those of its lists, with their names."""
+    children = dict(holder.named_children())
+    if isinstance(holder, mmcv.cnn.ConvModule):
+        names = {'conv': 'conv', 'norm': holder.norm_name, 'act': 'activate'}
+        children = {names[k]: children[names[k]] for k in holder.order if names[k] in children}
+    for name, child in children.items():
+        if isinstance(child, LISTS):
+            yield from ((f'{name}.{inner}', module) for inner, module in _in_order(child))
+        else:
+            yield name, child
+
+
+def _reason(holder: nn.Module, layer: nn.Module, module: nn.Module, before: str) -> str:
+    kind = type(module).__name__
+    if isinstance(layer, BinaryLayer):
+        return 'the layer is not packed'
+    if isinstance(layer, PackedLinear):
+        return 'nothing is folded into linear layers'
+    if _is_norm(module) and not can_fold_norm(module):
+        return f'{kind} has no fixed scale and shift for each channel'
+    if _is_activation(module) and not can_fold_activation(module):
+        return f'{kind} cannot be folded'
+    if isinstance(holder, BLOCKS):
+        return f'its {type(holder).__name__} cannot be packed as a whole'
+    if not isinstance(holder, (mmcv.cnn.ConvModule, nn.Sequential)):
+        return f'{type(holder).__name__} calls it; folded are those in ConvModule and nn.Sequential'
+    if before:
+        return f'{before} comes before it'
+    return f'the order is {", ".join(holder.order)}'  # type: ignore[arg-type]
+
+
+def _is_norm(module: nn.Module) -> bool:
+    return isinstance(module, (*NORMS, nn.LayerNorm))
+
+
+def _is_activation(module: nn.Module) -> bool:
+    return type(module).__name__ in ACTIVATIONS and not isinstance(module, nn.MultiheadAttention)
