@@ -52,6 +52,7 @@ class BinaryLayer(LatentWeight):
     Attributes:
         scale (FixedScale | AdaptiveScale | None): The rule for lambda.
         tied (bool): Whether W_a is W_b itself, which the branch then does not train.
+        branch_dtype (torch.dtype | None): The dtype of the products of the branch; None for that of the binary path.
         ags_warmup (Tensor): 0-dimensional factor of lambda.
         ags_statistics (Tensor): What the last backward pass under AGS recorded, or the mean of passes that observe:
             the fields of :class:`surge_mm.ops.Statistics`.
@@ -81,6 +82,7 @@ class BinaryLayer(LatentWeight):
         self.warn_as = ''
         self.scale: FixedScale | AdaptiveScale | None = None
         self.tied = False
+        self.branch_dtype: torch.dtype | None = None
         self._aux_init = 'copy'
         self._aux_written: tuple[int, int] | None = None
         for name in ('activation_shift', 'weight_gain', 'aux_weight'):
@@ -101,6 +103,8 @@ class BinaryLayer(LatentWeight):
                 called = f'{type(self).__name__}({super().extra_repr()})'
                 raise ValueError(f'{called}: {error}') from error
             self.scale, self._aux_init, self.tied = parsed.scale, parsed.init, parsed.tied
+            if parsed.dtype is not None:
+                self.branch_dtype = getattr(torch, parsed.dtype)
             options['dtype'] = torch.float32
             self.ags_warmup = torch.empty((), **options)
             self.ags_statistics = torch.empty(len(Statistics._fields), **options)
@@ -222,6 +226,7 @@ class BinaryLayer(LatentWeight):
             pad_value,
             compute_dtype,
             self.observe,
+            self.branch_dtype,
         )
         learned = (self.activation_shift, self.weight_gain)
         # In training, activation checkpointing runs a layer without a gradient first, and then with one. A trace would
@@ -320,6 +325,8 @@ class BinaryLayer(LatentWeight):
             f'scale={self.scale}',
             f'tied={self.tied}',
         ]
+        if self.branch_dtype is not None:
+            parts.append(f'branch_dtype={self.branch_dtype}')
         return ', '.join([super().extra_repr(), *parts])
 
 

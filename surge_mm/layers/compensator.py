@@ -13,7 +13,7 @@ from surge_mm.ops import AdaptiveScale, FixedScale
 from surge_mm.utils.suggestions import did_you_mean
 
 DEFAULT_ETA = 0.1
-KEYS = ('scale', 'eta', 'preserve_norm', 'init', 'tied')
+KEYS = ('scale', 'eta', 'preserve_norm', 'init', 'tied', 'dtype')
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,17 @@ class Compensator:
         init (str): How W_a starts: ``'copy'`` of W_b, or ``'kaiming'``, random values of its own. Defaults to
             ``'copy'``.
         tied (bool): Whether W_a is W_b itself, so that there are no auxiliary weights. Defaults to False.
+        dtype (str, optional): ``'bfloat16'`` for products of the branch in bfloat16. Defaults to None: that of the
+            binary path.
 
     Raises:
-        ValueError: if ``init`` or ``tied`` has another value.
+        ValueError: if ``init``, ``tied`` or ``dtype`` has another value.
     """
 
     scale: FixedScale | AdaptiveScale
     init: str = 'copy'
     tied: bool = False
+    dtype: str | None = None
 
     def __post_init__(self) -> None:
         if self.init not in ('copy', 'kaiming'):
@@ -41,12 +44,16 @@ class Compensator:
             )
         if not isinstance(self.tied, bool):
             raise ValueError(f'tied={self.tied!r} must be True or False')
+        if self.dtype not in ('bfloat16', None):
+            raise ValueError(
+                f"dtype={self.dtype!r} must be 'bfloat16', or None for the dtype of the binary path"
+            )
 
 
 def parse_compensator(compensator: Mapping[str, Any]) -> Compensator:
     """Parse ``dict(eta=..., preserve_norm=False)`` (AGS) or ``dict(scale=...)`` (a fixed lambda).
 
-    Both take ``init='copy' | 'kaiming'`` or ``tied=True``.
+    Both take ``init='copy' | 'kaiming'`` or ``tied=True``, and ``dtype='bfloat16'``.
 
     Args:
         compensator (dict): The setting of a layer.

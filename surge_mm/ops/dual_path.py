@@ -72,6 +72,8 @@ class DualPathSpec:
         compute_dtype (torch.dtype, optional): The dtype of the products under autocast. Defaults to None: that of the
             input.
         observe (bool): Whether the backward pass also records ``cos`` and ``clipped``. Defaults to False.
+        branch_dtype (torch.dtype, optional): The dtype of the products of the branch, g_a and dL/dW_a. The norms, lam
+            and the sum of g_b and lam g_a keep theirs. Defaults to None: the dtype of the output.
     """
 
     map: BilinearMap
@@ -81,6 +83,7 @@ class DualPathSpec:
     pad_value: float = 0.0
     compute_dtype: torch.dtype | None = None
     observe: bool = False
+    branch_dtype: torch.dtype | None = None
 
 
 def read_constants(spec: DualPathSpec) -> None:
@@ -271,7 +274,8 @@ def _branch_gradients(
     spec: DualPathSpec, g: Tensor, x: Tensor, w_a: Tensor, mask: tuple[bool, bool]
 ) -> tuple[Any, Any]:
     """Return ``g_a`` and ``x correlated with g``, each where ``mask`` asks for it."""
-    g_a, grad_w_a = spec.map.backward(g, x.to(g.dtype), w_a.to(g.dtype), 0.0, mask)
+    dtype = spec.branch_dtype or g.dtype
+    g_a, grad_w_a = spec.map.backward(g.to(dtype), x.to(dtype), w_a.to(dtype), 0.0, mask)
     g_a = None if g_a is None else g_a.to(x.dtype)
     return g_a, None if grad_w_a is None else grad_w_a.to(w_a.dtype)
 

@@ -21,6 +21,10 @@ def test_ranks_agree_with_one_process_on_the_joined_batch(world_size, settings, 
     assert difference(world_size, tmp_path, SETTINGS[settings]) < 1e-10
 
 
+def test_ranks_whose_branch_computes_in_bfloat16_agree(tmp_path):
+    assert difference(2, tmp_path, SETTINGS['bfloat16']) < 1e-4
+
+
 def test_without_sync_lambda_is_each_ranks_own_and_parameters_stay_equal(tmp_path):
     settings = {'eta': 0.5}, {'eta': 0.5}, 1
     (single,) = classify(1, tmp_path, settings)

@@ -160,6 +160,7 @@ COMPENSATOR = Target(
         'preserve_norm': bool,
         'init': Literal['copy', 'kaiming'],
         'tied': bool,
+        'dtype': Literal['bfloat16'] | None,
     },
     {'scale': {'scale': 0.1}},
 )

@@ -245,8 +245,14 @@ def test_accumulated_gradients_are_the_sum_of_those_of_the_parts(x):
 
 @pytest.mark.parametrize(
     'compensator',
-    [None, {'scale': 0.1}, {'eta': 0.1}, {'eta': 0.5, 'preserve_norm': True}],
-    ids=['ste', 'fixed', 'ags', 'preserve_norm'],
+    [
+        None,
+        {'scale': 0.1},
+        {'eta': 0.1},
+        {'eta': 0.5, 'preserve_norm': True},
+        {'eta': 0.5, 'dtype': 'bfloat16'},
+    ],
+    ids=['ste', 'fixed', 'ags', 'preserve_norm', 'bfloat16'],
 )
 def test_compiled_model_has_the_gradients_of_the_eager_one(x, compensator):
     model = network(compensator)
@@ -274,8 +280,9 @@ def test_compiled_model_has_the_gradients_of_the_eager_one(x, compensator):
         {'eta': 0.1},
         {'eta': 0.1, 'tied': True},
         {'eta': 0.1, 'init': 'kaiming'},
+        {'eta': 0.1, 'dtype': 'bfloat16'},
     ],
-    ids=['ste', 'fixed', 'ags', 'tied', 'kaiming'],
+    ids=['ste', 'fixed', 'ags', 'tied', 'kaiming', 'bfloat16'],
 )
 def test_a_model_compiled_for_all_sizes_has_the_gradients_of_the_eager_one(compensator, shared):
     torch._dynamo.reset()

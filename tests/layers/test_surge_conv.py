@@ -232,6 +232,8 @@ def test_builds_by_name_in_both_hosts():
         ({'compensator': {'eta': 0.1, 'preserve_norm': 'yes'}}, "preserve_norm='yes'"),
         ({'compensator': {'eta': 0.1, 'tied': 1}}, r'SurgeConv2d\(3, 4, .*tied=1 must be True or'),
         ({'compensator': {'eta': 0.1, 'tied': True, 'init': 'copy'}}, 'drop init or tied'),
+        ({'compensator': {'eta': 0.1, 'dtype': 'float16'}}, "dtype='float16' must be 'bfloat16'"),
+        ({'compensator': {'eta': 0.1, 'dtype': torch.bfloat16}}, r"dtype=torch.bfloat16 must be '"),
         ({'compensator': 0.1}, 'must be a dict'),
         ({'pad_value': 2}, 'pad_value=2 must be 0, 1 or -1'),
         ({'pad_value': True}, 'pad_value=True must be'),

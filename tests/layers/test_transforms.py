@@ -66,9 +66,10 @@ def assert_equal_by_name(got, expected):
 
 
 SETTINGS = [*({'compensator': c} for c in COMPENSATORS), *BINARIZERS]
+BFLOAT16 = {'compensator': {'eta': 0.5, 'dtype': 'bfloat16'}}
 
 
-@pytest.mark.parametrize('settings', SETTINGS, ids=str)
+@pytest.mark.parametrize('settings', [*SETTINGS, BFLOAT16], ids=str)
 def test_grad_is_that_of_autograd(settings, x):
     model = network(**settings)
     got = grad(lambda p: loss_of(model, p, x))(dict(model.named_parameters()))
