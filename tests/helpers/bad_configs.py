@@ -70,7 +70,8 @@ class Target:
 def targets() -> list[Target]:
     """Return everything that surge_mm registers for configs, and the dicts that it reads."""
     found = []
-    no_settings = ('whole_batch', 'load_packed', 'SafeRunner')  # a runner takes whole configs
+    # a runner takes whole configs, an optimizer wrapper an optimizer and the settings of MMEngine's
+    no_settings = ('whole_batch', 'load_packed', 'SafeRunner', 'CPUAmpOptimWrapper')
     for registry in vars(registries).values():
         if getattr(registry, 'scope', None) == 'surge_mm':
             registry.import_from_location()
