@@ -29,6 +29,9 @@ METHODS = {
     'surge-norm': ('ApproxSign', 'ScaledSign', AdaptiveScale(0.1, preserve_norm=True), [AGS]),
     'dpgc': ('ApproxSign', 'ScaledSign', FixedScale(0.1), []),
     'ste': ('ApproxSign', 'ScaledSign', None, []),
+    'ste-gain': ('ApproxSign', 'ScaledSign', None, []),
+    'ste-floor': ('ApproxSign', 'ScaledSign', None, []),
+    'ste-rms': ('STESign', 'ScaledSign', None, []),
     'fp': None,
     'xnor': ('STESign', 'XNOR', None, []),
     'bireal': ('ApproxSign', 'ReAct', None, []),
@@ -41,6 +44,11 @@ METHODS = {
     'surge-recu': ('ApproxSign', 'ReCU', AdaptiveScale(0.1), [SCHEDULE, AGS]),
     'surge-reactnet': ('RSign', 'ReAct', AdaptiveScale(0.1), [AGS]),
     'rsign': ('RSign', 'Real', None, []),
+}
+CONTROLS = {
+    'ste-gain': 'ApproxSign(surrogate_gain=1.08)',
+    'ste-floor': 'ApproxSign(surrogate_floor=0.1)',
+    'ste-rms': "STESign(surrogate_window='rms', surrogate_k=1)",
 }
 CLASSES = {'digits': 10, 'bccd': 3, 'voc0712': 20, 'coco': 80}  # of detectors
 BINARY_LAYERS = {
@@ -181,6 +189,9 @@ def test_recipe_with_any_method_builds_and_a_step_moves_every_parameter(method):
     check_step(name, cfg, model)
     tied = {layer.tied for layer in model.modules() if isinstance(layer, BinaryLayer)}
     assert tied <= {method == 'surge-lite'}
+    if method in CONTROLS:
+        layers = [layer for layer in model.modules() if isinstance(layer, BinaryLayer)]
+        assert {str(layer.activation) for layer in layers} == {CONTROLS[method]}
 
 
 def takes_a_step(name):

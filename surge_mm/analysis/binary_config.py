@@ -16,7 +16,11 @@ from surge_mm.models.binarization.shortcuts import find_places
 from surge_mm.utils.class_names import class_name
 from surge_mm.utils.errors import LaunchError
 
-HOOK_KEYS = {'AdaptiveGradientScalerHook': 'ags', 'BinarizerScheduleHook': 'binarizer_schedule'}
+HOOK_KEYS = {
+    'AdaptiveGradientScalerHook': 'ags',
+    'BinarizerScheduleHook': 'binarizer_schedule',
+    'SurrogateGradientHook': 'surrogate_gradient',
+}
 """Keys of the hooks of methods in ``default_hooks``, which is merged key by key. ``custom_hooks`` is not."""
 STE = Config({'conv_cfg': {'type': 'surge_mm.SurgeConv2d', 'compensator': None}})
 """The method without an auxiliary branch."""

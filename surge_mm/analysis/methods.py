@@ -11,7 +11,11 @@ from surge_mm.models.backbones.base import SurgeBackbone
 from surge_mm.utils.class_names import class_name
 from surge_mm.utils.errors import LaunchError
 
-METHOD_HOOKS = ('AdaptiveGradientScalerHook', 'BinarizerScheduleHook')
+METHOD_HOOKS = (
+    'AdaptiveGradientScalerHook',
+    'BinarizerScheduleHook',
+    'SurrogateGradientHook',
+)
 """Hooks that belong to a method. Those of the config are replaced, its other hooks are kept."""
 
 BINARIZED = ('Binarized', 'DistilledDetector')

@@ -8,6 +8,7 @@ from surge_mm.hooks.exact_resume_hook import ExactResumeHook
 from surge_mm.hooks.non_finite_guard_hook import NonFiniteGuardHook
 from surge_mm.hooks.safe_checkpoint_hook import SafeCheckpointHook
 from surge_mm.hooks.safe_runner import SafeRunner
+from surge_mm.hooks.surrogate_gradient_hook import SurrogateGradientHook
 
 __all__ = [
     'AdaptiveGradientScalerHook',
@@ -18,4 +19,5 @@ __all__ = [
     'NonFiniteGuardHook',
     'SafeCheckpointHook',
     'SafeRunner',
+    'SurrogateGradientHook',
 ]

@@ -9,6 +9,9 @@ almost everywhere, so training uses a surrogate derivative, in which the binariz
     0 |___|        |___         0 |_____/    \_____
          -1   0    1               -1    0    1
 
+Three controls change the surrogate derivative of any of them: ``gain``, ``floor`` and ``window``, keys of the same
+dict. :meth:`ActivationBinarizer.surrogate` has their formula.
+
 To add a binarizer, write a class with a ``derivative``, and do not override ``__call__``: other values than signs
 cannot be packed. Configs then build it by its name. CONTRIBUTING.md lists the further steps.
 """
@@ -17,13 +20,18 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from torch import Tensor
 
 from surge_mm.ops.binarizer import Binarizer, Scheduled
-from surge_mm.utils.argument_checks import checked
+from surge_mm.ops.gradient_scale import norm
+from surge_mm.utils.argument_checks import Finite, Fraction, checked, matches
+from surge_mm.utils.suggestions import argument_names
+
+A = TypeVar('A', bound='ActivationBinarizer')
 
 
 def is_exporting() -> bool:
@@ -49,10 +57,85 @@ class ActivationBinarizer(Binarizer):
     Attributes:
         learned_shift (bool): Whether the layer adds a learned shift per input channel, which starts at 0, before this
             binarizer: ``Q_x(x + b)``. The input of the auxiliary branch is x itself.
+        surrogate_gain (float, optional): ``gain`` of :meth:`control`, as the next three. None for 1.
+        surrogate_floor (float, optional): None for 0.
+        surrogate_window (str, optional): None for the window of the binarizer.
+        surrogate_k (float): Factor of the window ``'rms'``.
     """
 
     family = 'activation'
+    controls = ('gain', 'floor', 'window', 'k')
     learned_shift: ClassVar[bool] = False
+    surrogate_gain: float | None = None
+    surrogate_floor: float | None = None
+    surrogate_window: str | None = None
+    surrogate_k: float = 1.0
+
+    @classmethod
+    def build(cls: type[A], cfg: dict[str, Any]) -> A:
+        """Build the binarizer ``cfg['type']``, with the other keys as its arguments, or as those of :meth:`control`.
+
+        Args:
+            cfg (dict): Such as ``dict(type='STESign', window='rms', k=2)``.
+
+        Raises:
+            ValueError: as :meth:`Binarizer.build` and :meth:`control`.
+            TypeError: if neither has one of the arguments.
+        """
+        plain = cls.without_controls(cfg)
+        binarizer = super().build(plain)
+        try:
+            binarizer.control(**{key: cfg[key] for key in cfg if key not in plain})
+        except ValueError as error:
+            raise ValueError(f'activation={cfg!r}: {error}') from error
+        return binarizer
+
+    @classmethod
+    def without_controls(cls, cfg: Any) -> Any:
+        """Return ``cfg`` without the keys of :meth:`control`, on which the values of a binarizer do not depend.
+
+        Args:
+            cfg (dict): As for :meth:`build`. Other values, and dicts of other classes, are returned as they are.
+        """
+        name = str(cfg.get('type')).removeprefix('surge_mm.') if isinstance(cfg, Mapping) else None
+        if name not in cls.known:
+            return cfg
+        own = argument_names(cls.known[name])
+        return {key: value for key, value in cfg.items() if key in own or key not in cls.controls}
+
+    def control(
+        self,
+        gain: float | None = None,
+        floor: float | None = None,
+        window: Literal['rms'] | None = None,
+        k: float | None = None,
+    ) -> None:
+        """Change the surrogate derivative; :meth:`surrogate` has the formula. The values Q_x(x) stay.
+
+        Args:
+            gain (float, optional): Factor of the surrogate derivative, above 0. Defaults to None: as it is.
+            floor (float, optional): Lower bound of the surrogate derivative before the gain, 0 to 1. Defaults to None:
+                as it is.
+            window (str, optional): ``'rms'`` for a window that follows the activations. Defaults to None: as it is.
+            k (float, optional): Half the width of the window ``'rms'`` in units of rms(x), above 0. Defaults to None:
+                as it is, at first 1.
+
+        Raises:
+            ValueError: if a value is out of range, or ``k`` is given without a window.
+        """
+        for name, value in (('gain', gain), ('k', k)):
+            if value is not None and not (matches(value, Finite) and value > 0):
+                raise ValueError(f'{name}={value!r} must be a finite number above 0')
+        if floor is not None and not matches(floor, Fraction):
+            raise ValueError(f'floor={floor!r} must be a number in 0 to 1')
+        if window not in (None, 'rms'):
+            raise ValueError(f"window={window!r} must be 'rms', or None for that of the binarizer")
+        if k is not None and window is None and self.surrogate_window is None:
+            raise ValueError(f"k={k!r} is the width of window='rms'; give both or neither")
+        given = {'gain': gain, 'floor': floor, 'window': window, 'k': k}
+        for name, control in given.items():
+            if control is not None:
+                setattr(self, f'surrogate_{name}', control)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return Q_x(x), of the shape of ``x``."""
@@ -60,7 +143,38 @@ class ActivationBinarizer(Binarizer):
 
     @abstractmethod
     def derivative(self, x: Tensor) -> Tensor:
-        """Return the surrogate for dQ_x/dx at ``x``, of the shape and dtype of ``x``."""
+        """Return the surrogate for dQ_x/dx at ``x`` without the controls, of the shape and dtype of ``x``."""
+
+    def surrogate(self, x: Tensor, radius: Tensor | None) -> Tensor:
+        """Return the surrogate for dQ_x/dx at ``x``, with the controls.
+
+        With d for :meth:`derivative`, and X for all of the mini-batch at the input of Q_x::
+
+            gain max(d(x / r), floor)          r = k rms(X) for window='rms', else 1
+
+        With STESign and ``window='rms'`` this is the straight-through estimator clipped at ``|x| <= k rms(X)``.
+
+        Args:
+            x (Tensor): X, or a part of it. Any shape; that of the result.
+            radius (Tensor, optional): r, as :meth:`radius` returns it for X.
+        """
+        derivative = self.derivative(x if radius is None else x / radius)
+        if self.surrogate_floor is not None:
+            derivative = derivative.clamp(min=self.surrogate_floor)
+        return derivative if self.surrogate_gain is None else derivative * self.surrogate_gain
+
+    def radius(self, x: Tensor) -> Tensor | None:
+        """Return ``r = k rms(x)`` over all elements, 0-dimensional, for ``window='rms'``; else None.
+
+        Under DDP, the mean square is that of each rank's own batch.
+
+        Args:
+            x (Tensor): Input of Q_x, any shape.
+        """
+        if self.surrogate_window is None:
+            return None
+        rms = norm(x) / max(x.numel(), 1) ** 0.5
+        return (self.surrogate_k * rms).clamp(min=torch.finfo(x.dtype).tiny)
 
 
 class STESign(ActivationBinarizer):

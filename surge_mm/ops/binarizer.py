@@ -15,9 +15,13 @@ class Binarizer(ABC):
 
     Each direct subclass is a family with a table of its own, so that an activation binarizer is never built in place of
     a weight binarizer.
+
+    Attributes:
+        controls (tuple[str, ...]): Further keys of the dict that every binarizer of the family takes.
     """
 
     family: ClassVar[str]
+    controls: ClassVar[tuple[str, ...]] = ()
     known: ClassVar[dict[str, type[Any]]]
 
     def __init_subclass__(cls) -> None:
@@ -49,7 +53,7 @@ class Binarizer(ABC):
         takes = argument_names(cls.known[name])
         for key in arguments:
             if key not in takes:
-                hint = did_you_mean(key, takes)
+                hint = did_you_mean(key, [*takes, *cls.controls])
                 raise TypeError(f'{cls.family}={cfg!r}: {name} has no argument {key!r}{hint}')
         return cls.known[name](**arguments)
 

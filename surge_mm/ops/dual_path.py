@@ -294,11 +294,12 @@ def _multiply_by_derivative(
     activation: ActivationBinarizer, x: Tensor, g_b: Tensor, observe: bool
 ) -> tuple[Tensor, Tensor | None]:
     """Return ``g_b dQ_x/dx``, computed in ``g_b``, and the share of ``x`` whose derivative is 0 if asked to observe."""
+    radius = activation.radius(x)
     if is_transforming(g_b):
-        return g_b * activation.derivative(x), None
+        return g_b * activation.surrogate(x, radius), None
     zeros = torch.zeros((), device=x.device)
     for x_part, g_part in in_chunks(x, g_b):
-        derivative = activation.derivative(x_part)
+        derivative = activation.surrogate(x_part, radius)
         g_part.mul_(derivative)
         if observe:
             zeros += (derivative == 0).sum()

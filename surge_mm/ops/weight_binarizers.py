@@ -211,6 +211,8 @@ def standardize_backward(z: Tensor, std: Tensor, grad_z: Tensor, correction: int
 class Libra(Scheduled, WeightBinarizer):
     """Libra parameter binarization: ``Q_W = 2^s sign(z)`` with z = w standardized and ``s = round(log2 mean(|z|))``.
 
+    Ties are rounded to the even number. Filters of two weights have ``z = +-1/sqrt(2)``, so that s is always 0 there.
+
     ``dL/dz = 2^s k t (1 - tanh^2(t z)) dL/dQ_W`` with t as :class:`surge_mm.ops.EDE` has it, then through the
     standardization to w.
     Source: Qin et al., IR-Net, arXiv 1909.10788.
@@ -238,7 +240,10 @@ class Libra(Scheduled, WeightBinarizer):
 
     @staticmethod
     def _scale(z: Tensor) -> Tensor:
-        return magnitude(z).log2().round().exp2()
+        s = magnitude(z).log2()
+        if z[0].numel() == 2:
+            s = s + 0.5  # -1/2 for all weights, a tie that rounding errors would decide
+        return s.round().exp2()
 
 
 class ReCU(Scheduled, WeightBinarizer):

@@ -65,7 +65,8 @@ def _binary_filter(w, f, name, progress):
         return with_gradient_of(alpha * hard_sign(f), f.clamp(-1, 1))
     if name == 'Libra':
         z = (f - f.mean()) / f.std()
-        s = 2 ** torch.round(torch.log2(z.detach().abs().mean()))
+        log = torch.log2(z.detach().abs().mean()) if f.numel() > 2 else torch.tensor(-0.5).to(f)
+        s = 2 ** torch.round(log)
         return s * with_gradient_of(hard_sign(z), ede_primitive(z, progress))
     if name == 'ReCU':
         tau = 0.85 + 0.14 * (math.e**progress - 1) / (math.e - 1)

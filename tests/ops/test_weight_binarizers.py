@@ -14,7 +14,7 @@ def built(name, progress=0.0):
 
 @pytest.mark.parametrize('progress', [0.0, 0.3, 1.0])
 @pytest.mark.parametrize('name', sorted(WeightBinarizer.known))
-@pytest.mark.parametrize('shape', [(6, 3, 3, 3), (5, 7)])
+@pytest.mark.parametrize('shape', [(6, 3, 3, 3), (5, 7), (5, 2)])
 def test_value_and_gradient_equal_the_formula(name, shape, progress):
     w = (torch.randn(shape, dtype=torch.float64) * 1.5 + 0.2).requires_grad_()
     grad_q = torch.randn(shape, dtype=torch.float64)
@@ -25,6 +25,15 @@ def test_value_and_gradient_equal_the_formula(name, shape, progress):
     torch.testing.assert_close(
         binarizer.gradient(w.detach(), grad_q), expected_grad, rtol=1e-10, atol=1e-10
     )
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float32, torch.float64])
+def test_the_scale_of_libra_is_1_for_filters_of_two_weights(dtype):
+    """log2 mean(|z|) = -1/2 is a tie, which rounding errors must not decide."""
+    w = torch.randn(200, 2, dtype=dtype)
+    apart = w[:, 0] != w[:, 1]
+    expected = torch.where(w > w.flip(1), 1.0, -1.0)
+    assert torch.equal(built('Libra')(w)[apart], expected.to(dtype)[apart])
 
 
 @pytest.mark.parametrize('name', sorted(set(WeightBinarizer.known) - {'Real'}))

@@ -1,7 +1,8 @@
 """Config inside a packed file: the part of a config that inference needs, as JSON.
 
-Initial weights, the teacher, optimizer, hooks, paths of data and logs are left out: only training needs them, and a
-reader must not trust them. JSON has no tuples, which the hosts distinguish from lists; ``{"()": [...]}`` is a tuple.
+Initial weights, the teacher, optimizer, hooks, controls of surrogate gradients, paths of data and logs are left out:
+only training needs them, and a reader must not trust them. JSON has no tuples, which the hosts distinguish from lists;
+``{"()": [...]}`` is a tuple.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 from mmengine.config import Config
 
 from surge_mm.datasets.evaluation_set import evaluation_pipeline
+from surge_mm.ops import ActivationBinarizer
 from surge_mm.utils.class_names import class_name
 from surge_mm.utils.errors import UsageError
 from surge_mm.utils.registered_names import registered_name
@@ -98,8 +100,9 @@ def stored_model(cfg: Config) -> dict[str, Any]:
 
 
 def _without(keys: tuple[str, ...], value: Any, none: tuple[str, ...] = ()) -> Any:
-    """Return a value without ``keys``, and with None for the keys ``none``, at any depth."""
+    """Return a value without ``keys`` and controls, and with None for the keys ``none``, at any depth."""
     if isinstance(value, Mapping):
+        value = ActivationBinarizer.without_controls(value)
         return {
             key: None if key in none else _without(keys, inner, none)
             for key, inner in value.items()

@@ -72,6 +72,20 @@ def test_keys_for_training_are_left_out_at_any_depth():
     }
 
 
+def test_controls_of_surrogate_gradients_are_left_out():
+    controls = {'gain': 1.1, 'floor': 0.1, 'window': 'rms', 'k': 2}
+    layer = {'activation': {'type': 'surge_mm.STESign', **controls}, 'weight': {'type': 'Sign'}}
+    rule = {'name': 'a.*', 'to': {'activation': {'type': 'ReSTE', 't': 1.4, 'floor': 0.1}}}
+    other = {'type': 'Pool', 'window': 3, 'k': 2}  # of another class
+    kept = {'activation': {'type': 'surge_mm.STESign'}, 'weight': {'type': 'Sign'}}
+    assert stored_model(config(binary=layer, rules=[rule], part=other)) == {
+        'type': 'FCOS',
+        'binary': kept,
+        'rules': [{'name': 'a.*', 'to': {'activation': {'type': 'ReSTE', 't': 1.4}}}],
+        'part': other,
+    }
+
+
 def test_a_distilled_classifier_is_stored_as_an_image_classifier():
     student = {'backbone': {'type': 'B'}, 'teacher': {'type': 'T'}, 'label_weight': 1.0}
     for key in ('type', 'base_type'):
