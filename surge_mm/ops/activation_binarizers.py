@@ -206,25 +206,25 @@ class RSign(ApproxSign):
     learned_shift = True
 
 
-def ede_temperature(progress: float, t_min: float, t_max: float) -> float:
+def ede_temperature(progress: Tensor, t_min: float, t_max: float) -> Tensor:
     """Return ``t = t_min (t_max / t_min)^progress``: log-linear from ``t_min`` to ``t_max``.
 
     Args:
-        progress (float): Share of the training that is done, 0 to 1.
+        progress (Tensor): Share of the training that is done, 0 to 1, 0-dimensional.
         t_min (float): t at the first step.
         t_max (float): t at the last step.
     """
     return t_min * (t_max / t_min) ** progress
 
 
-def ede_derivative(x: Tensor, t: float) -> Tensor:
+def ede_derivative(x: Tensor, t: Tensor) -> Tensor:
     """Return the error decay estimator ``k t (1 - tanh^2(t x))`` with ``k = max(1 / t, 1)``.
 
     Args:
         x (Tensor): Any shape; that of the result.
-        t (float): Temperature.
+        t (Tensor): Temperature, 0-dimensional.
     """
-    k = max(1 / t, 1.0)
+    k = (1 / t).clamp(min=1)
     return (1 - torch.tanh(t * x).pow_(2)).mul_(k * t)
 
 
@@ -261,7 +261,7 @@ class EDE(Scheduled, ActivationBinarizer):
         self.t_min, self.t_max = t_min, t_max
 
     def derivative(self, x: Tensor) -> Tensor:
-        return ede_derivative(x, ede_temperature(self.progress, self.t_min, self.t_max))
+        return ede_derivative(x, ede_temperature(self.progress_tensor, self.t_min, self.t_max))
 
 
 class ReSTE(Scheduled, ActivationBinarizer):
@@ -291,11 +291,8 @@ class ReSTE(Scheduled, ActivationBinarizer):
         self.o_min, self.o_max, self.t, self.m = o_min, o_max, t, m
 
     def derivative(self, x: Tensor) -> Tensor:
-        # o as a tensor: torch.compile (2.12) fails at a Python exponent that changes from step to step
-        o = torch.ones((), dtype=x.dtype, device=x.device) * self.o_min
-        o = o + (self.o_max - self.o_min) * self.progress
+        o = self.o_min + (self.o_max - self.o_min) * self.progress_tensor
         exponent = (1 - o) / o
         distance = x.abs()
-        power = distance.clamp(min=self.m).pow(exponent) / o
-        chord = torch.full((), self.m, dtype=x.dtype, device=x.device).pow(exponent)
-        return torch.where(distance <= self.m, chord, power) * (distance <= self.t)
+        power = distance.clamp(min=self.m).pow(exponent)
+        return torch.where(distance <= self.m, power, power / o) * (distance <= self.t)

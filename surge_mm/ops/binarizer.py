@@ -5,6 +5,9 @@ from __future__ import annotations
 from abc import ABC
 from typing import Any, ClassVar, TypeVar
 
+import torch
+from torch import Tensor
+
 from surge_mm.utils.suggestions import argument_names, did_you_mean
 
 B = TypeVar('B', bound='Binarizer')
@@ -73,6 +76,7 @@ class Scheduled:
 
     _progress: float | None = None
     _restored: float | None = None
+    _compiled_progress: Tensor | None = None
 
     def follow(self, progress: float) -> None:
         """Set how much of the training is done.
@@ -86,6 +90,7 @@ class Scheduled:
         if not 0 <= progress <= 1:
             raise ValueError(f'progress={progress!r} must be in 0 to 1')
         self._progress = float(progress)
+        self._compiled_progress = _scalar(progress)
 
     def restore(self, progress: float | None) -> None:
         """Set the progress of a loaded state dict, which counts until :meth:`follow` is called.
@@ -94,6 +99,8 @@ class Scheduled:
             progress (float, optional): 0 at the first step, 1 at the last; None to forget it.
         """
         self._restored = progress
+        if self._progress is None:
+            self._compiled_progress = None if progress is None else _scalar(progress)
 
     @property
     def known_progress(self) -> float | None:
@@ -115,3 +122,21 @@ class Scheduled:
                 'follow(progress), from 0 to 1, on the binarizer'
             )
         return progress
+
+    @property
+    def progress_tensor(self) -> Tensor:
+        """Return :attr:`progress` as a 0-dimensional tensor, float64, on the CPU.
+
+        In code that ``torch.compile`` compiles, a Python number that changes from step to step is compiled again, and
+        fails in a layer that is used twice.
+
+        Raises:
+            RuntimeError: if it was never set.
+        """
+        if torch.compiler.is_compiling() and self._compiled_progress is not None:
+            return self._compiled_progress
+        return _scalar(self.progress)
+
+
+def _scalar(value: float) -> Tensor:
+    return torch.tensor(value, dtype=torch.float64, device='cpu')

@@ -42,6 +42,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from surge_mm.ops.activation_binarizers import ActivationBinarizer
+from surge_mm.ops.binarizer import Scheduled
 from surge_mm.ops.chunking import in_chunks, is_transforming
 from surge_mm.ops.gradient_scale import (
     EPS,
@@ -99,6 +100,8 @@ def read_constants(spec: DualPathSpec) -> None:
     for part in (spec.scale, spec.activation, spec.weight):
         if part is not None:
             constants += [getattr(part, name) for name in vars(part) if name[0] != '_']
+        if isinstance(part, Scheduled):
+            constants.append(part._compiled_progress)
     for constant in constants:
         isinstance(constant, float)  # the compiler defers the reading to the first use
 

@@ -235,7 +235,7 @@ class Libra(Scheduled, WeightBinarizer):
 
     def gradient(self, w: Tensor, grad_q: Tensor) -> Tensor:
         z, std = standardize(w)
-        t = ede_temperature(self.progress, self.t_min, self.t_max)
+        t = ede_temperature(self.progress_tensor, self.t_min, self.t_max)
         return standardize_backward(z, std, grad_q * self._scale(z) * ede_derivative(z, t))
 
     @staticmethod
@@ -272,8 +272,8 @@ class ReCU(Scheduled, WeightBinarizer):
         self.tau_min, self.tau_max = tau_min, tau_max
 
     @property
-    def tau(self) -> float:
-        grown = math.expm1(self.progress) / math.expm1(1)
+    def tau(self) -> Tensor:
+        grown = self.progress_tensor.expm1() / math.expm1(1)
         return self.tau_min + (self.tau_max - self.tau_min) * grown
 
     def two_values(self, w: Tensor) -> TwoValues:
@@ -283,7 +283,7 @@ class ReCU(Scheduled, WeightBinarizer):
     def gradient(self, w: Tensor, grad_q: Tensor) -> Tensor:
         z, std = standardize(w, eps=1e-5)
         stretch = 2 * math.sqrt(2)
-        limit = -(stretch * z).abs().mean() * math.log(2 - 2 * self.tau)
+        limit = -(stretch * z).abs().mean() * (2 - 2 * self.tau).log()
         inside = (stretch * z).abs() <= limit
         return standardize_backward(z, std, grad_q * inside * stretch)
 
@@ -318,7 +318,7 @@ class AdaBin(Scheduled, WeightBinarizer):
     def gradient(self, w: Tensor, grad_q: Tensor) -> Tensor:
         z, alpha = standardize(w, correction=0)
         n = w[0].numel()
-        t = ede_temperature(self.progress, self.t_min, self.t_max)
+        t = ede_temperature(self.progress_tensor, self.t_min, self.t_max)
         through_z = standardize_backward(
             z, alpha, grad_q * alpha * ede_derivative(z, t), correction=0
         )

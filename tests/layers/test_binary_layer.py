@@ -295,7 +295,11 @@ def test_a_model_compiled_for_all_sizes_has_the_gradients_of_the_eager_one(compe
         assert_same_gradients(model, compiled, x)
 
 
-@pytest.mark.parametrize('dynamic', [None, True])
+@pytest.mark.parametrize(
+    'dynamic, shared',
+    [(None, False), (True, False), (True, True)],
+    ids=['None', 'True', 'True, one layer used twice'],
+)
 @pytest.mark.parametrize(
     'settings',
     [
@@ -307,8 +311,10 @@ def test_a_model_compiled_for_all_sizes_has_the_gradients_of_the_eager_one(compe
     ],
     ids=['EDE', 'ReSTE', 'Libra', 'ReCU', 'AdaBin'],
 )
-def test_a_compiled_layer_follows_the_schedule_of_its_binarizer(x, settings, dynamic):
-    model = nn.Sequential(*(SurgeConv2d(3, 3, 3, **settings) for _ in range(2)))
+def test_a_compiled_layer_follows_the_schedule_of_its_binarizer(x, settings, dynamic, shared):
+    torch._dynamo.reset()
+    layers = [SurgeConv2d(3, 3, 3, **settings) for _ in range(2)]
+    model = nn.Sequential(layers[0], layers[0 if shared else 1])
     compiled = torch.compile(model, backend='aot_eager', dynamic=dynamic)
     for progress in (0.0, 0.1, 0.2, 0.6):
         for layer in model:
