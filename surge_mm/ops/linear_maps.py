@@ -160,7 +160,12 @@ class LinearMap(BilinearMap):
     """``(..., C_in) -> (..., C_out)`` with weights ``(C_out, C_in)``; ``pad_value`` has no effect."""
 
     def forward(self, x: Tensor, w: Tensor, bias: Tensor | None, pad_value: float) -> Tensor:
-        return F.linear(x, w, bias)
+        out = F.linear(x, w, bias)
+        if (
+            bias is not None and x.dim() > 2
+        ):  # a view, which no module behind the layer may change in place
+            out = torch.ops.aten._unsafe_view(out, out.shape)
+        return out
 
     def backward(
         self, g: Tensor, x: Tensor, w: Tensor, pad_value: float, mask: tuple[bool, bool]

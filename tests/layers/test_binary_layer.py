@@ -271,6 +271,32 @@ def test_compiled_model_has_the_gradients_of_the_eager_one(x, compensator):
         torch.testing.assert_close(a.ags_statistics, b.ags_statistics)
 
 
+@pytest.mark.parametrize('bias', [True, False])
+@pytest.mark.parametrize(
+    'make, shape',
+    [
+        (lambda **kw: SurgeLinear(8, 6, **kw), (8,)),
+        (lambda **kw: SurgeLinear(8, 6, **kw), (4, 8)),
+        (lambda **kw: SurgeLinear(8, 6, **kw), (2, 4, 8)),
+        (lambda **kw: SurgeLinear(8, 6, **kw), (2, 3, 4, 8)),
+        (lambda **kw: SurgeConv2d(8, 6, 1, **kw), (2, 8, 5, 5)),
+        (lambda **kw: SurgeConv2d(8, 6, 1, **kw), (8, 5, 5)),
+    ],
+    ids=['vector', 'matrix', '3 axes', '4 axes', 'convolution', 'convolution of one image'],
+)
+def test_an_activation_behind_a_layer_may_work_in_place(make, shape, bias):
+    torch.manual_seed(0)
+    layer, x = make(bias=bias), torch.randn(shape)
+    results = []
+    for inplace in (False, True):
+        layer.zero_grad()
+        out = nn.Sequential(layer, nn.ReLU(inplace=inplace))(x)
+        out.square().sum().backward()
+        results.append([out.detach(), layer.weight.grad, layer.aux_weight.grad])
+    for plain, in_place in zip(*results, strict=True):
+        assert torch.equal(plain, in_place)
+
+
 @pytest.mark.parametrize('shared', [False, True])
 @pytest.mark.parametrize(
     'compensator',
