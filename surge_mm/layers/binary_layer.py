@@ -154,8 +154,9 @@ class BinaryLayer(LatentWeight):
 
     def _copy_weight(self) -> None:
         assert self.aux_weight is not None
+        computed = 'weight' not in self._parameters  # by a forward pre-hook
         with torch.no_grad():
-            self.aux_weight.copy_(self.effective_weight())
+            self.aux_weight.copy_(self.effective_weight() if computed else self.weight)
         if not self.aux_weight.is_inference():
             self._aux_written = (id(self.aux_weight), self.aux_weight._version)
 

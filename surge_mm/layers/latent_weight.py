@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from surge_mm.ops import Real, WeightBinarizer
+from surge_mm.utils.logging import warn
 
 
 class LatentWeight(nn.Module):
@@ -19,6 +21,11 @@ class LatentWeight(nn.Module):
 
     weight: Tensor
     weight_binarizer: WeightBinarizer
+
+    @property
+    @abstractmethod
+    def smallest_input(self) -> tuple[int, ...]:
+        """The shape of the smallest input."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute; a batch norm fused into the weight is an error where the result would be wrong.
@@ -74,18 +81,28 @@ class LatentWeight(nn.Module):
         """Return the latent weight of the next forward pass in evaluation.
 
         It is ``weight``, unless a forward pre-hook computes ``weight``, as ``torch.nn.utils.spectral_norm`` and
-        ``weight_norm`` do. ``weight`` is then that of the last forward pass, which a loaded state dict does not change,
-        so the hook is called here.
+        ``weight_norm`` do. ``weight`` is then that of the last forward pass, which a loaded state dict does not change.
+        Therefore a layer with forward pre-hooks is run once, on the smallest input that it accepts.
         """
-        if 'weight' in self._parameters:
-            return self.weight
         modes = {module: module.training for module in self.modules()}
         for module in modes:
             module.training = False  # in training, each read of spectral_norm updates its vectors
-        for hook in self._forward_pre_hooks.values():
-            if 'weight' in (getattr(hook, 'name', None), getattr(hook, '_tensor_name', None)):
-                hook(self, ())
-        weight = self.weight
-        for module, mode in modes.items():
-            module.training = mode
-        return weight
+        try:
+            if self._forward_pre_hooks:
+                self._run_hooks()
+            return self.weight
+        finally:
+            for module, mode in modes.items():
+                module.training = mode
+
+    @torch.no_grad()
+    def _run_hooks(self) -> None:
+        like = next(self.parameters())
+        try:
+            self(torch.zeros(self.smallest_input, device=like.device, dtype=like.dtype))
+        except Exception as error:  # a hook that needs other values or another shape
+            warn(
+                f'{type(self).__name__}({super().extra_repr()}): its forward pre-hooks do not run on zeros of shape '
+                f'{self.smallest_input} ({type(error).__name__}: {error}). If one of them computes the weight, run the '
+                'model once in evaluation before it is packed or exported'
+            )

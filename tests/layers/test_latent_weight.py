@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn.utils import fusion, prune, remove_spectral_norm, spectral_norm
 
+from surge_mm.deploy import pack
 from surge_mm.layers import SurgeConv2d, SurgeLinear
 
 
@@ -23,6 +24,32 @@ def test_auxiliary_weights_start_as_a_copy_of_the_normalized_weight(x):
     layer.load_state_dict(state)
     source.eval()(x)
     assert torch.equal(layer.aux_weight, source.weight)
+
+
+def test_auxiliary_weights_start_as_a_copy_of_the_weight_that_a_hook_computes(x):
+    source, layer = SurgeConv2d(3, 8, 3), SurgeConv2d(3, 8, 3)
+    for one in (source, layer):
+        latent, start = one.weight, one.weight.detach().clone()
+        del one.weight
+        one.latent, one.weight = latent, start
+        one.register_forward_pre_hook(lambda module, _: setattr(module, 'weight', module.latent**3))
+    layer.load_state_dict({key: v for key, v in source.state_dict().items() if key != 'aux_weight'})
+    layer.train()
+    assert torch.equal(layer.aux_weight, source.latent**3)
+
+
+@torch.no_grad()
+def test_a_hook_that_fails_on_zeros_leaves_the_weight_and_is_warned_of(x, monkeypatch):
+    def needs_batch(module, inputs):
+        assert len(inputs[0]) == 4, 'needs a batch of 4'
+
+    layer = SurgeConv2d(3, 8, 3)
+    layer.register_forward_pre_hook(needs_batch)
+    said = []
+    monkeypatch.setattr('surge_mm.layers.latent_weight.warn', said.append)
+    expected = layer.eval()(x)
+    assert torch.equal(pack(layer)(x), expected)
+    assert 'AssertionError: needs a batch of 4' in said[0]
 
 
 def test_a_normalized_weight_is_removed_before_the_layer_becomes_real(x):
