@@ -26,6 +26,7 @@ AGS, SCHEDULE = 'surge_mm.AdaptiveGradientScalerHook', 'surge_mm.BinarizerSchedu
 METHODS = {
     'surge': ('ApproxSign', 'ScaledSign', AdaptiveScale(0.1), [AGS]),
     'surge-lite': ('ApproxSign', 'ScaledSign', AdaptiveScale(0.1), [AGS]),
+    'surge-frozen': ('ApproxSign', 'ScaledSign', AdaptiveScale(0.1), [AGS]),
     'surge-norm': ('ApproxSign', 'ScaledSign', AdaptiveScale(0.1, preserve_norm=True), [AGS]),
     'dpgc': ('ApproxSign', 'ScaledSign', FixedScale(0.1), []),
     'ste': ('ApproxSign', 'ScaledSign', None, []),
@@ -187,8 +188,8 @@ def test_recipe_with_any_method_builds_and_a_step_moves_every_parameter(method):
     model = build(cfg)
     check_method(name, cfg, model)
     check_step(name, cfg, model)
-    tied = {layer.tied for layer in model.modules() if isinstance(layer, BinaryLayer)}
-    assert tied <= {method == 'surge-lite'}
+    forms = {(m.tied, m.frozen) for m in model.modules() if isinstance(m, BinaryLayer)}
+    assert forms <= {(method == 'surge-lite', method == 'surge-frozen')}
     if method in CONTROLS:
         layers = [layer for layer in model.modules() if isinstance(layer, BinaryLayer)]
         assert {str(layer.activation) for layer in layers} == {CONTROLS[method]}
@@ -259,12 +260,13 @@ def check_step(name, cfg, model):
     total, _ = model.parse_losses(model.loss(data['inputs'], data['data_samples']))
     total.backward()
     assert total.isfinite()
-    for key, parameter in model.named_parameters():
+    trained = {key: p for key, p in model.named_parameters() if p.requires_grad}
+    for key, parameter in trained.items():
         assert parameter.grad is not None, key
         assert parameter.grad.isfinite().all(), key
-    before = [p.detach().clone() for p in model.parameters()]
+    before = [p.detach().clone() for p in trained.values()]
     wrapper.step()
-    moved = [not torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True)]
+    moved = [not torch.equal(p, q) for p, q in zip(trained.values(), before, strict=True)]
     # a few biases have a gradient of zero, and so have the levels of SSD for objects larger than those here
     assert sum(moved) > (0.5 if is_ssd else 0.9) * len(moved)
 

@@ -206,5 +206,6 @@ def _timeout_of_all_ranks() -> timedelta:
 
 
 def _computes_lambda(layer: BinaryLayer) -> bool:
-    learns = (layer.weight if layer.aux_weight is None else layer.aux_weight).requires_grad
+    own = layer.weight if layer.aux_weight is None or layer.frozen else layer.aux_weight
+    learns = own.requires_grad
     return learns and layer.scale is not None and not layer.scale.is_zero

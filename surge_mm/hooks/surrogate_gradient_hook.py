@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -11,6 +11,7 @@ from surge_mm.hooks.require_layers import report_no_layers
 from surge_mm.layers import BinaryLayer
 from surge_mm.ops import STESign
 from surge_mm.registry import HOOKS
+from surge_mm.utils.argument_checks import Fraction
 from surge_mm.utils.errors import UsageError
 from surge_mm.utils.logging import log
 
@@ -36,8 +37,8 @@ class SurrogateGradientHook(Hook):
     def __init__(
         self,
         gain: float | None = None,
-        floor: float | None = None,
-        window: str | None = None,
+        floor: Fraction | None = None,
+        window: Literal['rms'] | None = None,
         k: float | None = None,
     ) -> None:
         self.controls: dict[str, Any] = {'gain': gain, 'floor': floor, 'window': window, 'k': k}

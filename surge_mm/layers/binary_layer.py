@@ -52,6 +52,7 @@ class BinaryLayer(LatentWeight):
     Attributes:
         scale (FixedScale | AdaptiveScale | None): The rule for lambda.
         tied (bool): Whether W_a is W_b itself, which the branch then does not train.
+        frozen (bool): Whether W_a stays as it was drawn.
         branch_dtype (torch.dtype | None): The dtype of the products of the branch; None for that of the binary path.
         ags_warmup (Tensor): 0-dimensional factor of lambda.
         ags_statistics (Tensor): What the last backward pass under AGS recorded, or the mean of passes that observe:
@@ -81,7 +82,7 @@ class BinaryLayer(LatentWeight):
         self.observe = False
         self.warn_as = ''
         self.scale: FixedScale | AdaptiveScale | None = None
-        self.tied = False
+        self.tied = self.frozen = False
         self.branch_dtype: torch.dtype | None = None
         self._aux_init = 'copy'
         self._aux_written: tuple[int, int] | None = None
@@ -102,14 +103,16 @@ class BinaryLayer(LatentWeight):
             except ValueError as error:
                 called = f'{type(self).__name__}({super().extra_repr()})'
                 raise ValueError(f'{called}: {error}') from error
-            self.scale, self._aux_init, self.tied = parsed.scale, parsed.init, parsed.tied
+            self.scale, self._aux_init = parsed.scale, parsed.init
+            self.tied, self.frozen = parsed.tied, parsed.frozen
             if parsed.dtype is not None:
                 self.branch_dtype = getattr(torch, parsed.dtype)
             options['dtype'] = torch.float32
             self.ags_warmup = torch.empty((), **options)
             self.ags_statistics = torch.empty(len(Statistics._fields), **options)
             if not self.tied:
-                self.aux_weight = nn.Parameter(torch.empty_like(self.weight))
+                aux_weight = torch.empty_like(self.weight)
+                self.aux_weight = nn.Parameter(aux_weight, requires_grad=not self.frozen)
         self._reset_learned()
         self._reset_branch()
 
@@ -241,7 +244,9 @@ class BinaryLayer(LatentWeight):
         if torch.compiler.is_compiling():
             function = DualPath
             read_constants(spec)
-        w_a = self.weight.detach() if self.tied else self.aux_weight
+        w_a = self.weight if self.tied else self.aux_weight
+        if w_a is not None and (self.tied or self.frozen):
+            w_a = w_a.detach()
         weights = (self.weight, self.bias, w_a)
         eta = None
         if isinstance(self.scale, AdaptiveScale) and self.ags_warmup is not None:
@@ -325,6 +330,7 @@ class BinaryLayer(LatentWeight):
             f'weight={self.weight_binarizer}',
             f'scale={self.scale}',
             f'tied={self.tied}',
+            f'frozen={self.frozen}',
         ]
         if self.branch_dtype is not None:
             parts.append(f'branch_dtype={self.branch_dtype}')

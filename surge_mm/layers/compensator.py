@@ -13,7 +13,7 @@ from surge_mm.ops import AdaptiveScale, FixedScale
 from surge_mm.utils.suggestions import did_you_mean
 
 DEFAULT_ETA = 0.1
-KEYS = ('scale', 'eta', 'preserve_norm', 'init', 'tied', 'dtype')
+KEYS = ('scale', 'eta', 'preserve_norm', 'init', 'tied', 'frozen', 'dtype')
 
 
 @dataclass(frozen=True)
@@ -25,16 +25,18 @@ class Compensator:
         init (str): How W_a starts: ``'copy'`` of W_b, or ``'kaiming'``, random values of its own. Defaults to
             ``'copy'``.
         tied (bool): Whether W_a is W_b itself, so that there are no auxiliary weights. Defaults to False.
+        frozen (bool): Whether W_a stays at random values of its own. Defaults to False.
         dtype (str, optional): ``'bfloat16'`` for products of the branch in bfloat16. Defaults to None: that of the
             binary path.
 
     Raises:
-        ValueError: if ``init``, ``tied`` or ``dtype`` has another value.
+        ValueError: if ``init``, ``tied``, ``frozen`` or ``dtype`` has another value.
     """
 
     scale: FixedScale | AdaptiveScale
     init: str = 'copy'
     tied: bool = False
+    frozen: bool = False
     dtype: str | None = None
 
     def __post_init__(self) -> None:
@@ -42,8 +44,9 @@ class Compensator:
             raise ValueError(
                 f"init={self.init!r} must be 'copy' (of weight) or 'kaiming' (a draw of its own)"
             )
-        if not isinstance(self.tied, bool):
-            raise ValueError(f'tied={self.tied!r} must be True or False')
+        for name in ('tied', 'frozen'):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f'{name}={getattr(self, name)!r} must be True or False')
         if self.dtype not in ('bfloat16', None):
             raise ValueError(
                 f"dtype={self.dtype!r} must be 'bfloat16', or None for the dtype of the binary path"
@@ -53,7 +56,8 @@ class Compensator:
 def parse_compensator(compensator: Mapping[str, Any]) -> Compensator:
     """Parse ``dict(eta=..., preserve_norm=False)`` (AGS) or ``dict(scale=...)`` (a fixed lambda).
 
-    Both take ``init='copy' | 'kaiming'`` or ``tied=True``, and ``dtype='bfloat16'``.
+    Both take one of ``init='copy' | 'kaiming'``, ``tied=True`` and ``frozen=True``, the forms of W_a, and
+    ``dtype='bfloat16'``.
 
     Args:
         compensator (dict): The setting of a layer.
@@ -78,6 +82,12 @@ def parse_compensator(compensator: Mapping[str, Any]) -> Compensator:
             )
         if settings.get('tied') and 'init' in settings:
             raise ValueError('a tied branch has no weights of its own; drop init or tied')
+        if settings.get('frozen'):
+            if settings.get('tied') or 'init' in settings:
+                raise ValueError(
+                    'a frozen branch has random weights; drop frozen, or init and tied'
+                )
+            settings['init'] = 'kaiming'
         scale: FixedScale | AdaptiveScale
         if 'scale' in settings:
             if 'preserve_norm' in settings:

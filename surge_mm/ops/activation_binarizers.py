@@ -106,7 +106,7 @@ class ActivationBinarizer(Binarizer):
     def control(
         self,
         gain: float | None = None,
-        floor: float | None = None,
+        floor: Fraction | None = None,
         window: Literal['rms'] | None = None,
         k: float | None = None,
     ) -> None:

@@ -86,7 +86,7 @@ def targets() -> list[Target]:
                 hints = _hints(own) if own else {}
                 build = _binarizer(family.family, name)
                 found.append(Target(name, build, {}, hints))
-    return [*found, COMPENSATOR, RULE, OVERRIDE]
+    return [*found, CONTROLS, COMPENSATOR, RULE, OVERRIDE]
 
 
 def _registered(registry: Any, name: str, made: Any) -> Target:
@@ -151,6 +151,12 @@ def _overridden(**keys: Any) -> Any:
     return registries.HOOKS.build(hook)
 
 
+CONTROLS = Target(
+    'controls',
+    _binarizer('activation', 'STESign'),
+    {'window': 'rms'},
+    _hints(ActivationBinarizer.control),
+)
 COMPENSATOR = Target(
     'compensator',
     _compensated,
@@ -161,6 +167,7 @@ COMPENSATOR = Target(
         'preserve_norm': bool,
         'init': Literal['copy', 'kaiming'],
         'tied': bool,
+        'frozen': bool,
         'dtype': Literal['bfloat16'] | None,
     },
     {'scale': {'scale': 0.1}},

@@ -17,6 +17,7 @@ CLASSIFIER = {
     'head': HEAD,
 }
 GOOD: dict[str, dict[str, Any]] = {
+    'SurrogateGradientHook': {'window': 'rms'},
     'RPReLU': {'num_channels': 4},
     'SurgeConv2d': {'in_channels': 3, 'out_channels': 4, 'kernel_size': 3},
     'SurgeLinear': {'in_features': 3, 'out_features': 4},

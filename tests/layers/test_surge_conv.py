@@ -3,7 +3,7 @@ from unittest import mock
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers.formula import dual_path
+from helpers.formula import dual_path, surrogate_and_branch_gradients
 from hypothesis import given
 from hypothesis import strategies as st
 from mmcv.cnn import ConvModule, build_conv_layer
@@ -106,6 +106,47 @@ def test_a_tied_branch_has_the_gradient_of_the_latent_weights_and_no_weights_of_
     assert [name for name, _ in conv.named_parameters()] == ['weight', 'bias']
     assert list(conv.state_dict()) == ['weight', 'bias']
     assert [layer for _, layer in compensated_layers(nn.Sequential(conv))] == [conv]
+
+
+def test_a_frozen_branch_has_the_gradient_of_its_random_weights_which_never_change():
+    torch.manual_seed(0)
+    options = {'padding': 1, 'stride': 2, 'dtype': torch.float64}
+    conv = SurgeConv2d(3, 4, 3, compensator={'eta': 0.3, 'frozen': True}, **options)
+    drawn = conv.aux_weight.detach().clone()
+    assert not torch.equal(drawn, conv.weight)
+    x, g = torch.randn(5, 3, 9, 9, dtype=torch.float64), torch.randn(5, 4, 5, 5).double()
+    g_b, g_a, _ = surrogate_and_branch_gradients(
+        lambda x, w: F.conv2d(x, w, None, 2, 1),
+        x,
+        conv.weight,
+        drawn,
+        g,
+        'ApproxSign',
+        'ScaledSign',
+    )
+    x.requires_grad_()
+    conv.requires_grad_(True)  # as code that unfreezes a whole model does
+    conv.train()(x).backward(g)
+    expected = g_b + 0.3 * g_b.norm() / (g_a.norm() + 1e-8) * g_a
+    torch.testing.assert_close(x.grad, expected, rtol=1e-10, atol=1e-10)
+    torch.optim.SGD(conv.parameters(), lr=0.1, weight_decay=0.1).step()
+    assert torch.equal(conv.aux_weight, drawn)
+    restored = SurgeConv2d(3, 4, 3, compensator={'eta': 0.3, 'frozen': True}, **options)
+    restored.load_state_dict(conv.state_dict())
+    assert torch.equal(restored.train().aux_weight, drawn)
+
+
+def test_a_frozen_branch_behind_a_checkpoint_without_one_is_drawn_from_the_weights():
+    compensator = {'eta': 0.1, 'frozen': True}
+    plain = SurgeConv2d(3, 4, 3, compensator=None)
+    drawn = []
+    for seed in (1, 2):  # of ranks that differ
+        torch.manual_seed(seed)
+        conv = SurgeConv2d(3, 4, 3, compensator=compensator)
+        conv.load_state_dict(plain.state_dict())
+        assert not conv.aux_weight.requires_grad
+        drawn.append(conv.aux_weight)
+    assert torch.equal(*drawn)
 
 
 def twins(compensator, **kwargs):
@@ -232,6 +273,9 @@ def test_builds_by_name_in_both_hosts():
         ({'compensator': {'eta': 0.1, 'preserve_norm': 'yes'}}, "preserve_norm='yes'"),
         ({'compensator': {'eta': 0.1, 'tied': 1}}, r'SurgeConv2d\(3, 4, .*tied=1 must be True or'),
         ({'compensator': {'eta': 0.1, 'tied': True, 'init': 'copy'}}, 'drop init or tied'),
+        ({'compensator': {'eta': 0.1, 'frozen': 'yes'}}, "frozen='yes' must be True or False"),
+        ({'compensator': {'eta': 0.1, 'frozen': True, 'tied': True}}, 'drop frozen, or init and'),
+        ({'compensator': {'eta': 0.1, 'frozen': True, 'init': 'copy'}}, 'drop frozen, or init and'),
         ({'compensator': {'eta': 0.1, 'dtype': 'float16'}}, "dtype='float16' must be 'bfloat16'"),
         ({'compensator': {'eta': 0.1, 'dtype': torch.bfloat16}}, r"dtype=torch.bfloat16 must be '"),
         ({'compensator': 0.1}, 'must be a dict'),
