@@ -30,8 +30,8 @@ _NAMES = {
     'surge_mm.datasets.cifar': 'CIFAR10Tensor',
     'surge_mm.hooks': 'AdaptiveGradientScalerHook BinarizerScheduleHook CPUAmpOptimWrapper ChannelsLastHook '
     'ExactResumeHook NonFiniteGuardHook SafeCheckpointHook SafeRunner SurrogateGradientHook',
-    'surge_mm.models': 'BatchAugmentPreprocessor Binarized DistilledClassifier DistilledDetector ReActNetA SurgeResNet '
-    'SurgeVGGSmall binarize to_float',
+    'surge_mm.models': 'BatchAugmentPreprocessor Binarized DistilledClassifier DistilledDetector FCOSSepBNHead '
+    'ReActNetA SurgeResNet SurgeVGGSmall binarize to_float',
 }
 _LOCATIONS = {name: module for module, names in _NAMES.items() for name in names.split()}
 __all__ = ['BinaryLayer', 'RPReLU', 'SurgeConv2d', 'SurgeLinear', '__version__', *_LOCATIONS]

@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from surge_mm.models.classifiers import DistilledClassifier
     from surge_mm.models.data_preprocessors import BatchAugmentPreprocessor
     from surge_mm.models.detectors import DistilledDetector
-    from surge_mm.models.heads import SSDHead
+    from surge_mm.models.heads import FCOSSepBNHead, SSDHead
 
 __all__ = [
     'BatchAugmentPreprocessor',
     'Binarized',
     'DistilledClassifier',
     'DistilledDetector',
+    'FCOSSepBNHead',
     'LayerReport',
     'ReActNetA',
     'Rule',
@@ -38,6 +39,7 @@ MODULES = {
     'Binarized': 'surge_mm.models.binarization.binarized_model',
     'DistilledClassifier': 'surge_mm.models.classifiers',
     'DistilledDetector': 'surge_mm.models.detectors',
+    'FCOSSepBNHead': 'surge_mm.models.heads',
     'ReActNetA': 'surge_mm.models.backbones',
     'SSDHead': 'surge_mm.models.heads',
     'SurgeResNet': 'surge_mm.models.backbones',

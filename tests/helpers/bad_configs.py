@@ -105,7 +105,7 @@ def _registered(registry: Any, name: str, made: Any) -> Target:
     def build(**keys: Any) -> Any:
         return registry.build({'type': f'surge_mm.{name}', **keys})
 
-    scope = 'mmdet' if name in ('SSDHead', 'DistilledDetector') else 'mmpretrain'
+    scope = 'mmdet' if name in ('FCOSSepBNHead', 'SSDHead', 'DistilledDetector') else 'mmpretrain'
     return Target(name, build, GOOD.get(name, {}), hints, scope=scope)
 
 

@@ -38,6 +38,7 @@ GOOD: dict[str, dict[str, Any]] = {
         'bbox_head': {'type': 'RetinaHead', 'num_classes': 3, 'in_channels': 8, 'feat_channels': 8},
     },
     'CIFAR10Tensor': {'data_root': 'data', 'lazy_init': True},
+    'FCOSSepBNHead': {'num_classes': 3, 'in_channels': 8, 'feat_channels': 8},
     'SSDHead': {
         'num_classes': 3,
         'in_channels': [8],
