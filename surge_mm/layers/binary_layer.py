@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from surge_mm.layers.compensator import DEFAULT_ETA, parse_compensator
-from surge_mm.layers.latent_weight import LatentWeight
+from surge_mm.layers.latent_weight import LatentWeight, check_not_merged
 from surge_mm.ops import (
     ActivationBinarizer,
     AdaptiveScale,
@@ -76,6 +76,7 @@ class BinaryLayer(LatentWeight):
         compensator: dict[str, Any] | None,
         shift_shape: tuple[int, ...],
     ) -> None:
+        check_not_merged(type(self).__name__)
         self.activation: ActivationBinarizer = ActivationBinarizer.build(activation)
         self.weight_binarizer: WeightBinarizer = WeightBinarizer.build(weight)
         self.weight_binarizer.check(self.weight.shape)

@@ -161,9 +161,8 @@ class LinearMap(BilinearMap):
 
     def forward(self, x: Tensor, w: Tensor, bias: Tensor | None, pad_value: float) -> Tensor:
         out = F.linear(x, w, bias)
-        if (
-            bias is not None and x.dim() > 2
-        ):  # a view, which no module behind the layer may change in place
+        if bias is not None and x.dim() > 2:
+            # PyTorch returns a view, which a module behind the layer could not change in place
             out = torch.ops.aten._unsafe_view(out, out.shape)
         return out
 
