@@ -30,7 +30,7 @@ from surge_mm.utils.errors import UsageError
 
 BOPS_PER_OP = 64
 ACTIVATION_PRODUCTS = (torch.ops.aten.bmm, torch.ops.aten.baddbmm)
-"""Matrix products of two activations, as in attention: they belong to no layer with weights."""
+"""Matrix products of two activations, as in attention. They belong to no layer, except in one that has no attention."""
 
 
 @dataclass(frozen=True)
@@ -190,8 +190,16 @@ def model_complexity(model: nn.Module, height: int, width: int) -> ModelComplexi
     # the counter also follows the backward pass, and fails at a view of a parameter, which has no gradient here
     forward_alone = patch.object(module_tracker, 'register_multi_grad_hook')
     modes = {module: module.training for module in model.modules()}
+    # a product with a weight that requires no gradient may be counted as one of two activations
+    frozen = [
+        p
+        for p in model.parameters()
+        if p.is_floating_point() and not (p.requires_grad or p.is_inference())
+    ]
     fast = torch.backends.mha.get_fastpath_enabled()
     model.eval()
+    for parameter in frozen:
+        parameter.requires_grad_(True)
     # attention as matrix products, which the counter counts on every device
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -216,12 +224,11 @@ def model_complexity(model: nn.Module, height: int, width: int) -> ModelComplexi
         torch.backends.mha.set_fastpath_enabled(fast)
         for module, training in modes.items():
             module.training = training
+        for parameter in frozen:
+            parameter.requires_grad_(False)
 
-    counts = {  # the counter counts a multiply-add as two
-        name.partition('.')[2]: sum(
-            n for op, n in by_operator.items() if op not in ACTIVATION_PRODUCTS
-        )
-        // 2
+    counts = {
+        name.partition('.')[2]: by_operator
         for name, by_operator in counter.get_flop_counts().items()
         if name != 'Global'
     }
@@ -229,7 +236,11 @@ def model_complexity(model: nn.Module, height: int, width: int) -> ModelComplexi
     shortcuts = layers_with_shortcuts(model)
     layers = []
     for names, layer in _weighted_layers(model):
-        operations = sum(counts.get(name, 0) for name in names)
+        # PyTorch may compute a linear layer as a batch of products, if its input is not contiguous
+        apart = () if isinstance(layer, nn.Linear) else ACTIVATION_PRODUCTS
+        by_operator = [item for name in names for item in counts.get(name, {}).items()]
+        # the counter counts a multiply-add as two
+        operations = sum(n for operator, n in by_operator if operator not in apart) // 2
         binary = _has_binary_weights(layer)
         layers.append(
             LayerComplexity(

@@ -83,6 +83,39 @@ def test_layers_with_a_normalized_weight_are_counted():
     assert complexity.other == 0
 
 
+class OfTokens(nn.Module):
+    """A layer behind a transposition, whose input is not contiguous."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.embed, self.layer = nn.Conv2d(3, 16, 1), layer
+
+    def forward(self, x):
+        x = self.embed(x).flatten(2).transpose(1, 2)
+        return (
+            self.layer(x, x, x)[0]
+            if isinstance(self.layer, nn.MultiheadAttention)
+            else self.layer(x)
+        )
+
+
+@pytest.mark.parametrize('trains', [True, False])
+@pytest.mark.parametrize(
+    'make, flops, bops',
+    [
+        (lambda: nn.Linear(16, 32), 8 * 16 * 32, 0),
+        (lambda: SurgeLinear(16, 32), 0, 8 * 16 * 32),
+        (lambda: nn.MultiheadAttention(16, 4, batch_first=True), 8 * 16 * 16 * 4, 0),
+    ],
+    ids=['linear', 'binary', 'attention'],
+)
+def test_layers_are_counted_whatever_the_order_of_their_input_in_memory(make, flops, bops, trains):
+    model = OfTokens(make().requires_grad_(trains))
+    layer = model_complexity(model, 2, 4).layers[1]
+    assert (layer.flops, layer.bops) == (flops, bops)
+    assert all(parameter.requires_grad is trains for parameter in model.layer.parameters())
+
+
 def test_attention_is_counted_apart():
     class Tokens(nn.Module):
         def __init__(self):
