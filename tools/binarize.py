@@ -63,7 +63,8 @@ def main() -> None:
         nargs='+',
         default=[],
         metavar='NAME',
-        help="layers to keep in full precision, such as 'neck.*'",
+        help="layers to keep in full precision, such as 'neck.*'. A binary layer of a backbone of this package is kept "
+        "by a pattern that begins with backbone, such as 'backbone.layer1.*'",
     )
     add_shape(parser)
     parser.add_argument('--overwrite', action='store_true', help='replace the config')

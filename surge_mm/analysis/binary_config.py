@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
 from surge_mm.analysis.methods import BINARIZED, has_own_backbone
@@ -15,6 +17,7 @@ from surge_mm.models.binarization.binarize import layer_reports
 from surge_mm.models.binarization.shortcuts import find_places
 from surge_mm.utils.class_names import class_name
 from surge_mm.utils.errors import LaunchError
+from surge_mm.utils.logging import warn
 
 HOOK_KEYS = {
     'AdaptiveGradientScalerHook': 'ags',
@@ -64,7 +67,9 @@ def binary_config(
         checkpoint (str): Checkpoint of the full-precision model.
         teacher (str, optional): Path of the config of the teacher, to which ``checkpoint`` belongs. Defaults to None:
             without a teacher.
-        keep (Sequence[str]): Glob patterns of the names of layers that stay in full precision. Defaults to ().
+        keep (Sequence[str]): Glob patterns of the names of layers that stay in full precision. Those that begin with
+            ``backbone`` reach the layers that a backbone of this package makes binary by its ``conv_cfg``: if they
+            match one, rules make the others binary in its place. Defaults to ().
 
     Returns:
         dict: The keys.
@@ -90,12 +95,15 @@ def binary_config(
     if teacher:
         model['teacher'] = {'config': teacher, 'checkpoint': checkpoint}
         model['init'] = 'teacher'
+    backbone = _backbone(cfg.model, method)
     if keep:
-        model['rules'] = [{'name': name, 'to': 'keep'} for name in keep]
-        model['rules'] += cfg.model.get('rules') or []
+        rules, by_rules = _keep_rules(cfg, method, keep)
+        if by_rules:
+            del backbone['conv_cfg']
+        model['rules'] = [*rules, *(cfg.model.get('rules') or [])]
     settings = {key: value for key, value in method.conv_cfg.to_dict().items() if key != 'type'}
     model['binary'] = _replacing(cfg.model, 'binary', settings)
-    if backbone := _backbone(cfg.model, method):
+    if backbone:
         model['backbone'] = backbone
     imports = (cfg.get('custom_imports') or {}).get('imports', [])
     imports = [imports] if isinstance(imports, str) else list(imports)
@@ -144,6 +152,34 @@ def _backbone(model: Mapping[str, Any], method: Config) -> dict[str, Any]:
     if backbone.get('init_cfg'):  # the checkpoint has all weights
         changed['init_cfg'] = None
     return changed
+
+
+def _keep_rules(
+    cfg: Config, method: Config, keep: Sequence[str]
+) -> tuple[list[dict[str, str]], bool]:
+    """Return rules that keep layers, and whether they also decide about the layers of a backbone of this package."""
+    first = [pattern for pattern in keep if pattern.startswith('backbone')]
+    later = [pattern for pattern in keep if pattern not in first]
+    names: list[str] = []
+    if has_own_backbone(cfg.model):
+        with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
+            built = MODELS.build({**cfg.model.backbone, 'conv_cfg': method.conv_cfg})
+        names = [f'backbone.{places[0]}' for places in binary_layers(built)]
+    others = [name for name in names if not _matches(name, first)]
+    if missed := [name for name in others if _matches(name, later)]:
+        warn(
+            f'keep: {", ".join(map(repr, later))} does not reach the binary layers of the backbone ({missed[0]} and '
+            f"{len(missed) - 1} more). To keep some of them, begin a pattern with 'backbone'"
+        )
+    rules = [{'name': pattern, 'to': 'keep'} for pattern in first]
+    by_rules = len(others) < len(names)
+    if by_rules:
+        rules += [{'name': name, 'to': 'binary'} for name in others]
+    return [*rules, *({'name': pattern, 'to': 'keep'} for pattern in later)], by_rules
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _replacing(base: Mapping[str, Any], key: str, value: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 import json
 import re
+from fnmatch import fnmatchcase
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -81,7 +83,8 @@ def layers_of(cfg):
 
 def test_config_is_read_from_another_folder_and_options_are_written(folder, tmp_path, monkeypatch):
     words = ('mine.py', 'mine.pth', '--work-dir', tmp_path, '--method', 'surge-recu')
-    done = binarize(folder, *words, '--keep', 'neck.*')
+    kept = ('neck.*', 'backbone.layer1.*', 'backbone.layer4.1.conv2')
+    done = binarize(folder, *words, '--keep', *kept)
     assert done.returncode == 0, done.stderr
     monkeypatch.chdir('/')
     cfg = Config.fromfile(tmp_path / 'surge-recu_mine.py')
@@ -94,8 +97,34 @@ def test_config_is_read_from_another_folder_and_options_are_written(folder, tmp_
         'surge_mm.SafeCheckpointHook',
     } <= hooks
     found = [names[0] for names in binary_layers(build_model(cfg))]
-    assert len(found) == 20 and not [name for name in found if name.startswith('neck')]
+    assert len(found) == 20 - 4 - 1
+    assert not [name for name in found if any(fnmatchcase(name, pattern) for pattern in kept)]
+    weights = torch.load(folder / 'mine.pth', weights_only=True)['state_dict']
+    assert set(weights) <= set(build_model(cfg).state_dict())
     assert {type(layer.weight_binarizer).__name__ for layer in layers_of(cfg)} == {'ReCU'}
+
+
+def test_all_but_the_backbone_can_be_kept(folder, tmp_path):
+    words = ('mine.py', 'mine.pth', '--work-dir', tmp_path, '--keep', '*')
+    with mock.patch('surge_mm.analysis.binary_config.warn') as warn:
+        done = binarize(folder, *words)
+    assert done.returncode == 0, done.stderr
+    assert '16 of 34 layers become binary' in done.stdout
+    assert (
+        "keep: '*' does not reach the binary layers of the backbone (back" in warn.call_args[0][0]
+    )
+    cfg = Config.fromfile(tmp_path / 'ste_mine.py')
+    assert cfg.model.type == 'surge_mm.DistilledDetector' and 'shortcuts' not in cfg.model
+    found = [names[0] for names in binary_layers(build_model(cfg))]
+    assert len(found) == 16 and all(name.startswith('backbone.layer') for name in found)
+
+
+def test_a_whole_backbone_can_be_kept(folder, tmp_path):
+    done = binarize(folder, 'mine.py', 'mine.pth', '--work-dir', tmp_path, '--keep', 'backbone*')
+    assert done.returncode == 0, done.stderr
+    cfg = Config.fromfile(tmp_path / 'ste_mine.py')
+    found = [names[0] for names in binary_layers(build_model(cfg))]
+    assert len(found) == 7 and not any(name.startswith('backbone') for name in found)
 
 
 def test_existing_file_is_replaced_on_request_only(folder, tmp_path):

@@ -98,14 +98,14 @@ def binarize(
     Raises:
         UsageError: if an argument has the wrong type, a rule has no effect (see :func:`.rules.decide`), rules
             contradict each other about a shared layer, a layer to binarize shares its weight with another layer, no
-            layer is binarized, or shortcuts are asked for and no layer can have one.
+            layer is binarized and none is binary already, or shortcuts are asked for and no layer can have one.
     """
     settings = _without_type('binary', binary)
     twins = find_twins(model)
     decisions = decide(find_candidates(model, twins), parse_rules(rules))
     by_layer = _decisions_by_layer(decisions)
     selected = {layer: decision for layer, decision in by_layer.items() if decision.to != KEEP}
-    if not selected:
+    if not selected and not any(isinstance(module, BinaryLayer) for module in model.modules()):
         raise UsageError(
             f'no layer of {type(model).__name__} becomes binary: of {len(by_layer)} layers with weights, the rules '
             "keep all. Add a rule with to='binary', or leave the model as it is"

@@ -86,6 +86,21 @@ def test_losses_of_a_retinanet_are_those_of_its_outputs(retina):
     assert found == pytest.approx(expected, rel=1e-5)
 
 
+def test_neck_and_head_may_stay_real_if_the_backbone_is_binary(tmp_path):
+    cfg = detector()
+    cfg.backbone = {'type': 'surge_mm.SurgeResNet', 'depth': 18, 'base_channels': 8}
+    real = copy.deepcopy(cfg)
+    real.backbone.conv_cfg = None
+    cfg.rules = [{'name': '*', 'to': 'keep'}]
+    model = student(cfg, save_teacher(tmp_path, real), init='teacher')
+    losses = losses_of(model)
+    sum(sum(v) if isinstance(v, list) else v for v in losses.values()).backward()
+    binary = [name for name, m in model.named_modules() if isinstance(m, BinaryLayer)]
+    assert len(binary) == 16 and all(name.startswith('backbone.layer') for name in binary)
+    assert all(value > 0 for value in distilled(losses).values()) and len(distilled(losses)) == 3
+    assert all(model.get_submodule(name).weight.grad.any() for name in binary)
+
+
 def detached(outputs):
     return [detached(x) if isinstance(x, (list, tuple)) else x.detach() for x in outputs]
 
