@@ -10,20 +10,21 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from mmengine.dist import get_default_group, get_world_size
+from mmengine.dist import all_reduce, get_default_group, get_world_size
 from mmengine.hooks import Hook, LoggerHook
 from mmengine.runner import Runner
 from torch import Tensor
 
+from surge_mm.hooks.gradient_depth import measure_depth
 from surge_mm.hooks.require_layers import report_no_layers
 from surge_mm.layers import BinaryLayer, compensated_layers
 from surge_mm.layers.compensator import DEFAULT_ETA
-from surge_mm.ops import AdaptiveScale, Statistics, set_sync_group
+from surge_mm.ops import AdaptiveScale, Statistics, eta_of_growth, set_sync_group
 from surge_mm.registry import HOOKS
-from surge_mm.utils.argument_checks import Count, NonNegative, checked
+from surge_mm.utils.argument_checks import Count, NonNegative, Within, checked
 from surge_mm.utils.errors import UsageError
 from surge_mm.utils.logging import log
 from surge_mm.utils.suggestions import did_you_mean
@@ -45,7 +46,8 @@ class AdaptiveGradientScalerHook(Hook):
       because a norm was not finite.
 
     Args:
-        eta (float): Strength of the correction, ``||lambda g_a|| / ||g_b||``. Defaults to 0.1.
+        eta (float, optional): Strength of the correction, ``||lambda g_a|| / ||g_b||``. Defaults to None: 0.1, or that
+            of ``growth``.
         preserve_norm (bool): Correct the direction of the gradient and keep its norm. Defaults to False.
         warmup_iters (int): Number of iterations in which eta grows linearly from 0. Defaults to 0.
         custom_keys (dict, optional): ``eta`` or ``preserve_norm`` for layers whose dotted name contains a key, as in
@@ -54,39 +56,48 @@ class AdaptiveGradientScalerHook(Hook):
         sync (bool): Sum the squared norms over all ranks, so that lambda is that of the global batch. Each layer must
             then take part in each backward pass on every rank; otherwise the ranks wait until
             ``env_cfg.dist_cfg.timeout``. If False, each rank has its own lambda. Defaults to False.
+        growth (float, optional): In place of eta, the factor by which the gradient grows on its way through the model,
+            at least 1: ``eta = ln(growth) / (0.35 L)`` (:func:`surge_mm.ops.eta_of_growth`). L is the largest number of
+            layers with a branch on one way, counted on the first batch (:func:`.gradient_depth.longest_way`): of a head
+            that several levels share, each layer counts once. Defaults to None.
 
     Raises:
-        ValueError: if an argument is out of range. At the start of training: if the model has no compensated layer, or
-            no layer matches a key of ``custom_keys``.
+        ValueError: if an argument is out of range, or both eta and growth are given. At the start of training: if the
+            model has no compensated layer, no layer matches a key of ``custom_keys``, or L cannot be counted.
     """
 
     @checked
     def __init__(
         self,
-        eta: NonNegative = DEFAULT_ETA,
+        eta: NonNegative | None = None,
         preserve_norm: bool = False,
         warmup_iters: Count = 0,
         custom_keys: Mapping[str, Mapping[str, Any]] | None = None,
         sync: bool = False,
+        growth: Annotated[float, Within(1)] | None = None,
     ) -> None:
-        self.scale = AdaptiveScale(eta, bool(preserve_norm))
-        self.custom_scales = {
-            key: self._custom_scale(key, override) for key, override in (custom_keys or {}).items()
-        }
+        if eta is not None and growth is not None:
+            raise UsageError(f'growth={growth!r} sets eta; drop it, or eta={eta!r}')
+        self.scale = AdaptiveScale(DEFAULT_ETA if eta is None else eta, bool(preserve_norm))
+        self.growth = growth
+        self.custom_keys = dict(custom_keys or {})
+        for key, override in self.custom_keys.items():
+            self._check_override(key, override)
         self.warmup_iters = warmup_iters
         self.sync = bool(sync)
-        self._layers: list[BinaryLayer] = []
+        self._named: dict[str, BinaryLayer] = {}
+        self._waits = False
         self._interval = 1
         self._steps: Tensor | float = 0.0
         self._seen: Tensor | float = 0.0
 
-    def _custom_scale(self, key: str, override: Mapping[str, Any]) -> AdaptiveScale:
+    def _check_override(self, key: str, override: Mapping[str, Any]) -> None:
         known = ('eta', 'preserve_norm')
         try:
             for name in override:
                 if name not in known:
                     raise UsageError(f'unknown {name!r}{did_you_mean(str(name), known)}')
-            return replace(self.scale, **override)
+            replace(self.scale, **override)
         except (TypeError, ValueError) as error:
             raise UsageError(f'custom_keys[{key!r}]={override!r}: {error}') from error
 
@@ -109,23 +120,45 @@ class AdaptiveGradientScalerHook(Hook):
             )
             return
         self._check_keys(list(named))
-        sync = self.sync and get_world_size() > 1
-        if sync:
+        if self.sync and get_world_size() > 1:
             set_sync_group(torch.distributed.new_group(timeout=_timeout_of_all_ranks()))
-        for name, layer in named.items():
-            keys = [key for key in self.custom_scales if key in name]
-            scale = self.custom_scales[max(keys, key=len)] if keys else self.scale
-            scale = replace(scale, sync=sync)
-            if layer.scale != scale:
-                log(f'AGS: the hook sets {scale} in {name} instead of {layer.scale}')
-            layer.scale = scale
-        self._layers = list(named.values())
+        self._named = named
+        self._waits = self.growth is not None
+        if not self._waits:
+            self._set_scales()
         loggers = [hook for hook in runner.hooks if isinstance(hook, LoggerHook)]
         self._interval = loggers[0].interval if loggers else 10
         self._steps = self._seen = 0.0
 
+    def _set_scales(self) -> None:
+        """Set the scales of the layers; the longest key that is in the name of a layer has precedence."""
+        sync = self.sync and get_world_size() > 1
+        for name, layer in self._named.items():
+            keys = [key for key in self.custom_keys if key in name]
+            override = self.custom_keys[max(keys, key=len)] if keys else {}
+            scale = replace(self.scale, **override, sync=sync)
+            if layer.scale != scale:
+                log(f'AGS: the hook sets {scale} in {name} instead of {layer.scale}')
+            layer.scale = scale
+
+    def _set_eta_of_growth(self, runner: Runner, data_batch: Any) -> None:
+        assert self.growth is not None
+        try:
+            depth = torch.tensor(measure_depth(runner, data_batch))
+            all_reduce(depth, 'max')
+            if depth == 0:
+                raise UsageError('none is on a way from the loss of the first batch')
+        except UsageError as error:
+            raise UsageError(
+                f'growth={self.growth!r}: the layers with a branch on the way through the model cannot be counted: '
+                f'{error}. Set eta in place of growth'
+            ) from error
+        self.scale = replace(self.scale, eta=eta_of_growth(self.growth, int(depth)))
+        log(f'AGS: growth {self.growth} over {int(depth)} layers gives eta {self.scale.eta:.4g}')
+        self._set_scales()
+
     def _check_keys(self, names: list[str]) -> None:
-        for key in self.custom_scales:
+        for key in self.custom_keys:
             if not any(key in name for name in names):
                 near = difflib.get_close_matches(key, names, n=3, cutoff=0.3) or names[:3]
                 raise UsageError(
@@ -142,15 +175,18 @@ class AdaptiveGradientScalerHook(Hook):
         )
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Set the warm-up factor of eta, and request statistics for the log.
+        """Set eta from ``growth`` in the first iteration, set its warm-up factor, and request statistics for the log.
 
         Args:
             runner (Runner): Runner of the training.
             batch_idx (int): Number of the batch in the epoch.
-            data_batch (Any): Not used.
+            data_batch (Any): Batch on which the layers are counted for ``growth``, in the first iteration.
         """
+        if self._waits:
+            self._set_eta_of_growth(runner, data_batch)
+            self._waits = False
         observe = self._reports(runner, batch_idx)
-        for layer in self._layers:
+        for layer in self._named.values():
             layer.observe = observe
             if observe and layer.ags_statistics is not None:
                 Statistics(*layer.ags_statistics.unbind()).calls.zero_()
@@ -171,7 +207,7 @@ class AdaptiveGradientScalerHook(Hook):
         # All values stay on the device until the logger prints. Layers that compute no lambda have none.
         values = [
             layer.ags_statistics
-            for layer in self._layers
+            for layer in self._named.values()
             if layer.ags_statistics is not None and _computes_lambda(layer)
         ]
         if not values:

@@ -11,7 +11,13 @@ from surge_mm.ops.activation_binarizers import (
 )
 from surge_mm.ops.binarizer import Binarizer, Scheduled
 from surge_mm.ops.dual_path import DualPath, DualPathSpec, EagerDualPath, read_constants
-from surge_mm.ops.gradient_scale import AdaptiveScale, FixedScale, Statistics, set_sync_group
+from surge_mm.ops.gradient_scale import (
+    AdaptiveScale,
+    FixedScale,
+    Statistics,
+    eta_of_growth,
+    set_sync_group,
+)
 from surge_mm.ops.inference import infer
 from surge_mm.ops.linear_maps import Convolution, LinearMap
 from surge_mm.ops.weight_binarizers import (
@@ -54,6 +60,7 @@ __all__ = [
     'Statistics',
     'TwoValues',
     'WeightBinarizer',
+    'eta_of_growth',
     'infer',
     'read_constants',
     'set_sync_group',
