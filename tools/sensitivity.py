@@ -9,6 +9,7 @@ prints a table, the costliest layer first, and writes sensitivity.json and sensi
 
 import argparse
 import json
+from collections.abc import Collection
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from surge_mm.analysis.sensitivity import (
     binarize_alone,
     evaluate,
     group_by_block,
+    names_of_metrics,
     training_loss,
 )
 from surge_mm.analysis.tables import wide_console
@@ -117,8 +119,10 @@ def measure(
     """
     model = revert_sync_batchnorm(model).to(get_device())
     loader = Runner.build_dataloader(cfg.val_dataloader, seed=0)
-    evaluator = Evaluator(cfg.val_evaluator)
-    evaluator.dataset_meta = loader.dataset.metainfo
+    trial, evaluator = (Evaluator(cfg.val_evaluator) for _ in range(2))
+    trial.dataset_meta = evaluator.dataset_meta = loader.dataset.metainfo
+    if names := names_of_metrics(model, loader, trial):
+        choose_metric(metric, names)  # before the time of an evaluation is spent
     metrics = evaluate(model, loader, evaluator)
     metric = choose_metric(metric, metrics)
     batches = first_batches(model, cfg, images)
@@ -144,12 +148,12 @@ def measure(
     }
 
 
-def choose_metric(asked: str | None, metrics: dict[str, float]) -> str:
+def choose_metric(asked: str | None, metrics: Collection[str]) -> str:
     """Return the metric of the report.
 
     Args:
         asked (str, optional): Its name. Defaults to the first known one.
-        metrics (dict[str, float]): The metrics of the validation set.
+        metrics (Collection[str]): The names of the metrics of the validation set.
 
     Raises:
         LaunchError: if the validation set has no such metric.

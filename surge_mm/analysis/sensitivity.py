@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import mmcv.cnn
@@ -173,13 +173,42 @@ def evaluate(model: Any, loader: DataLoader, evaluator: Evaluator) -> dict[str, 
         dict[str, float]: The metrics by name.
     """
     model.eval()
+    with _quiet('WARNING'):
+        for batch in loader:
+            evaluator.process(data_samples=model.val_step(batch), data_batch=batch)
+        return evaluator.evaluate(len(loader.dataset))  # type: ignore[arg-type]
+
+
+def names_of_metrics(model: Any, loader: DataLoader, evaluator: Evaluator) -> list[str]:
+    """Return the names of the metrics, from an evaluation of the first batch.
+
+    Args:
+        model (BaseModel): A model of MMEngine. It is left in evaluation mode.
+        loader (DataLoader): The validation set.
+        evaluator (Evaluator): Its metrics. It cannot be used afterwards.
+
+    Returns:
+        list[str]: The names. Empty if a metric does not give any for this batch, for instance without a detection.
+    """
+    model.eval()
+    with _quiet('CRITICAL'), contextlib.suppress(Exception):  # a metric may need all images
+        batch = next(iter(loader))
+        evaluator.process(data_samples=model.val_step(batch), data_batch=batch)
+        size = len(loader.dataset)  # type: ignore[arg-type]
+        found = [metric.evaluate(size) for metric in evaluator.metrics]
+        if all(found):
+            return [name for metrics in found for name in metrics]
+    return []
+
+
+@contextlib.contextmanager
+def _quiet(level: str) -> Iterator[None]:
+    """Compute without gradients and without output; metrics log whole tables."""
     logger = MMLogger.get_current_instance()
-    level = logger.level
-    logger.setLevel('WARNING')  # metrics log whole tables
+    before = logger.level
+    logger.setLevel(level)
     try:
         with torch.no_grad(), contextlib.redirect_stdout(io.StringIO()):
-            for batch in loader:
-                evaluator.process(data_samples=model.val_step(batch), data_batch=batch)
-            return evaluator.evaluate(len(loader.dataset))  # type: ignore[arg-type]
+            yield
     finally:
-        logger.setLevel(level)
+        logger.setLevel(before)

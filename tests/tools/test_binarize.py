@@ -11,6 +11,7 @@ import torch
 from helpers.new_style import write_new_style
 from helpers.tools import run_tool
 from mmengine.config import Config
+from mmengine.model import BaseModel
 
 from surge_mm.analysis.binary_config import binary_layers
 from surge_mm.datasets.digits import make_digits
@@ -229,6 +230,18 @@ def test_bad_input_is_an_error_before_time_is_spent(folder, tool, words, message
     assert last.startswith('error: ')
     assert re.search(message, last), last
     assert not (folder / 'bad').exists()
+
+
+def test_a_wrong_metric_is_an_error_after_the_first_of_four_batches(folder):
+    (folder / 'single.py').write_text("_base_ = './mine.py'\nval_dataloader = dict(batch_size=1)\n")
+    words = ('single.py', 'mine.pth', '--work-dir', 'bad', '--metric', 'coco/bbox_map')
+    with mock.patch.object(
+        BaseModel, 'val_step', autospec=True, side_effect=BaseModel.val_step
+    ) as step:
+        done = run_tool('sensitivity', *words, folder=folder)
+    assert done.returncode == 1
+    assert "--metric 'coco/bbox_map': " in done.stderr.splitlines()[-1]
+    assert step.call_count == 1
 
 
 @pytest.mark.parametrize('by, rows', [('layer', 23), ('block', 8 + 1 + 2)])
