@@ -67,8 +67,8 @@ def main() -> None:
     if shape:
         from surge_mm.deploy.onnx.export import export_onnx
 
-        export_onnx(strip(model), args.out, shape)
-        print(f'{args.out}: {Path(args.out).stat().st_size:,} bytes, for images of {shape}')
+        size = export_onnx(strip(model), args.out, shape)
+        print(f'{args.out}: {size:,} bytes, for images of {shape}')
     else:
         export_packed(model, cfg, args)
 

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -286,3 +287,20 @@ def test_a_model_that_does_not_run_packed_is_not_written(folder, tmp_path, monke
     assert 'the packed model does not run on an image of 128x128' in done.stderr
     assert 'PackedConv2d has signs and no weight' in done.stderr and 'sha256' not in done.stdout
     assert not out.exists()
+
+
+@pytest.mark.parametrize('suffix', ['.safetensors', '.onnx'])
+def test_an_export_into_a_pipe_gives_its_reader_the_whole_file(folder, tmp_path, suffix):
+    pipe, received = tmp_path / f'pipe{suffix}', []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: received.append(pipe.read_bytes()), daemon=True)
+    reader.start()
+    words = ('mine.py', 'epoch_1.pth', pipe, '--overwrite')
+    done = run_tool('export', *words, folder=folder)
+    reader.join(10)
+    assert done.returncode == 0, done.stderr[-2000:]
+    (tmp_path / f'file{suffix}').write_bytes(received[0])
+    if suffix == '.onnx':
+        assert f'{len(received[0]):,} bytes' in done.stdout
+    else:
+        assert read_packed(tmp_path / f'file{suffix}').sha256 in done.stdout

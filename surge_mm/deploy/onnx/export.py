@@ -93,7 +93,7 @@ def _named(outputs: Any, name: str) -> Iterator[tuple[str, Tensor]]:
         )
 
 
-def export_onnx(model: nn.Module, path: str | Path, size: tuple[int, int]) -> None:
+def export_onnx(model: nn.Module, path: str | Path, size: tuple[int, int]) -> int:
     """Write a model as an ONNX file, after comparing its outputs in ONNX Runtime with those of the model.
 
     The input is ``images``, ``(N, 3, H, W)``, float32, for any N, normalized as by the model's data preprocessor. Its
@@ -109,6 +109,9 @@ def export_onnx(model: nn.Module, path: str | Path, size: tuple[int, int]) -> No
             changed.
         path (str | Path): The file. An existing file is replaced when the new one is complete.
         size (tuple[int, int]): Height and width of an image, in pixels.
+
+    Returns:
+        int: Bytes of the file.
 
     Raises:
         UsageError: if packages are missing, the model is packed, has two stages, does not take images of this size or
@@ -135,6 +138,7 @@ def export_onnx(model: nn.Module, path: str | Path, size: tuple[int, int]) -> No
             f'{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}'
         ) from error
     write_atomically(path, data, 'make room there, or name another file')
+    return len(data)
 
 
 def _image(model: nn.Module, size: tuple[int, int]) -> Tensor:
