@@ -3,6 +3,7 @@
 python benchmarks/training.py backbone                  # ResNet-18, batch 16, 224 pixels
 python benchmarks/training.py detector                  # Faster R-CNN R18 FPN, batch 2, 320 pixels
 python benchmarks/training.py layer --channels 128 --pixels 28
+python benchmarks/training.py resnet20 --dtype fp32 bf16 --cpu-time     # ResNet-20, batch 128, 16 pixels
 python benchmarks/training.py backbone --growth growth.png
 
 Variants of one structure:
@@ -12,11 +13,13 @@ Variants of one structure:
   naive SURGE      usual STE, a second convolution and a detach, with a fixed scale
   SURGE            compensator=dict(eta=0.1)
   SURGE lite       compensator=dict(eta=0.1, tied=True)
+  ..., bf16 branch with dtype='bfloat16' in the compensator
 A step is forward, backward and SGD with momentum on random data. The variants take turns; medians are reported.
 """
 
 import argparse
 import json
+import time
 from dataclasses import fields, replace
 from pathlib import Path
 from statistics import median
@@ -26,8 +29,10 @@ from benchmark_cases.peak_memory import STATUS, peak_memory
 from benchmark_cases.training import (
     CONVOLUTIONS,
     LITE,
+    LITE_BF16,
     PLAIN,
     SURGE,
+    SURGE_BF16,
     USUAL,
     BenchmarkCase,
     Workload,
@@ -47,6 +52,7 @@ from surge_mm.utils.errors import LaunchError
 DEFAULTS = {
     'layer': {'batch': 16, 'pixels': 56, 'channels': 64},
     'backbone': {'batch': 16, 'pixels': 224, 'channels': 64},
+    'resnet20': {'batch': 128, 'pixels': 16, 'channels': 16},
     'detector': {'batch': 2, 'pixels': 320, 'channels': 64},
 }
 
@@ -54,10 +60,11 @@ DEFAULTS = {
 def main() -> None:
     args = parse_arguments()
     check(args)
-    workload = Workload(**{field.name: getattr(args, field.name) for field in fields(Workload)})
+    settings = {field.name: getattr(args, field.name) for field in fields(Workload)}
+    workload = Workload(**{**settings, 'dtype': args.dtype[0]})
     torch.set_num_threads(args.threads)
     MMLogger.get_current_instance().setLevel('ERROR')
-    title = f'{args.what}, batch {args.batch}, {args.pixels} pixels, {args.dtype}, {args.device}'
+    title = f'{args.what}, batch {args.batch}, {args.pixels} pixels, {" and ".join(args.dtype)}, {args.device}'
     title += f', {args.threads} threads, torch {torch.__version__}, surge_mm {surge_mm.__version__}'
     if args.growth:
         growths = measure_growth(workload, args)
@@ -81,7 +88,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument('--steps', type=int, default=10, help='measured steps; default 10')
     parser.add_argument('--warmup', type=int, default=2, help='steps before them; default 2')
     parser.add_argument('--threads', type=int, default=torch.get_num_threads())
-    parser.add_argument('--dtype', choices=['fp32', 'bf16'], default='fp32', help='bf16: autocast')
+    parser.add_argument(
+        '--dtype', nargs='+', choices=['fp32', 'bf16'], default=['fp32'], help='bf16: autocast'
+    )
+    parser.add_argument(
+        '--cpu-time', action='store_true', help='measure CPU time of the process, not time'
+    )
     parser.add_argument(
         '--device', choices=['cpu', 'cuda'], default='cuda' if torch.cuda.is_available() else 'cpu'
     )
@@ -114,15 +126,19 @@ def check(args: argparse.Namespace) -> None:
         raise LaunchError(f'--warmup {args.warmup} must be at least 0')
     if args.device == 'cpu' and not STATUS.is_file():
         raise LaunchError('peak memory is read from /proc, which this system lacks: use Linux')
+    if args.cpu_time and args.device != 'cpu':
+        raise LaunchError('--cpu-time is for --device cpu')
+    if len(args.dtype) != len(set(args.dtype)) or (args.growth and len(args.dtype) > 1):
+        raise LaunchError(f'--dtype {" ".join(args.dtype)}: name each once, and one with --growth')
     if args.device == 'cuda' and not torch.cuda.is_available():
         raise LaunchError('--device cuda: PyTorch finds no GPU; use --device cpu')
-    if args.what != 'layer' and args.pixels < 32:
+    if args.what in ('backbone', 'detector') and args.pixels < 32:
         raise LaunchError(f'--pixels {args.pixels} must be at least 32 for a {args.what}')
     if args.depth not in (18, 34, 50):
         raise LaunchError(f'--depth {args.depth} must be 18, 34 or 50')
     if args.with_cp and args.what != 'backbone':
         raise LaunchError('--with-cp is for the backbone')
-    if args.growth and (args.what == 'detector' or args.batch < 8):
+    if args.growth and (args.what not in ('layer', 'backbone') or args.batch < 8):
         raise LaunchError('--growth needs a layer or a backbone, and a --batch of at least 8')
     for option in ('growth', 'json'):
         path = getattr(args, option)
@@ -131,8 +147,18 @@ def check(args: argparse.Namespace) -> None:
 
 
 def compare(workload: Workload, args: argparse.Namespace) -> list[dict]:
-    """Measure every variant and return a row for each."""
-    cases = {name: BenchmarkCase(name, workload) for name in CONVOLUTIONS}
+    """Measure every variant in every dtype and return a row for each."""
+    several = len(args.dtype) > 1
+    variants = {
+        f'{name}, autocast' if several and dtype == 'bf16' else name: (name, dtype)
+        for dtype in args.dtype
+        for name in CONVOLUTIONS
+        if dtype == 'fp32' or name not in (SURGE_BF16, LITE_BF16)
+    }
+    cases = {
+        label: BenchmarkCase(name, replace(workload, dtype=dtype))
+        for label, (name, dtype) in variants.items()
+    }
     saved = {
         name: saved_bytes(case.model, case.loss, case.names)
         for name, case in track(cases.items(), 'saved bytes')
@@ -140,8 +166,8 @@ def compare(workload: Workload, args: argparse.Namespace) -> list[dict]:
     times = timed(cases, args)
     del cases
     peaks = {
-        name: peak_of_variant(name, workload, args.threads)
-        for name in track(CONVOLUTIONS, 'peak memory')
+        label: peak_of_variant(name, replace(workload, dtype=dtype), args.threads)
+        for label, (name, dtype) in track(variants.items(), 'peak memory')
     }
     return [
         {
@@ -156,7 +182,7 @@ def compare(workload: Workload, args: argparse.Namespace) -> list[dict]:
             'peak': peaks[name] / peaks[USUAL],
             'all_seconds': times[name],
         }
-        for name in CONVOLUTIONS
+        for name in variants
     ]
 
 
@@ -164,7 +190,8 @@ def timed(cases: dict[str, BenchmarkCase], args: argparse.Namespace) -> dict[str
     """Time a step of each case in turn."""
     synchronize = torch.cuda.synchronize if args.device != 'cpu' else lambda: None
     steps = {name: case.step for name, case in cases.items()}
-    return interleaved_times(steps, args.steps, args.warmup, synchronize)
+    clock = time.process_time if args.cpu_time else time.perf_counter
+    return interleaved_times(steps, args.steps, args.warmup, synchronize, clock)
 
 
 def share(part: int, total: int) -> float | None:

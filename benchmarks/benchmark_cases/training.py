@@ -19,13 +19,15 @@ from benchmark_cases import baselines  # noqa: F401  registers its layers
 from surge_mm.layers import BinaryLayer
 from surge_mm.models import SurgeResNet
 
-FULL, USUAL, PLAIN, NAIVE, SURGE, LITE = (
+FULL, USUAL, PLAIN, NAIVE, SURGE, LITE, SURGE_BF16, LITE_BF16 = (
     'full precision',
     'usual STE',
     'STE',
     'naive SURGE',
     'SURGE',
     'SURGE lite',
+    'SURGE, bf16 branch',
+    'SURGE lite, bf16 branch',
 )
 CONVOLUTIONS: dict[str, dict[str, Any] | None] = {
     FULL: None,
@@ -34,6 +36,14 @@ CONVOLUTIONS: dict[str, dict[str, Any] | None] = {
     NAIVE: {'type': 'benchmarks.NaiveSurgeConv2d'},
     SURGE: {'type': 'surge_mm.SurgeConv2d', 'compensator': {'eta': 0.1}},
     LITE: {'type': 'surge_mm.SurgeConv2d', 'compensator': {'eta': 0.1, 'tied': True}},
+    SURGE_BF16: {
+        'type': 'surge_mm.SurgeConv2d',
+        'compensator': {'eta': 0.1, 'dtype': 'bfloat16'},
+    },
+    LITE_BF16: {
+        'type': 'surge_mm.SurgeConv2d',
+        'compensator': {'eta': 0.1, 'tied': True, 'dtype': 'bfloat16'},
+    },
 }
 """``conv_cfg`` of each variant."""
 
@@ -43,8 +53,8 @@ class Workload:
     """What all variants have in common: the network, the size of a step and how it runs.
 
     Args:
-        what (str): ``layer`` (3x3 convolution), ``backbone`` (ResNet) or ``detector`` (Faster R-CNN with ResNet-18 and
-            FPN).
+        what (str): ``layer`` (3x3 convolution), ``backbone`` (ResNet), ``resnet20`` (ResNet-20 for CIFAR, PReLU) or
+            ``detector`` (Faster R-CNN with ResNet-18 and FPN).
         batch (int): images in a step.
         pixels (int): height and width of the images, or of a layer's input.
         channels (int): channels of a layer, or of a backbone's first stage. Defaults to 64.
@@ -152,6 +162,10 @@ def _build(conv_cfg: dict[str, Any] | None, workload: Workload) -> nn.Module:
             conv_cfg=conv_cfg,
             with_cp=workload.with_cp,
         )
+    if workload.what == 'resnet20':
+        backbone = get_config('surge_mm::_base_/models/resnet20_cifar.py').model.backbone
+        settings = {'base_channels': workload.channels, 'act_cfg': {'type': 'PReLU'}}
+        return ROOT_MODELS.build({**backbone, **settings, 'conv_cfg': conv_cfg})
     cfg = get_config('surge_mm::_base_/models/faster-rcnn_r18_fpn.py')
     cfg.model.backbone.update(init_cfg=None, conv_cfg=conv_cfg)
     with DefaultScope.overwrite_default_scope('mmdet'):

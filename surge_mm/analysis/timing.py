@@ -1,4 +1,4 @@
-"""Wall-clock timing of alternatives on a machine that other programs may use too."""
+"""Timing of alternatives on a machine that other programs may use too."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ def interleaved_times(
     rounds: int,
     warmup: int,
     synchronize: Callable[[], object] = lambda: None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
     """Time functions in turn, so that the load of other programs affects all of them alike.
 
@@ -29,6 +30,8 @@ def interleaved_times(
         warmup (int): number of rounds before them, which are not measured.
         synchronize (Callable): called after each function, within the measured time, to wait for a
             device, e.g. ``torch.cuda.synchronize``. Defaults to a function that does nothing.
+        clock (Callable): returns the time in seconds. ``time.process_time`` counts the CPU time of this process, on
+            which the load of other programs has less influence. Defaults to ``time.perf_counter``.
 
     Returns:
         dict[str, list[float]]: the seconds of each call, ``rounds`` numbers for each name.
@@ -36,11 +39,11 @@ def interleaved_times(
     times: dict[str, list[float]] = {name: [] for name in functions}
     for index in range(warmup + rounds):
         for name, function in functions.items():
-            start = time.perf_counter()
+            start = clock()
             function()
             synchronize()
             if index >= warmup:
-                times[name].append(time.perf_counter() - start)
+                times[name].append(clock() - start)
     return times
 
 

@@ -21,6 +21,12 @@ def test_steps_take_turns_and_those_of_the_warmup_are_not_counted():
     assert {name: len(values) for name, values in times.items()} == {'a': 3, 'b': 3}
 
 
+def test_another_clock_measures():
+    ticks = iter(range(100))
+    times = interleaved_times({'a': int, 'b': int}, 2, 1, clock=lambda: float(next(ticks)))
+    assert times == {'a': [1.0, 1.0], 'b': [1.0, 1.0]}
+
+
 def test_ratio_is_that_of_the_medians():
     assert median_ratio({'a': [1.0, 3.0, 100.0], 'b': [2.0, 1.5, 0.1]}, 'a', 'b') == 2
 

@@ -23,6 +23,12 @@ from surge_mm.utils.errors import LaunchError
         ],
         (['training', 'detector', '--pixels', '16'], '--pixels 16 must be at least 32'),
         (['training', 'layer', '--with-cp'], '--with-cp is for'),
+        (['training', 'layer', '--dtype', 'bf16', 'bf16'], '--dtype bf16 bf16: name each once'),
+        (
+            ['training', 'layer', '--dtype', 'fp32', 'bf16', '--growth', 'a.png'],
+            '--dtype fp32 bf16: .* one with --growth',
+        ),
+        (['training', 'layer', '--cpu-time', '--device', 'cuda'], '--cpu-time is for --device cpu'),
         (['training', 'detector', '--growth', 'a.png'], '--growth needs a layer or a backbone'),
         (['training', 'layer', '--json', 'no/a.json'], "--json 'no/a.json' must be a file"),
         (['training', 'layer', '--json', '.'], "--json '.' must be a file"),

@@ -27,6 +27,20 @@ def test_our_layer_saves_only_its_input_and_the_usual_one_saves_signs_too(
     assert all(name in output for name in rows)
 
 
+def test_a_step_in_both_dtypes_is_one_table_with_ratios_to_float32(run_script, tmp_path):
+    words = ['--batch', '2', '--channels', '8', '--dtype', 'bf16', 'fp32', '--cpu-time']
+    run_script('training', 'resnet20', *words, *QUICK)
+    rows = {row['variant']: row for row in json.loads((tmp_path / 'out.json').read_text())['rows']}
+    assert len(rows) == 8 + 6
+    assert rows['usual STE']['time'] == rows['usual STE']['saved_binary'] == 1
+    in_bf16 = rows['usual STE, autocast'][
+        'saved_binary'
+    ]  # signs and scaled weights of half the size
+    assert in_bf16 == pytest.approx(0.5, abs=0.1)
+    saved = rows['SURGE']['saved_binary_MB']
+    assert rows['SURGE, bf16 branch']['saved_binary_MB'] == saved
+
+
 def test_growth_is_measured_and_drawn(run_script, tmp_path, capsys):
     words = ['--batch', '8', '--pixels', '64', '--channels', '8', '--growth', 'g.png']
     run_script('training', 'layer', *words, *QUICK)
