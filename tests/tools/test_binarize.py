@@ -105,6 +105,46 @@ def test_config_is_read_from_another_folder_and_options_are_written(folder, tmp_
     assert {type(layer.weight_binarizer).__name__ for layer in layers_of(cfg)} == {'ReCU'}
 
 
+TEACHERS = {
+    'classes': (
+        'bbox_head=dict(num_classes=3)',
+        'teacher: its number of classes is 3, that of the model is 10',
+    ),
+    'channels': (
+        'neck=dict(out_channels=24), bbox_head=dict(in_channels=24)',
+        r'teacher: its outputs of the neck have the shapes \[\(4, 24, .*model \[\(4, 16, ',
+    ),
+    'strides': (
+        'backbone=dict(out_indices=(0, 1, 2)), neck=dict(in_channels=[8, 16, 32])',
+        r'teacher: its outputs of the neck have the shapes .*, 32, 32\).*model .*, 16, 16\)',
+    ),
+    'checkpoint': (
+        None,
+        r"teacher: checkpoint='.*mine.pth' does not fit config='.*teacher.py': .*\(4, 3.*\(8, 3",
+    ),
+}
+
+
+@pytest.mark.parametrize('case', TEACHERS)
+def test_training_with_a_teacher_that_does_not_match_ends_with_one_line(case, folder, tmp_path):
+    change, message = TEACHERS[case]
+    teacher, checkpoint = tmp_path / 'teacher.py', folder / 'mine.pth'
+    lines = change or 'backbone=dict(base_channels=16), neck=dict(in_channels=[32, 64, 128])'
+    teacher.write_text(f'_base_ = {str(folder / "mine.py")!r}\nmodel = dict({lines})\n')
+    if change:
+        checkpoint = tmp_path / 'teacher.pth'
+        save(teacher, checkpoint)
+    (tmp_path / 'student.py').write_text(
+        f'_base_ = {str(folder / "mine.py")!r}\nmodel = dict(type="surge_mm.DistilledDetector", base_type="FCOS", '
+        f'teacher=dict(config={str(teacher)!r}, checkpoint={str(checkpoint)!r}))\n'
+    )
+    done = run_tool('train', tmp_path / 'student.py', '--work-dir', tmp_path / 'run', folder=folder)
+    assert done.returncode == 1, done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith('error: ') and re.search(message, last), last
+    assert not list((tmp_path / 'run').rglob('*.pth'))
+
+
 def test_all_but_the_backbone_can_be_kept(folder, tmp_path):
     words = ('mine.py', 'mine.pth', '--work-dir', tmp_path, '--keep', '*')
     with mock.patch('surge_mm.analysis.binary_config.warn') as warn:

@@ -13,6 +13,7 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
 from surge_mm.utils.errors import UsageError
+from surge_mm.utils.logging import warn
 
 
 def load_teacher(config: str, checkpoint: str) -> tuple[nn.Module, list[str] | None]:
@@ -50,12 +51,19 @@ def load_teacher(config: str, checkpoint: str) -> tuple[nn.Module, list[str] | N
         keys = teacher.load_state_dict(weights, strict=False)
         missing = [key for key in keys.missing_keys if not key.endswith('num_batches_tracked')]
         problem = f'{missing[0]!r} and {len(missing) - 1} more are missing in it' if missing else ''
+    except UsageError as error:  # of a backbone of this package
+        problem = str(error)
     except RuntimeError as error:  # wrong shapes
         problem = str(error).splitlines()[1].strip()
     if problem:
         raise UsageError(
             f'teacher: checkpoint={checkpoint!r} does not fit config={config!r}: {problem}. Use the config with which '
             'it was trained'
+        )
+    if keys.unexpected_keys:
+        warn(
+            f'teacher: checkpoint={checkpoint!r} has {len(keys.unexpected_keys)} tensors that config={config!r} has no '
+            f'place for, such as {keys.unexpected_keys[0]!r}. Check that it was trained with this config'
         )
     meta = loaded.get('meta') or {}
     classes = (meta.get('dataset_meta') or {}).get('classes') or meta.get('CLASSES')

@@ -1,5 +1,8 @@
 """Teachers that match their student, and those that cannot teach it."""
 
+import re
+from unittest import mock
+
 import pytest
 import torch
 from helpers.distillation import (
@@ -11,6 +14,7 @@ from helpers.distillation import (
     student,
 )
 from helpers.narrow import config
+from mmengine.config import ConfigDict
 from mmengine.logging import MessageHub
 
 from surge_mm.utils.errors import UsageError
@@ -93,6 +97,46 @@ def test_a_checkpoint_that_does_not_fit_is_refused(retina, tmp_path):
     ]:
         with pytest.raises(UsageError, match=message):
             student(cfg, teacher_).init_weights()
+
+
+def test_tensors_without_a_place_in_the_teacher_are_named(retina, tmp_path):
+    cfg, teacher = retina
+    deeper = detector()
+    deeper.bbox_head.stacked_convs = 5
+    checkpoint = save_teacher(tmp_path, deeper, name='deeper')['checkpoint']
+    for path, said in ((checkpoint, True), (teacher['checkpoint'], False)):
+        with mock.patch('surge_mm.models.detectors.teacher.warn') as warn:
+            student(cfg, {**teacher, 'checkpoint': path}).init_weights()
+        assert warn.called == said
+        if said:
+            (message,) = warn.call_args[0]
+            assert re.search(
+                r"deeper.pth.* has 4 tensors .*teacher.py.*'bbox_head.cls_con", message
+            )
+
+
+NO_NECK = detector(
+    neck=None,
+    backbone={
+        **detector().backbone,
+        'out_indices': (1, 2, 3),
+    },
+)
+NO_DETECTOR = ConfigDict({'type': 'mmdet.ResNet', 'depth': 18, 'base_channels': 8})
+
+
+@pytest.mark.parametrize(
+    'other, message',
+    [
+        (NO_NECK, 'teacher: RetinaNet has no neck, whose outputs distillation compares'),
+        (NO_DETECTOR, 'teacher: ResNet must be a SingleStageDetector or TwoStageDetector'),
+    ],
+    ids=['no neck', 'no detector'],
+)
+def test_a_teacher_without_outputs_to_compare_is_refused(other, message, retina, tmp_path):
+    model = student(retina[0], save_teacher(tmp_path, other, name='other'))
+    with pytest.raises(UsageError, match=message):
+        model.init_weights()
 
 
 def test_a_checkpoint_of_ranks_and_of_another_code_version_is_taken(retina, tmp_path):
