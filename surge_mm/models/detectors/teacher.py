@@ -14,6 +14,7 @@ from torch import nn
 
 from surge_mm.utils.errors import UsageError
 from surge_mm.utils.logging import warn
+from surge_mm.utils.registry_errors import explain
 
 
 def load_teacher(config: str, checkpoint: str) -> tuple[nn.Module, list[str] | None]:
@@ -28,19 +29,22 @@ def load_teacher(config: str, checkpoint: str) -> tuple[nn.Module, list[str] | N
         its classes if the checkpoint has them.
 
     Raises:
-        UsageError: if a file does not exist, or the checkpoint does not fit the config.
+        UsageError: if a file does not exist, the config cannot be built, or the checkpoint does not fit it.
     """
     if not Path(config).is_file():
         raise UsageError(
             f'teacher: config={config!r}: there is no such file (current directory {Path.cwd()})'
         )
-    cfg = Config.fromfile(config)
-    if not cfg.get('model'):
+    try:
+        cfg = Config.fromfile(config)
+        if cfg.get('data_preprocessor') and cfg.get('model'):  # the Runner merges it so
+            cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
+        with DefaultScope.overwrite_default_scope(cfg.get('default_scope') or 'mmdet'):
+            teacher = MODELS.build(cfg.model) if cfg.get('model') else None
+    except Exception as error:  # classes of the hosts raise anything for wrong arguments
+        raise UsageError(f'teacher: config={config!r}: {explain(error)}') from error
+    if teacher is None:
         raise UsageError(f'teacher: config={config!r} has no model')
-    if cfg.get('data_preprocessor'):  # the Runner merges it so
-        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
-    with DefaultScope.overwrite_default_scope(cfg.get('default_scope') or 'mmdet'):
-        teacher = MODELS.build(cfg.model)
     require_detector('teacher', teacher)
     try:
         loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')

@@ -90,10 +90,14 @@ def test_a_checkpoint_that_does_not_fit_is_refused(retina, tmp_path):
         with pytest.raises(UsageError, match=f'does not fit config=.*teacher.py.*{message}'):
             model.init_weights()
     (tmp_path / 'text.py').write_text('a = 1')
+    (tmp_path / 'open.py').write_text('model = dict(')
+    (tmp_path / 'net.py').write_text("model = dict(type='mmdet.RetinaNet', nek=1)")
     for teacher_, message in [
         ({**teacher, 'checkpoint': 'no.pth'}, "teacher: checkpoint 'no.pth' does not exist"),
         ({**teacher, 'config': 'no.py'}, "teacher: config='no.py': there is no such file"),
         ({**teacher, 'config': str(tmp_path / 'text.py')}, 'text.py.* has no model'),
+        ({**teacher, 'config': str(tmp_path / 'open.py')}, "teacher: .*open.py': SyntaxError"),
+        ({**teacher, 'config': str(tmp_path / 'net.py')}, "teacher: .*net.py': .*argument 'nek'"),
     ]:
         with pytest.raises(UsageError, match=message):
             student(cfg, teacher_).init_weights()
