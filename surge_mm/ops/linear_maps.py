@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from surge_mm.ops.activation_binarizers import is_exporting
+
 
 class BilinearMap(Protocol):
     """A map that is linear in its input and in its weight."""
@@ -161,7 +163,7 @@ class LinearMap(BilinearMap):
 
     def forward(self, x: Tensor, w: Tensor, bias: Tensor | None, pad_value: float) -> Tensor:
         out = F.linear(x, w, bias)
-        if bias is not None and x.dim() > 2:
+        if bias is not None and x.dim() > 2 and not is_exporting():  # exporters lack the operator
             # PyTorch returns a view, which a module behind the layer could not change in place
             out = torch.ops.aten._unsafe_view(out, out.shape)
         return out

@@ -62,6 +62,15 @@ def test_the_exporter_by_tracing(whole):
     assert_same(outputs_of(file.getvalue(), images), expected)
 
 
+@pytest.mark.parametrize('weight', ['ScaledSign', 'Real'])
+def test_the_exporter_by_tracing_takes_a_linear_layer_of_tokens(weight):
+    layer = surge_mm.SurgeLinear(8, 6, weight={'type': weight}).eval()
+    tokens, file = torch.randn(2, 4, 8), io.BytesIO()
+    torch.onnx.export(layer, (tokens,), file, dynamo=False, opset_version=17)
+    with torch.no_grad():
+        assert_same(outputs_of(file.getvalue(), tokens), [layer(tokens)])
+
+
 def test_torch_export_has_operators_of_all_exporters(whole):
     """The new exporter of ONNX starts from this program, and lacks copysign, signbit and autograd functions."""
     model, images, expected = whole
