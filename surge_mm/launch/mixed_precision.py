@@ -28,19 +28,22 @@ def use_mixed_precision(cfg: Config) -> None:
     Raises:
         LaunchError: without a GPU, if the CPU has no unit for bfloat16, or the config asks for another dtype.
     """
+    wrapper = cfg.get('optim_wrapper')
+    if not wrapper:  # the Runner reports it
+        return
     if torch.cuda.is_available():
-        cfg.optim_wrapper.type = 'AmpOptimWrapper'
-        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+        wrapper.type = 'AmpOptimWrapper'
+        wrapper.setdefault('loss_scale', 'dynamic')
         return
     if not has_bfloat16_units():
         raise LaunchError(
             '--amp: there is no GPU, and this CPU has neither AMX nor AVX512_BF16, so that training in bfloat16 would '
             'be slower than in float32; omit --amp'
         )
-    given = {key: cfg.optim_wrapper.pop(key, None) for key in OF_GPUS}
+    given = {key: wrapper.pop(key, None) for key in OF_GPUS}
     if given['dtype'] not in (None, 'bfloat16', torch.bfloat16):
         raise LaunchError(
             f'--amp: optim_wrapper.dtype={given["dtype"]!r} is for GPUs; on a CPU, --amp trains in bfloat16. Remove '
             'dtype or set it to bfloat16'
         )
-    cfg.optim_wrapper.type = 'surge_mm.CPUAmpOptimWrapper'
+    wrapper.type = 'surge_mm.CPUAmpOptimWrapper'

@@ -341,6 +341,7 @@ def write(folder, name, text):
     'arguments, message',
     [
         (['nowhere.py'], r"config 'nowhere.py': there is no such file"),
+        (['mine.py', '--amp', '--cfg-options', 'optim_wrapper=None'], 'optim_wrapper should be'),
         (['mine.py', '--resume', 'nowhere.pth'], r"--resume 'nowhere.pth': there is no such file"),
         (['mine.py', '--cfg-options', 'load_from=a.pth'], r"load_from 'a.pth': there is no such"),
         (['mine.py', '--cfg-options', 'default_scope=mmseg'], r"default_scope='mmseg'"),
