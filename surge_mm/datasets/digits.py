@@ -5,10 +5,10 @@ The folder can be read as COCO and as VOC. Both layouts share the image files::
 
     FOLDER/
       digits.json                        settings of the set
-      annotations/{train,val}.json       COCO; images under VOC2007/JPEGImages/
+      annotations/{train,val,test}.json  COCO; images under VOC2007/JPEGImages/
       VOC2007/JPEGImages/000001.jpg
       VOC2007/Annotations/000001.xml
-      VOC2007/ImageSets/Main/{train,val}.txt
+      VOC2007/ImageSets/Main/{train,val,test}.txt
 
 Make it with ``python -m surge_mm.datasets.digits FOLDER``.
 """
@@ -29,22 +29,28 @@ from surge_mm.datasets.digits_rendering import DIGIT_PIXELS, Digit, draw_image
 CLASSES = tuple('0123456789')
 SMALLEST_IMAGE = 96
 SETTINGS_FILE = 'digits.json'
-# Fraction of the scans, chosen at random, that only val images have.
-VAL_SHARE = 0.2
+# Fraction of the scans, chosen at random, that only val images have; the same again for test images.
+VAL_SHARE = 0.1
 
 
 def make_digits(
-    folder: str | os.PathLike, train: int = 1000, val: int = 200, size: int = 128, seed: int = 0
+    folder: str | os.PathLike,
+    train: int = 1000,
+    val: int = 200,
+    test: int = 500,
+    size: int = 128,
+    seed: int = 0,
 ) -> Path:
     """Make the set of handwritten digits, unless the folder already has it.
 
-    The same settings give the same files, byte for byte. Train and val have different scans. The set is written beside
-    ``folder`` and renamed at the end, so that an interruption leaves nothing.
+    The same settings give the same files, byte for byte. Train, val and test have different scans. The set is written
+    beside ``folder`` and renamed at the end, so that an interruption leaves nothing.
 
     Args:
         folder (str | Path): folder of the set. A set of the same settings in it is kept.
         train (int): number of train images. Defaults to 1000.
-        val (int): number of val images. Defaults to 200.
+        val (int): number of val images, to make choices on. Defaults to 200.
+        test (int): number of test images, for the last number. Defaults to 500.
         size (int): width and height of the images in pixels, at least 96. Defaults to 128.
         seed (int): random seed. Defaults to 0.
 
@@ -55,7 +61,12 @@ def make_digits(
         ValueError: if a number is out of range.
         FileExistsError: if the folder has other content.
     """
-    for name, value, least in (('train', train, 1), ('val', val, 1), ('seed', seed, 0)):
+    for name, value, least in (
+        ('train', train, 1),
+        ('val', val, 1),
+        ('test', test, 1),
+        ('seed', seed, 0),
+    ):
         if value < least:
             raise ValueError(f'{name}={value} must be at least {least}')
     if size < SMALLEST_IMAGE:
@@ -63,7 +74,14 @@ def make_digits(
             f'size={size} must be at least {SMALLEST_IMAGE}: digits have up to {DIGIT_PIXELS[1]} pixels'
         )
     folder = Path(folder)
-    settings = {'version': 1, 'train': train, 'val': val, 'size': size, 'seed': seed}
+    settings = {
+        'version': 2,
+        'train': train,
+        'val': val,
+        'test': test,
+        'size': size,
+        'seed': seed,
+    }
     if _is_made(folder, settings):
         return folder
 
@@ -84,10 +102,10 @@ def make_digits(
 
 
 def split_scans(seed: int) -> dict[str, np.ndarray]:
-    """Split the indices of scikit-learn's scans into ``'train'`` and ``'val'``."""
+    """Split the indices of scikit-learn's scans into ``'train'``, ``'val'`` and ``'test'``."""
     order = np.random.default_rng(seed).permutation(len(_load_scans()[1]))
     cut = round(len(order) * VAL_SHARE)
-    return {'train': order[cut:], 'val': order[:cut]}
+    return {'train': order[2 * cut :], 'val': order[:cut], 'test': order[cut : 2 * cut]}
 
 
 def _load_scans() -> tuple[np.ndarray, np.ndarray]:
@@ -184,6 +202,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument('folder', help='folder of the set')
     parser.add_argument('--train', type=int, default=1000, help='number of train images')
     parser.add_argument('--val', type=int, default=200, help='number of val images')
+    parser.add_argument('--test', type=int, default=500, help='number of test images')
     parser.add_argument('--size', type=int, default=128, help='width and height in pixels')
     parser.add_argument('--seed', type=int, default=0)
     try:

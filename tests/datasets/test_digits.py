@@ -13,12 +13,12 @@ from sklearn.datasets import load_digits
 from surge_mm.datasets import digits as digits_module
 from surge_mm.datasets.digits import CLASSES, main, make_digits, split_scans
 
-TRAIN, VAL = 24, 8
+TRAIN, VAL, TEST = 24, 8, 5
 
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
-    return make_digits(tmp_path_factory.mktemp('digits') / 'set', train=TRAIN, val=VAL)
+    return make_digits(tmp_path_factory.mktemp('digits') / 'set', train=TRAIN, val=VAL, test=TEST)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -33,7 +33,7 @@ def boxes_of(dataset) -> dict[str, list]:
 
 
 def test_pycocotools_reads_both_annotation_files(folder):
-    for split, count in (('train', TRAIN), ('val', VAL)):
+    for split, count in (('train', TRAIN), ('val', VAL), ('test', TEST)):
         coco = COCO(folder / f'annotations/{split}.json')
         assert len(coco.imgs) == count
         assert [c['name'] for c in coco.loadCats(coco.getCatIds())] == list('0123456789')
@@ -46,7 +46,7 @@ def test_pycocotools_reads_both_annotation_files(folder):
             assert annotation['iscrowd'] == 0
 
 
-@pytest.mark.parametrize('split', ['train', 'val'])
+@pytest.mark.parametrize('split', ['train', 'val', 'test'])
 def test_mmdet_reads_the_same_boxes_from_the_coco_and_the_voc_layout(folder, split):
     common = {'data_root': str(folder), 'metainfo': {'classes': CLASSES}, 'pipeline': []}
     coco = CocoDataset(
@@ -60,7 +60,7 @@ def test_mmdet_reads_the_same_boxes_from_the_coco_and_the_voc_layout(folder, spl
         **common,
     )
     assert boxes_of(coco) == boxes_of(voc)
-    assert len(boxes_of(coco)) == {'train': TRAIN, 'val': VAL}[split]
+    assert len(boxes_of(coco)) == {'train': TRAIN, 'val': VAL, 'test': TEST}[split]
     for info in [*coco, *voc]:
         assert cv2.imread(info['img_path']).shape == (info['height'], info['width'], 3)
 
@@ -80,46 +80,48 @@ def test_boxes_are_tight_around_the_ink(folder):
         assert not outside.any()
 
 
-def test_train_and_val_show_disjoint_scans():
+def test_train_val_and_test_show_disjoint_scans():
     scans = split_scans(seed=5)
-    assert not set(scans['train']) & set(scans['val'])
-    assert sorted([*scans['train'], *scans['val']]) == list(range(1797))
+    assert list(scans) == ['train', 'val', 'test']
+    assert sorted(np.concatenate(list(scans.values()))) == list(range(1797))
     labels = load_digits().target
     for indices in scans.values():
         assert set(labels[indices]) == set(range(10))
 
 
 def test_images_draw_only_on_the_scans_of_their_split(tmp_path, monkeypatch):
-    drawn = {}
+    drawn = []
 
     def spy(scans, labels, size, rng):
-        drawn.setdefault(len(scans), []).append((scans, labels))
+        drawn.append((scans, labels))
         return original(scans, labels, size, rng)
 
     original = digits_module.draw_image
     monkeypatch.setattr(digits_module, 'draw_image', spy)
-    make_digits(tmp_path / 'set', train=2, val=1, seed=5)
-    assert {n: len(calls) for n, calls in drawn.items()} == {1438: 2, 359: 1}
+    make_digits(tmp_path / 'set', train=2, val=1, test=3, seed=5)
+    assert len(drawn) == 6
     bunch = load_digits()
-    for indices in split_scans(5).values():
-        for scans, labels in drawn[len(indices)]:
+    split = split_scans(5)
+    for start, stop, name in ((0, 2, 'train'), (2, 3, 'val'), (3, 6, 'test')):
+        for scans, labels in drawn[start:stop]:
+            indices = split[name]
             assert np.array_equal(scans * 16, bunch.images[indices])
             assert np.array_equal(labels, bunch.target[indices])
 
 
 def test_second_making_gives_the_same_bytes_and_another_seed_others(folder, tmp_path):
-    again = contents(make_digits(tmp_path / 'again', train=TRAIN, val=VAL))
-    other = contents(make_digits(tmp_path / 'other', train=TRAIN, val=VAL, seed=1))
+    again = contents(make_digits(tmp_path / 'again', train=TRAIN, val=VAL, test=TEST))
+    other = contents(make_digits(tmp_path / 'other', train=TRAIN, val=VAL, test=TEST, seed=1))
     assert again == contents(folder)
     assert again.keys() == other.keys()
     images = [name for name in again if name.endswith('.jpg')]
-    assert len(images) == TRAIN + VAL
+    assert len(images) == TRAIN + VAL + TEST
     assert all(again[name] != other[name] for name in images)
 
 
 def test_a_finished_set_of_the_same_settings_is_reused_untouched(folder, monkeypatch):
     monkeypatch.setattr(digits_module, '_write_set', None)
-    assert make_digits(folder, train=TRAIN, val=VAL) == folder
+    assert make_digits(folder, train=TRAIN, val=VAL, test=TEST) == folder
 
 
 def test_a_set_of_other_settings_is_never_overwritten(folder):
@@ -127,7 +129,7 @@ def test_a_set_of_other_settings_is_never_overwritten(folder):
     with pytest.raises(
         FileExistsError, match='digits with the settings.*choose another folder'
     ) as e:
-        make_digits(folder, train=TRAIN + 1, val=VAL)
+        make_digits(folder, train=TRAIN + 1, val=VAL, test=TEST)
     assert str(folder) in str(e.value)
     assert contents(folder) == before
 
@@ -135,7 +137,7 @@ def test_a_set_of_other_settings_is_never_overwritten(folder):
 def test_a_folder_with_other_data_is_never_overwritten(tmp_path):
     (tmp_path / 'thesis.txt').write_text('years of work')
     with pytest.raises(FileExistsError, match='other content than the digits') as e:
-        make_digits(tmp_path, train=1, val=1)
+        make_digits(tmp_path, train=1, val=1, test=1)
     assert str(tmp_path) in str(e.value)
     assert contents(tmp_path) == {'thesis.txt': b'years of work'}
 
@@ -144,14 +146,14 @@ def test_a_file_in_place_of_the_folder_is_left_alone(tmp_path):
     target = tmp_path / 'set'
     target.write_text('a file')
     with pytest.raises(FileExistsError, match='other content than the digits'):
-        make_digits(target, train=1, val=1)
+        make_digits(target, train=1, val=1, test=1)
     assert target.read_text() == 'a file'
 
 
 def test_an_empty_folder_is_filled(tmp_path):
-    make_digits(tmp_path / 'set', train=1, val=1)
+    make_digits(tmp_path / 'set', train=1, val=1, test=1)
     (tmp_path / 'empty').mkdir()
-    make_digits(tmp_path / 'empty', train=1, val=1)
+    make_digits(tmp_path / 'empty', train=1, val=1, test=1)
     assert contents(tmp_path / 'empty') == contents(tmp_path / 'set')
 
 
@@ -159,7 +161,7 @@ def test_a_link_to_an_empty_folder_stays_a_link(tmp_path):
     place, link = tmp_path / ('d' * 250), tmp_path / 'digits'
     place.mkdir()
     link.symlink_to(place)
-    assert make_digits(link, train=1, val=1) == link
+    assert make_digits(link, train=1, val=1, test=1) == link
     assert link.is_symlink() and (place / 'annotations' / 'val.json').is_file()
 
 
@@ -176,9 +178,9 @@ def test_an_interrupted_making_leaves_nothing_and_the_next_one_succeeds(tmp_path
     with monkeypatch.context() as patch:
         patch.setattr(digits_module, 'draw_image', interrupted)
         with pytest.raises(KeyboardInterrupt):
-            make_digits(tmp_path / 'set', train=3, val=1)
+            make_digits(tmp_path / 'set', train=3, val=1, test=1)
     assert list(tmp_path.iterdir()) == []
-    assert (make_digits(tmp_path / 'set', train=3, val=1) / 'digits.json').exists()
+    assert (make_digits(tmp_path / 'set', train=3, val=1, test=1) / 'digits.json').exists()
 
 
 @pytest.mark.parametrize(
@@ -186,6 +188,7 @@ def test_an_interrupted_making_leaves_nothing_and_the_next_one_succeeds(tmp_path
     [
         ({'train': 0}, 'train=0 must be at least 1'),
         ({'val': -1}, 'val=-1'),
+        ({'test': 0}, 'test=0'),
         ({'seed': -1}, 'seed=-1'),
         ({'size': 40}, 'size=40.*at least 96'),
     ],
@@ -197,7 +200,7 @@ def test_numbers_out_of_range_are_refused_by_name(tmp_path, settings, message):
 
 
 def test_smallest_images_hold_every_number_of_digits(tmp_path):
-    made = make_digits(tmp_path / 'set', train=20, val=1, size=96)
+    made = make_digits(tmp_path / 'set', train=20, val=1, test=1, size=96)
     coco = json.loads((made / 'annotations/train.json').read_text())
     counts = np.bincount([a['image_id'] for a in coco['annotations']])[1:]
     assert counts.min() >= 3 and counts.max() == 7
@@ -205,14 +208,16 @@ def test_smallest_images_hold_every_number_of_digits(tmp_path):
 
 def test_the_module_runs_as_a_command(tmp_path):
     command = [sys.executable, '-m', 'surge_mm.datasets.digits', tmp_path / 'set']
-    done = subprocess.run([*command, '--train=2', '--val=1'], capture_output=True, text=True)
+    done = subprocess.run(
+        [*command, '--train=2', '--val=1', '--test=1'], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / 'set/VOC2007/JPEGImages/000003.jpg').exists()
 
 
 def test_the_command_reports_errors_in_one_line(folder, capsys):
     with pytest.raises(SystemExit) as stop:
-        main([str(folder), '--train=3', '--val=1'])
+        main([str(folder), '--train=3', '--val=1', '--test=1'])
     assert stop.value.code == 1
     message = capsys.readouterr().err
     assert 'digits with the settings' in message and message.count('\n') == 1

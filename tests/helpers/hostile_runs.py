@@ -86,7 +86,7 @@ def assert_programs_are_harmless(folder, seeds):
 @contextmanager
 def small_run(folder):
     """Change to ``folder`` and train there for one epoch, by a config that inherits from the demo."""
-    make_digits(folder / 'data/digits', train=4, val=2, size=96)
+    make_digits(folder / 'data/digits', train=4, val=2, test=2, size=96)
     (folder / 'mine.py').write_text(
         f'_base_ = {str(CONFIG)!r}\n'
         'train_cfg = dict(max_epochs=1, val_interval=1)\n'

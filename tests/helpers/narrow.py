@@ -71,7 +71,7 @@ NARROW = {
 
 def digits_with_masks(folder):
     """Make a few digits of 128 pixels in ``folder``, whose boxes are their masks too."""
-    make_digits(folder, train=32, val=4)
+    make_digits(folder, train=32, val=4, test=2)
     for path in (folder / 'annotations').glob('*.json'):
         content = json.loads(path.read_text())
         for one in content['annotations']:

@@ -10,7 +10,7 @@ from surge_mm.datasets.digits import make_digits
 
 @pytest.fixture(scope='session')
 def made(tmp_path_factory):
-    return make_digits(tmp_path_factory.mktemp('digits') / 'set', train=6, val=3)
+    return make_digits(tmp_path_factory.mktemp('digits') / 'set', train=6, val=3, test=2)
 
 
 @pytest.fixture

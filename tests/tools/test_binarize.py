@@ -42,7 +42,7 @@ def save(config: Path, to: Path) -> None:
 def folder(tmp_path_factory):
     """Make a user's folder: digits, a full-precision config and a checkpoint."""
     folder = tmp_path_factory.mktemp('user')
-    make_digits(folder / 'data/digits', train=8, val=4, size=96)
+    make_digits(folder / 'data/digits', train=8, val=4, test=2, size=96)
     (folder / 'mine.py').write_text(MINE)
     save(folder / 'mine.py', folder / 'mine.pth')
     return folder

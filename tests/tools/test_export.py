@@ -36,7 +36,7 @@ NARROW = (
 def folder(tmp_path_factory):
     """Make a user's folder: a few digits, a config based on the demo's, and a checkpoint as of a run with EMA."""
     folder = tmp_path_factory.mktemp('user')
-    make_digits(folder / 'data/digits', train=8, val=4, size=96)
+    make_digits(folder / 'data/digits', train=8, val=4, test=2, size=96)
     (folder / 'mine.py').write_text(f'_base_ = {str(DEMO)!r}\n{NARROW}')
     model = trained_model(Config.fromfile(folder / 'mine.py'))
     other = {f'module.{name}': torch.zeros_like(v) for name, v in model.state_dict().items()}

@@ -46,7 +46,7 @@ default_scope = None
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp('user')
-    make_digits(folder / 'data/digits', train=8, val=4, size=96)
+    make_digits(folder / 'data/digits', train=8, val=4, test=2, size=96)
     (folder / 'narrow.py').write_text(NARROW)
     write_new_style(folder / 'narrow.py', folder / 'new.py')
     return folder

@@ -30,7 +30,7 @@ ENVIRONMENT = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHON': sys.executable}
 def folder(tmp_path_factory):
     """Make a folder with a small set of digits and a user's config that inherits from the demo's."""
     folder = tmp_path_factory.mktemp('user')
-    make_digits(folder / 'data/digits', train=24, val=4, size=96)
+    make_digits(folder / 'data/digits', train=24, val=4, test=2, size=96)
     (folder / 'rank_hook.py').write_text(
         'import torch\n'
         'from mmengine.dist import get_rank\n'

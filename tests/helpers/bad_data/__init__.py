@@ -19,7 +19,7 @@ from pathlib import Path
 from surge_mm.datasets.digits import make_digits
 
 REFUSED, COUNTED, HARMLESS, EITHER = 'refused', 'counted', 'harmless', 'either'
-IMAGES = {'train': 6, 'val': 3}
+IMAGES = {'train': 6, 'val': 3, 'test': 2}
 PIXELS = 96
 
 
