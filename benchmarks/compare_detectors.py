@@ -1,0 +1,300 @@
+"""Compare trained detectors on the test set of their configs, with intervals over test images and seeds.
+
+python tools/ablation.py CONFIG_A CONFIG_B --seeds 0 1 2 --work-dir work_dirs/runs
+python benchmarks/compare_detectors.py work_dirs/runs/A work_dirs/runs/B
+
+Each folder holds the runs of one variant, seed_0, seed_1, ... The last checkpoint of each run is evaluated by
+tools/test.py once, and its detections stay in the folder of the run. The script prints the VOC mAP (IoU 0.5, area) and
+the COCO mAP (IoU 0.5 to 0.95) of every run, and the differences between each variant and the first one. All variants
+need the same seeds. The intervals are quantiles of a paired bootstrap: each resample draws test images and seeds with
+replacement, the same ones for both variants. comparison.json beside the first folder has all numbers.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from mmdet.evaluation.functional.mean_ap import tpfp_default
+from mmengine.config import Config
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+import surge_mm  # noqa: F401  must be imported before the hosts
+from surge_mm.launch.cli import Parser, run
+from surge_mm.launch.resume import newest_checkpoint
+from surge_mm.utils.errors import LaunchError
+
+TEST = Path(__file__).resolve().parents[1] / 'tools' / 'test.py'
+METRICS = ('voc', 'coco')
+RECALLS = np.linspace(0, 1, 101)
+
+
+class Matches(NamedTuple):
+    """The detections of one class in all images, with the best score first.
+
+    Attributes:
+        image (np.ndarray): Index of the image of each detection, shape (D,).
+        positive (np.ndarray): Whether a detection is a true positive, at each of T IoU thresholds, shape (T, D).
+        counted (np.ndarray): False for a detection of an ignored object, shape (T, D).
+        objects (np.ndarray): Number of objects in each image, shape (N,).
+    """
+
+    image: np.ndarray
+    positive: np.ndarray
+    counted: np.ndarray
+    objects: np.ndarray
+
+
+def main() -> None:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('variants', nargs='+', help='folders of variants, the baseline first')
+    parser.add_argument('--resamples', type=int, default=2000, help='default: 2000')
+    parser.add_argument('--level', type=float, default=0.95, help='of the intervals; default: 0.95')
+    args = parser.parse_args()
+    if args.resamples < 100 or not 0 < args.level < 1:
+        raise LaunchError(
+            f'--resamples {args.resamples} must be at least 100, --level {args.level} between 0 and 1'
+        )
+    folders = [Path(variant) for variant in args.variants]
+    seeds = common_seeds(folders)
+    matches = {
+        folder.name: [
+            {metric: FUNCTIONS[metric](*detections(folder / seed)) for metric in METRICS}
+            for seed in seeds
+        ]
+        for folder in folders
+    }
+    report = compare(matches, args.resamples, args.level)
+    report |= {'seeds': seeds, 'resamples': args.resamples, 'level': args.level}
+    out = folders[0].parent / 'comparison.json'
+    out.write_text(json.dumps(report, indent=1) + '\n')
+    show(report)
+    print(f'wrote {out}')
+
+
+def common_seeds(folders: list[Path]) -> list[str]:
+    """Return the names of the runs, which all variants must have.
+
+    Raises:
+        LaunchError: if a folder has no runs, or other seeds than the first.
+    """
+    found = {folder: sorted(path.name for path in folder.glob('seed_*')) for folder in folders}
+    first = found[folders[0]]
+    for folder, seeds in found.items():
+        if not seeds:
+            raise LaunchError(f'{str(folder)!r} has no folder seed_0, as tools/ablation.py makes')
+        if seeds != first:
+            raise LaunchError(f'{str(folder)!r} has {seeds}, {str(folders[0])!r} has {first}')
+    return first
+
+
+def detections(folder: Path) -> tuple[COCO, COCO]:
+    """Return the annotations and the detections of a run's last checkpoint, which is evaluated unless it was before."""
+    (config,) = folder.glob('*.py')
+    prefix = (folder / 'test' / 'test').resolve()
+    results = prefix.with_suffix('.bbox.json')
+    if not results.exists():
+        evaluators = Config.fromfile(config).test_evaluator
+        key = 'test_evaluator'
+        if isinstance(evaluators, list):
+            types = [evaluator['type'] for evaluator in evaluators]
+            key += f'.{types.index("CocoMetric")}'
+        checkpoint = newest_checkpoint(folder)
+        if checkpoint is None:
+            raise LaunchError(f'{str(folder)!r} has no checkpoint: is its run finished?')
+        options = f'{key}.outfile_prefix={prefix}'
+        command = [sys.executable, TEST, config, checkpoint, '--work-dir', prefix.parent]
+        subprocess.run([*command, '--cfg-options', options], check=True)
+    truth = prefix.with_suffix('.gt.json')
+    if not truth.exists():
+        evaluator = Config.fromfile(config).test_evaluator
+        truth = Path(evaluator['ann_file'])
+    coco = COCO(str(truth))
+    return coco, coco.loadRes(str(results))
+
+
+def coco_matches(truth: COCO, found: COCO) -> list[Matches]:
+    """Match detections with objects at ten IoU thresholds, by pycocotools."""
+    evaluation = COCOeval(truth, found, 'bbox')
+    evaluation.evaluate()
+    images, limit = len(evaluation.params.imgIds), evaluation.params.maxDets[-1]
+    areas = len(evaluation.params.areaRng)  # the first one is 'all'
+    matches = []
+    for category in range(len(evaluation.params.catIds)):
+        start = category * areas * images
+        by_image = {
+            i: e for i, e in enumerate(evaluation.evalImgs[start : start + images]) if e is not None
+        }
+        objects = np.zeros(images)
+        for i, e in by_image.items():
+            objects[i] = np.count_nonzero(np.asarray(e['gtIgnore']) == 0)
+        scores = np.concatenate([e['dtScores'][:limit] for e in by_image.values()])
+        order = np.argsort(-scores, kind='mergesort')
+        image = np.concatenate(
+            [np.full(len(e['dtScores'][:limit]), i) for i, e in by_image.items()]
+        )
+        matched = np.concatenate([e['dtMatches'][:, :limit] for e in by_image.values()], 1) > 0
+        ignored = np.concatenate([e['dtIgnore'][:, :limit] for e in by_image.values()], 1) > 0
+        matches.append(Matches(image[order], matched[:, order], ~ignored[:, order], objects))
+    return matches
+
+
+def voc_matches(truth: COCO, found: COCO) -> list[Matches]:
+    """Match detections with objects at IoU 0.5, by MMDetection's function, as its ``VOCMetric`` does."""
+
+    def by_image(coco: COCO) -> dict[tuple[int, int], list[list[float]]]:
+        boxes = defaultdict(list)
+        for ann in coco.dataset['annotations']:
+            x, y, width, height = ann['bbox']
+            box = [x, y, x + width, y + height, ann.get('score', 0.0)]
+            key = ann['image_id'], ann['category_id'], bool(ann.get('iscrowd', 0))
+            boxes[key].append(box)
+        return boxes
+
+    objects_of, detections_of = by_image(truth), by_image(found)
+    images, matches = sorted(truth.imgs), []
+    for category in sorted(truth.cats):
+        image, score, positive, counted = [], [], [], []
+        objects = np.zeros(len(images))
+        for i, image_id in enumerate(images):
+            boxes, ignored, dets = (
+                np.array(group.get((image_id, category, crowd), []), np.float32).reshape(-1, 5)
+                for group, crowd in (
+                    (objects_of, False),
+                    (objects_of, True),
+                    (detections_of, False),
+                )
+            )
+            tp, fp = tpfp_default(
+                dets, boxes[:, :4], ignored[:, :4], 0.5, use_legacy_coordinate=True
+            )
+            objects[i] = len(boxes)
+            image += [i] * len(dets)
+            score += list(dets[:, 4])
+            positive += list(tp[0] > 0)
+            counted += list(tp[0] + fp[0] > 0)
+        order = np.argsort(-np.array(score), kind='mergesort')
+        matches.append(
+            Matches(
+                np.array(image, int)[order],
+                np.array(positive, bool)[None, order],
+                np.array(counted, bool)[None, order],
+                objects,
+            )
+        )
+    return matches
+
+
+FUNCTIONS = {'voc': voc_matches, 'coco': coco_matches}
+
+
+def mean_ap(classes: list[Matches], metric: str, weights: np.ndarray | None = None) -> float:
+    """Return the mean over classes with objects and over IoU thresholds of the average precision.
+
+    VOC takes the area under the curve of precision over recall, COCO the mean of the precisions at 101 recalls.
+    Precisions are made monotonous from the right in both.
+
+    Args:
+        classes (list[Matches]): The matches of each class.
+        metric (str): ``'voc'`` or ``'coco'``.
+        weights (np.ndarray, optional): How often each image is counted, shape (N,). Defaults to once.
+    """
+    aps = []
+    for match in classes:
+        weight = np.ones(len(match.objects)) if weights is None else weights
+        number = match.objects @ weight
+        if not number:
+            continue
+        of_detection = weight[match.image]
+        true = np.cumsum((match.positive & match.counted) * of_detection, axis=1)
+        every = np.cumsum(match.counted * of_detection, axis=1)
+        recall = true / number
+        precision = true / np.maximum(every, np.finfo(float).eps)
+        precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+        for r, p in zip(recall, precision, strict=True):
+            if metric == 'voc':
+                aps.append(np.sum(np.diff(r, prepend=0.0) * p))
+            else:
+                at = np.searchsorted(r, RECALLS, side='left')
+                aps.append(np.append(p, 0.0)[at].mean())
+    return float(np.mean(aps)) if aps else float('nan')
+
+
+def compare(
+    matches: dict[str, list[dict[str, list[Matches]]]], resamples: int, level: float
+) -> dict[str, dict]:
+    """Return the metrics of each run, and the differences between each variant and the first, with their intervals.
+
+    Args:
+        matches (dict): For each variant, the matches by metric of each seed.
+        resamples (int): Number of resamples of images and seeds.
+        level (float): Level of the intervals, between 0 and 1.
+
+    Returns:
+        dict: ``metrics[variant][metric]`` lists the runs. ``differences[variant][metric]`` holds ``mean``, ``low`` and
+        ``high``.
+    """
+    baseline, *others = matches
+    seeds = len(matches[baseline])
+    images = len(matches[baseline][0]['voc'][0].objects)
+    metrics = {
+        name: {m: [mean_ap(seed[m], m) for seed in runs] for m in METRICS}
+        for name, runs in matches.items()
+    }
+    rng = np.random.default_rng(0)
+    samples = {name: {m: np.empty(resamples) for m in METRICS} for name in matches}
+    for number in track(range(resamples), 'bootstrap'):
+        weights = np.bincount(rng.integers(images, size=images), minlength=images).astype(float)
+        drawn = np.bincount(rng.integers(seeds, size=seeds), minlength=seeds)
+        for name, runs in matches.items():
+            for m in METRICS:
+                values = [
+                    times * mean_ap(run[m], m, weights)
+                    for run, times in zip(runs, drawn, strict=True)
+                    if times
+                ]
+                samples[name][m][number] = sum(values) / seeds
+    tail = (1 - level) / 2
+    differences: dict[str, dict] = {}
+    for name in others:
+        differences[name] = {}
+        for m in METRICS:
+            low, high = np.quantile(samples[name][m] - samples[baseline][m], [tail, 1 - tail])
+            mean = np.mean(metrics[name][m]) - np.mean(metrics[baseline][m])
+            differences[name][m] = {'mean': mean, 'low': low, 'high': high}
+    return {'metrics': metrics, 'differences': differences}
+
+
+def show(report: dict) -> None:
+    """Print the report as a table."""
+    level = f'{report["level"]:.0%}'
+    table = Table(
+        'variant', title=f'{", ".join(report["seeds"])}; difference with {level} interval'
+    )
+    for metric in ('VOC mAP', 'COCO mAP'):
+        table.add_column(metric)
+        table.add_column('difference')
+    for name, metrics in report['metrics'].items():
+        row = [name]
+        for metric in METRICS:
+            values = metrics[metric]
+            row.append(f'{np.mean(values):.4f} ({" ".join(f"{v:.4f}" for v in values)})')
+            if name in report['differences']:
+                d = report['differences'][name][metric]
+                row.append(f'{d["mean"]:+.4f} ({d["low"]:+.4f} to {d["high"]:+.4f})')
+            else:
+                row.append('')
+        table.add_row(*row)
+    Console(width=160).print(table)
+
+
+if __name__ == '__main__':
+    run(main)

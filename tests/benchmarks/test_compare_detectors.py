@@ -1,0 +1,188 @@
+"""benchmarks/compare_detectors.py against MMDetection's and pycocotools' own numbers, on random detections."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mmdet.evaluation import eval_map
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from surge_mm.utils.errors import LaunchError
+
+SCRIPT = Path(__file__).parents[2] / 'benchmarks' / 'compare_detectors.py'
+IMAGES, CLASSES = 12, 3
+
+
+@pytest.fixture(scope='module')
+def script():
+    spec = importlib.util.spec_from_file_location('compare_detectors', SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def random_truth(rng):
+    """Return COCO annotations: a fifth of the objects is a crowd, and the last class has no object at all."""
+    annotations = []
+    for image in range(IMAGES):
+        for _ in range(rng.integers(0, 6)):
+            x, y, width, height = rng.uniform(0, 80), rng.uniform(0, 80), *rng.uniform(10, 60, 2)
+            annotations.append(
+                {
+                    'id': len(annotations) + 1,
+                    'image_id': image + 1,
+                    'category_id': int(rng.integers(1, CLASSES)),
+                    'bbox': [x, y, width, height],
+                    'area': width * height,
+                    'iscrowd': int(rng.random() < 0.2),
+                }
+            )
+    return {
+        'images': [{'id': n + 1, 'width': 160, 'height': 160} for n in range(IMAGES)],
+        'annotations': annotations,
+        'categories': [{'id': n + 1, 'name': f'class {n}'} for n in range(CLASSES)],
+    }
+
+
+def random_results(truth, rng, noise):
+    """Return detections near the objects, and some anywhere."""
+    results = []
+    for ann in truth['annotations']:
+        for _ in range(rng.integers(0, 3)):
+            box = np.array(ann['bbox']) + rng.normal(0, noise, 4)
+            results.append({**ann, 'bbox': box.tolist(), 'score': float(rng.random())})
+    for _ in range(20):
+        box = [*rng.uniform(0, 80, 2), *rng.uniform(10, 60, 2)]
+        image, category = int(rng.integers(IMAGES)) + 1, int(rng.integers(CLASSES)) + 1
+        results.append(
+            {'image_id': image, 'category_id': category, 'bbox': box, 'score': float(rng.random())}
+        )
+    return [{k: r[k] for k in ('image_id', 'category_id', 'bbox', 'score')} for r in results]
+
+
+def as_coco(truth, results, folder):
+    (folder / 'gt.json').write_text(json.dumps(truth))
+    coco = COCO(str(folder / 'gt.json'))
+    return coco, coco.loadRes(results)
+
+
+def arrays(anns, category):
+    boxes = [a['bbox'] for a in anns if a['category_id'] == category]
+    boxes = np.array(boxes, np.float32).reshape(-1, 4)
+    return np.hstack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]])
+
+
+def mmdet_map(truth, results):
+    """Return the mAP of MMDetection's ``eval_map``, called as its ``VOCMetric`` does."""
+    annotations, detections = [], []
+    for image in range(1, IMAGES + 1):
+        own = [a for a in truth['annotations'] if a['image_id'] == image]
+        parts = {}
+        for suffix, crowd in (('', 0), ('_ignore', 1)):
+            kept = [a for a in own if a['iscrowd'] == crowd]
+            parts[f'bboxes{suffix}'] = np.concatenate(
+                [arrays(kept, c) for c in range(1, CLASSES + 1)]
+            )
+            parts[f'labels{suffix}'] = np.sort([a['category_id'] - 1 for a in kept]).astype(int)
+        annotations.append(parts)
+        found = [r for r in results if r['image_id'] == image]
+        by_class = []
+        for c in range(1, CLASSES + 1):
+            scores = [[r['score']] for r in found if r['category_id'] == c]
+            boxes = arrays(found, c)
+            by_class.append(np.hstack([boxes, np.array(scores, np.float32).reshape(-1, 1)]))
+        detections.append(by_class)
+    return eval_map(
+        detections,
+        annotations,
+        iou_thr=0.5,
+        dataset=[f'class {n}' for n in range(CLASSES)],
+        logger='silent',
+        eval_mode='area',
+        use_legacy_coordinate=True,
+    )[0]
+
+
+@pytest.mark.parametrize('seed', range(4))
+def test_both_metrics_are_those_of_the_hosts(script, tmp_path, seed):
+    rng = np.random.default_rng(seed)
+    truth = random_truth(rng)
+    results = random_results(truth, rng, noise=2)
+    coco, found = as_coco(truth, results, tmp_path)
+    expected = COCOeval(coco, found, 'bbox')
+    expected.evaluate()
+    expected.accumulate()
+    expected.summarize()
+    assert 0.1 < expected.stats[0] < 0.9
+    got = script.mean_ap(script.coco_matches(coco, found), 'coco')
+    assert got == pytest.approx(expected.stats[0], abs=1e-9)
+    got = script.mean_ap(script.voc_matches(coco, found), 'voc')
+    assert got == pytest.approx(mmdet_map(truth, results), abs=1e-6)
+
+
+@pytest.mark.parametrize('metric', ['voc', 'coco'])
+def test_a_weight_counts_an_image_that_often(script, tmp_path, metric):
+    rng = np.random.default_rng(7)
+    truth = random_truth(rng)
+    results = random_results(truth, rng, noise=2)
+    weights = rng.integers(0, 3, IMAGES)
+    repeated = {**truth, 'images': [], 'annotations': []}
+    repeated_results = []
+    for image, times in enumerate(weights, start=1):
+        for _ in range(times):
+            number = len(repeated['images']) + 1
+            repeated['images'].append({'id': number, 'width': 160, 'height': 160})
+            for ann in truth['annotations']:
+                if ann['image_id'] == image:
+                    new = len(repeated['annotations']) + 1
+                    repeated['annotations'].append({**ann, 'image_id': number, 'id': new})
+            repeated_results += [
+                {**r, 'image_id': number} for r in results if r['image_id'] == image
+            ]
+    once = script.FUNCTIONS[metric](*as_coco(truth, results, tmp_path))
+    often = script.FUNCTIONS[metric](*as_coco(repeated, repeated_results, tmp_path))
+    weighted = script.mean_ap(once, metric, weights.astype(float))
+    assert weighted == pytest.approx(script.mean_ap(often, metric), abs=1e-9)
+
+
+def write_runs(folder, truth, noises):
+    """Write the files that an evaluation leaves in ``folder/seed_N/test``."""
+    for seed, noise in enumerate(noises):
+        run = folder / f'seed_{seed}'
+        (run / 'test').mkdir(parents=True)
+        (run / 'config.py').write_text('')
+        rng = np.random.default_rng(seed)
+        (run / 'test/test.gt.json').write_text(json.dumps(truth))
+        (run / 'test/test.bbox.json').write_text(json.dumps(random_results(truth, rng, noise)))
+
+
+def test_an_interval_excludes_zero_for_a_worse_detector_alone(
+    script, tmp_path, monkeypatch, capsys
+):
+    truth = random_truth(np.random.default_rng(0))
+    for name, noise in (('good', 2), ('same', 2), ('worse', 12)):
+        write_runs(tmp_path / name, truth, [noise] * 3)
+    names = [str(tmp_path / name) for name in ('good', 'same', 'worse')]
+    monkeypatch.setattr(sys, 'argv', ['compare_detectors', *names, '--resamples', '200'])
+    script.main()
+    report = json.loads((tmp_path / 'comparison.json').read_text())
+    for metric in ('voc', 'coco'):
+        assert report['differences']['same'][metric] == {'mean': 0, 'low': 0, 'high': 0}
+        worse = report['differences']['worse'][metric]
+        assert worse['low'] < worse['mean'] < worse['high'] < 0
+    assert 'seed_0, seed_1, seed_2' in capsys.readouterr().out
+
+
+def test_variants_of_other_seeds_are_an_error(script, tmp_path):
+    truth = random_truth(np.random.default_rng(0))
+    write_runs(tmp_path / 'a', truth, [1, 1])
+    write_runs(tmp_path / 'b', truth, [1])
+    with pytest.raises(LaunchError, match="b' has .'seed_0'., .*a' has"):
+        script.common_seeds([tmp_path / 'a', tmp_path / 'b'])
+    (tmp_path / 'c').mkdir()
+    with pytest.raises(LaunchError, match='has no folder seed_0'):
+        script.common_seeds([tmp_path / 'c'])
