@@ -48,7 +48,8 @@ class AdaptiveGradientScalerHook(Hook):
     Args:
         eta (float, optional): Strength of the correction, ``||lambda g_a|| / ||g_b||``. Defaults to None: 0.1, or that
             of ``growth``.
-        preserve_norm (bool): Correct the direction of the gradient and keep its norm. Defaults to False.
+        preserve_norm (bool): Correct the direction of the gradient and keep its norm in each layer; over layers with
+            shortcuts it can grow all the same. Defaults to False.
         warmup_iters (int): Number of iterations in which eta grows linearly from 0. Defaults to 0.
         custom_keys (dict, optional): ``eta`` or ``preserve_norm`` for layers whose dotted name contains a key, as in
             ``paramwise_cfg``: ``{'backbone.layer4': dict(eta=0.05)}``. The longest matching key has precedence.

@@ -53,6 +53,8 @@ class BinaryLayer(LatentWeight):
         scale (FixedScale | AdaptiveScale | None): The rule for lambda.
         tied (bool): Whether W_a is W_b itself, which the branch then does not train.
         frozen (bool): Whether W_a stays as it was drawn.
+        region (str | None): Where g_a is used: ``'inside'`` or ``'outside'`` of the window of the surrogate derivative;
+            None for everywhere.
         branch_dtype (torch.dtype | None): The dtype of the products of the branch; None for that of the binary path.
         ags_warmup (Tensor): 0-dimensional factor of lambda.
         ags_statistics (Tensor): What the last backward pass under AGS recorded, or the mean of passes that observe:
@@ -85,6 +87,7 @@ class BinaryLayer(LatentWeight):
         self.scale: FixedScale | AdaptiveScale | None = None
         self.tied = self.frozen = False
         self.branch_dtype: torch.dtype | None = None
+        self.region: str | None = None
         self._aux_init = 'copy'
         self._aux_written: tuple[int, int] | None = None
         for name in ('activation_shift', 'weight_gain', 'aux_weight'):
@@ -105,7 +108,7 @@ class BinaryLayer(LatentWeight):
                 called = f'{type(self).__name__}({super().extra_repr()})'
                 raise ValueError(f'{called}: {error}') from error
             self.scale, self._aux_init = parsed.scale, parsed.init
-            self.tied, self.frozen = parsed.tied, parsed.frozen
+            self.tied, self.frozen, self.region = parsed.tied, parsed.frozen, parsed.region
             if parsed.dtype is not None:
                 self.branch_dtype = getattr(torch, parsed.dtype)
             options['dtype'] = torch.float32
@@ -232,6 +235,7 @@ class BinaryLayer(LatentWeight):
             compute_dtype,
             self.observe,
             self.branch_dtype,
+            self.region,
         )
         learned = (self.activation_shift, self.weight_gain)
         # In training, activation checkpointing runs a layer without a gradient first, and then with one. A trace would
@@ -333,6 +337,8 @@ class BinaryLayer(LatentWeight):
             f'tied={self.tied}',
             f'frozen={self.frozen}',
         ]
+        if self.region is not None:
+            parts.append(f'region={self.region!r}')
         if self.branch_dtype is not None:
             parts.append(f'branch_dtype={self.branch_dtype}')
         return ', '.join([super().extra_repr(), *parts])

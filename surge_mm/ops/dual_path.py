@@ -75,6 +75,8 @@ class DualPathSpec:
         observe (bool): Whether the backward pass also records ``cos`` and ``clipped``. Defaults to False.
         branch_dtype (torch.dtype, optional): The dtype of the products of the branch, g_a and dL/dW_a. The norms, lam
             and the sum of g_b and lam g_a keep theirs. Defaults to None: the dtype of the output.
+        region (str, optional): ``'inside'`` to use g_a only where the surrogate derivative (without its floor) is not
+            0, ``'outside'`` only where it is 0. dL/dW_a is not restricted. Defaults to None: g_a everywhere.
     """
 
     map: BilinearMap
@@ -85,6 +87,7 @@ class DualPathSpec:
     compute_dtype: torch.dtype | None = None
     observe: bool = False
     branch_dtype: torch.dtype | None = None
+    region: str | None = None
 
 
 def read_constants(spec: DualPathSpec) -> None:
@@ -184,7 +187,7 @@ class DualPath(torch.autograd.Function):
             g (Tensor): dL/d(output).
             tensors (tuple[Tensor, ...]): The saved tensors.
         """
-        x, _, w_a, _, _, eta = tensors
+        x, _, w_a, shift, _, eta = tensors
         spec, needs = ctx.spec, Needs(*ctx.needs_input_grad[:6])
         scale = None
         if spec.scale is not None and not spec.scale.is_zero and (needs.x or needs.w_a):
@@ -199,6 +202,8 @@ class DualPath(torch.autograd.Function):
         grad_w_a = torch.zeros_like(w_a) if needs.w_a and scale is None else None
         if scale is not None:
             g_a, grad_w_a = _branch_gradients(spec, g, x, w_a, (needs.x or adaptive, needs.w_a))
+            if spec.region is not None and g_a is not None:
+                g_a = _in_region(spec, shifted_input(x, shift), g_a)
             lam: Any
             lam_w: Any
             if isinstance(scale, FixedScale):
@@ -281,6 +286,13 @@ def _branch_gradients(
     g_a, grad_w_a = spec.map.backward(g.to(dtype), x.to(dtype), w_a.to(dtype), 0.0, mask)
     g_a = None if g_a is None else g_a.to(x.dtype)
     return g_a, None if grad_w_a is None else grad_w_a.to(w_a.dtype)
+
+
+def _in_region(spec: DualPathSpec, x: Tensor, g_a: Tensor) -> Tensor:
+    """Return ``g_a`` in the region of the inputs ``x`` of Q_x, and 0 elsewhere."""
+    radius = spec.activation.radius(x)
+    inside = spec.activation.derivative(x if radius is None else x / radius) != 0
+    return torch.where(inside if spec.region == 'inside' else ~inside, g_a, 0)
 
 
 def shifted_input(x: Tensor, shift: Tensor | None) -> Tensor:

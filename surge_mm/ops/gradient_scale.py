@@ -85,8 +85,9 @@ class AdaptiveScale:
 
     Args:
         eta (float): Relative size of the correction, at least 0.
-        preserve_norm (bool): Correct the direction of the gradient and keep its length:
-            ``dL/dx = (g_b + lam g_a) ||g_b|| / ||g_b + lam g_a||``. Defaults to False.
+        preserve_norm (bool): Correct the direction of the gradient and keep its length at the input of the layer:
+            ``dL/dx = (g_b + lam g_a) ||g_b|| / ||g_b + lam g_a||``. Where shortcuts add to it, the gradient can still
+            grow over the layers, or shrink. Defaults to False.
         sync (bool): Sum the squared norms over all ranks, in the group of :func:`set_sync_group`, so that lambda is
             that of the joined batch. Defaults to False: lambda is each rank's own.
 

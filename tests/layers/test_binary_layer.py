@@ -306,10 +306,11 @@ def test_an_activation_behind_a_layer_may_work_in_place(make, shape, bias):
         {'eta': 0.1},
         {'eta': 0.1, 'tied': True},
         {'eta': 0.1, 'frozen': True},
+        {'eta': 0.1, 'region': 'outside'},
         {'eta': 0.1, 'init': 'kaiming'},
         {'eta': 0.1, 'dtype': 'bfloat16'},
     ],
-    ids=['ste', 'fixed', 'ags', 'tied', 'frozen', 'kaiming', 'bfloat16'],
+    ids=['ste', 'fixed', 'ags', 'tied', 'frozen', 'outside', 'kaiming', 'bfloat16'],
 )
 def test_a_model_compiled_for_all_sizes_has_the_gradients_of_the_eager_one(compensator, shared):
     torch._dynamo.reset()
