@@ -26,7 +26,7 @@ from surge_mm.ops import AdaptiveScale, Statistics, eta_of_growth, set_sync_grou
 from surge_mm.registry import HOOKS
 from surge_mm.utils.argument_checks import Count, NonNegative, Within, checked
 from surge_mm.utils.errors import UsageError
-from surge_mm.utils.logging import log
+from surge_mm.utils.logging import log, warn
 from surge_mm.utils.suggestions import did_you_mean
 
 
@@ -156,6 +156,11 @@ class AdaptiveGradientScalerHook(Hook):
             ) from error
         self.scale = replace(self.scale, eta=eta_of_growth(self.growth, int(depth)))
         log(f'AGS: growth {self.growth} over {int(depth)} layers gives eta {self.scale.eta:.4g}')
+        if self.scale.eta > 0.3:
+            warn(
+                f'AGS: growth={self.growth!r} gives an eta above 0.3, up to which its rule was measured. For a model '
+                'of few layers, set eta'
+            )
         self._set_scales()
 
     def _check_keys(self, names: list[str]) -> None:

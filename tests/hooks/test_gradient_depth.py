@@ -121,6 +121,13 @@ def test_growth_sets_eta_by_the_depth_of_the_model(tmp_path, depth):
     ]
 
 
+@pytest.mark.parametrize('depth, warns', [(1, True), (3, False)])
+def test_an_eta_beyond_the_measured_rule_is_a_warning(tmp_path, depth, warns):
+    runner(tmp_path, Classifier(depth), {'type': AGS, 'growth': 1.3}).train()
+    (file,) = tmp_path.glob('*/*.log')
+    assert ('gives an eta above 0.3' in file.read_text()) == warns
+
+
 def test_training_with_a_growth_is_that_with_its_eta_to_the_bit(tmp_path):
     """Counting leaves no trace: dropout, batch norms, the random generators."""
     growth = 1.2

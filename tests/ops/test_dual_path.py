@@ -15,6 +15,7 @@ from surge_mm.ops import (
     ApproxSign,
     DualPath,
     DualPathSpec,
+    EagerDualPath,
     FixedScale,
     LinearMap,
     ScaledSign,
@@ -261,6 +262,31 @@ def test_empty_batch_gives_zero_gradients():
     assert torch.equal(grad_b, torch.zeros_like(w_b))
     assert torch.equal(grad_a, torch.zeros_like(w_a))
     assert statistics['lam'] == 0
+
+
+def parameter_free(out):
+    return out.sum()
+
+
+def frozen(out):
+    return (out @ torch.ones(5, 2, dtype=out.dtype)).relu().sum()
+
+
+@pytest.mark.parametrize('head', [parameter_free, frozen])
+@pytest.mark.parametrize('scale', [None, FixedScale(0.1)])
+@pytest.mark.parametrize('argument', [0, 1])
+def test_second_derivatives_are_rejected_behind_a_head_whose_gradient_is_constant(
+    head, scale, argument
+):
+    """The gradient g of the output has no graph there."""
+    x, w_b, w_a, _ = tensors()
+    leaf = (x, w_b)[argument].requires_grad_()
+    spec = dataclasses.replace(SPEC, scale=scale)
+    out = EagerDualPath.apply(x, w_b, None, w_a, None, None, None, None, spec)
+    (gradient,) = torch.autograd.grad(head(out), leaf, create_graph=True)
+    assert gradient.requires_grad
+    with pytest.raises(RuntimeError, match='differentiate twice'):
+        gradient.sum().backward()
 
 
 def test_second_derivatives_are_rejected():

@@ -24,6 +24,7 @@ from mmpretrain.models import ImageClassifier
 from torch import nn
 
 from surge_mm.deploy import PackedConv2d, load_packed, pack, save_packed
+from surge_mm.deploy.onnx.export import export_onnx
 from surge_mm.deploy.packed_file import save_load
 from surge_mm.deploy.packed_file.allowed_classes import full_name
 from surge_mm.deploy.packed_file.format import read_packed
@@ -69,6 +70,33 @@ def _outputs(model, x):
     if isinstance(model, ImageClassifier):
         return [model(x)]
     return [level for maps in model(x) for level in maps]
+
+
+def test_packed_and_onnx_files_do_not_depend_on_how_gradients_are_computed(tmp_path):
+    """Neither on the controls of the surrogate gradient nor on the form of the branch."""
+    activation = {'type': 'STESign', 'gain': 1.2, 'floor': 0.1, 'window': 'rms', 'k': 2}
+    training = {
+        'plain': {'activation': {'type': 'STESign'}, 'compensator': None},
+        'controls': {'activation': activation, 'compensator': None},
+        'frozen': {
+            'activation': {'type': 'STESign'},
+            'compensator': {'eta': 0.1, 'frozen': True, 'region': 'outside'},
+        },
+    }
+    packed, exported = [], []
+    for name, settings in training.items():
+        conv_cfg = {'type': 'surge_mm.SurgeConv2d', **settings}
+        cfg = classifier_config()
+        cfg.model.backbone.conv_cfg = conv_cfg
+        packed.append(read_packed(packed_file(cfg, tmp_path / f'{name}.safetensors')))
+        export_onnx(trained_model(cfg), tmp_path / f'{name}.onnx', (16, 16))
+        exported.append((tmp_path / f'{name}.onnx').read_bytes())
+    first, *others = packed
+    for other in others:
+        assert other.config == first.config
+        assert other.tensors.keys() == first.tensors.keys()
+        assert all(torch.equal(first.tensors[key], other.tensors[key]) for key in first.tensors)
+    assert exported[0] == exported[1] == exported[2]
 
 
 def test_layers_that_cannot_be_packed_are_kept_with_their_weights(tmp_path):
