@@ -1,4 +1,5 @@
-# The structure of a detector that is binary throughout, with 40 epochs. Towers have a batch norm for each level, which packing folds.
+# The structure of a detector that is binary throughout, for 40 epochs. Towers have a batch norm for each level: it is
+# folded when the detector is packed.
 _base_ = './retinanet_r18-light_20e_bccd.py'
 
 max_epochs = 40
