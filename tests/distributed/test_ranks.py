@@ -3,7 +3,16 @@
 import pytest
 import torch
 from helpers.narrow import digits_with_masks
-from helpers.rank_cases import SETTINGS, Ranks, classify, difference, kept, take_boxes, write_config
+from helpers.rank_cases import (
+    BFLOAT16,
+    SETTINGS,
+    Ranks,
+    classify,
+    difference,
+    kept,
+    take_boxes,
+    write_config,
+)
 
 
 @pytest.mark.parametrize(
@@ -22,7 +31,7 @@ def test_ranks_agree_with_one_process_on_the_joined_batch(world_size, settings, 
 
 
 def test_ranks_whose_branch_computes_in_bfloat16_agree(tmp_path):
-    assert difference(2, tmp_path, SETTINGS['bfloat16']) < 1e-4
+    assert difference(2, tmp_path, BFLOAT16) < 1e-4
 
 
 def test_without_sync_lambda_is_each_ranks_own_and_parameters_stay_equal(tmp_path):

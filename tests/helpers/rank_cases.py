@@ -36,9 +36,9 @@ SETTINGS = {
     'ags': ({'eta': 0.1}, {'eta': 0.1, 'sync': True}, 1),
     'preserve_norm': ({'eta': 0.1}, {'eta': 0.5, 'preserve_norm': True, 'sync': True}, 1),
     'tied': ({'eta': 0.1, 'tied': True}, {'eta': 0.1, 'sync': True}, 1),
-    'bfloat16': ({'eta': 0.1, 'dtype': 'bfloat16'}, {'eta': 0.1, 'sync': True}, 1),
     'accumulation': ({'eta': 0.1}, {'eta': 0.1, 'sync': True}, 2),
 }
+BFLOAT16 = ({'eta': 0.1, 'dtype': 'bfloat16'}, {'eta': 0.1, 'sync': True}, 1)
 
 
 def free_port():
