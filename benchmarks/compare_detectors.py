@@ -4,10 +4,11 @@ python tools/ablation.py CONFIG_A CONFIG_B --seeds 0 1 2 --work-dir work_dirs/ru
 python benchmarks/compare_detectors.py work_dirs/runs/A work_dirs/runs/B
 
 Each folder holds the runs of one variant, seed_0, seed_1, ... The last checkpoint of each run is evaluated by
-tools/test.py once, and its detections stay in the folder of the run. The script prints the VOC mAP (IoU 0.5, area) and
-the COCO mAP (IoU 0.5 to 0.95) of every run, and the differences between each variant and the first one. All variants
-need the same seeds. The intervals are quantiles of a paired bootstrap: each resample draws test images and seeds with
-replacement, the same ones for both variants. comparison.json beside the first folder has all numbers.
+tools/test.py, and its detections stay in the folder of the run: they are used until the run has a later checkpoint.
+The script prints the VOC mAP (IoU 0.5, area) and the COCO mAP (IoU 0.5 to 0.95) of every run, and the differences
+between each variant and the first one. All variants need the same seeds. The intervals are quantiles of a paired
+bootstrap: each resample draws test images and seeds with replacement, the same ones for both variants. comparison.json
+beside the first folder has all numbers.
 """
 
 import argparse
@@ -83,9 +84,15 @@ def main() -> None:
 def common_seeds(folders: list[Path]) -> list[str]:
     """Return the names of the runs, which all variants must have.
 
+    Args:
+        folders (list[Path]): Folders of the variants.
+
     Raises:
-        LaunchError: if a folder has no runs, or other seeds than the first.
+        LaunchError: if two folders have one name, or a folder has no runs or other seeds than the first.
     """
+    names = [folder.name for folder in folders]
+    if len(set(names)) < len(names):
+        raise LaunchError(f'the folders {names} must have different names, which the table shows')
     found = {folder: sorted(path.name for path in folder.glob('seed_*')) for folder in folders}
     first = found[folders[0]]
     for folder, seeds in found.items():
@@ -97,28 +104,45 @@ def common_seeds(folders: list[Path]) -> list[str]:
 
 
 def detections(folder: Path) -> tuple[COCO, COCO]:
-    """Return the annotations and the detections of a run's last checkpoint, which is evaluated unless it was before."""
-    (config,) = folder.glob('*.py')
+    """Return the annotations of the test set, and the detections of a run's last checkpoint.
+
+    Args:
+        folder (Path): Folder of the run.
+
+    Raises:
+        LaunchError: if the folder has no checkpoint, or not one config with a CocoMetric for the test set.
+    """
+    config, key, evaluator = coco_metric(folder)
     prefix = (folder / 'test' / 'test').resolve()
     results = prefix.with_suffix('.bbox.json')
-    if not results.exists():
-        evaluators = Config.fromfile(config).test_evaluator
-        key = 'test_evaluator'
-        if isinstance(evaluators, list):
-            types = [evaluator['type'] for evaluator in evaluators]
-            key += f'.{types.index("CocoMetric")}'
-        checkpoint = newest_checkpoint(folder)
-        if checkpoint is None:
-            raise LaunchError(f'{str(folder)!r} has no checkpoint: is its run finished?')
+    checkpoint = newest_checkpoint(folder)
+    if checkpoint is None and not results.exists():
+        raise LaunchError(f'{str(folder)!r} has no checkpoint: is its run finished?')
+    if checkpoint and not (results.exists() and is_newer(results, checkpoint)):
         options = f'{key}.outfile_prefix={prefix}'
         command = [sys.executable, TEST, config, checkpoint, '--work-dir', prefix.parent]
         subprocess.run([*command, '--cfg-options', options], check=True)
-    truth = prefix.with_suffix('.gt.json')
-    if not truth.exists():
-        evaluator = Config.fromfile(config).test_evaluator
-        truth = Path(evaluator['ann_file'])
-    coco = COCO(str(truth))
+    truth = prefix.with_suffix('.gt.json')  # written where the metric has no ann_file
+    coco = COCO(evaluator.get('ann_file') or str(truth))
     return coco, coco.loadRes(str(results))
+
+
+def is_newer(file: Path, than: Path) -> bool:
+    return file.stat().st_mtime >= than.stat().st_mtime
+
+
+def coco_metric(folder: Path) -> tuple[Path, str, dict]:
+    """Return the config of a run, and the key and the settings of the CocoMetric of its test set."""
+    configs = list(folder.glob('*.py'))
+    if len(configs) != 1:
+        raise LaunchError(f'{str(folder)!r} must have one config, got {[c.name for c in configs]}')
+    found = Config.fromfile(configs[0]).get('test_evaluator') or []
+    several = found if isinstance(found, list) else [found]
+    for number, evaluator in enumerate(several):
+        if evaluator['type'].removeprefix('mmdet.') == 'CocoMetric':
+            key = 'test_evaluator' if several is not found else f'test_evaluator.{number}'
+            return configs[0], key, evaluator
+    raise LaunchError(f'{str(configs[0])!r}: test_evaluator needs a CocoMetric, which writes boxes')
 
 
 def coco_matches(truth: COCO, found: COCO) -> list[Matches]:
@@ -133,6 +157,8 @@ def coco_matches(truth: COCO, found: COCO) -> list[Matches]:
         by_image = {
             i: e for i, e in enumerate(evaluation.evalImgs[start : start + images]) if e is not None
         }
+        if not by_image:  # neither objects nor detections of this class
+            continue
         objects = np.zeros(images)
         for i, e in by_image.items():
             objects[i] = np.count_nonzero(np.asarray(e['gtIgnore']) == 0)

@@ -2,11 +2,14 @@
 
 import importlib.util
 import json
+import os
 import sys
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
+import torch
 from mmdet.evaluation import eval_map
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -14,7 +17,7 @@ from pycocotools.cocoeval import COCOeval
 from surge_mm.utils.errors import LaunchError
 
 SCRIPT = Path(__file__).parents[2] / 'benchmarks' / 'compare_detectors.py'
-IMAGES, CLASSES = 12, 3
+IMAGES, CLASSES = 12, 4
 
 
 @pytest.fixture(scope='module')
@@ -26,7 +29,7 @@ def script():
 
 
 def random_truth(rng):
-    """Return COCO annotations: a fifth of the objects is a crowd, and the last class has no object at all."""
+    """Return COCO annotations: a fifth of the objects is a crowd, and the last two classes have no object."""
     annotations = []
     for image in range(IMAGES):
         for _ in range(rng.integers(0, 6)):
@@ -35,7 +38,7 @@ def random_truth(rng):
                 {
                     'id': len(annotations) + 1,
                     'image_id': image + 1,
-                    'category_id': int(rng.integers(1, CLASSES)),
+                    'category_id': int(rng.integers(1, CLASSES - 1)),
                     'bbox': [x, y, width, height],
                     'area': width * height,
                     'iscrowd': int(rng.random() < 0.2),
@@ -49,7 +52,7 @@ def random_truth(rng):
 
 
 def random_results(truth, rng, noise):
-    """Return detections near the objects, and some anywhere."""
+    """Return detections near the objects, and some anywhere. The last class has none."""
     results = []
     for ann in truth['annotations']:
         for _ in range(rng.integers(0, 3)):
@@ -57,7 +60,7 @@ def random_results(truth, rng, noise):
             results.append({**ann, 'bbox': box.tolist(), 'score': float(rng.random())})
     for _ in range(20):
         box = [*rng.uniform(0, 80, 2), *rng.uniform(10, 60, 2)]
-        image, category = int(rng.integers(IMAGES)) + 1, int(rng.integers(CLASSES)) + 1
+        image, category = int(rng.integers(IMAGES)) + 1, int(rng.integers(1, CLASSES))
         results.append(
             {'image_id': image, 'category_id': category, 'bbox': box, 'score': float(rng.random())}
         )
@@ -154,7 +157,8 @@ def write_runs(folder, truth, noises):
     for seed, noise in enumerate(noises):
         run = folder / f'seed_{seed}'
         (run / 'test').mkdir(parents=True)
-        (run / 'config.py').write_text('')
+        evaluators = [{'type': 'VOCMetric'}, {'type': 'CocoMetric'}]
+        (run / 'config.py').write_text(f'test_evaluator = {evaluators}')
         rng = np.random.default_rng(seed)
         (run / 'test/test.gt.json').write_text(json.dumps(truth))
         (run / 'test/test.bbox.json').write_text(json.dumps(random_results(truth, rng, noise)))
@@ -186,3 +190,45 @@ def test_variants_of_other_seeds_are_an_error(script, tmp_path):
     (tmp_path / 'c').mkdir()
     with pytest.raises(LaunchError, match='has no folder seed_0'):
         script.common_seeds([tmp_path / 'c'])
+    with pytest.raises(LaunchError, match='must have different names'):
+        script.common_seeds([tmp_path / 'a', tmp_path / 'b' / 'a'])
+
+
+def test_a_run_with_a_later_checkpoint_is_evaluated_again(script, tmp_path):
+    write_runs(tmp_path, random_truth(np.random.default_rng(0)), [1])
+    run = tmp_path / 'seed_0'
+    results = run / 'test/test.bbox.json'
+    torch.save({}, run / 'epoch_1.pth')
+    with mock.patch.object(script.subprocess, 'run') as test:
+        os.utime(run / 'epoch_1.pth', (0, 0))
+        script.detections(run)
+        assert not test.called
+        os.utime(results, (0, 0))
+        os.utime(run / 'epoch_1.pth', (1, 1))
+        script.detections(run)
+    (words,) = test.call_args[0]
+    assert words[3] == run / 'epoch_1.pth'
+    assert words[-1] == f'test_evaluator.1.outfile_prefix={run}/test/test'
+
+
+def test_annotations_of_the_metric_are_read(script, tmp_path):
+    truth = random_truth(np.random.default_rng(0))
+    write_runs(tmp_path, truth, [1])
+    run = tmp_path / 'seed_0'
+    (run / 'test/test.gt.json').rename(tmp_path / 'test.json')
+    metric = {'type': 'mmdet.CocoMetric', 'ann_file': str(tmp_path / 'test.json')}
+    for evaluator in (metric, [metric]):
+        (run / 'config.py').write_text(f'test_evaluator = {evaluator}')
+        coco, _ = script.detections(run)
+        assert len(coco.anns) == len(truth['annotations'])
+
+
+@pytest.mark.parametrize('evaluator', ["dict(type='VOCMetric')", [], None])
+def test_a_config_without_a_coco_metric_is_an_error(script, tmp_path, evaluator):
+    write_runs(tmp_path, random_truth(np.random.default_rng(0)), [1])
+    (tmp_path / 'seed_0/config.py').write_text(f'test_evaluator = {evaluator}')
+    with pytest.raises(LaunchError, match='test_evaluator needs a CocoMetric'):
+        script.detections(tmp_path / 'seed_0')
+    (tmp_path / 'seed_0/other.py').write_text('')
+    with pytest.raises(LaunchError, match='must have one config, got'):
+        script.detections(tmp_path / 'seed_0')
