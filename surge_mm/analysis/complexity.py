@@ -30,7 +30,7 @@ from surge_mm.utils.errors import UsageError
 
 BOPS_PER_OP = 64
 ACTIVATION_PRODUCTS = (torch.ops.aten.bmm, torch.ops.aten.baddbmm)
-"""Matrix products of two activations, as in attention. They belong to no layer, except in one that has no attention."""
+"""Matrix products of two activations, as in attention. Of the layers, only linear ones may be computed by them."""
 
 
 @dataclass(frozen=True)

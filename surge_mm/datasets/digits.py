@@ -37,9 +37,9 @@ def make_digits(
     folder: str | os.PathLike,
     train: int = 1000,
     val: int = 200,
-    test: int = 500,
     size: int = 128,
     seed: int = 0,
+    test: int = 500,
 ) -> Path:
     """Make the set of handwritten digits, unless the folder already has it.
 
@@ -50,9 +50,9 @@ def make_digits(
         folder (str | Path): folder of the set. A set of the same settings in it is kept.
         train (int): number of train images. Defaults to 1000.
         val (int): number of val images, to make choices on. Defaults to 200.
-        test (int): number of test images, for the last number. Defaults to 500.
         size (int): width and height of the images in pixels, at least 96. Defaults to 128.
         seed (int): random seed. Defaults to 0.
+        test (int): number of test images, for the last number. Defaults to 500.
 
     Returns:
         Path: the folder.

@@ -27,7 +27,8 @@ class SurrogateGradientHook(Hook):
         gain (float, optional): Factor of the surrogate derivative, above 0. Defaults to None: that of the layers.
         floor (float, optional): Lower bound of the surrogate derivative, 0 to 1. Defaults to None: that of the layers.
         window (str, optional): ``'rms'``, or None for that of the layers. Defaults to None.
-        k (float, optional): Factor of the window ``'rms'``, above 0. Defaults to None: that of the layers.
+        k (float, optional): Factor of the window ``'rms'``, above 0. It needs ``window``. Defaults to None: that of the
+            layers.
 
     Raises:
         ValueError: if an argument is out of range, or none is given. At the start of training: if the model has no

@@ -1,4 +1,4 @@
-"""What the growth of the gradient says of the rule for eta, and of the two forms of AGS."""
+"""The growth of the gradient against the rule for eta, and in both forms of AGS."""
 
 import math
 import runpy
