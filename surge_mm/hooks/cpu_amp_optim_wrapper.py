@@ -10,6 +10,7 @@ from mmengine.optim import OptimWrapper
 from torch import nn
 
 from surge_mm.registry import OPTIM_WRAPPERS
+from surge_mm.utils.logging import warn
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -17,8 +18,11 @@ class CPUAmpOptimWrapper(OptimWrapper):
     """Train in bfloat16 on a CPU: the model and its losses run under ``torch.autocast('cpu', torch.bfloat16)``.
 
     MMEngine's ``AmpOptimWrapper`` needs a GPU. bfloat16 has the range of float32, so the loss is not scaled, and the
-    wrapper saves no state beyond that of the optimizer. The arguments are those of MMEngine's ``OptimWrapper``.
+    wrapper saves no state beyond that of the optimizer. The arguments are those of MMEngine's ``OptimWrapper``. For a
+    model on another device it has no effect, which is a warning.
     """
+
+    _warned = False
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
@@ -27,5 +31,11 @@ class CPUAmpOptimWrapper(OptimWrapper):
         Args:
             model (nn.Module): The model that is trained.
         """
+        device = next(model.parameters()).device
+        if device.type != 'cpu' and not self._warned:
+            self._warned = True
+            warn(
+                f'CPUAmpOptimWrapper: the model is on {device}, where it trains in float32. Use AmpOptimWrapper there'
+            )
         with super().optim_context(model), torch.autocast('cpu', torch.bfloat16):
             yield

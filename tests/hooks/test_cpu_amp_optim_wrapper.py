@@ -3,7 +3,7 @@
 import copy
 
 import torch
-from helpers.tiny_run import BATCHES, Classifier, differences, state, stop_and_resume
+from helpers.tiny_run import BATCHES, Classifier, differences, state, stop_and_resume, tiny_runner
 from mmengine.optim import build_optim_wrapper
 
 WRAPPER = 'surge_mm.CPUAmpOptimWrapper'
@@ -36,15 +36,25 @@ def test_a_step_is_that_of_autocast_to_bfloat16_without_loss_scaling():
         assert torch.equal(got, expected), name
 
 
-def test_a_resumed_run_ends_with_the_same_bits(tmp_path):
-    whole, resumed = (
-        state(file)
-        for file in stop_and_resume(
-            tmp_path, [BATCHES * 2 + 1], optim_wrapper=WRAPPER, accumulate=4, ema=True
+def test_a_model_on_another_device_is_warned_of_once(monkeypatch):
+    said = []
+    monkeypatch.setattr('surge_mm.hooks.cpu_amp_optim_wrapper.warn', said.append)
+    for device, count in (('cpu', 0), ('meta', 1)):
+        model = Classifier('ApproxSign', 'ScaledSign').to(device)
+        wrapper = build_optim_wrapper(
+            model, {'type': WRAPPER, 'optimizer': {'type': 'SGD', 'lr': 0.1}}
         )
-    )
+        for _ in range(2):
+            with wrapper.optim_context(model):
+                pass
+        assert len(said) == count
+    assert 'the model is on meta' in said[0]
+
+
+def test_a_resumed_run_ends_with_the_same_bits(tmp_path):
+    settings = {'accumulate': 4, 'ema': True}
+    files = stop_and_resume(tmp_path, [BATCHES * 2 + 1], optim_wrapper=WRAPPER, **settings)
+    whole, resumed = map(state, files)
     assert not differences(whole, resumed)
-    tiny = [
-        state(file) for file in stop_and_resume(tmp_path / 'float32', [], accumulate=4, ema=True)
-    ]
-    assert differences(whole, tiny[0])  # the precision makes a difference
+    tiny_runner(tmp_path / 'float32', **settings).train()
+    assert differences(whole, state(tmp_path / 'float32' / files[0].name))
