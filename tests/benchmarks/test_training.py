@@ -1,13 +1,10 @@
 """benchmarks/training.py on small networks; no time is judged."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from helpers.tools import run_tool
 
-SCRIPT = Path(__file__).parents[2] / 'benchmarks/training.py'
 QUICK = ['--steps', '1', '--warmup', '0', '--threads', '1', '--json', 'out.json']
 
 
@@ -33,9 +30,8 @@ def test_a_step_in_both_dtypes_is_one_table_with_ratios_to_float32(run_script, t
     rows = {row['variant']: row for row in json.loads((tmp_path / 'out.json').read_text())['rows']}
     assert len(rows) == 8 + 6
     assert rows['usual STE']['time'] == rows['usual STE']['saved_binary'] == 1
-    in_bf16 = rows['usual STE, autocast'][
-        'saved_binary'
-    ]  # signs and scaled weights of half the size
+    # signs and scaled weights of half the size
+    in_bf16 = rows['usual STE, autocast']['saved_binary']
     assert in_bf16 == pytest.approx(0.5, abs=0.1)
     saved = rows['SURGE']['saved_binary_MB']
     assert rows['SURGE, bf16 branch']['saved_binary_MB'] == saved
@@ -55,11 +51,6 @@ def test_growth_is_measured_and_drawn(run_script, tmp_path, capsys):
 
 
 def test_a_rejected_argument_gives_one_line_and_exit_status_1(tmp_path):
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), 'layer', '--with-cp'],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
+    done = run_tool('../benchmarks/training', 'layer', '--with-cp', folder=tmp_path)
     assert done.returncode == 1
     assert done.stderr.splitlines() == ['error: --with-cp is for the backbone']

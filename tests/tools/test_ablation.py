@@ -3,9 +3,9 @@
 import importlib.util
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -58,11 +58,9 @@ def folder(tmp_path_factory):
 
 
 def run(folder, *words):
-    environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT)}
-    words = [sys.executable, str(ROOT / 'tools' / 'ablation.py'), *words]
-    return subprocess.run(
-        words, cwd=folder, env=environment, capture_output=True, text=True, timeout=300
-    )
+    environment = {'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT)}
+    with mock.patch.dict(os.environ, environment):
+        return run_tool('ablation', *words, folder=folder)
 
 
 def logs(work_dir, *variants):
@@ -95,11 +93,11 @@ def test_methods_of_a_recipe_are_trained_compared_and_not_trained_again(folder):
     assert 'resumed epoch: 2' in (out / 'surge-lite' / 'seed_3' / 'train.log').read_text()
 
     refused = ['small.py', '--methods', 'ste', *words, '--cfg-options', 'a=1']
-    other = run_tool('ablation', *refused, folder=folder)
+    other = run(folder, *refused)
     assert other.returncode == 1
     assert 'was started with the settings []' in other.stderr
     refused = ['resnet20_600e_cifar10', '--methods', 'fp', 'surge', *words]
-    other = run_tool('ablation', *refused, folder=folder)
+    other = run(folder, *refused)
     assert other.returncode == 1
     assert f'{str(Path("out") / "fp")!r} holds runs of another config' in other.stderr
     assert not (out / 'surge').exists()
