@@ -297,20 +297,20 @@ def test_an_activation_behind_a_layer_may_work_in_place(make, shape, bias):
         assert torch.equal(plain, in_place)
 
 
-@pytest.mark.parametrize('shared', [False, True])
 @pytest.mark.parametrize(
-    'compensator',
+    'compensator, shared',
     [
-        None,
-        {'scale': 0.1},
-        {'eta': 0.1},
-        {'eta': 0.1, 'tied': True},
-        {'eta': 0.1, 'frozen': True},
-        {'eta': 0.1, 'region': 'outside'},
-        {'eta': 0.1, 'init': 'kaiming'},
-        {'eta': 0.1, 'dtype': 'bfloat16'},
+        (None, False),
+        ({'eta': 0.1}, False),
+        (None, True),
+        ({'scale': 0.1}, True),
+        ({'eta': 0.1}, True),
+        ({'eta': 0.1, 'tied': True}, True),
+        ({'eta': 0.1, 'frozen': True}, True),
+        ({'eta': 0.1, 'region': 'outside'}, True),
+        ({'eta': 0.1, 'dtype': 'bfloat16'}, True),
     ],
-    ids=['ste', 'fixed', 'ags', 'tied', 'frozen', 'outside', 'kaiming', 'bfloat16'],
+    ids=str,
 )
 def test_a_model_compiled_for_all_sizes_has_the_gradients_of_the_eager_one(compensator, shared):
     torch._dynamo.reset()
@@ -323,28 +323,22 @@ def test_a_model_compiled_for_all_sizes_has_the_gradients_of_the_eager_one(compe
         assert_same_gradients(model, compiled, x)
 
 
+EDE, RESTE = ({'activation': {'type': name}} for name in ('EDE', 'ReSTE'))
+LIBRA, RECU, ADABIN = ({'weight': {'type': name}} for name in ('Libra', 'ReCU', 'AdaBin'))
+
+
 @pytest.mark.parametrize(
-    'dynamic, shared',
-    [(None, False), (True, False), (True, True)],
-    ids=['None', 'True', 'True, one layer used twice'],
-)
-@pytest.mark.parametrize(
-    'settings',
-    [
-        {'activation': {'type': 'EDE'}},
-        {'activation': {'type': 'ReSTE'}},
-        {'weight': {'type': 'Libra'}},
-        {'weight': {'type': 'ReCU'}},
-        {'weight': {'type': 'AdaBin'}},
-    ],
-    ids=['EDE', 'ReSTE', 'Libra', 'ReCU', 'AdaBin'],
+    'settings, dynamic, shared',
+    [(RESTE, None, False), (RECU, None, False)]
+    + [(settings, True, True) for settings in (EDE, RESTE, LIBRA, RECU, ADABIN)],
+    ids=str,
 )
 def test_a_compiled_layer_follows_the_schedule_of_its_binarizer(x, settings, dynamic, shared):
     torch._dynamo.reset()
     layers = [SurgeConv2d(3, 3, 3, **settings) for _ in range(2)]
     model = nn.Sequential(layers[0], layers[0 if shared else 1])
     compiled = torch.compile(model, backend='aot_eager', dynamic=dynamic)
-    for progress in (0.0, 0.1, 0.2, 0.6):
+    for progress in (0.0, 0.1, 0.6):
         for layer in model:
             for binarizer in (layer.activation, layer.weight_binarizer):
                 if isinstance(binarizer, Scheduled):
