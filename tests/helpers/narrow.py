@@ -119,7 +119,7 @@ def config(family, digits, work_dir):
     return cfg
 
 
-def with_fewer_regions(cfg, number=64):
+def with_fewer_regions(cfg, number=16):
     """Limit the regions that the stages of a detector sample and propose, which take most of its time.
 
     Args:
