@@ -138,7 +138,8 @@ class DualPath(torch.autograd.Function):
     - ``shift`` (``(C_in, 1, 1)`` or ``(C_in,)``) and ``gain`` (``(C_out, 1, ...)``) are learned parameters of some
       binarizers, or None: ``f_b = gain Q_W(W_b) * Q_x(x + shift)``;
     - ``eta`` is that of AGS as a 0-dimensional tensor, warm-up included, and ``statistics`` a vector of the fields of
-      :class:`~surge_mm.ops.gradient_scale.Statistics`, updated by each backward pass. Without AGS, both are None.
+      :class:`~surge_mm.ops.gradient_scale.Statistics`, updated by each backward pass. Without AGS,
+      ``eta`` is None and ``statistics`` may be; a fixed lambda updates them in passes that observe.
     """
 
     generate_vmap_rule = True
@@ -192,22 +193,34 @@ class DualPath(torch.autograd.Function):
         scale = None
         if spec.scale is not None and not spec.scale.is_zero and (needs.x or needs.w_a):
             scale = spec.scale
-        # AGS needs both norms at the input, even where the input itself needs no gradient.
+        # AGS and statistics need both norms at the input, even where the input itself needs no gradient.
         adaptive = isinstance(scale, AdaptiveScale)
+        observes = scale is not None and spec.observe and ctx.statistics is not None
+        measures = adaptive or observes
 
         g_b, grad_w_b, grad_shift, grad_gain, clipped = _surrogate_gradients(
-            spec, g, tensors, needs, adaptive
+            spec, g, tensors, needs, measures
         )
         grad_x = g_b
         grad_w_a = torch.zeros_like(w_a) if needs.w_a and scale is None else None
         if scale is not None:
-            g_a, grad_w_a = _branch_gradients(spec, g, x, w_a, (needs.x or adaptive, needs.w_a))
+            g_a, grad_w_a = _branch_gradients(spec, g, x, w_a, (needs.x or measures, needs.w_a))
             if spec.region is not None and g_a is not None:
                 g_a = _in_region(spec, shifted_input(x, shift), g_a)
             lam: Any
             lam_w: Any
             if isinstance(scale, FixedScale):
                 lam = lam_w = scale.value
+                if observes and not is_transforming(g):
+                    norm_a = norm(g_a)
+                    values = {
+                        'lam': torch.full_like(norm_a, lam),
+                        'norm_b': norm(g_b),
+                        'norm_a': norm_a,
+                        'cos': _cosine(g_b, g_a),
+                        'clipped': clipped,
+                    }
+                    _record(ctx.statistics, torch.zeros_like(norm_a), values, True)
             else:
                 norm_b, norm_a = norm(g_b, scale.sync), norm(g_a, scale.sync)
                 lam = eta * norm_b / (norm_a + EPS)
@@ -249,14 +262,14 @@ class EagerDualPath(DualPath):
 
 
 def _surrogate_gradients(
-    spec: DualPathSpec, g: Tensor, tensors: tuple[Any, ...], needs: Needs, adaptive: bool
+    spec: DualPathSpec, g: Tensor, tensors: tuple[Any, ...], needs: Needs, measures: bool
 ) -> tuple[Any, ...]:
     """Return g_b, the gradients of W_b, shift and gain, and the share of clipped activations, each None if not needed.
 
-    With ``adaptive``, g_b is computed also where x needs no gradient.
+    With ``measures``, g_b is computed also where x needs no gradient.
     """
     x, w_b, _, shift, gain, _ = tensors
-    mask = (needs.x or needs.shift or adaptive, needs.w_b or needs.gain)
+    mask = (needs.x or needs.shift or measures, needs.w_b or needs.gain)
     shifted, binary_w = shifted_input(x, shift), spec.weight(w_b)
     q_w = binary_w if gain is None else binary_w * gain
     q_x = spec.activation(shifted).to(g.dtype)
@@ -265,7 +278,7 @@ def _surrogate_gradients(
     clipped = grad_shift = grad_w_b = grad_gain = None
     if g_b is not None:
         g_b = g_b.to(x.dtype)
-        observes = adaptive and spec.observe
+        observes = measures and spec.observe
         g_b, clipped = _multiply_by_derivative(spec.activation, shifted, g_b, observes)
         if needs.shift:
             grad_shift = g_b.sum_to_size(shift.shape).to(shift.dtype)

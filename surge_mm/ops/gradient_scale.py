@@ -27,7 +27,7 @@ EPS = 1e-8
 
 
 class Statistics(NamedTuple):
-    """What backward passes under AGS record, each a 0-dimensional tensor.
+    """What backward passes record, each a 0-dimensional tensor. With a fixed lambda, only passes that observe do.
 
     A pass that does not observe records its own values. Passes that observe record their mean, over the number
     ``calls`` of passes since ``calls`` was set to 0: a layer may be used several times in a step.
