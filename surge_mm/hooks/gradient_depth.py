@@ -1,4 +1,4 @@
-"""The number of layers with a branch that a gradient passes, counted in the autograd graph of a training step."""
+"""A training step without a trace, and the number of layers with a branch that a gradient passes in its graph."""
 
 from __future__ import annotations
 
@@ -33,24 +33,43 @@ def measure_depth(runner: Runner, data_batch: Any) -> int:
         UsageError: if activation checkpointing hides layers, or the model does not leave its step to the optimizer
             wrapper.
     """
-    model: Any = unwrap_model(runner.model)
-    step = _Step(runner.optim_wrapper)
+    context = runner.optim_wrapper.optim_context
+    with losses_of_step(unwrap_model(runner.model), context, data_batch) as losses:
+        return max(map(longest_way, losses), default=0)
+
+
+@contextmanager
+def losses_of_step(model: nn.Module, optim_context: Any, data_batch: Any) -> Iterator[list[Tensor]]:
+    """Run the forward pass of a training step, and yield its losses for the block.
+
+    Nothing is compiled. Buffers and random generators are restored at the end of the block.
+
+    Args:
+        model (nn.Module): Model without wrapper.
+        optim_context (Callable): Returns the context of the step for a model, as ``OptimWrapper.optim_context``.
+        data_batch (Any): Batch of the training data. It is copied.
+
+    Raises:
+        UsageError: if activation checkpointing hides layers, or the model does not leave its step to the optimizer
+            wrapper.
+    """
+    step = _Step(optim_context)
     hidden: list[str] = []
     hooks = [
         layer.register_forward_pre_hook(_hides(name, layer, hidden))
         for name, layer in compensated_layers(model)
     ]
-    try:
-        with _no_trace(model), torch.enable_grad(), torch.compiler.set_stance('force_eager'):
-            type(model).train_step(model, copy.deepcopy(data_batch), step)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    if hidden:
-        raise UsageError(
-            f'{hidden[0]} is hidden from the autograd graph by activation checkpointing with use_reentrant=True'
-        )
-    return max(map(longest_way, step.losses), default=0)
+    with _no_trace(model), torch.enable_grad(), torch.compiler.set_stance('force_eager'):
+        try:
+            type(model).train_step(model, copy.deepcopy(data_batch), step)  # type: ignore[attr-defined]
+        finally:
+            for hook in hooks:
+                hook.remove()
+        if hidden:
+            raise UsageError(
+                f'{hidden[0]} is hidden from the autograd graph by activation checkpointing with use_reentrant=True'
+            )
+        yield step.losses
 
 
 def longest_way(loss: Tensor) -> int:
@@ -80,9 +99,9 @@ def longest_way(loss: Tensor) -> int:
 class _Step:
     """Optimizer wrapper that keeps the losses of a step and updates nothing."""
 
-    def __init__(self, wrapper: Any) -> None:
+    def __init__(self, optim_context: Any) -> None:
         self.losses: list[Tensor] = []
-        self.optim_context = wrapper.optim_context
+        self.optim_context = optim_context
 
     def update_params(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         self.losses.append(loss)
