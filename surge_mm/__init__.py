@@ -29,7 +29,7 @@ _SUBPACKAGES = ('analysis', 'datasets', 'deploy', 'hooks', 'models', 'ops')
 _NAMES = {
     'surge_mm.datasets.cifar': 'CIFAR10Tensor',
     'surge_mm.hooks': 'AdaptiveGradientScalerHook BinarizerScheduleHook CPUAmpOptimWrapper ChannelsLastHook '
-    'ExactResumeHook NonFiniteGuardHook SafeCheckpointHook SafeRunner SurrogateGradientHook',
+    'ExactResumeHook GradientReportHook NonFiniteGuardHook SafeCheckpointHook SafeRunner SurrogateGradientHook',
     'surge_mm.models': 'BatchAugmentPreprocessor Binarized DistilledClassifier DistilledDetector FCOSSepBNHead '
     'ReActNetA SurgeResNet SurgeVGGSmall binarize to_float',
 }

@@ -5,6 +5,7 @@ from surge_mm.hooks.binarizer_schedule_hook import BinarizerScheduleHook
 from surge_mm.hooks.channels_last_hook import ChannelsLastHook
 from surge_mm.hooks.cpu_amp_optim_wrapper import CPUAmpOptimWrapper
 from surge_mm.hooks.exact_resume_hook import ExactResumeHook
+from surge_mm.hooks.gradient_report_hook import GradientReportHook
 from surge_mm.hooks.non_finite_guard_hook import NonFiniteGuardHook
 from surge_mm.hooks.safe_checkpoint_hook import SafeCheckpointHook
 from surge_mm.hooks.safe_runner import SafeRunner
@@ -16,6 +17,7 @@ __all__ = [
     'CPUAmpOptimWrapper',
     'ChannelsLastHook',
     'ExactResumeHook',
+    'GradientReportHook',
     'NonFiniteGuardHook',
     'SafeCheckpointHook',
     'SafeRunner',
