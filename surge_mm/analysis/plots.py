@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import LogFormatter, MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from surge_mm.analysis.log import Lines, curve, read_log
 
@@ -282,8 +282,9 @@ def plot_gradients(
         ax.spines[['top', 'right']].set_visible(False)
         if key == 'growth':
             ax.set_xscale('log')
+            ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             ax.xaxis.set_major_formatter('{x:g}')
-            ax.xaxis.set_minor_formatter(LogFormatter())
+            ax.xaxis.set_minor_formatter(NullFormatter())
         ax.tick_params(axis='x', which='both', labelsize=7)
     axes[0].set_yticks(range(len(names)), names, fontsize=7)
     axes[0].invert_yaxis()
