@@ -282,13 +282,17 @@ def plot_gradients(
         ax.spines[['top', 'right']].set_visible(False)
         if key == 'growth':
             ax.set_xscale('log')
-            ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            low, high = ax.get_xlim()
+            ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
             ax.xaxis.set_major_formatter('{x:g}')
             ax.xaxis.set_minor_formatter(NullFormatter())
         ax.tick_params(axis='x', which='both', labelsize=7)
     axes[0].set_yticks(range(len(names)), names, fontsize=7)
     axes[0].invert_yaxis()
-    axes[0].legend(fontsize=7, frameon=False)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc='outside lower center', ncols=len(drawn), fontsize=8, frameon=False
+    )
     return save(figure, out)
 
 
