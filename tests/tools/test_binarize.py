@@ -280,7 +280,10 @@ def test_a_wrong_metric_is_an_error_after_the_first_of_four_batches(folder):
 
 @pytest.mark.parametrize('by, rows', [('layer', 23), ('block', 8 + 1 + 2)])
 def test_report_has_each_layer_or_block_with_its_cost(folder, tmp_path, by, rows):
-    words = ('mine.py', 'mine.pth', '--work-dir', tmp_path, '--images', 5, '--by', by)
+    (folder / 'few.py').write_text(
+        "_base_ = './mine.py'\nval_dataloader = dict(dataset=dict(indices=1))\n"
+    )
+    words = ('few.py', 'mine.pth', '--work-dir', tmp_path, '--images', 5, '--by', by)
     done = run_tool('sensitivity', *words, folder=folder)
     assert done.returncode == 0, done.stderr[-2000:]
     report = json.loads((tmp_path / 'sensitivity.json').read_text())
