@@ -1,6 +1,7 @@
 # make demo    train, evaluate and pack a binary detector on real digits and draw the results
 # make test    check style, types and import directions and run the tests
-# make stress  run the stress tests (killed runs, damaged files, wrong configs) and write docs/reliability.md
+# make stress  run the stress tests (killed runs, damaged files, wrong configs) and write docs/reliability.md;
+#              after a failure or an interruption, make stress ARGS=--resume runs the rest
 # make docs    build the documentation into docs/_build/html
 #
 # Each creates the environment .venv first if it is missing, or updates it if the requirements have changed.
@@ -24,7 +25,7 @@ test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 stress: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal tests/stress --report docs/reliability.md
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal tests/stress --report docs/reliability.md $(ARGS)
 
 # Any warning, such as a broken link or a reference to a name that does not exist, fails the build.
 docs: $(DOCS_INSTALLED)
