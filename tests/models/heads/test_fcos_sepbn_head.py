@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 from mmdet.models.dense_heads import FCOSHead, RetinaSepBNHead
+from mmengine.registry import DefaultScope
 from torch import nn
 
 from surge_mm import FCOSSepBNHead, binarize
@@ -21,6 +22,13 @@ SETTINGS = {
     'regress_ranges': ((-1, 32), (32, 64), (64, 1e8)),
 }
 TOWERS = ('cls_convs', 'reg_convs')
+
+
+@pytest.fixture(autouse=True)
+def scope():
+    """Set the scope of a detection config; other tests may have left another."""
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        yield
 
 
 def features():
