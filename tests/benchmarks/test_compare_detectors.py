@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 from unittest import mock
@@ -10,6 +11,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
+from benchmark_cases import average_precision
 from mmdet.evaluation import eval_map
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -121,9 +123,9 @@ def test_both_metrics_are_those_of_the_hosts(script, tmp_path, seed):
     expected.accumulate()
     expected.summarize()
     assert 0.1 < expected.stats[0] < 0.9
-    got = script.mean_ap(script.coco_matches(coco, found), 'coco')
+    got = average_precision.mean_ap(average_precision.coco_matches(coco, found), 'coco')
     assert got == pytest.approx(expected.stats[0], abs=1e-9)
-    got = script.mean_ap(script.voc_matches(coco, found), 'voc')
+    got = average_precision.mean_ap(average_precision.voc_matches(coco, found), 'voc')
     assert got == pytest.approx(mmdet_map(truth, results), abs=1e-6)
 
 
@@ -146,10 +148,10 @@ def test_a_weight_counts_an_image_that_often(script, tmp_path, metric):
             repeated_results += [
                 {**r, 'image_id': number} for r in results if r['image_id'] == image
             ]
-    once = script.FUNCTIONS[metric](*as_coco(truth, results, tmp_path))
-    often = script.FUNCTIONS[metric](*as_coco(repeated, repeated_results, tmp_path))
-    weighted = script.mean_ap(once, metric, weights.astype(float))
-    assert weighted == pytest.approx(script.mean_ap(often, metric), abs=1e-9)
+    once = average_precision.FUNCTIONS[metric](*as_coco(truth, results, tmp_path))
+    often = average_precision.FUNCTIONS[metric](*as_coco(repeated, repeated_results, tmp_path))
+    weighted = average_precision.mean_ap(once, metric, weights.astype(float))
+    assert weighted == pytest.approx(average_precision.mean_ap(often, metric), abs=1e-9)
 
 
 def write_runs(folder, truth, noises):
@@ -232,3 +234,15 @@ def test_a_config_without_a_coco_metric_is_an_error(script, tmp_path, evaluator)
     (tmp_path / 'seed_0/other.py').write_text('')
     with pytest.raises(LaunchError, match='must have one config, got'):
         script.detections(tmp_path / 'seed_0')
+
+
+def test_a_detector_that_finds_nothing_is_named(script, tmp_path):
+    write_runs(tmp_path, random_truth(np.random.default_rng(0)), [1])
+    (tmp_path / 'seed_0/test/test.bbox.json').write_text('[]')
+    with pytest.raises(LaunchError, match="seed_0': the detector finds nothing in the test images"):
+        script.detections(tmp_path / 'seed_0')
+
+
+def test_the_script_starts_in_a_process_of_its_own():
+    done = subprocess.run([sys.executable, SCRIPT, '--help'], capture_output=True, text=True)
+    assert done.returncode == 0 and '--resamples' in done.stdout, done.stderr[-2000:]
