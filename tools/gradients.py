@@ -26,7 +26,7 @@ from rich.progress import track
 from rich.table import Table
 
 import surge_mm
-from surge_mm.analysis.plots import plot_gradients, report_value
+from surge_mm.analysis.gradient_plots import plot_gradients, report_value
 from surge_mm.analysis.tables import wide_console
 from surge_mm.hooks.gradient_report import NO_BRANCH, check_probe, measure_gradients
 from surge_mm.launch.cli import Parser, add_settings, run

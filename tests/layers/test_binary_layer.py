@@ -1,9 +1,10 @@
-"""How the layers live in a training loop: state dicts, autocast, checkpointing, accumulation, compilation."""
+"""How the layers live in a training loop: state dicts, autocast, checkpointing, accumulation."""
 
 import copy
 
 import pytest
 import torch
+from helpers.small_network import gradients, loss_of, network
 from mmengine.model import ExponentialMovingAverage
 from mmengine.runner.checkpoint import load_state_dict
 from torch import nn
@@ -11,37 +12,6 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.checkpoint import checkpoint
 
 from surge_mm.layers import SurgeConv2d, SurgeLinear, compensated_layers
-from surge_mm.ops import Scheduled
-
-
-def network(compensator, seed=0):
-    torch.manual_seed(seed)
-    return nn.Sequential(
-        SurgeConv2d(3, 8, 3, padding=1, bias=False, compensator=compensator),
-        nn.BatchNorm2d(8),
-        nn.PReLU(8),
-        SurgeConv2d(8, 8, 3, padding=1, stride=2, compensator=compensator),
-        nn.Flatten(),
-        SurgeLinear(8 * 16, 5, compensator=compensator),
-    )
-
-
-def loss_of(model, x):
-    return model(x).square().mean()
-
-
-def gradients(model):
-    return {name: p.grad.clone() for name, p in model.named_parameters() if p.requires_grad}
-
-
-def assert_same_gradients(model, compiled, x):
-    model.zero_grad()
-    loss_of(model, x).backward()
-    expected = gradients(model)
-    model.zero_grad()
-    loss_of(compiled, x).backward()
-    for name, grad in gradients(model).items():
-        torch.testing.assert_close(grad, expected[name], rtol=1e-4, atol=1e-6)
 
 
 @pytest.fixture
@@ -243,34 +213,6 @@ def test_accumulated_gradients_are_the_sum_of_those_of_the_parts(x):
         torch.testing.assert_close(grad, parts[0][name] + parts[1][name])
 
 
-@pytest.mark.parametrize(
-    'compensator',
-    [
-        None,
-        {'scale': 0.1},
-        {'eta': 0.1},
-        {'eta': 0.5, 'preserve_norm': True},
-        {'eta': 0.5, 'dtype': 'bfloat16'},
-    ],
-    ids=['ste', 'fixed', 'ags', 'preserve_norm', 'bfloat16'],
-)
-def test_compiled_model_has_the_gradients_of_the_eager_one(x, compensator):
-    model = network(compensator)
-    compiled_model = copy.deepcopy(model)
-    compiled = torch.compile(compiled_model, backend='aot_eager')
-    for _ in range(2):
-        for m in (model, compiled_model):
-            m.zero_grad()
-        loss_of(model, x).backward()
-        loss_of(compiled, x).backward()
-        for name, grad in gradients(compiled_model).items():
-            torch.testing.assert_close(grad, gradients(model)[name], rtol=1e-4, atol=1e-6)
-    for (_, a), (_, b) in zip(
-        compensated_layers(model), compensated_layers(compiled_model), strict=True
-    ):
-        torch.testing.assert_close(a.ags_statistics, b.ags_statistics)
-
-
 @pytest.mark.parametrize('bias', [True, False])
 @pytest.mark.parametrize(
     'make, shape',
@@ -295,55 +237,6 @@ def test_an_activation_behind_a_layer_may_work_in_place(make, shape, bias):
         results.append([out.detach(), layer.weight.grad, layer.aux_weight.grad])
     for plain, in_place in zip(*results, strict=True):
         assert torch.equal(plain, in_place)
-
-
-@pytest.mark.parametrize(
-    'compensator, shared',
-    [
-        (None, False),
-        ({'eta': 0.1}, False),
-        (None, True),
-        ({'scale': 0.1}, True),
-        ({'eta': 0.1}, True),
-        ({'eta': 0.1, 'tied': True}, True),
-        ({'eta': 0.1, 'frozen': True}, True),
-        ({'eta': 0.1, 'region': 'outside'}, True),
-        ({'eta': 0.1, 'dtype': 'bfloat16'}, True),
-    ],
-    ids=str,
-)
-def test_a_model_compiled_for_all_sizes_has_the_gradients_of_the_eager_one(compensator, shared):
-    torch._dynamo.reset()
-    torch.manual_seed(0)
-    layers = [SurgeConv2d(3, 3, 3, padding=1, compensator=compensator) for _ in range(2)]
-    model = nn.Sequential(layers[0], nn.PReLU(3), layers[0 if shared else 1])
-    compiled = torch.compile(model, backend='aot_eager', dynamic=True, fullgraph=True)
-    for size in (8, 9, 11):
-        x = torch.randn(2, 3, size, size + 1)
-        assert_same_gradients(model, compiled, x)
-
-
-EDE, RESTE = ({'activation': {'type': name}} for name in ('EDE', 'ReSTE'))
-LIBRA, RECU, ADABIN = ({'weight': {'type': name}} for name in ('Libra', 'ReCU', 'AdaBin'))
-
-
-@pytest.mark.parametrize(
-    'settings, dynamic, shared',
-    [(RESTE, None, False), (RECU, None, False)]
-    + [(settings, True, True) for settings in (EDE, RESTE, LIBRA, RECU, ADABIN)],
-    ids=str,
-)
-def test_a_compiled_layer_follows_the_schedule_of_its_binarizer(x, settings, dynamic, shared):
-    torch._dynamo.reset()
-    layers = [SurgeConv2d(3, 3, 3, **settings) for _ in range(2)]
-    model = nn.Sequential(layers[0], layers[0 if shared else 1])
-    compiled = torch.compile(model, backend='aot_eager', dynamic=dynamic)
-    for progress in (0.0, 0.1, 0.6):
-        for layer in model:
-            for binarizer in (layer.activation, layer.weight_binarizer):
-                if isinstance(binarizer, Scheduled):
-                    binarizer.follow(progress)
-        assert_same_gradients(model, compiled, x)
 
 
 def test_an_average_of_weights_keeps_its_own_auxiliary_weights(x):
