@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 from surge_mm.hooks.gradient_report import NO_BRANCH, check_probe, measure_gradients
 from surge_mm.hooks.non_finite_guard_hook import NonFiniteGuardHook
 from surge_mm.hooks.require_layers import report_no_layers
+from surge_mm.hooks.safe_checkpoint_hook import RESUME
 from surge_mm.layers import compensated_layers
 from surge_mm.registry import HOOKS
 from surge_mm.utils.argument_checks import Positive, checked
@@ -90,4 +91,4 @@ class GradientReportHook(Hook):
         if is_main_process():
             path = Path(runner.log_dir) / 'vis_data' / 'gradients.json'
             content = {'probe': self.probe, 'reports': self._reports}
-            write_atomically(path, (json.dumps(content, indent=1) + '\n').encode())
+            write_atomically(path, (json.dumps(content, indent=1) + '\n').encode(), RESUME)

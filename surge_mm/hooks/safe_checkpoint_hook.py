@@ -22,6 +22,8 @@ from surge_mm.utils.suggestions import argument_names, did_you_mean
 GRADIENTS = 'accumulated_gradients'
 """Key of the gradients in a checkpoint."""
 ATOMIC_BACKEND = 'surge_mm.AtomicLocalBackend'
+RESUME = 'free some space, then continue by the same command with --resume'
+"""What to do after a training could not write a file."""
 
 
 class AtomicLocalBackend(LocalBackend):
@@ -34,7 +36,7 @@ class AtomicLocalBackend(LocalBackend):
             obj (bytes): Content of the file.
             filepath (str or Path): Path of the file.
         """
-        write_atomically(filepath, obj)
+        write_atomically(filepath, obj, RESUME)
 
 
 register_backend(ATOMIC_BACKEND, AtomicLocalBackend)

@@ -22,7 +22,7 @@ PARTIAL = '.partial'
 def write_atomically(
     path: str | os.PathLike,
     data: bytes,
-    way_out: str = 'free some space, then continue by the same command with --resume',
+    way_out: str = 'free some space and run the same command again',
 ) -> None:
     """Write ``data`` to ``path``. If writing fails, a regular file with one name keeps its previous content.
 

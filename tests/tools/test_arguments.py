@@ -46,7 +46,7 @@ FULL_PRECISION = str(ROOT / 'configs/demo/fcos_r18-light_10e_digits.py')
             ['benchmark_inference', FULL_PRECISION],
             'has no binary layer, so there is nothing to pack',
         ),
-        (['detect', 'a.safetensors', 'no'], "'no': there is no such image or folder"),
+        (['detect', 'a.safetensors', 'no'], "'no': there is no such image, video or folder"),
         (['detect', 'a.safetensors', '.'], "'.' contains no images"),
         (['detect', 'a.safetensors', 'file', '--threads', '0'], '--threads 0 must be at least 1'),
         (

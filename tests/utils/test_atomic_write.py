@@ -22,7 +22,9 @@ def test_a_full_disk_is_an_error_and_leaves_the_previous_content(call, tmp_path,
     file = tmp_path / 'epoch_1.pth'
     write_atomically(file, b'before')
     monkeypatch.setattr(os, call, full)
-    with pytest.raises(UsageError, match='epoch_1.pth.*5 bytes.*No space left on device.*--resume'):
+    with pytest.raises(
+        UsageError, match='epoch_1.pth.*5 bytes.*No space left on device.*free some space'
+    ):
         write_atomically(file, b'after')
     monkeypatch.undo()
     assert [f.name for f in tmp_path.iterdir()] == ['epoch_1.pth']

@@ -1,0 +1,139 @@
+"""Predictions of a packed model for images in memory: run, described by plain values, and drawn."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dataset import Compose, default_collate, pseudo_collate
+from mmengine.model import BaseModel
+from mmengine.registry import VISUALIZERS, DefaultScope
+from mmengine.structures import BaseDataElement
+from torch import nn
+
+from surge_mm.utils.class_names import class_name
+from surge_mm.utils.errors import UsageError
+
+TOP = 5
+"""Classes of an image that a classifier lists."""
+
+
+class Predictor:
+    """Run a model on images, and describe and draw what it predicts.
+
+    Args:
+        model (nn.Module): Model of a host with ``cfg`` and ``dataset_meta``, as :func:`surge_mm.deploy.load_packed`
+            returns it.
+        score_thr (float): Least score of the instances that are listed and drawn. Defaults to 0.3.
+
+    Raises:
+        UsageError: if the model is not one of a host.
+    """
+
+    def __init__(self, model: nn.Module, score_thr: float = 0.3) -> None:
+        if not isinstance(model, BaseModel):
+            raise UsageError(
+                f'{type(model).__name__} is no detector, classifier or segmentor, so its outputs cannot be drawn'
+            )
+        self.model = model
+        self.score_thr = score_thr
+        self.scope = model.cfg.default_scope
+        self.classes = model.dataset_meta.get('classes') or ()
+        steps = copy.deepcopy(model.cfg.test_dataloader.dataset.pipeline)
+        # LoadAnnotations of MMDetection takes an image without annotations, and later steps may need its empty boxes
+        loaders = 'LoadImage' if self.scope == 'mmdet' else 'Load'
+        loading = [step for step in steps if class_name(step.type).startswith(loaders)]
+        self.dtype = np.float32 if any(step.get('to_float32') for step in loading) else np.uint8
+        visualizer = model.cfg.get('visualizer') or {'type': _VISUALIZERS[self.scope]}
+        # MMEngine shares visualizers of one name
+        visualizer = {**visualizer, 'name': f'predictor_{id(self)}', 'vis_backends': None}
+        with DefaultScope.overwrite_default_scope(self.scope):
+            self.pipeline = Compose([step for step in steps if step not in loading])
+            self.visualizer = VISUALIZERS.build(visualizer)
+        self.visualizer.dataset_meta = model.dataset_meta
+
+    def predict(self, image: np.ndarray) -> BaseDataElement:
+        """Return the data sample of the host with the predictions for an image.
+
+        Args:
+            image (np.ndarray): Shape (H, W, 3), uint8, BGR as OpenCV reads it.
+        """
+        size = image.shape[:2]
+        found = {'img': image.astype(self.dtype), 'img_path': None, 'img_id': 0}
+        found |= {'img_shape': size, 'ori_shape': size}
+        with DefaultScope.overwrite_default_scope(self.scope):
+            found = self.pipeline(found)
+        # data preprocessors of MMPretrain may take tensors alone
+        collate = default_collate if self.scope == 'mmpretrain' else pseudo_collate
+        with torch.no_grad():
+            return self.model.test_step(collate([found]))[0]
+
+    def describe(self, sample: BaseDataElement) -> list[dict[str, Any]]:
+        """Return the predictions as plain values.
+
+        Args:
+            sample (BaseDataElement): Result of :meth:`predict`.
+
+        Returns:
+            list[dict]: Each with ``label`` (int), ``class`` (str), and
+
+            - of a detector ``score``, ``bbox`` as ``[x1, y1, x2, y2]`` in pixels, and ``mask`` in COCO's run-length
+              encoding if it predicts masks, for each instance;
+            - of a classifier ``score``, for the best five classes;
+            - of a segmentor ``share``, the share of pixels, for each class in the image.
+        """
+        if 'pred_instances' in sample:
+            return self._instances(sample.pred_instances)
+        if 'pred_score' in sample:
+            best = sample.pred_score.topk(min(TOP, len(sample.pred_score)))
+            return [
+                {**self._named(label), 'score': float(score)}
+                for score, label in zip(best.values, best.indices, strict=True)
+            ]
+        if 'pred_sem_seg' in sample:
+            labels, counts = sample.pred_sem_seg.data.unique(return_counts=True)
+            shares = zip(labels, counts / counts.sum(), strict=True)
+            return [{**self._named(label), 'share': float(share)} for label, share in shares]
+        return []
+
+    def draw(self, image: np.ndarray, sample: BaseDataElement) -> np.ndarray:
+        """Return a copy of an image with its predictions.
+
+        Args:
+            image (np.ndarray): Shape (H, W, 3), uint8, BGR.
+            sample (BaseDataElement): Result of :meth:`predict`.
+
+        Returns:
+            np.ndarray: Shape (H, W, 3), uint8, BGR.
+        """
+        rgb = np.ascontiguousarray(image[..., ::-1])
+        if 'pred_score' in sample:
+            drawn = self.visualizer.visualize_cls(rgb, sample, draw_gt=False)
+        else:
+            limit = {'pred_score_thr': self.score_thr} if 'pred_instances' in sample else {}
+            self.visualizer.add_datasample('image', rgb, sample, draw_gt=False, **limit)
+            drawn = self.visualizer.get_image()
+        return np.ascontiguousarray(drawn[..., ::-1])
+
+    def _named(self, label: Any) -> dict[str, Any]:
+        label = int(label)
+        name = str(self.classes[label]) if label < len(self.classes) else str(label)
+        return {'label': label, 'class': name}
+
+    def _instances(self, instances: BaseDataElement) -> list[dict[str, Any]]:
+        kept = instances[instances.scores >= self.score_thr].cpu()
+        found = [
+            {**self._named(label), 'score': float(score), 'bbox': box.tolist()}
+            for label, score, box in zip(kept.labels, kept.scores, kept.bboxes, strict=True)
+        ]
+        if 'masks' in kept:
+            from mmdet.structures.mask import encode_mask_results
+
+            for instance, mask in zip(found, encode_mask_results(kept.masks), strict=True):
+                instance['mask'] = {**mask, 'counts': mask['counts'].decode()}
+        return found
+
+
+_VISUALIZERS = {'mmdet': 'DetLocalVisualizer', 'mmpretrain': 'UniversalVisualizer'}

@@ -1,0 +1,191 @@
+"""Images, videos and cameras that a user names on the command line."""
+
+from __future__ import annotations
+
+import errno
+import glob
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from mmcv import imread
+
+from surge_mm.utils.errors import LaunchError, WriteError
+from surge_mm.utils.files import file_defect
+
+IMAGES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
+VIDEOS = ('.avi', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.webm', '.wmv')
+FRAMES_PER_SECOND = 25
+"""Of a camera that does not name its rate."""
+
+
+class Unusable(Exception):
+    """A file that is no image or video, or on which the model does not run."""
+
+
+class Source(NamedTuple):
+    """An image, a video, a camera or a stream.
+
+    Attributes:
+        name (str): path of a file, number of a camera, or address of a stream.
+        target (Path): file for its picture or video.
+        is_file (bool): False for a camera or a stream, which need not end.
+        moves (bool): whether it has several frames.
+    """
+
+    name: str
+    target: Path
+    is_file: bool = True
+    moves: bool = False
+
+
+def find_sources(names: Sequence[str], out: str) -> list[Source]:
+    """Return the images, videos and cameras of arguments, each with the file for its picture.
+
+    Args:
+        names (Sequence[str]): images, videos, folders (with their sub-folders), patterns such as ``'images/*.jpg'``,
+            numbers of cameras, and addresses such as ``'rtsp://...'``.
+        out (str): folder for the pictures. Sub-folders are kept. Files below it are left out where a folder or a
+            pattern contains them.
+
+    Returns:
+        list[Source]: in the order of ``names``, and within a folder in the order of the paths. Targets differ from each
+        other and from the images.
+
+    Raises:
+        LaunchError: if there is nothing of a name.
+    """
+    found: list[tuple[str, Path, bool]] = []
+    for name in names:
+        path = Path(name)
+        if path.is_file():
+            found.append((name, Path(path.name), True))
+        elif path.is_dir():
+            found += _files(name, path, path.rglob('*'), out)
+        elif name.isdecimal() or '://' in name:
+            found.append((name, Path(f'camera_{name}' if name.isdecimal() else 'stream'), False))
+        elif glob.has_magic(name):
+            parts = path.parts
+            fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
+            matches = map(Path, glob.glob(name, recursive=True))
+            found += _files(name, Path(*parts[:fixed]), matches, out)
+        else:
+            raise LaunchError(
+                f'{name!r}: there is no such image, video or folder (looked from {Path.cwd()})'
+            )
+    taken = {Path(name).resolve() for name, _, is_file in found if is_file}
+    sources = []
+    for name, relative, is_file in found:
+        moves = not is_file or relative.suffix.lower() in VIDEOS
+        if moves:
+            relative = relative.with_suffix('.mp4')
+        elif relative.suffix.lower() not in IMAGES:
+            relative = Path(f'{relative}.png')
+        sources.append(Source(name, free_path(Path(out) / relative, taken), is_file, moves))
+    return sources
+
+
+def free_path(path: Path, taken: set[Path]) -> Path:
+    """Return a path, with a number behind its name where it is taken, and add it to those taken.
+
+    Args:
+        path (Path): the path.
+        taken (set[Path]): absolute paths that are in use.
+    """
+    number, free = 1, path
+    while free.resolve() in taken:
+        number += 1
+        free = path.with_stem(f'{path.stem}_{number}')
+    taken.add(free.resolve())
+    return free
+
+
+def _files(name: str, root: Path, paths: Iterable[Path], out: str) -> list[tuple[str, Path, bool]]:
+    """Return the images and videos among paths, relative to ``root``, without those below ``out``."""
+    above, pictures = root.resolve(), Path(out).resolve()
+    found = [
+        (str(path), path.relative_to(root), True)
+        for path in sorted(paths)
+        if path.suffix.lower() in (*IMAGES, *VIDEOS) and path.is_file()
+        if above not in pictures.parents or pictures not in path.resolve().parents
+    ]
+    if not found:
+        raise LaunchError(
+            f'{name!r} contains no images or videos: no file ends in {", ".join((*IMAGES, *VIDEOS))}'
+        )
+    return found
+
+
+def frames_of(source: Source) -> Iterator[tuple[np.ndarray, float]]:
+    """Yield the image of a file, or the frames of a video or camera, each with the frames per second.
+
+    Raises:
+        Unusable: if it cannot be read.
+    """
+    if not source.moves:
+        try:
+            image = imread(source.name)
+        except Exception:  # decoders raise many kinds for broken data
+            image = None
+        if image is None:
+            raise Unusable(file_defect(source.name) or 'is not a readable image')
+        yield image, 0
+        return
+    capture = cv2.VideoCapture(source.name if not source.name.isdecimal() else int(source.name))
+    try:
+        good, frame = capture.read()
+        if not good:
+            raise Unusable('is not a readable video' if source.is_file else 'gives no pictures')
+        rate = capture.get(cv2.CAP_PROP_FPS) or FRAMES_PER_SECOND
+        while good:
+            yield frame, rate
+            good, frame = capture.read()
+    finally:
+        capture.release()
+
+
+class VideoWriter:
+    """Write frames to an MP4 file, which is opened with the first of them.
+
+    Args:
+        path (Path): The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.frames = 0
+        self._writer: cv2.VideoWriter | None = None
+
+    def write(self, frame: np.ndarray, rate: float) -> None:
+        """Append a frame.
+
+        Args:
+            frame (np.ndarray): Shape (H, W, 3), uint8, BGR.
+            rate (float): Frames per second, read with the first frame.
+        """
+        if self._writer is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            size = frame.shape[1], frame.shape[0]
+            codec = cv2.VideoWriter.fourcc(*'mp4v')
+            self._writer = cv2.VideoWriter(str(self.path), codec, rate, size)
+        self._writer.write(frame)
+        self.frames += 1
+
+    def close(self) -> None:
+        """Complete the file.
+
+        Raises:
+            WriteError: if it cannot be read again, as on a full disk: OpenCV reports nothing.
+        """
+        if self._writer is None:
+            return
+        self._writer.release()
+        written = cv2.VideoCapture(str(self.path))
+        if written.get(cv2.CAP_PROP_FRAME_COUNT) < self.frames:
+            raise WriteError(
+                errno.EIO,
+                f'{str(self.path)!r} could not be written completely, as on a full disk. Free some space and run '
+                'the same command again',
+            )
