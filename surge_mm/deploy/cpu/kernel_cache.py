@@ -1,20 +1,32 @@
 """Cache of compiled loops on disk, keyed by all the sources that they are made of.
 
 Numba's own cache compares a function with the file that it is defined in. The machine code of :mod:`.kernels` also
-depends on the modules that generate LLVM IR: after an update of one of them, Numba would load the old code.
+depends on the modules that generate LLVM IR: after an update of one of them, Numba would load the old code. Numba also
+raises an error where a file of the cache is damaged or cannot be written; here, the loops are compiled without it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from numba.core import caching
+from numba import njit
+from numba.core import caching, ccallback, sigutils
+
+from surge_mm.utils.logging import warn
 
 SOURCES = ('job.py', 'kernels.py', 'memory_intrinsics.py', 'tile_codegen.py', 'vector_codegen.py')
 FOLDER = Path(__file__).parent
+
+
+WAY_OUT = (
+    'each process compiles them, which takes some seconds. Set NUMBA_CACHE_DIR to a folder with free space that you '
+    'may write to'
+)
 
 
 @cache
@@ -52,3 +64,87 @@ def install_locators() -> None:
     """Have Numba ask :data:`LOCATORS` first where to cache a function."""
     found = caching.CacheImpl._locator_classes
     found[:0] = [locator for locator in LOCATORS if locator not in found]
+
+
+class KernelCache(caching.FunctionCache):
+    """Numba's cache of a function. A file that cannot be read or written costs a compilation, and a line in the log."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Return the compiled function, or None where there is none or its files are damaged.
+
+        Args:
+            sig (Any): Signature of the function.
+            target_context (Any): Numba's description of the CPU.
+        """
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception as error:  # a damaged pickle may raise anything
+            _log_once(f'damaged loops in {self.cache_path} ({_reason(error)}) are compiled again')
+            with contextlib.suppress(OSError):
+                self.flush()  # the next save reads the index
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Save a compiled function, if its folder can be written to.
+
+        Args:
+            sig (Any): Signature of the function.
+            data (Any): The compiled function.
+        """
+        try:
+            super().save_overload(sig, data)
+        except (
+            Exception
+        ) as error:  # a full disk, or an index that is damaged and cannot be replaced
+            _log_once(
+                f'compiled loops cannot be kept in {self.cache_path} ({_reason(error)}): {WAY_OUT}'
+            )
+
+
+def compiled(function: Callable) -> Any:
+    """Compile a function at its first call, with a cache on disk if a folder for it is writable.
+
+    Args:
+        function (Callable): The function.
+
+    Returns:
+        Any: Numba's dispatcher.
+    """
+    dispatcher: Any = njit(nogil=True)(function)
+    dispatcher._cache = _cache_of(function)
+    return dispatcher
+
+
+def compiled_callback(signature: Any) -> Callable[[Callable], Any]:
+    """Return a decorator that compiles a C callback at once, with a cache on disk if a folder for it is writable.
+
+    Args:
+        signature (Any): Numba's signature of the function.
+    """
+
+    def decorate(function: Callable) -> Any:
+        types = sigutils.normalize_signature(signature)
+        callback: Any = ccallback.CFunc(function, types, locals={}, options={})
+        callback._cache = _cache_of(function)
+        callback.compile()
+        return callback
+
+    return decorate
+
+
+def _cache_of(function: Callable) -> Any:
+    install_locators()
+    try:
+        return KernelCache(function)
+    except RuntimeError:
+        _log_once(f'compiled loops are not kept, no folder for them is writable: {WAY_OUT}')
+        return caching.NullCache()
+
+
+def _reason(error: Exception) -> str:
+    return f'{type(error).__name__}: {error}'
+
+
+@cache
+def _log_once(message: str) -> None:
+    warn(message)

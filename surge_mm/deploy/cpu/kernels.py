@@ -10,13 +10,11 @@ Addresses are passed as integers, because an array as an argument costs a micros
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numba import cfunc, njit, types
+from numba import types
 
 from surge_mm.deploy.cpu.job import Job, LayerArguments
-from surge_mm.deploy.cpu.kernel_cache import install_locators
+from surge_mm.deploy.cpu.kernel_cache import compiled, compiled_callback
 from surge_mm.deploy.cpu.memory_intrinsics import (
     add_one,
     address_of,
@@ -37,34 +35,18 @@ from surge_mm.deploy.cpu.vector_codegen import FEATURES, LANE, PIXELS, ROW, WIDE
 
 __all__ = ['FEATURES', 'LANE', 'PIXELS', 'ROW', 'WIDE', 'run_parts']
 
-install_locators()
-
-
-def _compiled(how: Any, *signature: Any) -> Any:
-    """Return the decorator ``njit`` or ``cfunc``, with a cache on disk if a folder for it is writable."""
-
-    def decorate(function: Any) -> Any:
-        options = {'nogil': True} if how is njit else {}
-        try:
-            return how(*signature, cache=True, **options)(function)
-        except RuntimeError:  # no folder is writable
-            return how(*signature, **options)(function)
-
-    return decorate
-
-
 COUNTERS = len(Job._fields) * 8
 """Bytes of a job before the counters of its threads."""
 load_layer, load_job = load_tuple(len(LayerArguments._fields)), load_tuple(len(Job._fields))
 
 
-@_compiled(njit)
+@compiled
 def keep(array):
     """Use an array, so that Numba does not free it before this call. Numba does not see uses by address."""
     return array.size
 
 
-@_compiled(njit)
+@compiled
 def tiles_of_slice(layer, x, shortcut, out, signs, image, group, filter_slice, first_tile, count):
     """Compute tiles in sequence, of one image, one group and one slice of its filters.
 
@@ -139,7 +121,7 @@ def tiles_of_slice(layer, x, shortcut, out, signs, image, group, filter_slice, f
         keep(scratch)
 
 
-@_compiled(njit)
+@compiled
 def convolve(layer, x, shortcut, out, signs, first, last):
     """Compute units ``first`` to ``last - 1``. Units are ordered by image, group, slice of the filters and tile.
 
@@ -167,7 +149,7 @@ def convolve(layer, x, shortcut, out, signs, first, last):
         index += count
 
 
-@_compiled(njit)
+@compiled
 def pack(layer, x, words, first, last):
     """Write the sign bits of input pixels ``first`` to ``last - 1``, counted through all images, into padded images.
 
@@ -196,7 +178,7 @@ def pack(layer, x, words, first, last):
             image_words, pixel = image_words + layer.image_bytes, 0
 
 
-@_compiled(cfunc, types.void(types.CPointer(types.int64)))
+@compiled_callback(types.void(types.CPointer(types.int64)))
 def run_parts(address):
     """Work on a job on the calling thread: pack parts, wait until all parts are packed, convolve parts."""
     at = address_of(address)
