@@ -89,7 +89,7 @@ def why_torchvision_fails() -> str:
 
         _assert_has_ops()
     except (ImportError, OSError, RuntimeError) as error:
-        return str(error).splitlines()[0]
+        return str(error).partition('\n')[0] or type(error).__name__
     return ''
 
 

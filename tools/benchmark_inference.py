@@ -35,7 +35,7 @@ from surge_mm.launch.resume import check_checkpoint, check_fits
 from surge_mm.launch.runner import build_model
 from surge_mm.layers.memory_format import to_channels_last
 from surge_mm.models import to_float
-from surge_mm.utils.errors import LaunchError
+from surge_mm.utils.errors import LaunchError, describe_error
 
 
 def main() -> None:
@@ -121,7 +121,7 @@ def measure(
             times[count] = interleaved_times(steps, args.rounds, args.warmup)
         except (RuntimeError, AttributeError, TypeError, ValueError, AssertionError) as error:
             raise LaunchError(
-                f'the model does not run on an image of {shape[0]} x {shape[1]} pixels: {error}. '
+                f'the model does not run on an image of {shape[0]} x {shape[1]} pixels: {describe_error(error)}. '
                 'Choose another size with --shape'
             ) from error
     return times

@@ -33,7 +33,7 @@ from surge_mm.launch.runner import build_model
 from surge_mm.layers import BinaryLayer
 from surge_mm.layers.memory_format import to_channels_last
 from surge_mm.utils.atomic_write import write_atomically
-from surge_mm.utils.errors import LaunchError
+from surge_mm.utils.errors import LaunchError, describe_error
 
 ONNX = '.onnx'
 DEFAULT_SIZE = (224, 224)
@@ -164,10 +164,9 @@ def reference_outputs(model: nn.Module, cfg: Config) -> tuple[tuple[int, int], d
     try:
         return size, outputs_on_image(reference, size)
     except Exception as error:  # a model that needs text or another input beside the image
-        kind = type(error).__name__
         print(
             'warning: the packed model is written without a trial run, since the model of the checkpoint does not run '
-            f'on an image of {size[0]}x{size[1]} alone: {kind}: {error}'
+            f'on an image of {size[0]}x{size[1]} alone: {describe_error(error)}'
         )
         return size, {}
 

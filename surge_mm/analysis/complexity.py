@@ -26,7 +26,7 @@ from surge_mm.models.binarization.binarize import layer_reports
 from surge_mm.models.binarization.shortcuts import layers_with_shortcuts
 from surge_mm.models.binarization.weight_use import WeightUse
 from surge_mm.ops import Real
-from surge_mm.utils.errors import UsageError
+from surge_mm.utils.errors import UsageError, describe_error
 
 BOPS_PER_OP = 64
 ACTIVATION_PRODUCTS = (torch.ops.aten.bmm, torch.ops.aten.baddbmm)
@@ -217,8 +217,8 @@ def model_complexity(model: nn.Module, height: int, width: int) -> ModelComplexi
         raise
     except (RuntimeError, AttributeError, TypeError, ValueError, AssertionError) as error:
         raise UsageError(
-            f'{type(model).__name__} does not run on an image of {height} x {width} pixels: {error}. Choose another '
-            'size'
+            f'{type(model).__name__} does not run on an image of {height} x {width} pixels: {describe_error(error)}. '
+            'Choose another size'
         ) from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)

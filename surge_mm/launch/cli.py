@@ -135,7 +135,7 @@ def run(
         sys.exit(
             f'error: rank {os.environ.get("RANK", 0)} lost touch with another rank, which was killed, failed or did '
             'not answer in time (env_cfg.dist_cfg.timeout seconds). The error of that rank, if any, is in its own '
-            f'output; {advice} (PyTorch: {str(error).splitlines()[0]})'
+            f'output; {advice} (PyTorch: {str(error).partition(chr(10))[0]})'
         )
     except KeyboardInterrupt:
         print(f'\ninterrupted; {advice}', file=sys.stderr)

@@ -10,7 +10,7 @@ from typing import Any
 from mmengine.config import Config
 
 from surge_mm.preflight.config_keys import check_names, is_imported
-from surge_mm.utils.errors import LaunchError
+from surge_mm.utils.errors import LaunchError, describe_error
 from surge_mm.utils.registered_names import registered_name
 
 HOSTS = ('mmdet', 'mmpretrain')
@@ -37,8 +37,9 @@ def load_config(args: argparse.Namespace) -> Config:
     try:
         cfg = Config.fromfile(args.config)
     except Exception as error:  # a config is a program, which may raise anything
-        kind = type(error).__name__
-        raise LaunchError(f'config {args.config!r} cannot be read: {kind}: {error}') from error
+        raise LaunchError(
+            f'config {args.config!r} cannot be read: {describe_error(error)}'
+        ) from error
     try:
         cfg.merge_from_dict(args.cfg_options or {})
     except (KeyError, TypeError, IndexError, AttributeError) as error:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from surge_mm.ops import Real, WeightBinarizer
+from surge_mm.utils.errors import describe_error
 from surge_mm.utils.logging import warn
 
 
@@ -128,6 +129,6 @@ class LatentWeight(nn.Module):
         except Exception as error:  # a hook that needs other values or another shape
             warn(
                 f'{type(self).__name__}({super().extra_repr()}): its forward pre-hooks do not run on zeros of shape '
-                f'{self.smallest_input} ({type(error).__name__}: {error}). If one of them computes the weight, run the '
+                f'{self.smallest_input} ({describe_error(error)}). If one of them computes the weight, run the '
                 'model once in evaluation before it is packed or exported'
             )

@@ -1,5 +1,7 @@
 """Errors that the tools print as one line."""
 
+import traceback
+from pathlib import Path
 from pickle import UnpicklingError
 
 
@@ -24,3 +26,11 @@ class WriteError(OSError, UsageError):
 
 class CheckpointError(LaunchError, UnpicklingError):
     """A checkpoint is damaged or contains a call that is not allowed. Nothing of it was loaded."""
+
+
+def describe_error(error: BaseException) -> str:
+    """Return the type of an error and its message, or the line of code that raised it if it has no message."""
+    text = str(error).strip()
+    for frame in [] if text else traceback.extract_tb(error.__traceback__)[-1:]:
+        text = f'{frame.line} ({Path(frame.filename).name}:{frame.lineno})'
+    return f'{type(error).__name__}: {text}'

@@ -10,7 +10,7 @@ from pathlib import Path
 import mmengine.registry
 from mmengine.registry import Registry
 
-from surge_mm.utils.errors import UsageError
+from surge_mm.utils.errors import UsageError, describe_error
 from surge_mm.utils.suggestions import argument_names, closest_name, did_you_mean
 
 UNEXPECTED_ARGUMENT = re.compile(r"([\w.<>]+)\(\) got an unexpected keyword argument '(\w+)'")
@@ -47,6 +47,8 @@ def explain(error: BaseException) -> str:
     is_own = any(Path(line.filename).is_relative_to(PACKAGE) for line in raised_at)
     if isinstance(error, UsageError) or (isinstance(error, ValueError) and is_own):
         return message
+    if not message:
+        return describe_error(error)
     place = ''.join(f' ({Path(line.filename).name}:{line.lineno})' for line in raised_at)
     return f'{type(error).__name__}: {message}{place}'
 

@@ -402,6 +402,7 @@ def test_bad_arguments_are_refused(arguments, message, folder, monkeypatch):
             "between instances of 'float' and 'str'",
         ),
         ('no_such_name', "cannot be read: NameError: name 'no_such_name'"),
+        ('assert not 1', r'cannot be read: AssertionError: .*\(.*py:2\)'),
     ],
 )
 def test_bad_settings_are_refused_before_training(text, message, folder, monkeypatch, tmp_path):

@@ -67,11 +67,13 @@ def test_an_error_of_a_host_has_its_type_and_place():
     assert text.startswith('TypeError: ') and '(sgd.py:' in text
 
 
-def test_an_error_without_message_has_its_type_and_place():
+def test_an_error_without_message_has_its_type_and_the_line_that_raised_it():
     def fail():
         raise RuntimeError
 
-    assert explanation_of(fail).startswith('RuntimeError:  (test_registry_errors.py:')
+    assert explanation_of(fail).startswith(
+        'RuntimeError: raise RuntimeError (test_registry_errors.py:'
+    )
 
 
 def test_an_error_of_surge_mm_is_its_message():

@@ -25,7 +25,7 @@ from surge_mm.deploy.onnx.verify import INPUT, SIGNED, check_outputs
 from surge_mm.deploy.packed_layers import PackedLayer
 from surge_mm.layers import BinaryLayer
 from surge_mm.utils.atomic_write import write_atomically
-from surge_mm.utils.errors import UsageError
+from surge_mm.utils.errors import UsageError, describe_error
 from surge_mm.utils.packages import require_packages
 from surge_mm.version import __version__
 
@@ -135,7 +135,8 @@ def export_onnx(model: nn.Module, path: str | Path, size: tuple[int, int]) -> in
     except Exception as error:  # of any layer of the hosts, of the exporter, or of ONNX Runtime
         raise UsageError(
             f'{type(model).__name__} for images of size={size} cannot be an ONNX file of standard operators: '
-            f'{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}'
+            f'{describe_error(error).partition(chr(10))[0]}. Export a part of it that takes images alone, such as '
+            'model.backbone'
         ) from error
     write_atomically(path, data, 'make room there, or name another file')
     return len(data)

@@ -10,7 +10,7 @@ from mmengine.model import BaseModel, BaseModule
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
-from surge_mm.utils.errors import UsageError
+from surge_mm.utils.errors import UsageError, describe_error
 
 DEPTH = 2
 """Levels of the model below its root whose outputs are compared: backbone, neck and heads, and their parts."""
@@ -95,7 +95,7 @@ def run_and_compare(
     except Exception as error:  # of any layer of the hosts
         raise UsageError(
             f'the packed model does not run on an image of {size[0]}x{size[1]}, on which the model of the checkpoint '
-            f'runs: {type(error).__name__}: {error}. Keep the layer that this is about in full precision, by a rule '
+            f'runs: {describe_error(error)}. Keep the layer that this is about in full precision, by a rule '
             "dict(name='...', to='keep')"
         ) from error
 

@@ -213,6 +213,32 @@ def test_a_detector_of_two_stages_is_refused(tmp_path):
         export_onnx(model, tmp_path / 'a.onnx', (64, 64))
 
 
+def test_a_transformer_that_needs_data_samples_is_refused_by_the_line_that_needs_them(tmp_path):
+    attention = {'embed_dims': 16, 'num_heads': 2}
+    layer = {'self_attn_cfg': attention, 'ffn_cfg': {'embed_dims': 16, 'feedforward_channels': 16}}
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        model = MODELS.build(
+            {
+                'type': 'DETR',
+                'num_queries': 2,
+                'backbone': {
+                    'type': 'surge_mm.SurgeResNet', 'depth': 18, 'base_channels': 8, 'out_indices': (3,)
+                },
+                'neck': {
+                    'type': 'ChannelMapper', 'in_channels': [64], 'kernel_size': 1, 'out_channels': 16,
+                    'num_outs': 1,
+                },
+                'encoder': {'num_layers': 1, 'layer_cfg': layer},
+                'decoder': {'num_layers': 1, 'layer_cfg': {**layer, 'cross_attn_cfg': attention}},
+                'positional_encoding': {'num_feats': 8},
+                'bbox_head': {'type': 'DETRHead', 'num_classes': 3, 'embed_dims': 16},
+            }
+        ).eval()  # fmt: skip
+    said = r'AssertionError: assert batch_data_samples is not None \(detr.py:84\). Export .* model.backbone'
+    with pytest.raises(UsageError, match=said):
+        export_onnx(model, tmp_path / 'a.onnx', (64, 64))
+
+
 def test_missing_packages_are_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, 'onnxruntime', None)
     with pytest.raises(
