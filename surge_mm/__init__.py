@@ -23,7 +23,7 @@ _HOSTS_INSTALLED = find_spec('mmengine') is not None
 if _HOSTS_INSTALLED:
     check_stack()
 
-from surge_mm.layers import BinaryLayer, RPReLU, SurgeConv2d, SurgeLinear
+from surge_mm.layers import BinaryLayer, RPReLU, SurgeConv2d, SurgeLinear, set_progress
 
 _SUBPACKAGES = ('analysis', 'datasets', 'deploy', 'hooks', 'models', 'ops')
 _NAMES = {
@@ -34,7 +34,15 @@ _NAMES = {
     'ReActNetA SurgeResNet SurgeVGGSmall binarize to_float',
 }
 _LOCATIONS = {name: module for module, names in _NAMES.items() for name in names.split()}
-__all__ = ['BinaryLayer', 'RPReLU', 'SurgeConv2d', 'SurgeLinear', '__version__', *_LOCATIONS]
+__all__ = [
+    'BinaryLayer',
+    'RPReLU',
+    'SurgeConv2d',
+    'SurgeLinear',
+    '__version__',
+    'set_progress',
+    *_LOCATIONS,
+]
 
 
 def __getattr__(name: str) -> Any:

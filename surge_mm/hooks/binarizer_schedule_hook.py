@@ -8,7 +8,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from surge_mm.hooks.require_layers import report_no_layers
-from surge_mm.layers import BinaryLayer
+from surge_mm.layers import scheduled_binarizers
 from surge_mm.ops import Scheduled
 from surge_mm.registry import HOOKS
 
@@ -30,9 +30,7 @@ class BinarizerScheduleHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Collect the binarizers with a schedule."""
-        layers = [module for module in runner.model.modules() if isinstance(module, BinaryLayer)]
-        both = [b for layer in layers for b in (layer.activation, layer.weight_binarizer)]
-        self._binarizers = [binarizer for binarizer in both if isinstance(binarizer, Scheduled)]
+        self._binarizers = scheduled_binarizers(runner.model)
         if not self._binarizers:
             report_no_layers(
                 runner,

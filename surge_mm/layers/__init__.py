@@ -2,7 +2,16 @@
 
 from surge_mm.layers.binary_layer import BinaryLayer, compensated_layers
 from surge_mm.layers.rprelu import RPReLU
+from surge_mm.layers.schedule import scheduled_binarizers, set_progress
 from surge_mm.layers.surge_conv import SurgeConv2d
 from surge_mm.layers.surge_linear import SurgeLinear
 
-__all__ = ['BinaryLayer', 'RPReLU', 'SurgeConv2d', 'SurgeLinear', 'compensated_layers']
+__all__ = [
+    'BinaryLayer',
+    'RPReLU',
+    'SurgeConv2d',
+    'SurgeLinear',
+    'compensated_layers',
+    'scheduled_binarizers',
+    'set_progress',
+]

@@ -71,7 +71,7 @@ class Scheduled:
     """Mixin of the binarizers whose surrogate gradient changes over training.
 
     Their values do not change: the output of a trained network is independent of the progress. The hook
-    ``surge_mm.BinarizerScheduleHook`` sets the progress; in another training loop, call :meth:`follow`.
+    ``surge_mm.BinarizerScheduleHook`` sets the progress; in another training loop, ``surge_mm.set_progress`` does.
     """
 
     _progress: float | None = None
@@ -119,7 +119,7 @@ class Scheduled:
             raise RuntimeError(
                 f'{type(self).__name__} changes over training, and its progress was never set. Add '
                 "dict(type='surge_mm.BinarizerScheduleHook') to custom_hooks; in a loop of your own call "
-                'follow(progress), from 0 to 1, on the binarizer'
+                'surge_mm.set_progress(model, progress), from 0 to 1, before each step'
             )
         return progress
 
