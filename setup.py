@@ -40,6 +40,7 @@ with tempfile.TemporaryDirectory() as build_base:
             'surge_mm.deploy.packed_file': ['allowed_classes.txt'],
         },
         exclude_package_data={'surge_mm': ['*.pyc', '.mim/**/*.pyc']},
+        entry_points={'console_scripts': ['surge-mm = surge_mm.__main__:main']},
         install_requires=requirements('runtime'),
         extras_require={
             extra: requirements(extra) for extra in ('lite', 'deploy', 'onnx', 'tests', 'docs')

@@ -13,6 +13,7 @@ from mmengine.config import Config
 from mmengine.hub import get_config
 
 import surge_mm.compat.config_prefix
+from surge_mm.__main__ import TOOLS
 
 ROOT = Path(__file__).parents[1]
 
@@ -84,6 +85,39 @@ def test_the_wheel_contains_the_package_and_the_license_and_nothing_else(names: 
     assert not any('tests/' in name or name.endswith('.pyc') for name in names)
     top = {name.partition('/')[0] for name in names}
     assert {name for name in top if not name.endswith('.dist-info')} == {'surge_mm'}
+
+
+def test_the_wheel_has_a_command_that_finds_its_tools(wheel: Path, site: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (entries,) = (name for name in archive.namelist() if name.endswith('/entry_points.txt'))
+        text = archive.read(entries).decode()
+    assert text.split('\n')[:2] == ['[console_scripts]', 'surge-mm = surge_mm.__main__:main']
+    assert (site / 'surge_mm/__main__.py').is_file()
+    assert (site / 'surge_mm' / TOOLS.relative_to(ROOT / 'surge_mm') / 'train.py').is_file()
+
+
+def test_mim_finds_configs_and_tools_of_an_installed_wheel(site: Path, tmp_path: Path) -> None:
+    pytest.importorskip('mim')
+    environment = {**os.environ, 'PYTHONPATH': str(site)}
+
+    def mim(*words: str) -> str:
+        command = [sys.executable, '-c', 'from mim.cli import cli; cli()', *words]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert 'surge_fcos_r18-light_10e_digits' in mim('search', 'surge_mm', '--valid-config')
+    assert 'surge-mm' in mim('list')
+    config = 'surge_fcos_r18-light_10e_digits.py'
+    output = mim('run', 'surge_mm', 'get_ops', f'{site}/surge_mm/.mim/configs/demo/{config}')
+    assert ' OPs in full precision' in output
+    # the config is found by its name; its data is missing, so nothing is trained
+    command = [sys.executable, '-c', 'from mim.cli import cli; cli()', 'train', 'surge_mm', config]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert f'{site}/surge_mm/.mim/tools/train.py' in done.stdout
+    assert 'data/digits' in done.stderr and 'error: ' in done.stderr
 
 
 def requirements(wheel: Path) -> list[str]:

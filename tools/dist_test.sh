@@ -9,6 +9,7 @@ if (($# < 3)) || ! [[ $3 =~ ^[1-9][0-9]*$ ]]; then
 fi
 config=$1 checkpoint=$2 processes=$3
 shift 3
-exec "${PYTHON:-python}" -m torch.distributed.run --nnodes="${NNODES:-1}" --node_rank="${NODE_RANK:-0}" \
+source "$(dirname "${BASH_SOURCE[0]}")/_python.sh"
+exec "$python" -m torch.distributed.run --nnodes="${NNODES:-1}" --node_rank="${NODE_RANK:-0}" \
   --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="${PORT:-29500}" --nproc_per_node="$processes" \
-  "$(dirname "${BASH_SOURCE[0]}")/test.py" "$config" "$checkpoint" --launcher pytorch "$@"
+  "$tools/test.py" "$config" "$checkpoint" --launcher pytorch "$@"

@@ -12,6 +12,7 @@ gpus=${GPUS:-8} per_node=${GPUS_PER_NODE:-8}
 tasks_per_node=$((per_node > 0 ? per_node : gpus))
 resources=(--ntasks="$gpus" --ntasks-per-node="$tasks_per_node" --cpus-per-task="${CPUS_PER_TASK:-4}")
 ((per_node > 0)) && resources+=(--gres="gpu:$per_node")
+source "$(dirname "${BASH_SOURCE[0]}")/_python.sh"
 # shellcheck disable=SC2086  SRUN_ARGS holds several words on purpose
 exec srun -p "$partition" --job-name="$job" "${resources[@]}" --kill-on-bad-exit=1 ${SRUN_ARGS:-} \
-  "${PYTHON:-python}" -u "$(dirname "${BASH_SOURCE[0]}")/train.py" "$config" --launcher slurm "$@"
+  "$python" -u "$tools/train.py" "$config" --launcher slurm "$@"

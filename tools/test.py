@@ -2,6 +2,7 @@
 
 python tools/test.py configs/demo/surge_fcos_r18-light_10e_digits.py work_dirs/demo/epoch_10.pth
 python tools/test.py configs/demo/surge_fcos_r18-light_10e_digits.py digits.safetensors
+python tools/test.py my_config.py work_dirs/my_config/epoch_12.pth --tta --out predictions.pkl --show-dir pictures
 """
 
 from pathlib import Path
@@ -17,6 +18,7 @@ from surge_mm.deploy.packed_file.save_load import SUFFIX
 from surge_mm.launch.cli import Parser, add_common_arguments, run
 from surge_mm.launch.config import load_config
 from surge_mm.launch.distributed import prepare_ranks
+from surge_mm.launch.evaluation import augment_test, check_dump, dump_predictions, show_in
 from surge_mm.launch.resume import check_checkpoint, check_fits
 from surge_mm.launch.runner import begin, build_runner, check_data
 from surge_mm.utils.errors import LaunchError, UsageError
@@ -29,9 +31,19 @@ def main() -> None:
         'checkpoint',
         help=f'path or address of a checkpoint, or path of a packed model, *{SUFFIX}',
     )
+    parser.add_argument('--out', metavar='FILE', help='also write the predictions, *.pkl')
+    parser.add_argument('--show-dir', metavar='DIR', help='draw the predictions into this folder')
+    parser.add_argument(
+        '--tta',
+        action='store_true',
+        help='average over augmented images: by tta_model and tta_pipeline of the config, or over each image and its '
+        'mirror image',
+    )
     add_common_arguments(parser)
     args = parser.parse_args()
 
+    if args.out:
+        check_dump(args.out)
     cfg = load_config(args)
     if args.work_dir is None:
         # MMEngine writes the config there, which must not replace that of the training
@@ -44,11 +56,17 @@ def main() -> None:
     else:
         cfg.load_from = args.checkpoint
     check_data(cfg, ('test',))
+    if args.show_dir:
+        show_in(cfg, args.show_dir)
+    if args.tta:
+        augment_test(cfg)
     prepare_ranks(cfg)
     runner = build_runner(cfg)
     if not packed:
         check_fits(runner.model, args.checkpoint)
     with begin(runner):
+        if args.out:
+            dump_predictions(runner, args.out)
         runner.test()
 
 

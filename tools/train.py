@@ -13,6 +13,7 @@ from surge_mm.launch.distributed import check_batches, prepare_ranks
 from surge_mm.launch.mixed_precision import use_mixed_precision
 from surge_mm.launch.resume import check_checkpoint, check_fits, choose_start, locked_work_dir
 from surge_mm.launch.runner import begin, build_runner, check_data
+from surge_mm.utils.errors import LaunchError
 from surge_mm.utils.logging import warn
 
 
@@ -31,12 +32,24 @@ def main() -> None:
         action='store_true',
         help='train in mixed precision (needs a GPU, or a CPU with AMX or AVX512_BF16)',
     )
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help='scale the learning rate by the batch size over auto_scale_lr.base_batch_size',
+    )
     add_common_arguments(parser)
     args = parser.parse_args()
 
     cfg = load_config(args)
     if args.amp:
         use_mixed_precision(cfg)
+    if args.auto_scale_lr:
+        if not (cfg.get('auto_scale_lr') or {}).get('base_batch_size'):
+            raise LaunchError(
+                '--auto-scale-lr needs auto_scale_lr.base_batch_size in the config: the batch size of all processes '
+                'together for which the learning rate was chosen'
+            )
+        cfg.auto_scale_lr.enable = True
     with locked_work_dir(cfg):
         train(cfg, args.resume)
 

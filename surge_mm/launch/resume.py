@@ -12,7 +12,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 from mmengine.config import Config
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
@@ -202,6 +202,8 @@ def check_fits(model: nn.Module, path: str, whole: bool = True) -> dict[str, Any
         for name, value in checkpoint.get('state_dict', checkpoint).items()
     }
     inner: nn.Module = model.module if is_model_wrapper(model) else model  # type: ignore[assignment]
+    if isinstance(inner, BaseTTAModel):
+        inner = inner.module
     required = [
         name
         for name in inner.state_dict()

@@ -24,6 +24,8 @@ def python(first: str, *rest: str) -> None:
     elif first == '-m' and rest[0] == 'pytest':
         named = [word for word in rest[1:] if word.startswith('tests')]
         assert named and all((ROOT / word).exists() for word in named)
+    elif first == '-m' and rest[0] == 'surge_mm':
+        package(*rest[1:])
     elif first == '-m':
         parse_module(rest[0], list(rest[1:]))
     elif first.startswith('examples/'):
@@ -33,6 +35,15 @@ def python(first: str, *rest: str) -> None:
             pytest.skip(str(error))
     else:
         parse(first, list(rest))
+
+
+def package(tool: str = '', *rest: str) -> None:
+    if tool == 'run':
+        assert rest  # any program
+    elif f'tools/{tool}.sh' in LAUNCHERS:
+        script(f'tools/{tool}.sh', *rest)
+    elif tool not in ('', 'TOOL'):
+        parse(f'tools/{tool}.py', list(rest))
 
 
 def script(path: str, *rest: str) -> None:
