@@ -23,6 +23,7 @@ from surge_mm.hooks.require_layers import report_no_layers
 from surge_mm.layers import BinaryLayer, compensated_layers
 from surge_mm.layers.compensator import DEFAULT_ETA
 from surge_mm.ops import AdaptiveScale, Statistics, eta_of_growth, set_sync_group
+from surge_mm.ops.gradient_scale import BUILT_IN
 from surge_mm.registry import HOOKS
 from surge_mm.utils.argument_checks import Count, NonNegative, Within, checked
 from surge_mm.utils.errors import UsageError
@@ -34,11 +35,15 @@ from surge_mm.utils.suggestions import did_you_mean
 class AdaptiveGradientScalerHook(Hook):
     """Enable AGS in every compensated layer of the model. It overrides ``compensator`` of the layers.
 
+    A layer with a scale of your own (``compensator=dict(type=...)``) keeps it. Of the arguments, ``warmup_iters`` holds
+    for it, and the scalars include it.
+
     At the interval of the logger, the hook writes these scalars to the message hub, from which they reach the log, the
     JSON file and all visualization backends:
 
-    - ``train/ags_lambda_mean``, ``train/ags_lambda_min``, ``train/ags_lambda_max``: lambda over the layers. That of a
-      layer that is used several times in the step, such as a head shared by the levels, is its mean over these calls.
+    - ``train/ags_lambda_mean``, ``train/ags_lambda_min``, ``train/ags_lambda_max``: lambda over the layers, and over
+      its elements where a scale of your own has several. That of a layer that is used several times in the step, such
+      as a head shared by the levels, is its mean over these calls.
     - ``train/ags_cos_mean``: mean over the layers of cos(g_b, g_a).
     - ``train/ags_clipped_share``: mean over the layers of the share of activations whose surrogate gradient is 0.
     - ``train/ags_calls``: number of calls in the step, the sum over the layers. A layer without a call is left out.
@@ -80,6 +85,7 @@ class AdaptiveGradientScalerHook(Hook):
         if eta is not None and growth is not None:
             raise UsageError(f'growth={growth!r} sets eta; drop it, or eta={eta!r}')
         self.scale = AdaptiveScale(DEFAULT_ETA if eta is None else eta, bool(preserve_norm))
+        self.eta_is_given = eta is not None or growth is not None
         self.growth = growth
         self.custom_keys = dict(custom_keys or {})
         for key, override in self.custom_keys.items():
@@ -132,9 +138,16 @@ class AdaptiveGradientScalerHook(Hook):
         self._steps = self._seen = 0.0
 
     def _set_scales(self) -> None:
-        """Set the scales of the layers; the longest key that is in the name of a layer has precedence."""
+        """Set the built-in scales of the layers; the longest key that is in the name of a layer has precedence."""
         sync = self.sync and get_world_size() > 1
+        own = {name: layer for name, layer in self._named.items() if not _is_built_in(layer)}
+        if own:
+            report = warn if self.eta_is_given else log
+            scales = ', '.join(sorted({str(layer.scale) for layer in own.values()}))
+            report(f'AGS: the hook leaves the scales of {len(own)} layers as they are: {scales}')
         for name, layer in self._named.items():
+            if name in own:
+                continue
             keys = [key for key in self.custom_keys if key in name]
             override = self.custom_keys[max(keys, key=len)] if keys else {}
             scale = replace(self.scale, **override, sync=sync)
@@ -232,8 +245,8 @@ class AdaptiveGradientScalerHook(Hook):
         if len(used.lam):
             report |= {
                 'lambda_mean': used.lam.mean().item(),
-                'lambda_min': used.lam.min().item(),
-                'lambda_max': used.lam.max().item(),
+                'lambda_min': used.lam_min.min().item(),
+                'lambda_max': used.lam_max.max().item(),
                 'cos_mean': used.cos.mean().item(),
                 'clipped_share': used.clipped.mean().item(),
             }
@@ -245,6 +258,10 @@ def _timeout_of_all_ranks() -> timedelta:
     """Return how long a rank waits for the others; a new group would have the default of its backend."""
     world = get_default_group()
     return world._get_backend(world._device_types[0]).options._timeout
+
+
+def _is_built_in(layer: BinaryLayer) -> bool:
+    return type(layer.scale) in BUILT_IN
 
 
 def _computes_lambda(layer: BinaryLayer) -> bool:

@@ -15,11 +15,10 @@ from surge_mm.layers.compensator import DEFAULT_ETA, parse_compensator
 from surge_mm.layers.latent_weight import LatentWeight, check_not_merged
 from surge_mm.ops import (
     ActivationBinarizer,
-    AdaptiveScale,
     DualPath,
     DualPathSpec,
     EagerDualPath,
-    FixedScale,
+    GradientScale,
     Scheduled,
     Statistics,
     WeightBinarizer,
@@ -50,7 +49,7 @@ class BinaryLayer(LatentWeight):
     :meth:`train` and :meth:`state_dict` take it again: W_a starts from what ``init_weights`` did to ``weight``.
 
     Attributes:
-        scale (FixedScale | AdaptiveScale | None): The rule for lambda.
+        scale (GradientScale | None): The rule for lambda.
         tied (bool): Whether W_a is W_b itself, which the branch then does not train.
         frozen (bool): Whether W_a stays as it was drawn.
         region (str | None): Where g_a is used: ``'inside'`` or ``'outside'`` of the window of the surrogate derivative;
@@ -84,7 +83,7 @@ class BinaryLayer(LatentWeight):
         self.weight_binarizer.check(self.weight.shape)
         self.observe = False
         self.warn_as = ''
-        self.scale: FixedScale | AdaptiveScale | None = None
+        self.scale: GradientScale | None = None
         self.tied = self.frozen = False
         self.branch_dtype: torch.dtype | None = None
         self.region: str | None = None
@@ -253,12 +252,11 @@ class BinaryLayer(LatentWeight):
         if w_a is not None and (self.tied or self.frozen):
             w_a = w_a.detach()
         weights = (self.weight, self.bias, w_a)
-        eta = None
-        if isinstance(self.scale, AdaptiveScale) and self.ags_warmup is not None:
-            wide = torch.promote_types(x.dtype, torch.float32)
-            eta = self.ags_warmup.to(wide) * self.scale.eta
+        warmup = self.ags_warmup
+        if warmup is not None:
+            warmup = warmup.to(torch.promote_types(x.dtype, torch.float32))
         with torch.autocast(device_type, enabled=False) if autocasts else nullcontext():
-            return function.apply(x, *weights, *learned, eta, self.ags_statistics, spec)
+            return function.apply(x, *weights, *learned, warmup, self.ags_statistics, spec)
 
     def _node(self, x: fx.Proxy) -> fx.Proxy:
         """Return the layer as one node of the graph that ``torch.fx`` traces, as layers of PyTorch are."""

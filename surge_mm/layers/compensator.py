@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from surge_mm.ops import AdaptiveScale, FixedScale
+from surge_mm.ops import GradientScale
 from surge_mm.utils.suggestions import did_you_mean
 
 DEFAULT_ETA = 0.1
-KEYS = ('scale', 'eta', 'preserve_norm', 'init', 'tied', 'frozen', 'region', 'dtype')
+BRANCH_KEYS = ('init', 'tied', 'frozen', 'region', 'dtype')
+KEYS = ('type', 'scale', 'eta', 'preserve_norm', *BRANCH_KEYS)
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Compensator:
     """The auxiliary branch of a layer.
 
     Args:
-        scale (FixedScale | AdaptiveScale): The rule for lambda.
+        scale (GradientScale): The rule for lambda.
         init (str): How W_a starts: ``'copy'`` of W_b, or ``'kaiming'``, random values of its own. Defaults to
             ``'copy'``.
         tied (bool): Whether W_a is W_b itself, so that there are no auxiliary weights. Defaults to False.
@@ -35,7 +36,7 @@ class Compensator:
         ValueError: if ``init``, ``tied``, ``frozen``, ``region`` or ``dtype`` has another value.
     """
 
-    scale: FixedScale | AdaptiveScale
+    scale: GradientScale
     init: str = 'copy'
     tied: bool = False
     frozen: bool = False
@@ -61,32 +62,32 @@ class Compensator:
 
 
 def parse_compensator(compensator: Mapping[str, Any]) -> Compensator:
-    """Parse ``dict(eta=..., preserve_norm=False)`` (AGS) or ``dict(scale=...)`` (a fixed lambda).
+    """Parse ``dict(eta=..., preserve_norm=False)`` (AGS), ``dict(scale=...)`` (a fixed lambda) or ``dict(type=...)``.
 
-    Both take one of ``init='copy' | 'kaiming'``, ``tied=True`` and ``frozen=True``, the forms of W_a, and
+    ``type`` is a subclass of :class:`surge_mm.ops.GradientScale` or its name, and further keys are its arguments. All
+    take one of ``init='copy' | 'kaiming'``, ``tied=True`` and ``frozen=True``, the forms of W_a, and
     ``region='inside' | 'outside'`` and ``dtype='bfloat16'``.
 
     Args:
         compensator (dict): The setting of a layer.
 
     Raises:
-        ValueError: if a key is unknown, if both or neither of ``scale`` and ``eta`` are given, or if a value is out of
-            range.
+        ValueError: if a key is unknown, if both or neither of ``scale`` and ``eta`` are given without a ``type``, if
+            ``type`` is no scale, or if a value is out of range.
+        TypeError: if the class ``type`` does not have one of the arguments.
     """
     if not isinstance(compensator, Mapping):
         raise ValueError(
             f'compensator={compensator!r} must be a dict such as dict(eta={DEFAULT_ETA}), or None for a plain binary '
             'layer'
         )
-    settings = dict(compensator)
+    settings = {key: compensator[key] for key in BRANCH_KEYS if key in compensator}
+    arguments = {key: value for key, value in compensator.items() if key not in BRANCH_KEYS}
+    if 'type' in arguments:
+        scale = GradientScale.build(arguments)
     try:
-        for key in settings:
-            if key not in KEYS:
-                raise ValueError(f'unknown {key!r}{did_you_mean(str(key), KEYS)}')
-        if ('scale' in settings) == ('eta' in settings):
-            raise ValueError(
-                'give either scale (a fixed lambda) or eta (the Adaptive Gradient Scaler), not both or neither'
-            )
+        if 'type' not in arguments:
+            scale = GradientScale.build(_with_type(arguments))
         if settings.get('tied') and 'init' in settings:
             raise ValueError('a tied branch has no weights of its own; drop init or tied')
         if settings.get('frozen'):
@@ -95,15 +96,22 @@ def parse_compensator(compensator: Mapping[str, Any]) -> Compensator:
                     'a frozen branch has random weights; drop frozen, or init and tied'
                 )
             settings['init'] = 'kaiming'
-        scale: FixedScale | AdaptiveScale
-        if 'scale' in settings:
-            if 'preserve_norm' in settings:
-                raise ValueError(
-                    'preserve_norm belongs to eta; drop it, or use eta instead of scale'
-                )
-            scale = FixedScale(settings.pop('scale'))
-        else:
-            scale = AdaptiveScale(settings.pop('eta'), settings.pop('preserve_norm', False))
         return Compensator(scale, **settings)
     except ValueError as error:
         raise ValueError(f'compensator={compensator!r}: {error}') from error
+
+
+def _with_type(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return the setting of a built-in scale with its type, which ``scale`` or ``eta`` implies."""
+    for key in arguments:
+        if key not in KEYS:
+            raise ValueError(f'unknown {key!r}{did_you_mean(str(key), KEYS)}')
+    if ('scale' in arguments) == ('eta' in arguments):
+        raise ValueError(
+            'give either scale (a fixed lambda) or eta (the Adaptive Gradient Scaler), not both or neither'
+        )
+    if 'scale' not in arguments:
+        return {'type': 'AdaptiveScale', **arguments}
+    if 'preserve_norm' in arguments:
+        raise ValueError('preserve_norm belongs to eta; drop it, or use eta instead of scale')
+    return {'type': 'FixedScale', 'value': arguments['scale']}

@@ -14,6 +14,7 @@ from surge_mm.ops.dual_path import DualPath, DualPathSpec, EagerDualPath, read_c
 from surge_mm.ops.gradient_scale import (
     AdaptiveScale,
     FixedScale,
+    GradientScale,
     Statistics,
     eta_of_growth,
     set_sync_group,
@@ -46,6 +47,7 @@ __all__ = [
     'DualPathSpec',
     'EagerDualPath',
     'FixedScale',
+    'GradientScale',
     'Libra',
     'LinearMap',
     'RSign',

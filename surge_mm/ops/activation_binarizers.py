@@ -12,8 +12,8 @@ almost everywhere, so training uses a surrogate derivative, in which the binariz
 Three controls change the surrogate derivative of any of them: ``gain``, ``floor`` and ``window``, keys of the same
 dict. :meth:`ActivationBinarizer.surrogate` has their formula.
 
-To add a binarizer, write a class with a ``derivative``, and do not override ``__call__``: other values than signs
-cannot be packed. Configs then build it by its name. CONTRIBUTING.md lists the further steps.
+A binarizer of your own is a class with a ``derivative``, in a module of yours; docs/own_methods.md has an example. Do
+not override ``__call__``: other values than signs cannot be packed. CONTRIBUTING.md lists the steps for this package.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from torch import Tensor
 
 from surge_mm.ops.binarizer import Binarizer, Scheduled
 from surge_mm.ops.gradient_scale import norm
+from surge_mm.ops.registered import check_shape
 from surge_mm.utils.argument_checks import Finite, Fraction, checked, matches
 from surge_mm.utils.suggestions import argument_names
 
@@ -97,10 +98,10 @@ class ActivationBinarizer(Binarizer):
         Args:
             cfg (dict): As for :meth:`build`. Other values, and dicts of other classes, are returned as they are.
         """
-        name = str(cfg.get('type')).removeprefix('surge_mm.') if isinstance(cfg, Mapping) else None
-        if name not in cls.known:
+        found = cls.find(cfg.get('type')) if isinstance(cfg, Mapping) else None
+        if found is None:
             return cfg
-        own = argument_names(cls.known[name])
+        own = argument_names(found)
         return {key: value for key, value in cfg.items() if key in own or key not in cls.controls}
 
     def control(
@@ -143,7 +144,14 @@ class ActivationBinarizer(Binarizer):
 
     @abstractmethod
     def derivative(self, x: Tensor) -> Tensor:
-        """Return the surrogate for dQ_x/dx at ``x`` without the controls, of the shape and dtype of ``x``."""
+        """Return the surrogate for dQ_x/dx at each element of ``x``, without the controls.
+
+        Args:
+            x (Tensor): A part of the input of Q_x, in any shape: a large input is processed in flat chunks.
+
+        Returns:
+            Tensor: Of the shape and dtype of ``x``.
+        """
 
     def surrogate(self, x: Tensor, radius: Tensor | None) -> Tensor:
         """Return the surrogate for dQ_x/dx at ``x``, with the controls.
@@ -157,8 +165,12 @@ class ActivationBinarizer(Binarizer):
         Args:
             x (Tensor): X, or a part of it. Any shape; that of the result.
             radius (Tensor, optional): r, as :meth:`radius` returns it for X.
+
+        Raises:
+            UsageError: if :meth:`derivative` returns another shape.
         """
         derivative = self.derivative(x if radius is None else x / radius)
+        check_shape(self, 'derivative', derivative, x)
         if self.surrogate_floor is not None:
             derivative = derivative.clamp(min=self.surrogate_floor)
         return derivative if self.surrogate_gain is None else derivative * self.surrogate_gain

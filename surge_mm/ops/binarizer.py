@@ -1,70 +1,20 @@
-"""Base of activation and weight binarizers: building by name, and schedules."""
+"""Base of activation and weight binarizers, and schedules."""
 
 from __future__ import annotations
-
-from abc import ABC
-from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
 
-from surge_mm.utils.suggestions import argument_names, did_you_mean
-
-B = TypeVar('B', bound='Binarizer')
+from surge_mm.ops.registered import Registered
 
 
-class Binarizer(ABC):
-    """Base class of both families. A subclass can be built by its class name as soon as it is defined.
+class Binarizer(Registered):
+    """Base class of both families, which have a table each.
 
-    Each direct subclass is a family with a table of its own, so that an activation binarizer is never built in place of
-    a weight binarizer.
-
-    Attributes:
-        controls (tuple[str, ...]): Further keys of the dict that every binarizer of the family takes.
+    An activation binarizer is never built in place of a weight binarizer.
     """
 
-    family: ClassVar[str]
-    controls: ClassVar[tuple[str, ...]] = ()
-    known: ClassVar[dict[str, type[Any]]]
-
-    def __init_subclass__(cls) -> None:
-        if Binarizer in cls.__bases__:
-            cls.known = {}
-        else:
-            cls.known[cls.__name__] = cls
-
-    @classmethod
-    def build(cls: type[B], cfg: dict[str, Any]) -> B:
-        """Build the binarizer ``cfg['type']``, with the other keys as its arguments.
-
-        Args:
-            cfg (dict): Such as ``dict(type='EDE', t_min=1e-3)``.
-
-        Raises:
-            ValueError: if ``type`` is missing or not a binarizer of this family.
-            TypeError: if the binarizer does not have one of the arguments.
-        """
-        if not isinstance(cfg, dict) or 'type' not in cfg:
-            raise ValueError(
-                f"{cls.family}={cfg!r} must be a dict with a type, such as dict(type='{next(iter(cls.known))}')"
-            )
-        arguments = dict(cfg)
-        name = str(arguments.pop('type')).removeprefix('surge_mm.')
-        if name not in cls.known:
-            hint = did_you_mean(name, sorted(cls.known), cutoff=0.4)
-            raise ValueError(f'{cls.family}: unknown binarizer {name!r}{hint}')
-        takes = argument_names(cls.known[name])
-        for key in arguments:
-            if key not in takes:
-                hint = did_you_mean(key, [*takes, *cls.controls])
-                raise TypeError(f'{cls.family}={cfg!r}: {name} has no argument {key!r}{hint}')
-        return cls.known[name](**arguments)
-
-    def __repr__(self) -> str:
-        arguments = ', '.join(
-            f'{name}={value!r}' for name, value in vars(self).items() if name[0] != '_'
-        )
-        return f'{type(self).__name__}({arguments})'
+    kind = 'binarizer'
 
 
 class Scheduled:

@@ -17,10 +17,12 @@ With ``g = dL/d(output)``::
     dL/dW_a = lam (x correlated with g)
 
 **AGS.** The scale factor of each layer, from norms over the whole mini-batch at the layer's input, in the same backward
-pass and without a host synchronization. :meth:`DualPath.backward` computes it; :mod:`surge_mm.ops.gradient_scale` has
-its settings::
+pass and without a host synchronization. :meth:`DualPath.backward` requests it from :mod:`surge_mm.ops.gradient_scale`::
 
     lam = eta ||g_b|| / (||g_a|| + eps),        eps = 1e-8
+
+With a scale of one's own, lam may have several elements, such as one per input channel. The branch is then that of the
+scaled input, ``f_a(lam x; W_a)``, and ``dL/dW_a = (lam x) correlated with g``.
 
 Cost. Signs, clip mask and binary weights are recomputed in the backward pass: x is the only activation that is saved. A
 training step has five convolutions: three as in STE (the forward, and the gradients of x and W_b) and two of the branch
@@ -45,16 +47,18 @@ from surge_mm.ops.activation_binarizers import ActivationBinarizer
 from surge_mm.ops.binarizer import Scheduled
 from surge_mm.ops.chunking import in_chunks, is_transforming
 from surge_mm.ops.gradient_scale import (
-    EPS,
-    AdaptiveScale,
+    BUILT_IN,
     FixedScale,
+    GradientScale,
     Statistics,
     add_scaled,
     norm,
+    own_lambda,
     scaled,
 )
 from surge_mm.ops.linear_maps import BilinearMap
 from surge_mm.ops.once_differentiable import once_differentiable
+from surge_mm.ops.registered import check_shape
 from surge_mm.ops.weight_binarizers import WeightBinarizer
 
 
@@ -66,7 +70,7 @@ class DualPathSpec:
         map (BilinearMap): The convolution or the linear map.
         activation (ActivationBinarizer): Q_x.
         weight (WeightBinarizer): Q_W.
-        scale (FixedScale | AdaptiveScale, optional): The rule for lambda. Defaults to None: no correction, the
+        scale (GradientScale, optional): The rule for lambda. Defaults to None: no correction, the
             gradients are those of the plain binary layer.
         pad_value (float): Padding value of the binarized input. (The branch's real input is padded with zeros.)
             Defaults to 0.
@@ -82,7 +86,7 @@ class DualPathSpec:
     map: BilinearMap
     activation: ActivationBinarizer
     weight: WeightBinarizer
-    scale: FixedScale | AdaptiveScale | None = None
+    scale: GradientScale | None = None
     pad_value: float = 0.0
     compute_dtype: torch.dtype | None = None
     observe: bool = False
@@ -99,7 +103,7 @@ def read_constants(spec: DualPathSpec) -> None:
     Args:
         spec (DualPathSpec): The layer.
     """
-    constants: list[Any] = [EPS]
+    constants: list[Any] = []
     for part in (spec.scale, spec.activation, spec.weight):
         if part is not None:
             constants += [getattr(part, name) for name in vars(part) if name[0] != '_']
@@ -132,14 +136,14 @@ class Needs(NamedTuple):
 class DualPath(torch.autograd.Function):
     """One binary convolution or linear layer with DPGC and AGS; the module has the formulas.
 
-    ``DualPath.apply(x, w_b, bias, w_a, shift, gain, eta, statistics, spec)``:
+    ``DualPath.apply(x, w_b, bias, w_a, shift, gain, warmup, statistics, spec)``:
 
     - ``w_a`` is None for a plain binary layer;
     - ``shift`` (``(C_in, 1, 1)`` or ``(C_in,)``) and ``gain`` (``(C_out, 1, ...)``) are learned parameters of some
       binarizers, or None: ``f_b = gain Q_W(W_b) * Q_x(x + shift)``;
-    - ``eta`` is that of AGS as a 0-dimensional tensor, warm-up included, and ``statistics`` a vector of the fields of
-      :class:`~surge_mm.ops.gradient_scale.Statistics`, updated by each backward pass. Without AGS,
-      ``eta`` is None and ``statistics`` may be; a fixed lambda updates them in passes that observe.
+    - ``warmup`` is a factor of lambda, 0-dimensional, and ``statistics`` a vector of the fields of
+      :class:`~surge_mm.ops.gradient_scale.Statistics`, updated by each backward pass. Both may be None without a
+      branch. A fixed lambda has no warm-up, and updates the statistics in passes that observe.
     """
 
     generate_vmap_rule = True
@@ -152,12 +156,13 @@ class DualPath(torch.autograd.Function):
         w_a: Tensor | None,
         shift: Tensor | None,
         gain: Tensor | None,
-        eta: Tensor | None,
+        warmup: Tensor | None,
         statistics: Tensor | None,
         spec: DualPathSpec,
     ) -> Tensor:
         """Return ``gain Q_W(W_b) * Q_x(x + shift) + bias``; the arguments are those of the class."""
         q_x, q_w = spec.activation(shifted_input(x, shift)), spec.weight(w_b)
+        check_shape(spec.weight, '__call__', q_w, w_b)
         q_w = q_w if gain is None else q_w * gain
         if spec.compute_dtype is not None:
             q_x, q_w = q_x.to(spec.compute_dtype), q_w.to(spec.compute_dtype)
@@ -173,8 +178,8 @@ class DualPath(torch.autograd.Function):
             inputs (tuple[Any, ...]): The arguments of :meth:`forward`.
             output (Tensor): Its result.
         """
-        x, w_b, bias, w_a, shift, gain, eta, statistics, spec = inputs
-        ctx.save_for_backward(x, w_b, w_a, shift, gain, eta)
+        x, w_b, bias, w_a, shift, gain, warmup, statistics, spec = inputs
+        ctx.save_for_backward(x, w_b, w_a, shift, gain, warmup)
         ctx.statistics, ctx.spec = statistics, spec
         ctx.bias_dtype = None if bias is None else bias.dtype
 
@@ -188,15 +193,15 @@ class DualPath(torch.autograd.Function):
             g (Tensor): dL/d(output).
             tensors (tuple[Tensor, ...]): The saved tensors.
         """
-        x, _, w_a, shift, _, eta = tensors
+        x, _, w_a, shift, _, warmup = tensors
         spec, needs = ctx.spec, Needs(*ctx.needs_input_grad[:6])
         scale = None
         if spec.scale is not None and not spec.scale.is_zero and (needs.x or needs.w_a):
             scale = spec.scale
+        fixed, built_in = type(scale) is FixedScale, type(scale) in BUILT_IN
         # AGS and statistics need both norms at the input, even where the input itself needs no gradient.
-        adaptive = isinstance(scale, AdaptiveScale)
         observes = scale is not None and spec.observe and ctx.statistics is not None
-        measures = adaptive or observes
+        measures = observes or (scale is not None and not fixed)
 
         g_b, grad_w_b, grad_shift, grad_gain, clipped = _surrogate_gradients(
             spec, g, tensors, needs, measures
@@ -204,17 +209,18 @@ class DualPath(torch.autograd.Function):
         grad_x = g_b
         grad_w_a = torch.zeros_like(w_a) if needs.w_a and scale is None else None
         if scale is not None:
-            g_a, grad_w_a = _branch_gradients(spec, g, x, w_a, (needs.x or measures, needs.w_a))
+            mask = (needs.x or measures, needs.w_a and built_in)
+            g_a, grad_w_a = _branch_gradients(spec, g, x, w_a, mask)
             if spec.region is not None and g_a is not None:
                 g_a = _in_region(spec, shifted_input(x, shift), g_a)
             lam: Any
             lam_w: Any
-            if isinstance(scale, FixedScale):
-                lam = lam_w = scale.value
+            if fixed:
+                lam = lam_w = scale.scale(g_b, g_a)
                 if observes and not is_transforming(g):
                     norm_a = norm(g_a)
                     values = {
-                        'lam': torch.full_like(norm_a, lam),
+                        **_of_lambda(torch.full_like(norm_a, lam)),
                         'norm_b': norm(g_b),
                         'norm_a': norm_a,
                         'cos': _cosine(g_b, g_a),
@@ -223,8 +229,14 @@ class DualPath(torch.autograd.Function):
                     _record(ctx.statistics, torch.zeros_like(norm_a), values, True)
             else:
                 norm_b, norm_a = norm(g_b, scale.sync), norm(g_a, scale.sync)
-                lam = eta * norm_b / (norm_a + EPS)
-                finite = finite_w = torch.isfinite(lam) & torch.isfinite(norm_a)
+                if built_in:
+                    lam = warmup * scale.of_norms(norm_b, norm_a)
+                else:
+                    lam = warmup * own_lambda(scale, g_b, g_a)
+                    if needs.w_a:
+                        scaled_x = (lam * x).to(x.dtype)
+                        _, grad_w_a = _branch_gradients(spec, g, scaled_x, w_a, (False, True))
+                finite = finite_w = torch.isfinite(lam).all() & torch.isfinite(norm_a)
                 if grad_w_a is not None:  # an infinite x may show in neither norm
                     finite_w = finite & torch.isfinite(norm(grad_w_a))
                 lam, lam_w = torch.where(finite, lam, 0), torch.where(finite_w, lam, 0)
@@ -232,14 +244,17 @@ class DualPath(torch.autograd.Function):
                     observed = (
                         {'cos': _cosine(g_b, g_a), 'clipped': clipped} if spec.observe else {}
                     )
-                    values = {'lam': lam, 'norm_b': norm_b, 'norm_a': norm_a, **observed}
+                    values = {**_of_lambda(lam), 'norm_b': norm_b, 'norm_a': norm_a, **observed}
                     _record(ctx.statistics, ~finite_w, values, spec.observe)
             if g_b is not None and g_a is not None:
-                grad_x = add_scaled(g_b, lam, g_a)  # g_b + lam g_a, in place
-                if adaptive and scale.preserve_norm:
-                    grad_x = _with_norm(norm_b, grad_x, lam, scale.sync)
-            if grad_w_a is not None:
-                grad_w_a = scaled(lam_w, grad_w_a)  # lam (x correlated with g), in place
+                if built_in:
+                    grad_x = add_scaled(g_b, lam, g_a)  # g_b + lam g_a, in place
+                else:
+                    grad_x = torch.where(finite, g_b + (lam * g_a).to(g_b.dtype), g_b)
+                if scale.preserve_norm:
+                    grad_x = _with_norm(norm_b, grad_x, (lam != 0).any(), scale.sync)
+            if grad_w_a is not None:  # lam (x correlated with g), or (lam x) correlated with g
+                grad_w_a = scaled(lam_w, grad_w_a) if built_in else grad_w_a.where(finite_w, 0)
         grad_x = grad_x if needs.x else None
         grad_bias = spec.map.bias_gradient(g).to(ctx.bias_dtype) if needs.bias else None
         return grad_x, grad_w_b, grad_bias, grad_w_a, grad_shift, grad_gain, None, None, None
@@ -288,6 +303,7 @@ def _surrogate_gradients(
             grad_gain = (grad_q * binary_w).sum_to_size(gain.shape)
         if needs.w_b:
             grad_w_b = spec.weight.gradient(w_b, grad_q if gain is None else grad_q * gain)
+            check_shape(spec.weight, 'gradient', grad_w_b, w_b)
     return g_b, grad_w_b, grad_shift, grad_gain, clipped
 
 
@@ -334,16 +350,23 @@ def _multiply_by_derivative(
     return g_b, zeros / max(x.numel(), 1) if observe else None
 
 
-def _with_norm(length: Tensor, x: Tensor, lam: Tensor, sync: bool) -> Tensor:
-    """Return ``length x / ||x||``, computed in ``x``; ``x`` unchanged where ``lam`` is 0."""
+def _with_norm(length: Tensor, x: Tensor, corrected: Tensor, sync: bool) -> Tensor:
+    """Return ``length x / ||x||``, computed in ``x``; ``x`` unchanged unless it is ``corrected``."""
     norm_x = norm(x, sync)
-    return x.mul_(torch.where((lam > 0) & (norm_x > 0), length / norm_x, 1))
+    return x.mul_(torch.where(corrected & (norm_x > 0), length / norm_x, 1))
 
 
 def _cosine(g_b: Tensor, g_a: Tensor) -> Tensor:
     wide = torch.promote_types(g_b.dtype, torch.float32)
     cos = F.cosine_similarity(g_b.flatten().to(wide), g_a.flatten().to(wide), dim=0)
     return cos.nan_to_num(0, 0, 0)
+
+
+def _of_lambda(lam: Tensor) -> dict[str, Tensor]:
+    """Return the fields of lambda in :class:`Statistics`."""
+    if lam.dim() == 0:
+        return {'lam': lam, 'lam_min': lam, 'lam_max': lam}
+    return {'lam': lam.mean(), 'lam_min': lam.amin(), 'lam_max': lam.amax()}
 
 
 def _record(statistics: Tensor, dropped: Tensor, values: dict[str, Tensor], observe: bool) -> None:

@@ -1,13 +1,16 @@
-r"""The scale factor lambda of the auxiliary branch: fixed (DPGC), or the Adaptive Gradient Scaler (AGS).
+r"""The scale factor lambda of the auxiliary branch: fixed (DPGC), the Adaptive Gradient Scaler (AGS), or your own.
 
 With g_b and g_a the surrogate gradient and the gradient of the branch, both at the layer's input::
 
     FixedScale      lam = value
     AdaptiveScale   lam = eta ||g_b|| / (||g_a|| + eps),        eps = 1e-8
 
-These classes hold the settings. ``DualPath.backward`` in :mod:`surge_mm.ops.dual_path` computes lambda. The norms are
-taken over the whole mini-batch, in the backward pass itself and without a host synchronization. Then
-``||lam g_a|| = eta ||g_b||``, so eta is the relative size of the correction, whatever the scale of the loss and of W_a.
+``DualPath.backward`` in :mod:`surge_mm.ops.dual_path` calls them. The norms are taken over the whole mini-batch, in the
+backward pass itself and without a host synchronization. Then ``||lam g_a|| = eta ||g_b||``, so eta is the relative size
+of the correction, whatever the scale of the loss and of W_a.
+
+A scale of your own is a subclass of :class:`GradientScale` with one method, ``scale(g_b, g_a) -> lam``.
+docs/own_methods.md has an example.
 
 Source: Surrogate Gradient Adaptation in Binary Neural Networks, arXiv 2605.10989.
 """
@@ -15,6 +18,7 @@ Source: Surrogate Gradient Adaptation in Binary Neural Networks, arXiv 2605.1098
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -22,6 +26,8 @@ import torch
 from torch import Tensor
 
 from surge_mm.ops.chunking import in_chunks, is_transforming
+from surge_mm.ops.registered import Registered
+from surge_mm.utils.errors import UsageError
 
 EPS = 1e-8
 
@@ -33,11 +39,13 @@ class Statistics(NamedTuple):
     ``calls`` of passes since ``calls`` was set to 0: a layer may be used several times in a step.
 
     Attributes:
-        lam (Tensor): lambda; 0 where a norm was not finite.
+        lam (Tensor): lambda, the mean of its elements if it has several; 0 where a norm was not finite.
         norm_b (Tensor): ``||g_b||``.
         norm_a (Tensor): ``||g_a||``.
         cos (Tensor): ``cos(g_b, g_a)``, updated in passes that observe.
         clipped (Tensor): Share of the activations whose surrogate derivative is 0, updated in passes that observe.
+        lam_min (Tensor): Least element of lambda.
+        lam_max (Tensor): Largest element of lambda.
         calls (Tensor): Number of passes recorded; 1 after a pass that does not observe.
         non_finite (Tensor): Number of passes so far in which the branch was left out, because a norm was not finite.
     """
@@ -47,6 +55,8 @@ class Statistics(NamedTuple):
     norm_a: Tensor
     cos: Tensor
     clipped: Tensor
+    lam_min: Tensor
+    lam_max: Tensor
     calls: Tensor
     non_finite: Tensor
 
@@ -57,8 +67,44 @@ def _check_factor(name: str, value: Any) -> None:
         raise ValueError(f'{name}={value!r} must be a finite number of at least 0')
 
 
+class GradientScale(Registered):
+    """Base class of the rules for lambda. A layer builds one of its own from ``compensator=dict(type=..., ...)``.
+
+    Attributes:
+        is_zero (bool): Whether the branch has no effect. It is then left out of the backward pass.
+        preserve_norm (bool): Whether the gradient at the input keeps the norm of g_b, as in :class:`AdaptiveScale`.
+        sync (bool): Whether the norms that are recorded are those over all ranks.
+    """
+
+    family = 'compensator'
+    kind = 'scale'
+    is_zero: bool = False
+    preserve_norm: bool = False
+    sync: bool = False
+
+    @abstractmethod
+    def scale(self, g_b: Tensor, g_a: Tensor) -> Tensor | float:
+        """Return lambda, in the backward pass and without a gradient.
+
+        If lambda has several elements, the branch is that of the scaled input, ``f_a(lam x; W_a)``::
+
+            dL/dx = g_b + lam g_a        dL/dW_a = (lam x) correlated with g
+
+        If an element of lambda or the norm of g_a is not finite, the branch is left out of this pass, and the event is
+        counted. The layer multiplies lambda by the warm-up of the hook.
+
+        Args:
+            g_b (Tensor): Surrogate gradient at the input of the layer, ``(N, C_in, H, W)`` or ``(..., C_in)``, float32
+                or wider. Do not change it in place.
+            g_a (Tensor): Gradient of the branch at the input, of the same shape and dtype.
+
+        Returns:
+            Tensor | float: A number, or a tensor that broadcasts to the shape of ``g_a``, such as ``(1, C_in, 1, 1)``.
+        """
+
+
 @dataclass(frozen=True)
-class FixedScale:
+class FixedScale(GradientScale):
     """The fixed scale factor of DPGC: ``lam = value``.
 
     Args:
@@ -78,10 +124,13 @@ class FixedScale:
         _check_factor('scale', self.value)
         object.__setattr__(self, 'is_zero', self.value == 0)
 
+    def scale(self, g_b: Tensor, g_a: Tensor) -> float:
+        return self.value
+
 
 @dataclass(frozen=True)
-class AdaptiveScale:
-    """The Adaptive Gradient Scaler: ``lam = eta ||g_b|| / (||g_a|| + eps)``, computed in :mod:`surge_mm.ops.dual_path`.
+class AdaptiveScale(GradientScale):
+    """The Adaptive Gradient Scaler: ``lam = eta ||g_b|| / (||g_a|| + eps)``.
 
     Args:
         eta (float): Relative size of the correction, at least 0.
@@ -94,6 +143,7 @@ class AdaptiveScale:
     Attributes:
         is_zero (bool): Whether the branch has no effect. An attribute, since ``torch.compile`` (2.12) treats eta as a
             symbol within an autograd function and misjudges a comparison with 0 there.
+        eps (float): 1e-8. An attribute, as ``torch.compile(dynamic=True)`` fails where it reads a global number there.
 
     Raises:
         ValueError: if ``eta`` is no finite number of at least 0, or a flag is no bool.
@@ -103,6 +153,7 @@ class AdaptiveScale:
     preserve_norm: bool = False
     sync: bool = False
     is_zero: bool = field(init=False, repr=False)
+    eps: float = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         _check_factor('eta', self.eta)
@@ -110,6 +161,51 @@ class AdaptiveScale:
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f'{name}={getattr(self, name)!r} must be True or False')
         object.__setattr__(self, 'is_zero', self.eta == 0)
+        object.__setattr__(self, 'eps', EPS)
+
+    def scale(self, g_b: Tensor, g_a: Tensor) -> Tensor:
+        return self.of_norms(norm(g_b, self.sync), norm(g_a, self.sync))
+
+    def of_norms(self, norm_b: Tensor, norm_a: Tensor) -> Tensor:
+        """Return lambda, 0-dimensional.
+
+        Args:
+            norm_b (Tensor): ``||g_b||``, 0-dimensional.
+            norm_a (Tensor): ``||g_a||``, 0-dimensional.
+        """
+        return self.eta * norm_b / (norm_a + self.eps)
+
+
+BUILT_IN = (FixedScale, AdaptiveScale)
+"""The scales that the hook of AGS sets, and whose lambda is one number."""
+
+
+def own_lambda(scale: GradientScale, g_b: Tensor, g_a: Tensor) -> Tensor:
+    """Return lambda of a scale that is not built in, in float32 or wider.
+
+    Args:
+        scale (GradientScale): The rule for lambda.
+        g_b (Tensor): Surrogate gradient at the input of the layer.
+        g_a (Tensor): Gradient of the branch there, of the same shape.
+
+    Raises:
+        UsageError: if lambda is no number and no tensor that broadcasts to the shape of ``g_a``.
+    """
+    wide = torch.promote_types(g_a.dtype, torch.float32)
+    lam = scale.scale(g_b.to(wide), g_a.to(wide))
+    if isinstance(lam, (int, float)):
+        return torch.full((), lam, dtype=wide, device=g_a.device)
+    own, shape = (tuple(lam.shape) if isinstance(lam, Tensor) else None), tuple(g_a.shape)
+    ends = zip(reversed(own or ()), reversed(shape), strict=False)
+    if own is None or len(own) > len(shape) or not all(a in (1, b) for a, b in ends):
+        got = f'{type(lam).__name__}' if own is None else f'a tensor of the shape {own}'
+        axis = 1 if len(shape) == 4 else len(shape) - 1
+        per_channel = tuple(size if i == axis else 1 for i, size in enumerate(shape))
+        raise UsageError(
+            f'{type(scale).__name__}.scale must return a number, or a tensor that broadcasts to the shape of the '
+            f'gradients, {shape}, such as {per_channel} for one value per input channel; got {got}'
+        )
+    return lam.to(wide) if lam.numel() else lam.new_zeros((), dtype=wide)
 
 
 GROWTH_RATE = 0.35

@@ -4,9 +4,9 @@ A weight has the shape ``(C_out, ...)``: ``(C_out, C_in / groups, kH, kW)`` for 
 linear layer. "Per filter" means per index of the first axis. Each class defines ``Q_W``, by its two values per filter,
 and the gradient that replaces its derivative. Both depend on ``W_b`` alone, so nothing is saved between them.
 
-To add a binarizer, write a class with ``two_values`` and ``gradient``. For weights of more than two values, which
-cannot be packed, define ``__call__`` in place of ``two_values``. Configs then build it by its name. CONTRIBUTING.md
-lists the further steps.
+A binarizer of your own is a class with ``two_values`` and ``gradient``, in a module of yours; docs/own_methods.md has
+an example. For weights of more than two values, which cannot be packed, define ``__call__`` in place of ``two_values``.
+CONTRIBUTING.md lists the steps for this package.
 """
 
 from __future__ import annotations

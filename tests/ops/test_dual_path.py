@@ -35,8 +35,8 @@ def tensors(seed=0, dtype=torch.float64, scale_a=1.0):
     return x, w_b, w_a, g
 
 
-def eta_of(scale, warmup=1.0):
-    return torch.tensor(scale.eta * warmup, dtype=torch.float64)
+def warmup_of(value=1.0):
+    return torch.tensor(value, dtype=torch.float64)
 
 
 def backward(scale, x, w_b, w_a, g, warmup=1.0, observe=False, x_needs_grad=True):
@@ -46,8 +46,8 @@ def backward(scale, x, w_b, w_a, g, warmup=1.0, observe=False, x_needs_grad=True
     w_a = None if w_a is None else w_a.clone().requires_grad_()
     statistics = torch.zeros(len(Statistics._fields), dtype=torch.float64)
     spec = dataclasses.replace(SPEC, scale=scale, observe=observe)
-    eta = eta_of(scale, warmup) if isinstance(scale, AdaptiveScale) else None
-    DualPath.apply(x, w_b, None, w_a, None, None, eta, statistics, spec).backward(g)
+    inputs = (x, w_b, None, w_a, None, None, warmup_of(warmup), statistics, spec)
+    DualPath.apply(*inputs).backward(g)
     grad_a = None if w_a is None else w_a.grad
     return x.grad, w_b.grad, grad_a, Statistics(*statistics.tolist())._asdict()
 
@@ -177,8 +177,8 @@ def test_steps_that_are_not_finite_add_up():
     spec = dataclasses.replace(SPEC, scale=AdaptiveScale(0.1))
     x.requires_grad_()
     for _ in range(3):
-        eta = eta_of(spec.scale)
-        DualPath.apply(x, w_b, None, w_a, None, None, eta, statistics, spec).backward(g)
+        inputs = (x, w_b, None, w_a, None, None, warmup_of(), statistics, spec)
+        DualPath.apply(*inputs).backward(g)
     assert Statistics(*statistics).non_finite == 3
 
 
@@ -197,8 +197,7 @@ def test_backward_asks_for_no_value(scale):
     x, w_b, w_a, g = (t.requires_grad_(i < 3) for i, t in enumerate(tensors()))
     statistics = torch.zeros(len(Statistics._fields), dtype=torch.float64)
     spec = dataclasses.replace(SPEC, scale=scale, observe=True)
-    eta = eta_of(scale) if isinstance(scale, AdaptiveScale) else None
-    out = DualPath.apply(x, w_b, None, w_a, None, None, eta, statistics, spec)
+    out = DualPath.apply(x, w_b, None, w_a, None, None, warmup_of(), statistics, spec)
     with NoHostSync(), pytest.raises(AssertionError, match='host synchronization'):
         statistics.sum().item()  # what the mode is for
     with torch.autograd.set_multithreading_enabled(False), NoHostSync():
