@@ -104,6 +104,21 @@ class ActivationBinarizer(Binarizer):
         own = argument_names(found)
         return {key: value for key, value in cfg.items() if key in own or key not in cls.controls}
 
+    @classmethod
+    def for_inference(cls, cfg: Any) -> Any:
+        """Return ``cfg`` with a built-in binarizer of the same values in place of one of the user.
+
+        Args:
+            cfg (dict): As for :meth:`build`. Other values, dicts of classes of this package, and those of classes whose
+                values are no signs are returned as they are.
+        """
+        found = cls.find(cfg.get('type')) if isinstance(cfg, Mapping) else None
+        if found is None or found.__module__.startswith('surge_mm.'):
+            return cfg
+        if found.__call__ is not ActivationBinarizer.__call__:
+            return cfg
+        return {'type': 'RSign' if found.learned_shift else 'STESign'}
+
     def control(
         self,
         gain: float | None = None,

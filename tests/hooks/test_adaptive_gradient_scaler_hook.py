@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from surge_mm import AdaptiveGradientScalerHook, SurgeConv2d, SurgeLinear
-from surge_mm.ops import AdaptiveScale
+from surge_mm.ops import AdaptiveScale, FixedScale, GradientScale
 
 
 class Pictures(Dataset):
@@ -103,6 +103,44 @@ def test_logged_lambda_is_eta_times_the_ratio_of_norms(tmp_path):
     layers = (run.model.stem, run.model.head)
     lams = [(0.25 * s[1] / s[2]).item() for s in (layer.ags_statistics for layer in layers)]
     assert scalars(tmp_path)[-1]['ags_lambda_mean'] == pytest.approx(sum(lams) / 2, rel=1e-5)
+
+
+class MeanRatio(GradientScale):
+    """Lambda of each input channel, from means of magnitudes."""
+
+    def __init__(self, eta=0.5):
+        self.eta, self.seen = eta, []
+
+    def scale(self, g_b, g_a):
+        others = [axis for axis in range(g_b.dim()) if axis != 1]
+        lam = self.eta * g_b.abs().mean(others, True) / g_a.abs().mean(others, True)
+        self.seen.append(lam)
+        return lam
+
+
+@pytest.mark.parametrize('eta', [None, 0.25])
+def test_a_scale_of_ones_own_stays_and_is_logged(eta, tmp_path):
+    model = Classifier({'type': MeanRatio})
+    model.stem.scale = FixedScale(0.7)
+    hook = AdaptiveGradientScalerHook(eta=eta, warmup_iters=5)
+    run = runner(tmp_path, hook, model, interval=1)
+    run.train()
+    assert isinstance(model.head.scale, MeanRatio)
+    assert model.stem.scale == AdaptiveScale(0.1 if eta is None else eta)
+    least, mean, largest = (
+        run.message_hub.get_scalar(f'train/ags_lambda_{name}').data[0]
+        for name in ('min', 'mean', 'max')
+    )
+    seen = [lam * min(1, (i + 1) / 5) for i, lam in enumerate(model.head.scale.seen)]
+    assert len(seen) == len(mean) == 12 and seen[0].shape == (1, 8)
+    stem = 2 * torch.tensor(mean) - torch.stack(seen).mean((1, 2))
+    for i, lam in enumerate(seen):
+        bounds = [min(stem[i], lam.min()), max(stem[i], lam.max())]
+        assert [least[i], largest[i]] == pytest.approx([float(b) for b in bounds], rel=1e-4)
+    (file,) = tmp_path.glob('*/*.log')
+    (text,) = (line for line in file.read_text().splitlines() if 'leaves the scales of 1' in line)
+    assert text.endswith(': MeanRatio(eta=0.5, seen=[])')
+    assert ('WARNING' in text) == (eta is not None)
 
 
 class SharedHead(BaseModel):

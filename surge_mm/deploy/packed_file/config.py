@@ -1,8 +1,8 @@
 """Config inside a packed file: the part of a config that inference needs, as JSON.
 
-Initial weights, the teacher, optimizer, hooks, controls of surrogate gradients, paths of data and logs are left out:
-only training needs them, and a reader must not trust them. JSON has no tuples, which the hosts distinguish from lists;
-``{"()": [...]}`` is a tuple.
+Initial weights, the teacher, optimizer, hooks, surrogate gradients of the user and controls of any, paths of data and
+logs are left out: only training needs them, and a reader must not trust them. JSON has no tuples, which the hosts
+distinguish from lists; ``{"()": [...]}`` is a tuple.
 """
 
 from __future__ import annotations
@@ -103,6 +103,8 @@ def _without(keys: tuple[str, ...], value: Any, none: tuple[str, ...] = ()) -> A
     """Return a value without ``keys`` and controls, and with None for the keys ``none``, at any depth."""
     if isinstance(value, Mapping):
         value = ActivationBinarizer.without_controls(value)
+        if 'activation' in value:
+            value = {**value, 'activation': ActivationBinarizer.for_inference(value['activation'])}
         return {
             key: None if key in none else _without(keys, inner, none)
             for key, inner in value.items()

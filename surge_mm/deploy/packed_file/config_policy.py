@@ -190,8 +190,7 @@ def _loaded(name: str) -> Any:
 
 
 def _binarizers(name: str) -> list[Any]:
-    bare = name.removeprefix('surge_mm.')
-    return [ActivationBinarizer.known.get(bare), WeightBinarizer.known.get(bare)]
+    return [ActivationBinarizer.find(name), WeightBinarizer.find(name)]
 
 
 def _registered(kind: str, name: str, scope: str) -> Any:

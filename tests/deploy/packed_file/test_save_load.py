@@ -29,6 +29,7 @@ from surge_mm.deploy.packed_file import save_load
 from surge_mm.deploy.packed_file.allowed_classes import full_name
 from surge_mm.deploy.packed_file.format import read_packed
 from surge_mm.layers import BinaryLayer
+from surge_mm.ops import ActivationBinarizer
 from surge_mm.utils.errors import CheckpointError, UsageError
 
 ADABIN = {'type': 'surge_mm.SurgeConv2d', 'weight': {'type': 'AdaBin'}}
@@ -284,3 +285,26 @@ def test_a_class_of_ones_own_is_loaded_when_it_is_allowed(tmp_path, monkeypatch)
         match="model.neck.type='MeanOfAll' is in no registry.*import its module.*author imported ..my_package.necks",
     ):
         load_packed(path, allow=[MeanOfAll])
+
+
+@pytest.mark.parametrize('learned_shift', [False, True])
+def test_a_file_of_a_private_surrogate_gradient_is_loaded_without_its_class(
+    learned_shift, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(ActivationBinarizer, 'known', dict(ActivationBinarizer.known))
+    members = {
+        '__module__': 'bnn_lab.methods',
+        'learned_shift': learned_shift,
+        'derivative': lambda self, x: 1 - torch.tanh(x).square(),
+    }
+    type('LabSign', (ActivationBinarizer,), members)
+    layer = {'type': 'surge_mm.SurgeConv2d', 'activation': {'type': 'bnn_lab.LabSign', 'gain': 2}}
+    cfg = classifier_config(**{'model.backbone.conv_cfg': layer})
+    before = trained_model(cfg).to(memory_format=torch.channels_last)
+    path = packed_file(cfg, tmp_path / 'a.safetensors')
+    del ActivationBinarizer.known['LabSign']
+    after = load_packed(path)
+    assert any(isinstance(module, PackedConv2d) for module in after.modules())
+    x = torch.randn(2, 3, 16, 16)
+    with torch.no_grad():
+        assert torch.equal(before(x), after(x))
