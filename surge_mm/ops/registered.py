@@ -102,7 +102,7 @@ class Registered(ABC):
             try:
                 import_module(kind.rpartition('.')[0])
             except ImportError as error:
-                reason = f' (import: {error})'
+                reason = f' (import: {error}; a module in the current folder needs PYTHONPATH=.)'
             found = cls.find(kind)
         if found is not None:
             return found

@@ -1,12 +1,15 @@
 """Configs that the documents name are there, those that they show are built, and their blocks of Python run."""
 
+import re
+import sys
+
 import pytest
 from helpers.documents import PAGES, ROOT, blocks, configs, name_of
 from mmengine.config import Config
 
 from surge_mm.launch.runner import build_model
 from surge_mm.layers import BinaryLayer, compensated_layers
-from surge_mm.ops import ActivationBinarizer, WeightBinarizer
+from surge_mm.ops import ActivationBinarizer, GradientScale, WeightBinarizer
 
 EXAMPLES = [(name_of(page), block) for page in PAGES for block in blocks(page, 'python')]
 CONFIGS = [(page, block) for page, block in EXAMPLES if block.startswith('_base_ =')]
@@ -19,6 +22,23 @@ NOT_RUN = {
 
 def first_lines(examples):
     return [f'{page}: {block.splitlines()[0]}' for page, block in examples]
+
+
+MODULE = re.compile(r'# (\w+)\.py\n')
+
+
+@pytest.fixture(autouse=True)
+def _modules(tmp_path, monkeypatch):
+    """Provide the modules that documents show, whose first line is their name, and forget the classes of examples."""
+    for family in (ActivationBinarizer, GradientScale, WeightBinarizer):
+        monkeypatch.setattr(family, 'known', dict(family.known))
+    monkeypatch.syspath_prepend(tmp_path)
+    named = [match for _, block in PROGRAMS if (match := MODULE.match(block))]
+    for match in named:
+        (tmp_path / f'{match[1]}.py').write_text(match.string)
+    yield
+    for match in named:
+        sys.modules.pop(match[1], None)
 
 
 def test_configs_that_the_documents_name_are_there() -> None:
@@ -43,8 +63,6 @@ def test_config_that_a_document_shows_is_built(page: str, block: str, tmp_path) 
 def test_program_of_a_document_runs(page: str, block: str, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv('MPLBACKEND', 'agg')
-    for family in (ActivationBinarizer, WeightBinarizer):  # examples define some of their own
-        monkeypatch.setattr(family, 'known', dict(family.known))
     exec(compile(block, page, 'exec'), {'__name__': 'example'})
 
 

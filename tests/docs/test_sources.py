@@ -76,7 +76,9 @@ def test_code_that_a_document_quotes_is_where_it_points(page, what, code, where)
 
 def test_documents_point_to_the_statement_that_computes_lambda() -> None:
     for name in ('CONTRIBUTING.md', 'docs/method.md'):
-        shown = [row for row in POINTERS if name_of(row[0]) == name and '`lam = eta' in row[2]]
+        shown = [
+            row for row in POINTERS if name_of(row[0]) == name and '`self.eta * norm_b' in row[2]
+        ]
         assert len(shown) == 1, name
 
 
