@@ -11,6 +11,11 @@ by the name of its CONFIG. If the command is interrupted, run it again: finished
 resumes from its last checkpoint.
 """
 
+import signal
+
+if __name__ == '__main__' and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback of the imports, which take seconds
+
 import argparse
 import os
 import subprocess

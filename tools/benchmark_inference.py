@@ -8,6 +8,11 @@ The network runs on one random image without its data pipeline; boxes are not de
 same machine, and medians are reported. Without a checkpoint, weights are random, on which speed does not depend.
 """
 
+import signal
+
+if __name__ == '__main__' and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback of the imports, which take seconds
+
 import argparse
 import copy
 import json

@@ -7,6 +7,11 @@ The config inherits from my_config.py and changes a few lines, which are yours t
 whether it becomes binary and why, and the operations and the size before and after. docs/recipe.md has the whole path.
 """
 
+import signal
+
+if __name__ == '__main__' and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback of the imports, which take seconds
+
 import argparse
 import contextlib
 import sys

@@ -10,6 +10,11 @@ that cannot be used are named at the end. The time is that from the image in mem
 network, and non-maximum suppression.
 """
 
+import signal
+
+if __name__ == '__main__' and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback of the imports, which take seconds
+
 import argparse
 import json
 import time

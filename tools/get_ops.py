@@ -5,6 +5,11 @@ python tools/get_ops.py configs/resnet/surge_resnet18_200e_in1k.py
 OPs = FLOPs + BOPs / 64, in multiply-adds of convolutions and linear layers for one image.
 """
 
+import signal
+
+if __name__ == '__main__' and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback of the imports, which take seconds
+
 import argparse
 import contextlib
 import json

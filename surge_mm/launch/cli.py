@@ -18,6 +18,9 @@ from surge_mm.launch.distributed import lost_a_rank
 from surge_mm.utils.errors import DatasetError, UsageError
 from surge_mm.utils.suggestions import did_you_mean
 
+PATIENCE = 5
+"""Seconds from Ctrl-C to the end of a tool by the signal, if no exception has ended it."""
+
 
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser that suggests the option that a misspelt one may mean."""
@@ -101,13 +104,15 @@ def add_shape(parser: argparse.ArgumentParser) -> None:
 
 def run(
     main: Callable[[], None],
-    advice: str = 'run the same command with --resume to continue from the last checkpoint',
+    advice: str = 'run the same command with --resume to continue from the last checkpoint, or from the start if '
+    'there is none yet',
 ) -> None:
     """Run a tool and turn expected errors into one line on stderr.
 
     The exit status is 1 after a :class:`UsageError` and after the loss of another rank, 130 after Ctrl-C. SIGTERM
-    ends the process with that signal. ``advice`` is printed after Ctrl-C, SIGTERM and the loss of a rank. Of several
-    ranks, one whose tool is done ends its process: the function does not return.
+    ends the process with that signal. So does Ctrl-C if the tool is not done with it after :data:`PATIENCE` seconds, as
+    in code that catches every exception, and a second Ctrl-C. ``advice`` is printed after Ctrl-C, SIGTERM and the loss
+    of a rank. Of several ranks, one whose tool is done ends its process: the function does not return.
 
     Args:
         main (Callable): function of the tool, without arguments.
@@ -115,13 +120,26 @@ def run(
     """
 
     def terminate(number: int, _: Any) -> None:
-        os.write(2, f'ended by SIGTERM; {advice}\n'.encode())
+        number, cause = (
+            (number, 'ended by SIGTERM')
+            if number == signal.SIGTERM
+            else (signal.SIGINT, 'interrupted')
+        )
+        os.write(2, f'\n{cause}; {advice}\n'.encode())
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
+
+    def interrupt(number: int, _: Any) -> None:
+        signal.signal(number, terminate)
+        signal.setitimer(signal.ITIMER_REAL, PATIENCE)
+        raise KeyboardInterrupt
 
     if isinstance(sys.stdout, io.TextIOWrapper):  # for names of files that the terminal cannot show
         sys.stdout.reconfigure(errors='backslashreplace')
     signal.signal(signal.SIGTERM, terminate)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # a job in the background of a script
+        signal.signal(signal.SIGINT, interrupt)
+        signal.signal(signal.SIGALRM, terminate)
     # A forked worker that receives SIGTERM just before it waits for a lock would never run a Python handler, and
     # joining it, as VOC evaluation does, would wait forever.
     os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
@@ -138,6 +156,7 @@ def run(
             f'output; {advice} (PyTorch: {str(error).partition(chr(10))[0]})'
         )
     except KeyboardInterrupt:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         print(f'\ninterrupted; {advice}', file=sys.stderr)
         sys.exit(130)
     else:

@@ -25,11 +25,12 @@ def run_tool(name: str, *words: object, folder: Path) -> CompletedProcess[str]:
         folder (Path): the current folder meanwhile.
 
     Returns:
-        CompletedProcess: exit status, stdout and stderr. Working folder, arguments, threads of PyTorch and the handler
-        of SIGTERM are restored.
+        CompletedProcess: exit status, stdout and stderr. Working folder, arguments, threads of PyTorch and the handlers
+        of signals are restored.
     """
     arguments = [str(TOOLS / f'{name}.py'), *map(str, words)]
-    before = os.getcwd(), sys.argv, torch.get_num_threads(), signal.getsignal(signal.SIGTERM)
+    before = os.getcwd(), sys.argv, torch.get_num_threads()
+    handlers = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)}
     stdout, stderr = io.StringIO(), io.StringIO()
     status = 0
     os.chdir(folder)
@@ -45,5 +46,6 @@ def run_tool(name: str, *words: object, folder: Path) -> CompletedProcess[str]:
         os.chdir(before[0])
         sys.argv = before[1]
         torch.set_num_threads(before[2])
-        signal.signal(signal.SIGTERM, before[3])
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     return CompletedProcess(arguments, status, stdout.getvalue(), stderr.getvalue())

@@ -1,10 +1,16 @@
 """Options and exit of the tools."""
 
+import contextlib
+import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
+from helpers.tools import TOOLS
 
+from surge_mm.launch import cli
 from surge_mm.launch.cli import Parser, add_common_arguments
 
 
@@ -66,6 +72,43 @@ def test_workers_of_a_tool_are_ended_by_sigterm_itself():
     """
     done = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True)
     assert done.stdout.split() == ['True', 'True'], done.stderr
+
+
+@pytest.mark.parametrize('tool', sorted(TOOLS.glob('*.py')), ids=lambda tool: tool.stem)
+def test_ctrl_c_during_the_imports_of_a_tool_ends_it_without_a_traceback(tool, tmp_path):
+    """A stand-in for a large package presses Ctrl-C."""
+    for name in ('torch', 'mmengine', 'rich', 'surge_mm', 'numpy'):
+        (tmp_path / f'{name}.py').write_text(
+            'import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n'
+        )
+    done = subprocess.run(
+        [sys.executable, tool],
+        env={'PYTHONPATH': str(tmp_path)},
+        capture_output=True,
+        text=True,
+        # a shell that runs the tests in the background ignores Ctrl-C, and so would they
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, '', '')
+
+
+@pytest.mark.parametrize('presses', [1, 2])
+def test_ctrl_c_ends_a_tool_that_catches_every_exception(presses, capfd, monkeypatch):
+    monkeypatch.setattr(cli, 'PATIENCE', 0.1 if presses == 1 else 60)
+
+    def main():
+        for _ in range(presses):
+            with contextlib.suppress(BaseException):
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(1)
+        time.sleep(5)
+
+    if not (child := os.fork()):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        cli.run(main, 'press on')
+        os._exit(0)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGINT
+    assert capfd.readouterr().err == '\ninterrupted; press on\n'
 
 
 def test_a_rank_that_is_done_ends_without_shutting_down_the_interpreter(tmp_path):
