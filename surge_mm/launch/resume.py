@@ -95,6 +95,8 @@ def choose_start(cfg: Config, resume: str | None) -> None:
     folder = Path(cfg.work_dir)
     if resume == 'auto':
         newest = newest_checkpoint(folder)
+        if newest is None and named is None:
+            warn(f'no checkpoint to resume from in {str(folder)!r}: the training starts from the beginning')
         resume = str(newest) if newest else named
     if resume is None:
         check_new_work_dir(cfg)

@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from surge_mm.launch.distributed import is_first_rank, lost_a_rank
+from surge_mm.launch.first_validation import check_validation
 from surge_mm.preflight.datasets import check_datasets
 from surge_mm.utils.errors import LaunchError
 from surge_mm.utils.registry_errors import explain
@@ -76,13 +77,14 @@ def begin(runner: Runner) -> AbstractContextManager[None]:
     """Return a context for ``runner.train()`` or ``runner.test()``.
 
     MMEngine builds data loaders, optimizer, schedules and metrics in these calls. Errors before the first step are
-    errors of the config.
+    errors of the config. Before a training, one image is validated (:mod:`surge_mm.launch.first_validation`).
 
     Args:
         runner (Runner): the runner that is started in the context.
 
     Raises:
-        LaunchError: if a part of the config has a type that no registry has, or arguments that its class refuses.
+        LaunchError: if a part of the config has a type that no registry has, or arguments that its class refuses, or
+            if the validation would fail.
     """
     hook = _Begun()
     runner.register_hook(hook, hook.priority)
@@ -90,7 +92,7 @@ def begin(runner: Runner) -> AbstractContextManager[None]:
 
 
 class _Begun(Hook):
-    """Record that the Runner has built, initialized and loaded everything."""
+    """Record that the Runner has built, initialized and loaded everything, and check the validation."""
 
     priority = 'HIGHEST'
 
@@ -98,9 +100,11 @@ class _Begun(Hook):
         self.begun = False
 
     def before_train(self, runner: Runner) -> None:
+        check_validation(runner)
         self.begun = True
 
-    before_test = before_train
+    def before_test(self, runner: Runner) -> None:
+        self.begun = True
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from surge_mm.utils.errors import LaunchError
 
 class Runner(SimpleNamespace):
     def __init__(self):
-        super().__init__(cfg=SimpleNamespace(filename='mine.py'), hooks=[])
+        super().__init__(cfg=SimpleNamespace(filename='mine.py'), hooks=[], _val_loop=None)
 
     def register_hook(self, hook, priority):
         self.hooks.append(hook)
