@@ -60,7 +60,7 @@ def main() -> None:
         take_packed(cfg, args.checkpoint)
     else:
         cfg.load_from = args.checkpoint
-    check_data(cfg, ('test',))
+    lines = check_data(cfg, ('test',))
     if args.show_dir:
         show_in(cfg, args.show_dir)
     if args.tta:
@@ -69,7 +69,7 @@ def main() -> None:
     runner = build_runner(cfg)
     if not packed:
         check_fits(runner.model, args.checkpoint)
-    with begin(runner):
+    with begin(runner, lines):
         if args.out:
             dump_predictions(runner, args.out)
         runner.test()

@@ -66,9 +66,9 @@ def train(cfg: Config, resume: str | None) -> None:
         cfg (Config): config of a run, changed in place.
         resume (str, optional): as for :func:`surge_mm.launch.resume.choose_start`.
     """
-    choose_start(cfg, resume)
+    lines = choose_start(cfg, resume)
     check_checkpoint(cfg.get('load_from'), 'load_from')
-    check_data(cfg, ('train', 'val'))
+    lines += check_data(cfg, ('train', 'val'))
     prepare_ranks(cfg)
     runner = build_runner(cfg)
     if dropped := dropped_hooks(cfg):
@@ -81,7 +81,7 @@ def train(cfg: Config, resume: str | None) -> None:
         if cfg.resume:
             check_is_resumable(checkpoint, cfg.load_from)
         del checkpoint
-    with begin(runner):
+    with begin(runner, lines):
         check_batches(runner)
         runner.train()
 

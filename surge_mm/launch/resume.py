@@ -73,7 +73,7 @@ def check_new_work_dir(cfg: Config) -> None:
         )
 
 
-def choose_start(cfg: Config, resume: str | None) -> None:
+def choose_start(cfg: Config, resume: str | None) -> list[str]:
     """Set ``load_from`` and ``resume`` of a config, for a new run or for one that is resumed.
 
     ``resume=True`` in the config means the same as in MMEngine: resume from ``load_from``, or without it from the last
@@ -84,10 +84,13 @@ def choose_start(cfg: Config, resume: str | None) -> None:
         resume (str, optional): None to start as the config says, the path of a checkpoint, or ``'auto'`` for the last
             checkpoint of the work dir. Where there is none yet, the run starts as the config says.
 
+    Returns:
+        list[str]: a warning if there is no checkpoint to resume from, for the log of the run.
+
     Raises:
         LaunchError: if checkpoints of another run would be overwritten, or the checkpoint does not exist.
     """
-    named = None
+    named, notes = None, []
     if cfg.get('resume'):
         named = cfg.get('load_from')
         resume = resume or named or 'auto'
@@ -96,15 +99,18 @@ def choose_start(cfg: Config, resume: str | None) -> None:
     if resume == 'auto':
         newest = newest_checkpoint(folder)
         if newest is None and named is None:
-            warn(f'no checkpoint to resume from in {str(folder)!r}: the training starts from the beginning')
+            notes = [
+                f'warning: {str(folder)!r} has no checkpoint to resume from: the training starts from the beginning'
+            ]
         resume = str(newest) if newest else named
     if resume is None:
         check_new_work_dir(cfg)
-        return
+        return notes
     if Path(resume).resolve().parent != folder.resolve():
         check_new_work_dir(cfg)
     check_checkpoint(resume, 'load_from' if resume == named else '--resume')
     cfg.load_from, cfg.resume = resume, True
+    return notes
 
 
 def newest_checkpoint(folder: Path) -> Path | None:

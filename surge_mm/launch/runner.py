@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
 from mmengine.config import Config
@@ -14,13 +14,15 @@ from torch import nn
 
 from surge_mm.launch.distributed import is_first_rank, lost_a_rank
 from surge_mm.launch.first_validation import check_validation
+from surge_mm.launch.run_log import ProgressHook, describe_binary_layers, log_findings
 from surge_mm.preflight.datasets import check_datasets
 from surge_mm.utils.errors import LaunchError
+from surge_mm.utils.modules import unwrap_model
 from surge_mm.utils.registry_errors import explain
 
 
-def check_data(cfg: Config, splits: tuple[str, ...]) -> None:
-    """Check the data of a config and print counts and warnings.
+def check_data(cfg: Config, splits: tuple[str, ...]) -> list[str]:
+    """Check the data of a config, and print and return counts and warnings.
 
     Only the first rank checks. The others wait for it where the process group starts. The result of the last check is
     used again if neither the config nor a file has changed.
@@ -29,12 +31,16 @@ def check_data(cfg: Config, splits: tuple[str, ...]) -> None:
         cfg (Config): config of a run.
         splits (tuple[str]): names among ``'train'``, ``'val'`` and ``'test'``.
 
+    Returns:
+        list[str]: counts and warnings, for the log of the run (:func:`begin`).
+
     Raises:
         DatasetError: if data is missing, damaged or does not fit the config.
     """
-    if is_first_rank(cfg):
-        for line in check_datasets(cfg, splits, cached=True):
-            print(f'data: {line}', flush=True)
+    lines = check_datasets(cfg, splits, cached=True) if is_first_rank(cfg) else []
+    for line in lines:
+        print(f'data: {line}', flush=True)
+    return lines
 
 
 def build_runner(cfg: Config) -> Runner:
@@ -73,7 +79,7 @@ def build_model(cfg: Config) -> nn.Module:
         return MODELS.build(model)
 
 
-def begin(runner: Runner) -> AbstractContextManager[None]:
+def begin(runner: Runner, lines: Sequence[str] = ()) -> AbstractContextManager[None]:
     """Return a context for ``runner.train()`` or ``runner.test()``.
 
     MMEngine builds data loaders, optimizer, schedules and metrics in these calls. Errors before the first step are
@@ -81,29 +87,35 @@ def begin(runner: Runner) -> AbstractContextManager[None]:
 
     Args:
         runner (Runner): the runner that is started in the context.
+        lines (Sequence[str]): what is logged right before the first step, below MMEngine's hundreds of lines. Defaults
+            to none.
 
     Raises:
         LaunchError: if a part of the config has a type that no registry has, or arguments that its class refuses, or
             if the validation would fail.
     """
-    hook = _Begun()
-    runner.register_hook(hook, hook.priority)
+    hook = _Begun(lines)
+    for own in (hook, ProgressHook()):
+        runner.register_hook(own, own.priority)
     return _building(runner.cfg, hook)
 
 
 class _Begun(Hook):
-    """Record that the Runner has built, initialized and loaded everything, and check the validation."""
+    """Check the validation, log ``lines``, and record that the run begins, with everything built and loaded."""
 
     priority = 'HIGHEST'
 
-    def __init__(self) -> None:
+    def __init__(self, lines: Sequence[str]) -> None:
+        self.lines = lines
         self.begun = False
 
     def before_train(self, runner: Runner) -> None:
         check_validation(runner)
-        self.begun = True
+        self.before_test(runner)
+        runner.logger.info(describe_binary_layers(unwrap_model(runner.model)))
 
     def before_test(self, runner: Runner) -> None:
+        log_findings(runner, self.lines)
         self.begun = True
 
 

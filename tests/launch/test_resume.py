@@ -28,6 +28,14 @@ def start(folder, resume, load_from=None, in_config=False):
     return cfg.load_from, cfg.resume
 
 
+def test_resume_without_a_checkpoint_is_noted(tmp_path):
+    (note,) = choose_start(run_in(tmp_path), 'auto')
+    assert 'has no checkpoint to resume from: the training starts from the beginning' in note
+    assert choose_start(run_in(tmp_path), None) == []
+    save(tmp_path, 'epoch_1.pth')
+    assert choose_start(run_in(tmp_path), 'auto') == []
+
+
 def save(folder, *names):
     """Checkpoints, each younger than the one before."""
     for name in names:

@@ -1,9 +1,11 @@
 """Errors between reading a config and the first step."""
 
+import logging
 from types import SimpleNamespace
 
 import pytest
 from helpers.bad_runs import WHOLE, refusal
+from torch import nn
 
 from surge_mm.launch.runner import begin
 from surge_mm.utils.errors import LaunchError
@@ -11,7 +13,8 @@ from surge_mm.utils.errors import LaunchError
 
 class Runner(SimpleNamespace):
     def __init__(self):
-        super().__init__(cfg=SimpleNamespace(filename='mine.py'), hooks=[], _val_loop=None)
+        cfg, model = SimpleNamespace(filename='mine.py'), nn.ReLU()
+        super().__init__(cfg=cfg, hooks=[], _val_loop=None, model=model, logger=logging)
 
     def register_hook(self, hook, priority):
         self.hooks.append(hook)
