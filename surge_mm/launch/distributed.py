@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from typing import Any
 
 import torch
 from mmengine.config import Config
 from mmengine.dist import all_gather_object
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
+from surge_mm.utils.class_names import class_name
 from surge_mm.utils.errors import LaunchError
 
 TIMEOUT = 600
 """Default timeout in seconds, as PyTorch has for nccl. PyTorch's default for gloo is 1800."""
+
+SYNC_BATCH_NORMS = ('SyncBN', 'SyncBatchNorm', 'MMSyncBN')
 
 RANKS = {'pytorch': 'RANK', 'slurm': 'SLURM_PROCID', 'mpi': 'OMPI_COMM_WORLD_RANK'}
 """Environment variable of the rank, by launcher."""
@@ -52,12 +57,48 @@ def prepare_ranks(cfg: Config) -> None:
         raise LaunchError(
             f'--launcher {cfg.launcher}: {error}. Start the tool with tools/dist_train.sh or torchrun'
         ) from error
+    except RuntimeError as error:
+        explain_start(error, cfg)
+        raise
     cfg.model_wrapper_cfg = {
         'type': 'MMDistributedDataParallel',
         'device_ids': None,
         'broadcast_buffers': False,
         'find_unused_parameters': cfg.get('find_unused_parameters', False),
     }
+
+
+def explain_start(error: Exception, cfg: Config) -> None:
+    """Raise a LaunchError with the way out, if an error of PyTorch has one that its message does not name.
+
+    Args:
+        error (Exception): an error at the start of several ranks.
+        cfg (Config): config of the run.
+
+    Raises:
+        LaunchError: if the port is in use, or the model has synchronized batch norms and there is no GPU.
+    """
+    if 'EADDRINUSE' in str(error):
+        raise LaunchError(
+            f'port {os.environ.get("MASTER_PORT")}, where the ranks meet, is in use by another process: set '
+            'MASTER_PORT (PORT for tools/dist_train.sh) to a free port, the same for all ranks'
+        ) from error
+    if 'SyncBatchNorm layers only work with GPU' in str(error):
+        settings = ['sync_bn=None'] if cfg.get('sync_bn') else []
+        settings += _plain_batch_norms('model', cfg.model)
+        raise LaunchError(
+            'synchronized batch norms work on GPUs alone, and there is none. Use those of each rank: '
+            + (f'--cfg-options {" ".join(settings)}' if settings else "norm_cfg=dict(type='BN')")
+        ) from error
+
+
+def _plain_batch_norms(path: str, part: Any) -> Iterator[str]:
+    """Yield the settings, as of ``--cfg-options``, that replace synchronized batch norms in a config."""
+    if isinstance(part, Mapping) and class_name(part.get('type')) in SYNC_BATCH_NORMS:
+        yield f'{path}.type=BN'
+    if isinstance(part, (Mapping, list, tuple)):
+        for key, value in part.items() if isinstance(part, Mapping) else enumerate(part):
+            yield from _plain_batch_norms(f'{path}.{key}', value)
 
 
 def _read_slurm_environment() -> None:

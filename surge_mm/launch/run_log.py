@@ -46,11 +46,10 @@ def describe_binary_layers(model: nn.Module) -> str:
         if isinstance(module, (nn.modules.conv._ConvNd, nn.Linear)):
             part, _, rest = name.partition('.')
             parts[part].append((rest or part, module))
-    layers = [module for inside in parts.values() for _, module in inside]
+    layers: list[Any] = [module for inside in parts.values() for _, module in inside]
     binary = [layer for layer in layers if isinstance(layer, BinaryLayer)]
-    weights, of_binary = (
-        sum(layer.weight.numel() for layer in group) for group in (layers, binary)
-    )
+    weights = sum(layer.weight.numel() for layer in layers)
+    of_binary = sum(layer.weight.numel() for layer in binary)
     lines = [
         f'{len(binary)} of {len(layers)} convolutions and linear layers are binary, with {of_binary:,} of {weights:,} '
         'weights (tools/get_ops.py prints the rule of each layer)'

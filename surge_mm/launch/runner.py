@@ -12,7 +12,7 @@ from mmengine.registry import MODELS, RUNNERS, init_default_scope
 from mmengine.runner import Runner
 from torch import nn
 
-from surge_mm.launch.distributed import is_first_rank, lost_a_rank
+from surge_mm.launch.distributed import explain_start, is_first_rank, lost_a_rank
 from surge_mm.launch.first_validation import check_validation
 from surge_mm.launch.run_log import ProgressHook, describe_binary_layers, log_findings
 from surge_mm.preflight.datasets import check_datasets
@@ -127,6 +127,7 @@ def _building(cfg: Config, hook: _Begun | None = None) -> Iterator[None]:
     except LaunchError:
         raise
     except Exception as error:
+        explain_start(error, cfg)
         lost = isinstance(error, RuntimeError) and lost_a_rank(error)
         if lost or (hook is not None and hook.begun):
             raise
