@@ -66,7 +66,7 @@ def test_sub_packages_and_public_names_are_attributes():
         surge_mm.SurgeConv3d  # noqa: B018
 
 
-def test_layers_and_binarize_train_with_torch_alone():
+def test_layers_and_binarize_train_and_pack_with_torch_alone():
     result = run(
         WITHOUT_HOSTS
         + """
@@ -94,6 +94,14 @@ for _ in range(10):
     optimizer.step()
     losses.append(loss.item())
 assert losses[-1] < losses[0], losses
+model.eval().to(memory_format=torch.channels_last)
+with torch.no_grad():
+    trained = model(x)
+    assert torch.equal(surge_mm.deploy.pack(model)(x), trained)
+try:
+    surge_mm.deploy.save_packed(model, None, 'model.safetensors')
+except ValueError as error:
+    assert 'safetensors and numpy must be installed' in str(error), error
 print(sorted(set(sys.modules) & HIDDEN))
 try:
     surge_mm.SurgeResNet

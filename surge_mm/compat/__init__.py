@@ -5,7 +5,8 @@ the official releases of MMEngine, MMCV, MMDetection and MMPretrain run on a cur
 without running code from checkpoints.
 
 One change is temporary and not in the list: while :mod:`surge_mm.deploy.onnx.export` runs the exporter of PyTorch, it
-replaces ``torch._C._jit_onnx_log``, which would print the whole graph of a model that cannot be exported.
+replaces ``torch._C._jit_onnx_log``, which would print the whole graph of a model that cannot be exported. Another is
+made only where Hugging Face transformers is used: :mod:`surge_mm.models.binarization.transformers_models`.
 """
 
 from collections.abc import Callable

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
-import mmcv.cnn
 from torch import nn
 
 from surge_mm.deploy.binary_weights import unsupported_reason
@@ -16,12 +16,16 @@ from surge_mm.deploy.packed_layers import (
     PackedLinear,
     PackedShortcutConv2d,
 )
-from surge_mm.deploy.unfused import find_unfused
+from surge_mm.deploy.unfused import (
+    BASIC_BLOCK,
+    BOTTLENECK,
+    REACT_BLOCK,
+    find_unfused,
+    is_conv_module,
+)
 from surge_mm.layers import BinaryLayer, SurgeConv2d
 from surge_mm.layers.memory_format import to_channels_last
-from surge_mm.models.backbones.reactnet import ReActBlock
-from surge_mm.models.backbones.residual_blocks import BasicBlock, Bottleneck
-from surge_mm.models.binarization.shortcut_conv_module import ShortcutConvModule
+from surge_mm.models.binarization.layer_candidates import class_names, class_path
 from surge_mm.models.binarization.shortcuts import NORMS, ShortcutSequential
 from surge_mm.utils.errors import UsageError
 from surge_mm.utils.modules import replace_modules
@@ -117,7 +121,7 @@ def pack(model: nn.Module) -> nn.Module:
     for module in list(model.modules()):
         if isinstance(module, nn.Sequential):
             _pack_sequence(module)
-        if isinstance(module, mmcv.cnn.ConvModule):
+        if is_conv_module(module):
             _pack_conv_module(module)
     layers = [module for module in model.modules() if _can_pack(module)]
     model = replace_modules(model, {layer: _packed(layer) for layer in layers})  # type: ignore[arg-type]
@@ -138,9 +142,9 @@ def _packed_blocks(model: nn.Module) -> dict[nn.Module, nn.Module]:
     """Pack the blocks of a model that become one module each."""
     packed: dict[nn.Module, nn.Module] = {}
     for module in model.modules():
-        if _is_block(module, Bottleneck, (('conv2', 'bn2', 'act2'),)):
+        if _is_block(module, BOTTLENECK, (('conv2', 'bn2', 'act2'),)):
             packed[module] = PackedBottleneck(module)  # type: ignore[arg-type]
-        elif _is_block(module, ReActBlock, (('conv1', 'bn1', 'act1'),)):
+        elif _is_block(module, REACT_BLOCK, (('conv1', 'bn1', 'act1'),)):
             packed[module] = PackedReActBlock(module)  # type: ignore[arg-type]
     return packed
 
@@ -149,7 +153,7 @@ def _pack_sequence(parent: nn.Sequential) -> None:
     """Make one module of a stage of basic blocks; else fold norms and activations into the layers before them."""
     children = list(parent)
     parts = (('conv1', 'bn1', 'act1'), ('conv2', 'bn2', 'act2'))
-    if children and all(_is_block(child, BasicBlock, parts) for child in children):
+    if children and all(_is_block(child, BASIC_BLOCK, parts) for child in children):
         for name in list(parent._modules)[1:]:
             del parent._modules[name]
         parent[0] = PackedStage(children)  # type: ignore[arg-type]
@@ -176,12 +180,14 @@ def _pack_sequence(parent: nn.Sequential) -> None:
             parent[after] = nn.Identity()
 
 
-def _pack_conv_module(parent: mmcv.cnn.ConvModule) -> None:
-    """Pack the convolution, and fold norm and activation into it if they come in this order."""
+def _pack_conv_module(parent: Any) -> None:
+    """Pack the convolution of a ``ConvModule``, and fold norm and activation into it if they come in this order."""
     if not _can_pack(parent.conv) or parent.order != ('conv', 'norm', 'act'):
         return
     folds_norm = parent.with_norm and can_fold_norm(parent.norm)
-    adds_shortcut = isinstance(parent, ShortcutConvModule) and (folds_norm or not parent.with_norm)
+    adds_shortcut = 'ShortcutConvModule' in class_names(parent) and (
+        folds_norm or not parent.with_norm
+    )
     packed = (PackedShortcutConv2d if adds_shortcut else PackedConv2d)(parent.conv)
     parent.conv = packed
     if adds_shortcut:
@@ -196,14 +202,12 @@ def _pack_conv_module(parent: mmcv.cnn.ConvModule) -> None:
         parent.activate = nn.Identity()
 
 
-def _is_block(
-    block: nn.Module, kind: type[nn.Module], parts: tuple[tuple[str, str, str], ...]
-) -> bool:
+def _is_block(block: nn.Module, kind: str, parts: tuple[tuple[str, str, str], ...]) -> bool:
     """Whether a module is of this class and each of its (convolution, norm, activation) can become one packed layer.
 
     Blocks with ReLU are not, because packed files of earlier versions have the tensors of their parts.
     """
-    if type(block) is not kind:
+    if class_path(block) != kind:
         return False
     return all(
         _can_pack(getattr(block, conv))

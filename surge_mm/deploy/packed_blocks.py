@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from surge_mm.deploy.packed_layers import PackedConv2d, PackedLayer
 from surge_mm.deploy.signs import LayerOutput
-from surge_mm.models.backbones.reactnet import ReActBlock
-from surge_mm.models.backbones.residual_blocks import BasicBlock, Bottleneck
 from surge_mm.ops.shortcut import pool_shortcut
+
+if TYPE_CHECKING:
+    from surge_mm.models.backbones.reactnet import ReActBlock
+    from surge_mm.models.backbones.residual_blocks import BasicBlock, Bottleneck
 
 
 class PackedBasicBlock(nn.Module):

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
-import mmcv.cnn
 from torch import nn
 
 from surge_mm.deploy.epilogue import can_fold_activation, can_fold_norm
 from surge_mm.deploy.packed_layers import PackedLayer, PackedLinear
 from surge_mm.layers import BinaryLayer
-from surge_mm.models.backbones.reactnet import ReActBlock
-from surge_mm.models.backbones.residual_blocks import BasicBlock, Bottleneck
+from surge_mm.models.binarization.layer_candidates import class_path
 from surge_mm.models.binarization.shortcuts import NORMS
+from surge_mm.utils.modules import loaded_classes
 
-BLOCKS = (BasicBlock, Bottleneck, ReActBlock)
+BASIC_BLOCK = 'surge_mm.models.backbones.residual_blocks.BasicBlock'
+BOTTLENECK = 'surge_mm.models.backbones.residual_blocks.Bottleneck'
+REACT_BLOCK = 'surge_mm.models.backbones.reactnet.ReActBlock'
+BLOCKS = (BASIC_BLOCK, BOTTLENECK, REACT_BLOCK)
+"""Blocks that are packed as a whole. They are imported by those who have such models, since they need the hosts."""
 LISTS = (nn.ModuleList, nn.ModuleDict)
 ACTIVATIONS = {
     *nn.modules.activation.__all__,
@@ -57,10 +61,15 @@ def find_unfused(model: nn.Module) -> dict[str, str]:
     return found
 
 
-def _in_order(holder: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+def is_conv_module(module: nn.Module) -> bool:
+    """Return whether a module is a ``ConvModule`` of mmcv."""
+    return isinstance(module, loaded_classes('mmcv.cnn.bricks.conv_module', 'ConvModule'))
+
+
+def _in_order(holder: Any) -> Iterator[tuple[str, nn.Module]]:
     """Yield the modules of a holder, and those of its lists, with their names."""
     children = dict(holder.named_children())
-    if isinstance(holder, mmcv.cnn.ConvModule):
+    if is_conv_module(holder):
         names = {'conv': 'conv', 'norm': holder.norm_name, 'act': 'activate'}
         children = {names[k]: children[names[k]] for k in holder.order if names[k] in children}
     for name, child in children.items():
@@ -80,9 +89,9 @@ def _reason(holder: nn.Module, layer: nn.Module, module: nn.Module, before: str)
         return f'{kind} has no fixed scale and shift for each channel'
     if _is_activation(module) and not can_fold_activation(module):
         return f'{kind} cannot be folded'
-    if isinstance(holder, BLOCKS):
+    if class_path(holder) in BLOCKS:
         return f'its {type(holder).__name__} cannot be packed as a whole'
-    if not isinstance(holder, (mmcv.cnn.ConvModule, nn.Sequential)):
+    if not (is_conv_module(holder) or isinstance(holder, nn.Sequential)):
         return f'{type(holder).__name__} calls it; folded are those in ConvModule and nn.Sequential'
     if before:
         return f'{before} comes before it'

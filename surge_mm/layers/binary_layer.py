@@ -49,6 +49,7 @@ class BinaryLayer(LatentWeight):
     :meth:`train` and :meth:`state_dict` take it again: W_a starts from what ``init_weights`` did to ``weight``.
 
     Attributes:
+        settings (dict): The arguments ``activation``, ``weight`` and ``compensator``.
         scale (GradientScale | None): The rule for lambda.
         tied (bool): Whether W_a is W_b itself, which the branch then does not train.
         frozen (bool): Whether W_a stays as it was drawn.
@@ -78,6 +79,7 @@ class BinaryLayer(LatentWeight):
         shift_shape: tuple[int, ...],
     ) -> None:
         check_not_merged(type(self).__name__)
+        self.settings = {'activation': activation, 'weight': weight, 'compensator': compensator}
         self.activation: ActivationBinarizer = ActivationBinarizer.build(activation)
         self.weight_binarizer: WeightBinarizer = WeightBinarizer.build(weight)
         self.weight_binarizer.check(self.weight.shape)
@@ -165,6 +167,13 @@ class BinaryLayer(LatentWeight):
             self.aux_weight.copy_(self.effective_weight() if computed else self.weight)
         if not self.aux_weight.is_inference():
             self._aux_written = (id(self.aux_weight), self.aux_weight._version)
+
+    def finish_loading(self) -> None:
+        """Keep all parameters, after code that sets them one by one and leaves buffers without values."""
+        self._aux_written = None
+        if self.aux_weight is not None and self.frozen:
+            self.aux_weight.requires_grad_(False)
+        self._reset_statistics()
 
     def _follow_weight(self) -> None:
         """Copy W_b to W_a again, unless W_a holds anything but the last copy, or has a gradient already."""

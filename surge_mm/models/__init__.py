@@ -7,7 +7,13 @@ are imported when a model is first accessed.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from surge_mm.models.binarization.binarize import LayerReport, binarize, layer_reports, to_float
+from surge_mm.models.binarization.binarize import (
+    LayerReport,
+    binarize,
+    layer_reports,
+    register_transformers,
+    to_float,
+)
 from surge_mm.models.binarization.rules import Rule
 
 if TYPE_CHECKING:
@@ -32,6 +38,7 @@ __all__ = [
     'SurgeVGGSmall',
     'binarize',
     'layer_reports',
+    'register_transformers',
     'to_float',
 ]
 MODULES = {

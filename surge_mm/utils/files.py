@@ -6,9 +6,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from rich.console import Console
-from rich.progress import track
-
 T = TypeVar('T')
 
 PATHS_WITHOUT_BAR = 1000
@@ -27,6 +24,9 @@ def check_each(
     Returns:
         list[tuple[str, T]]: each path with its result, in the given order.
     """
+    from rich.console import Console
+    from rich.progress import track
+
     with ThreadPoolExecutor(min(16, 4 * (os.cpu_count() or 1))) as pool:
         results = track(
             pool.map(function, paths),

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 
 from torch import nn
+
+
+def loaded_classes(module: str, *names: str) -> tuple[type, ...]:
+    """Return classes of a module if this process has imported it; else ``()``, of which nothing is an instance.
+
+    Args:
+        module (str): Name of the module.
+        *names (str): Names of the classes.
+    """
+    loaded = sys.modules.get(module)
+    return tuple(getattr(loaded, name) for name in names) if loaded else ()
 
 
 def unwrap_model(model: nn.Module) -> nn.Module:

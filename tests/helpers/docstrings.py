@@ -92,7 +92,9 @@ def _of_class(node: ast.ClassDef, module: str) -> Iterator[Documented]:
         parameters = _parameters(method) if static else _parameters(method)[1:]
         if method.name == '__init__':
             yield from _with_two(name, parameters, _docstring(node))
-        elif not method.name.startswith('_') and not _overrides(module, node.name, method):
+        elif method.name.startswith('_') or len(parameters) < 2:
+            continue
+        elif not _overrides(module, node.name, method):
             yield from _with_two(f'{name}.{method.name}', parameters, _docstring(method))
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from surge_mm.deploy.cpu.bitpacking import WORD
 from surge_mm.ops import Convolution
 from surge_mm.utils.errors import UsageError
+
+with suppress(ImportError):  # Numba requires it, and without Numba no geometry is computed
+    import numpy as np
 
 
 def words_per_pixel(channels: int, groups: int) -> int:

@@ -1,13 +1,11 @@
 """Config inside a packed file: the part of a config that inference needs, as JSON.
 
 Initial weights, the teacher, optimizer, hooks, surrogate gradients of the user and controls of any, paths of data and
-logs are left out: only training needs them, and a reader must not trust them. JSON has no tuples, which the hosts
-distinguish from lists; ``{"()": [...]}`` is a tuple.
+logs are left out: only training needs them, and a reader must not trust them.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -15,12 +13,12 @@ import numpy as np
 from mmengine.config import Config
 
 from surge_mm.datasets.evaluation_set import evaluation_pipeline
+from surge_mm.deploy.packed_file.json_text import TUPLE
 from surge_mm.ops import ActivationBinarizer
 from surge_mm.utils.class_names import class_name
 from surge_mm.utils.errors import UsageError
 from surge_mm.utils.registered_names import registered_name
 
-TUPLE = '()'
 TRAINING = ('init_cfg', 'pretrained', 'batch_augments', 'why')
 """Arguments of models and their parts that inference does not need; each has a default. ``why`` is a rule's remark."""
 NONE = ('train_cfg', 'compensator')
@@ -149,40 +147,6 @@ def _plain(value: Any, key: str, scope: Any) -> Any:
         f'{key}={value!r} cannot be stored: it is a {kind}. Write the name of a registered class, a '
         'number, a text, or lists and dicts of them'
     )
-
-
-def to_json(stored: Mapping[str, Any]) -> str:
-    """Return a stored config as text.
-
-    Args:
-        stored (Mapping[str, Any]): Config as :func:`stored_config` returns it.
-    """
-
-    def encoded(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: encoded(inner) for key, inner in value.items()}
-        if isinstance(value, tuple):
-            return {TUPLE: [encoded(inner) for inner in value]}
-        return [encoded(inner) for inner in value] if isinstance(value, list) else value
-
-    return json.dumps(encoded(stored), separators=(',', ':'))
-
-
-def from_json(text: str) -> Any:
-    """Return the config that :func:`to_json` has converted.
-
-    Args:
-        text (str): The text.
-
-    Raises:
-        ValueError: if the text is no JSON.
-    """
-
-    def decoded(pairs: dict[str, Any]) -> Any:
-        inner = pairs.get(TUPLE)
-        return tuple(inner) if len(pairs) == 1 and isinstance(inner, list) else pairs
-
-    return json.loads(text, object_hook=decoded)
 
 
 def differences(first: Any, second: Any, key: str) -> Iterator[str]:

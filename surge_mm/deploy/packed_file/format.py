@@ -1,9 +1,10 @@
 """Format of packed files: safetensors with these texts in the metadata of its header.
 
 - ``format``: ``'surge_mm packed model'``.
-- ``version``: version of the format, an integer.
+- ``version``: version of the format, an integer: 2 for a model that no config built, else 1.
 - ``surge_mm``: version of the package that wrote the file.
-- ``config``: the part of the config that inference needs (:mod:`surge_mm.deploy.packed_file.config`), as JSON.
+- ``config``: the part of the config that inference needs (:mod:`surge_mm.deploy.packed_file.config`), as JSON. For a
+  model that no config built, its ``model`` is null, and ``class`` and ``structure`` describe the model.
 - ``same``: JSON from names of tensors to the name of an equal one; only the latter is stored.
 - ``sha256``: checksum of the other texts and of the name, dtype, shape and bytes of each tensor, in hexadecimal.
 
@@ -23,15 +24,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from surge_mm.deploy.packed_file.config import from_json, to_json
-from surge_mm.deploy.packed_file.config_policy import check_structure
+from surge_mm.deploy.packed_file.json_text import from_json, to_json
 from surge_mm.utils.atomic_write import write_atomically
 from surge_mm.utils.errors import CheckpointError, UsageError
 from surge_mm.utils.files import file_defect
 from surge_mm.utils.packages import require_packages
 from surge_mm.version import __version__
 
-FORMAT, VERSION = 'surge_mm packed model', 1
+FORMAT, VERSION = 'surge_mm packed model', 2
+WITHOUT_CONFIG = {'model', 'dataset_meta', 'class', 'structure'}
+"""Keys of the config of a model that no config built."""
 TEXTS = ('format', 'version', 'surge_mm', 'config', 'same')
 NOT_PACKED = 'it is no packed model, or damaged. Make one: python tools/export.py CONFIG CHECKPOINT OUT.safetensors'
 
@@ -71,13 +73,13 @@ def write_packed(
     Raises:
         UsageError: if the file cannot be written, or safetensors is not installed.
     """
-    require_packages('deploy', 'safetensors')
+    require_packages('deploy', 'safetensors', 'numpy')
     from safetensors.torch import save
 
     kept, same = each_once(state)
     texts = {
         'format': FORMAT,
-        'version': str(VERSION),
+        'version': '1' if config['model'] else '2',
         'surge_mm': __version__,
         'config': to_json(config),
         'same': json.dumps(same),
@@ -97,7 +99,7 @@ def read_packed(path: str | os.PathLike) -> PackedFile:
         CheckpointError: if the file is no packed file, is damaged or has a later version.
         UsageError: if safetensors is not installed.
     """
-    require_packages('deploy', 'safetensors')
+    require_packages('deploy', 'safetensors', 'numpy')
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -110,7 +112,7 @@ def read_packed(path: str | os.PathLike) -> PackedFile:
         if _checksum(texts, stored) != texts['sha256']:
             raise UsageError('it is damaged or was altered: its checksum is wrong')
         config, same = from_json(texts['config']), json.loads(texts['same'])
-        check_structure(config)
+        _check_structure(config, texts['version'])
         tensors = {**stored, **{name: stored[other] for name, other in same.items()}}
     except (UsageError, SafetensorError, OSError) as error:
         problem = f'{NOT_PACKED} ({error})' if isinstance(error, SafetensorError) else str(error)
@@ -130,10 +132,20 @@ def _check_version(texts: Mapping[str, str]) -> None:
     if version.isdecimal() and int(version[:9]) > VERSION:
         raise UsageError(
             f'it has version {version[:9]} of the format, written by surge_mm {texts.get("surge_mm")!r:.40}; surge_mm '
-            f'{__version__} reads version {VERSION}: install a later surge_mm, or export the model anew'
+            f'{__version__} reads up to version {VERSION}: install a later surge_mm, or export the model anew'
         )
-    if version != str(VERSION):
+    if version not in ('1', '2'):
         raise UsageError('its header is damaged')
+
+
+def _check_structure(config: Any, version: str) -> None:
+    if version == '2':
+        if set(config) != WITHOUT_CONFIG or config['model'] is not None:
+            raise UsageError(f'its config must be a dict with the keys {sorted(WITHOUT_CONFIG)}')
+        return
+    from surge_mm.deploy.packed_file.config_policy import check_structure
+
+    check_structure(config)
 
 
 def _checksum(texts: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:

@@ -2,44 +2,33 @@
 
 from __future__ import annotations
 
-import copy
 import os
-import threading
+import re
 from collections.abc import Collection, Mapping
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from mmengine.config import Config, ConfigDict
-from mmengine.registry import MODELS as ROOT_MODELS
-from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
 from surge_mm.checkpoint.matching import find_mismatches
-from surge_mm.datasets.evaluation_set import dataset_meta
 from surge_mm.deploy.convert import pack
-from surge_mm.deploy.packed_file.config import stored_config
-from surge_mm.deploy.packed_file.config_policy import (
-    check_classes,
-    check_structure,
-    classes_to_allow,
-)
-from surge_mm.deploy.packed_file.format import read_packed, write_packed
+from surge_mm.deploy.packed_file.format import PackedFile, read_packed, write_packed
 from surge_mm.deploy.packed_layers import PackedLayer
-from surge_mm.registry import MODELS
+from surge_mm.models.binarization.layer_candidates import class_path
 from surge_mm.utils.errors import CheckpointError, UsageError
-from surge_mm.utils.logging import log
+from surge_mm.utils.logging import log, warn
 from surge_mm.utils.packages import require_packages
-from surge_mm.utils.registry_errors import explain
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 SUFFIX = '.safetensors'
-MAX_MESSAGE = 1000
-"""Characters of a message. Those of PyTorch and of the hosts may contain whole arguments."""
-_build_lock = threading.RLock()  # the default scope is one for all threads
 
 
 def save_packed(
-    model: nn.Module, cfg: Config, path: str | os.PathLike, overwrite: bool = False
+    model: nn.Module, cfg: Config | None, path: str | os.PathLike, overwrite: bool = False
 ) -> str:
     """Write a packed model, and the part of its config that inference needs, into one file.
 
@@ -48,7 +37,8 @@ def save_packed(
     Args:
         model (nn.Module): A model that :func:`surge_mm.deploy.pack` has packed. Its ``dataset_meta`` is stored; without
             one, that of the test set of ``cfg``.
-        cfg (Config): The config that the model was built from.
+        cfg (Config, optional): The config that the model was built from. None for a model that no config built, such
+            as one of timm: :func:`load_packed` then takes the model as an argument.
         path (str | os.PathLike): The file, ``*.safetensors``.
         overwrite (bool): Whether an existing file may be replaced. Defaults to False.
 
@@ -60,17 +50,16 @@ def save_packed(
             or cannot be written, or safetensors is not installed.
     """
     check_output_path(path, overwrite)
-    require_packages('deploy', 'safetensors')
+    require_packages('deploy', 'safetensors', 'numpy')
     if not any(isinstance(module, PackedLayer) for module in model.modules()):
         raise UsageError(f'{type(model).__name__} is not packed: surge_mm.deploy.pack(model) first')
-    meta = getattr(model, 'dataset_meta', None) or dataset_meta(cfg)
-    stored = stored_config(cfg, meta)
-    try:
-        check_structure(stored)
-        further = classes_to_allow(stored)
-    except UsageError as error:
-        raise UsageError(f'the config cannot be stored in a packed file: {error}') from error
     state = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
+    if cfg is None:
+        structure = {'class': class_path(model), 'structure': _structure(model)}
+        return write_packed(path, {'model': None, 'dataset_meta': {}, **structure}, state)
+    from surge_mm.deploy.packed_file.config_models import build_packed, config_to_store
+
+    stored, further = config_to_store(model, cfg)
     _check_tensors(build_packed(stored), state, 'the model is not what cfg builds, packed')
     if further:
         log(f'to load {Path(path).name!r}, allow its classes: load_packed(path, allow={further})')
@@ -101,17 +90,19 @@ def check_output_path(
         )
 
 
-@MODELS.register_module()
 def load_packed(
     path: str | os.PathLike,
     device: str | torch.device = 'cpu',
     allow: Collection[type | str] = (),
+    model: nn.Module | None = None,
 ) -> nn.Module:
     """Load the packed model of a file, without a config file, a checkpoint or training code.
 
     The model is the host's detector or classifier in evaluation mode. Its attributes ``cfg`` and ``dataset_meta`` are
     those that ``mmdet.apis.inference_detector`` and ``mmpretrain.ImageClassificationInferencer`` need. In a config the
     model is ``dict(type='surge_mm.load_packed', path=...)``.
+
+    A file of a model that no config built needs ``model``: the same model, built and binarized as before training.
 
     A file from an untrusted source can neither run code nor read other files: it may name only the classes of
     :mod:`surge_mm.deploy.packed_file.allowed_classes` and those that you allow. It can describe a model that is too
@@ -122,49 +113,74 @@ def load_packed(
         device (str | torch.device): Device of the model. Defaults to 'cpu', for which packed layers are made.
         allow (Collection[type | str]): Further classes that the file may name, such as your own, or their full names
             (``'my_package.necks.MyNeck'``). Import their modules first. Defaults to none.
+        model (nn.Module, optional): The model that gets the tensors of the file, in place: binarized by
+            :func:`surge_mm.binarize` with the arguments of the saved one, or packed already. The config of the file is
+            then not used. Defaults to None.
+
+    Returns:
+        nn.Module: The packed model.
 
     Raises:
-        CheckpointError: if the file is no packed file, is damaged, has a later version, or names a class that is not
-            allowed.
-        UsageError: if safetensors is not installed.
+        CheckpointError: if the file is no packed file, is damaged, has a later version, names a class that is not
+            allowed, needs ``model``, or does not have the tensors of ``model``.
+        UsageError: if safetensors is not installed, or ``model`` has no binary layer.
+
+    Example:
+        >>> model = timm.create_model('resnet18', num_classes=10)
+        >>> surge_mm.binarize(model)
+        >>> load_packed('model.safetensors', model=model)
     """
     file = read_packed(path)
-    content = {key: value for key, value in file.config.items() if key != 'custom_imports'}
-    meta = content.pop('dataset_meta')
+    if model is not None and not any(isinstance(m, PackedLayer) for m in model.modules()):
+        model = pack(model)
     try:
-        check_classes(file.config, allow)
-        model = build_packed(file.config)
-        _check_tensors(
-            model,
-            file.tensors,
-            f'its tensors are not those of its config (written by surge_mm {file.writer!r:.40})',
-        )
-        model.cfg = model._config = Config(content)
+        if model is not None:
+            problem = 'its tensors are not those of the given model, packed. Build and binarize it as the saved one'
+            _check_tensors(model, file.tensors, problem)
+            _warn_of_differences(model, file, path)
+        elif file.config['model'] is None:
+            raise UsageError(
+                f'it is of a model that no config built, {file.config["class"]!r:.200}. Build this model, binarize it '
+                'as before, and pass it: load_packed(path, model=model)'
+            )
+        else:
+            from surge_mm.deploy.packed_file.config_models import build_checked
+
+            model = build_checked(file.config, allow)
+            _check_tensors(
+                model,
+                file.tensors,
+                f'its tensors are not those of its config (written by surge_mm {file.writer!r:.40})',
+            )
     except (UsageError, RecursionError) as error:
         message = ' '.join(str(error).split())  # names in the file may contain line breaks
         raise CheckpointError(f'packed model {str(path)!r}: {message}') from error
     model.load_state_dict(file.tensors)
-    model.dataset_meta = model._dataset_meta = meta
-    model.to(device).eval()
-    return model
+    return model.to(device).eval()
 
 
-def build_packed(config: Mapping[str, Any]) -> nn.Module:
-    """Build the packed model of a checked config. Its numbers are arbitrary until a state dict is loaded.
+if find_spec('mmengine') is not None:
+    from surge_mm.registry import MODELS
 
-    Args:
-        config (dict): Config as :func:`surge_mm.deploy.packed_file.config.stored_config` returns it.
+    MODELS.register_module()(load_packed)
 
-    Raises:
-        UsageError: if the model cannot be built or packed.
-    """
-    try:
-        with _build_lock, DefaultScope.overwrite_default_scope(config['default_scope']):
-            model = ROOT_MODELS.build(copy.deepcopy(ConfigDict(config['model'])))
-        return pack(model)
-    except Exception as error:  # classes of the hosts raise anything for wrong arguments
-        message = ' '.join(explain(error).split())
-        raise UsageError(f'its model cannot be built: {message:.{MAX_MESSAGE}}') from error
+
+def _structure(model: nn.Module) -> str:
+    """Return the modules of a model and their arguments, without addresses in memory."""
+    return re.sub(r' at 0x[0-9a-f]+', '', repr(model))
+
+
+def _warn_of_differences(model: nn.Module, file: PackedFile, path: Any) -> None:
+    """Warn if the modules of a model differ from those of the saved one in what tensors do not show."""
+    theirs = str(file.config.get('structure', '')).splitlines()
+    ours = _structure(model).splitlines()
+    if theirs and theirs != ours:
+        pairs = zip([*theirs, ''], [*ours, ''], strict=False)
+        saved, given = next(pair for pair in pairs if pair[0] != pair[1])
+        warn(
+            f'packed model {str(path)!r}: the given model differs from the saved one, and its outputs may: '
+            f'{given.strip()!r:.200}, saved as {saved.strip()!r:.200}'
+        )
 
 
 def _check_tensors(model: nn.Module, tensors: Mapping[str, Tensor], problem: str) -> None:

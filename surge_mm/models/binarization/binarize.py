@@ -28,6 +28,7 @@ from surge_mm.models.binarization.weight_use import check_first_passes, forget_c
 from surge_mm.utils.argument_checks import checked
 from surge_mm.utils.class_names import class_name
 from surge_mm.utils.errors import UsageError
+from surge_mm.utils.logging import warn
 from surge_mm.utils.modules import replace_modules
 
 RELU_TYPES = (nn.ReLU, nn.ReLU6)
@@ -124,13 +125,21 @@ def binarize(
     layers = {layer: _binary_layer(decision, settings) for layer, decision in selected.items()}
     replacements: dict[nn.Module, nn.Module] = {}
     if binary_act_cfg is not None:
-        replacements.update(_activations(model, selected, build_relu_replacement(binary_act_cfg)))
+        replacements.update(_activations(model, selected, binary_act_cfg))
     if not structure_only:
         replacements.update(layers)
         check_first_passes(model)
     replace_modules(model, replacements)
     add_shortcuts(places)
     refresh_averages(model)
+    if any(
+        type(m).__module__.startswith('transformers.') or 'PreTrainedModel' in class_names(m)
+        for m in model.modules()
+    ):
+        try:
+            register_transformers()
+        except UsageError as error:
+            warn(f'save_pretrained will not store which layers are binary: {error}')
     for layer, decision in by_layer.items():
         rule = 'structure_only=True' if structure_only else decision.rule
         replacements.get(layer, layer)._surge_rule = rule  # type: ignore[assignment]
@@ -154,6 +163,23 @@ def layer_reports(model: nn.Module) -> list[LayerReport]:
         )
         for layer, names in places.items()
     ]
+
+
+def register_transformers() -> None:
+    """Let ``from_pretrained`` of Hugging Face transformers load models that were binary when they were saved.
+
+    Call it in a program that loads such a model, before ``from_pretrained``. :func:`binarize` calls it where
+    transformers is loaded, so that ``save_pretrained`` writes the binary layers to ``config.json``.
+
+    Raises:
+        UsageError: if transformers is not installed, or older than 4.49.
+    """
+    try:
+        import surge_mm.models.binarization.transformers_models  # noqa: F401
+    except ImportError as error:
+        raise UsageError(
+            f'register_transformers needs transformers 4.49 or later ({error}). Run: pip install -U transformers'
+        ) from error
 
 
 def to_float(model: nn.Module) -> nn.Module:
@@ -261,9 +287,10 @@ def _check_shared_weights(model: nn.Module, selected: Collection[nn.Module]) -> 
 
 
 def _activations(
-    model: nn.Module, selected: Collection[nn.Module], activation: nn.Module
+    model: nn.Module, selected: Collection[nn.Module], act_cfg: Mapping[str, Any]
 ) -> dict[nn.Module, nn.Module]:
-    """Return a copy of ``activation`` for each ReLU to replace, with the device and dtype of its part of the model."""
+    """Return an activation for each ReLU to replace, with the device and dtype of its part of the model."""
+    activation = build_relu_replacement(act_cfg)
     parts = list(model.children()) if hasattr(model, 'backbone') else [model]
     replacements: dict[nn.Module, nn.Module] = {}
     for part in parts:
@@ -278,6 +305,7 @@ def _activations(
             if type(relu) in RELU_TYPES and relu not in replacements:
                 new = copy.deepcopy(activation).train(relu.training)
                 new = new if like is None else new.to(like)
-                new._surge_replaced = (relu,)  # type: ignore[assignment]  # a tuple registers no submodule
+                # a tuple registers no submodule
+                new._surge_replaced, new._surge_act_cfg = (relu,), act_cfg  # type: ignore[assignment]
                 replacements[relu] = new
     return replacements

@@ -11,13 +11,8 @@ from hypothesis import strategies as st
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
-from surge_mm.deploy.packed_file.config import (
-    differences,
-    from_json,
-    stored_config,
-    stored_model,
-    to_json,
-)
+from surge_mm.deploy.packed_file.config import differences, stored_config, stored_model
+from surge_mm.deploy.packed_file.json_text import from_json, to_json
 from surge_mm.utils.errors import UsageError
 from surge_mm.utils.suggestions import argument_names
 

@@ -18,8 +18,9 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
 from surge_mm.deploy import load_packed
-from surge_mm.deploy.packed_file.config import from_json, stored_config, to_json
+from surge_mm.deploy.packed_file.config import stored_config
 from surge_mm.deploy.packed_file.config_policy import check_classes, check_structure
+from surge_mm.deploy.packed_file.json_text import from_json, to_json
 from surge_mm.utils.errors import CheckpointError
 
 CODE = "__import__('os').system('touch marker')"
