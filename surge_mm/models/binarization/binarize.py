@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -107,10 +107,7 @@ def binarize(
     by_layer = _decisions_by_layer(decisions)
     selected = {layer: decision for layer, decision in by_layer.items() if decision.to != KEEP}
     if not selected and not any(isinstance(module, BinaryLayer) for module in model.modules()):
-        raise UsageError(
-            f'no layer of {type(model).__name__} becomes binary: of {len(by_layer)} layers with weights, the rules '
-            "keep all. Add a rule with to='binary', or leave the model as it is"
-        )
+        raise UsageError(_nothing_selected(model, decisions))
     _check_shared_weights(model, selected)
     places = find_places(
         model, {layer for layer, decision in selected.items() if decision.shortcut(shortcuts)}
@@ -231,6 +228,25 @@ def build_relu_replacement(act_cfg: Mapping[str, Any]) -> nn.Module:
             f'binary_act_cfg={act_cfg!r} must be an activation that needs no number of channels, such as '
             f"dict(type='PReLU'), or None: {error}"
         ) from error
+
+
+def _nothing_selected(model: nn.Module, decisions: Sequence[Decision]) -> str:
+    """Return a message with the rules that keep all layers, and a rule for the layers of the commonest kind."""
+    kept = Counter(decision.rule for decision in decisions)
+    kinds = Counter(
+        (c.name.partition('.')[0], c.type, getattr(c.layer, 'kernel_size', None))
+        for c in (decision.candidate for decision in decisions)
+        if '.' in c.name and c.unsupported_reason is None and c.groups == 1
+    )
+    example = "dict(name=..., to='binary')"
+    for (part, kind, size), _ in kinds.most_common(1):
+        sized = f', kernel_size={size}' if size else ''
+        example = f"dict(name='{part}.*', type='{kind}'{sized}, to='binary')"
+    return (
+        f'no layer of {type(model).__name__} becomes binary: the rules keep all {len(decisions)} layers with weights '
+        f'({", ".join(f"{rule}: {count}" for rule, count in kept.most_common())}). Add a rule, such as {example}, or '
+        'leave the model as it is'
+    )
 
 
 def _decisions_by_layer(decisions: Sequence[Decision]) -> dict[nn.Module, Decision]:

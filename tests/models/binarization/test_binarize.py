@@ -450,3 +450,14 @@ def test_a_part_of_a_model_can_be_binarized_alone():
     )
     assert len(binary_names(backbone)) == 16
     assert type(backbone).__name__ == 'ResNet'
+
+
+def test_the_error_of_a_model_whose_layers_are_all_kept_shows_a_rule_that_works():
+    model = torchvision.models.mobilenet_v2()
+    with pytest.raises(
+        UsageError, match=r'default: 1x1: 34, default: depthwise or grouped: 17'
+    ) as error:
+        binarize(model)
+    (rule,) = re.findall(r'dict\(.*?\)(?=, or leave)', str(error.value))
+    reports = binarize(model, [eval(rule)])
+    assert sum(report.binary for report in reports) == 34
