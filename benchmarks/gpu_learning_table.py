@@ -14,20 +14,8 @@ import json
 from pathlib import Path
 
 import numpy as np
-from scipy import stats
 
-
-def sign_flip_p(differences: np.ndarray) -> float:
-    """Return the share of sign assignments whose mean is at least as far from 0 as that of ``differences``."""
-    signs = np.array(list(itertools.product((1, -1), repeat=len(differences))))
-    means = np.abs(signs @ differences) / len(differences)
-    return float(np.mean(means >= abs(differences.mean()) - 1e-12))
-
-
-def interval(differences: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """Student's t interval of the mean."""
-    half = stats.t.ppf(0.5 + level / 2, len(differences) - 1) * stats.sem(differences)
-    return float(differences.mean() - half), float(differences.mean() + half)
+from surge_mm.analysis.paired import interval, sign_flip_p
 
 
 def main() -> None:

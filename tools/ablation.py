@@ -1,14 +1,23 @@
 """Train several methods or configs with several seeds; write one table and one picture of the curves.
 
-python tools/ablation.py RECIPE --methods ste surge surge-lite recu --seeds 0 1 2 --work-dir work_dirs/a
-python tools/ablation.py CONFIG [CONFIG ...] --seeds 0 1 2 --work-dir work_dirs/b
+python tools/ablation.py RECIPE --methods ste surge my_method.py --seeds 0 1 2 --work-dir work_dirs/a
+python tools/ablation.py RECIPE --methods ste --variant eta-0.3 surge custom_hooks.0.eta=0.3 --work-dir work_dirs/b
+python tools/ablation.py CONFIG [CONFIG ...] --seeds 0 1 2 --work-dir work_dirs/c
 
 RECIPE is the name of a file in configs/_base_/recipes or the path of any config. A method is the name of a file in
-configs/_base_/methods. The config composed of both is written to WORK_DIR/METHOD/METHOD_RECIPE.py.
+configs/_base_/methods or the path of a file of that form. The config composed of both is written to
+WORK_DIR/METHOD/METHOD_RECIPE.py.
+
+--variant NAME METHOD KEY=VALUE ... adds a variant, which is a method with other settings; give it as often as needed. A
+KEY is one of the method (conv_cfg.weight.type, custom_hooks.0.eta) or of the recipe (optim_wrapper.optimizer.lr).
+Without methods, --variant NAME CONFIG KEY=VALUE ... does the same with the name of one of the CONFIGs.
 
 Each run is a call of tools/train.py with the work dir WORK_DIR/VARIANT/seed_SEED. A variant is called by its method, or
 by the name of its CONFIG. If the command is interrupted, run it again: finished runs are kept, and an unfinished run
 resumes from its last checkpoint.
+
+The table has the mean of each variant over the seeds with its 95 % interval, and its difference to the baseline, paired
+by seed, with interval and sign-flip test: table.md, table.csv, table.tex and table.json in WORK_DIR.
 """
 
 import signal
@@ -18,16 +27,28 @@ if __name__ == '__main__' and signal.getsignal(signal.SIGINT) is signal.default_
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from surge_mm.analysis.ablation import Run, as_json, markdown, plot, read_run, summarize
+from surge_mm.analysis.ablation import (
+    Run,
+    as_csv,
+    as_json,
+    latex,
+    markdown,
+    plot,
+    read_run,
+    summarize,
+)
 from surge_mm.analysis.methods import apply_method
 from surge_mm.launch.cli import Parser, run, setting
 from surge_mm.launch.config import with_names
@@ -39,6 +60,20 @@ TRAIN = Path(__file__).resolve().parent / 'train.py'
 BASE = TRAIN.parents[1] / 'configs' / '_base_'
 
 
+class Variant(NamedTuple):
+    """A method or config with other settings.
+
+    Attributes:
+        name (str): name of the variant.
+        base (str): method, or name of one of the configs.
+        settings (dict): value of each key that is set.
+    """
+
+    name: str
+    base: str
+    settings: dict[str, Any]
+
+
 def main() -> None:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
@@ -48,11 +83,19 @@ def main() -> None:
         help='with --methods, one recipe or config; without, one config for each variant',
     )
     parser.add_argument('--methods', nargs='+', help='methods to apply to the recipe')
+    parser.add_argument(
+        '--variant',
+        nargs='+',
+        action='append',
+        default=[],
+        metavar=('NAME', 'METHOD KEY=VALUE'),
+        help='a method with other settings; may be repeated',
+    )
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
     parser.add_argument('--work-dir', required=True, help='folder of all runs')
     parser.add_argument(
         '--baseline',
-        help='variant whose time per step is the unit; default STE, or the first variant',
+        help='variant to compare with, in the metric and in time per step; default STE, or the first variant',
     )
     parser.add_argument('--metric', help='key of the log; default mAP or top-1 accuracy')
     parser.add_argument('--jobs', type=int, default=1, help='number of parallel runs; default 1')
@@ -76,16 +119,21 @@ def main() -> None:
             f'--seeds must be different numbers from 0 to 4294967295, got {args.seeds}'
         )
     work_dir = Path(args.work_dir)
-    if args.methods is None:
-        configs = {path.stem: path for path in find_configs(args.configs)}
-        baseline = find_baseline(args.baseline, list(configs))
-        remember_settings(work_dir / 'options.json', args.cfg_options)
-    else:
+    variants = [parse_variant(words) for words in args.variant]
+    stems = [Path(path).stem for path in args.configs]
+    configs: dict[str, Path] = {}
+    if args.methods is not None or any(one.base not in stems for one in variants):
         recipe = find_recipe(args.configs)
-        composed = compose(recipe, args.methods)
-        baseline = find_baseline(args.baseline, list(composed))
-        remember_settings(work_dir / 'options.json', args.cfg_options)
-        configs = write_configs(composed, recipe, work_dir)
+        composed = compose(recipe, args.methods or [], variants)
+        origins = dict.fromkeys(composed, recipe)
+    else:
+        configs = {path.stem: path for path in find_configs(args.configs)}
+        check_names([*configs, *(one.name for one in variants)])
+        composed = {one.name: changed(configs[one.base], one) for one in variants}
+        origins = {one.name: configs[one.base] for one in variants}
+    baseline = find_baseline(args.baseline, [*configs, *composed])
+    remember_settings(work_dir / 'options.json', args.cfg_options)
+    configs |= write_configs(composed, origins, work_dir)
 
     # Runs of one seed follow each other, so that a slow phase of the machine slows all variants alike.
     queue = [(name, seed) for seed in args.seeds for name in configs]
@@ -129,31 +177,131 @@ def find_recipe(names: list[str]) -> Path:
     return known[name]
 
 
-def compose(recipe: Path, methods: list[str]) -> dict[str, Config]:
+def parse_variant(words: list[str]) -> Variant:
+    """Return the variant of the words behind ``--variant``.
+
+    Raises:
+        LaunchError: if they are no name, base and settings ``KEY=VALUE``.
+    """
+    if len(words) < 2 or not re.fullmatch(r'\w[\w.+-]*', words[0]) or '=' in words[1]:
+        raise LaunchError(
+            f'--variant {" ".join(words)} must be NAME METHOD KEY=VALUE ..., with a name of letters, digits and -+._'
+        )
+    name, base, *texts = words
+    try:
+        pairs = [setting(text).partition('=') for text in texts]
+        return Variant(
+            name, base, {key: DictAction._parse_iterable(text) for key, _, text in pairs}
+        )
+    except (argparse.ArgumentTypeError, AssertionError, ValueError, IndexError) as error:
+        raise LaunchError(f'--variant {" ".join(words)}: {error}') from error
+
+
+def check_names(names: list[str]) -> None:
+    """Check that the names of the variants differ.
+
+    Raises:
+        LaunchError: if two are equal.
+    """
+    if len(set(names)) < len(names):
+        raise LaunchError(f'variants must have different names, got {names}')
+
+
+def read_config(path: Path) -> Config:
+    """Read a config or a method.
+
+    Raises:
+        LaunchError: if it cannot be read.
+    """
+    try:
+        cfg = with_names(Config.fromfile(path))
+    except Exception as error:  # a config is code of its author
+        kind = type(error).__name__
+        raise LaunchError(f'config {str(path)!r} cannot be read: {kind}: {error}') from error
+    if cfg.default_scope is None:  # a method has none
+        cfg.pop('default_scope')
+    return cfg
+
+
+def changed(path: Path, variant: Variant, *others: Config) -> Config:
+    """Return a config or method with the settings of a variant.
+
+    Args:
+        path (Path): config or method.
+        variant (Variant): its settings.
+        *others (Config): configs that the settings may refer to besides.
+
+    Returns:
+        Config: the changed config.
+
+    Raises:
+        LaunchError: if a key is unknown or does not fit.
+    """
+    cfg = read_config(path)
+    for key in variant.settings:
+        known = [name for one in (cfg, *others) for name in one]
+        if key.partition('.')[0] not in known:
+            hint = did_you_mean(key.partition('.')[0], known)
+            raise LaunchError(f'--variant {variant.name}: unknown key {key!r}{hint}')
+    try:
+        cfg.merge_from_dict(variant.settings)
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        raise LaunchError(
+            f'--variant {variant.name}: {variant.settings} does not fit {path.name}: {error}'
+        ) from error
+    return cfg
+
+
+def compose(
+    recipe: Path, methods: list[str], variants: Sequence[Variant] = ()
+) -> dict[str, Config]:
     """Apply each method to the recipe.
 
     Args:
         recipe (Path): config file.
-        methods (list[str]): names of files in ``configs/_base_/methods``.
+        methods (list[str]): names of files in ``configs/_base_/methods``, or paths.
+        variants (Sequence[Variant]): methods with other settings. Defaults to none.
 
     Returns:
-        dict[str, Config]: composed config of each method.
+        dict[str, Config]: composed config of each method and variant.
 
     Raises:
         LaunchError: if a method is unknown or repeated, or the recipe cannot be read or has no binary layers.
     """
     known = files_of('methods')
-    for method in methods:
-        if method not in known:
-            raise LaunchError(f'--methods {method!r} does not exist{did_you_mean(method, known)}')
-    if len(set(methods)) < len(methods):
-        raise LaunchError(f'--methods must be different, got {methods}')
-    try:
-        cfg = with_names(Config.fromfile(recipe))
-    except Exception as error:  # a config is code of its author
-        kind = type(error).__name__
-        raise LaunchError(f'config {str(recipe)!r} cannot be read: {kind}: {error}') from error
-    return {method: apply_method(cfg, Config.fromfile(known[method])) for method in methods}
+    for method in [*methods, *(one.base for one in variants)]:
+        if method not in known and not Path(method).is_file():
+            raise LaunchError(
+                f'method {method!r} is neither a file (looked from {Path.cwd()}) nor a method of configs/_base_/methods'
+                f'{did_you_mean(method, known)}'
+            )
+    every = [*(Variant(Path(method).stem, method, {}) for method in methods), *variants]
+    check_names([one.name for one in every])
+    cfg = read_config(recipe)
+    composed = {}
+    for one in every:
+        method = changed(known.get(one.base, Path(one.base)), one, cfg)
+        check_eta(method, one)
+        composed[one.name] = apply_method(cfg, method)
+    return composed
+
+
+def check_eta(method: Config, variant: Variant) -> None:
+    """Check that the hook of AGS does not replace the eta that a variant sets in the layers.
+
+    Raises:
+        LaunchError: if it does.
+    """
+    key = 'conv_cfg.compensator.eta'
+    if key not in variant.settings or 'type' in method.conv_cfg.compensator:  # the hook leaves it
+        return
+    for i, hook in enumerate(method.get('custom_hooks', [])):
+        eta = hook.get('eta', variant.settings[key])
+        if eta != variant.settings[key]:
+            raise LaunchError(
+                f'--variant {variant.name}: {key} has no effect, since the hook custom_hooks.{i} sets eta={eta} in all '
+                f'layers. Set custom_hooks.{i}.eta'
+            )
 
 
 def files_of(folder: str) -> dict[str, Path]:
@@ -161,38 +309,43 @@ def files_of(folder: str) -> dict[str, Path]:
     return {path.stem: path for path in sorted((BASE / folder).glob('*.py'))}
 
 
-def write_configs(composed: dict[str, Config], recipe: Path, work_dir: Path) -> dict[str, Path]:
+def write_configs(
+    composed: dict[str, Config], origins: dict[str, Path], work_dir: Path
+) -> dict[str, Path]:
     """Write each composed config into the folder of its variant.
 
     Args:
-        composed (dict[str, Config]): composed config of each method.
-        recipe (Path): config file of the recipe. A leading method in its name is left out of the names written.
+        composed (dict[str, Config]): composed config of each variant.
+        origins (dict[str, Path]): recipe or config of each variant. A leading method in its name is left out of the
+            name written.
         work_dir (Path): folder of all runs.
 
     Returns:
-        dict[str, Path]: file of each method, WORK_DIR/METHOD/METHOD_RECIPE.py.
+        dict[str, Path]: file of each variant, WORK_DIR/VARIANT/VARIANT_RECIPE.py.
 
     Raises:
         LaunchError: if a folder holds runs of another config.
     """
-    first, _, rest = recipe.stem.partition('_')
-    name = rest if rest and first in files_of('methods') else recipe.stem
-    paths = {method: work_dir / method / f'{method}_{name}.py' for method in composed}
-    for method, path in paths.items():
+    paths = {}
+    for variant, cfg in composed.items():
+        stem = origins[variant].stem
+        first, _, rest = stem.partition('_')
+        name = rest if rest and first in files_of('methods') else stem
+        path = paths[variant] = work_dir / variant / f'{variant}_{name}.py'
         others = [other for other in path.parent.glob('*.py') if other != path]
-        if others or (path.is_file() and path.read_text() != composed[method].pretty_text):
+        if others or (path.is_file() and path.read_text() != cfg.pretty_text):
             raise LaunchError(
                 f'{str(path.parent)!r} holds runs of another config, {(others or [path])[0].name!r}. Use another '
                 '--work-dir'
             )
-    for method, path in paths.items():
+    for variant, path in paths.items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(composed[method].pretty_text)
+        path.write_text(composed[variant].pretty_text)
     return paths
 
 
 def find_baseline(asked: str | None, names: list[str]) -> str:
-    """Return the baseline of the relative times.
+    """Return the baseline of the comparison.
 
     Args:
         asked (str, optional): variant to use. Defaults to that of STE, or to the first variant.
@@ -231,6 +384,9 @@ def train_all(
         list[tuple[str, int]]: variant and seed of each run that failed.
     """
     environment = dict(os.environ)
+    if sys.path[0] == os.getcwd():  # as python -m surge_mm sets it, for modules of the user there
+        paths = [os.getcwd(), *environment.get('PYTHONPATH', '').split(os.pathsep)]
+        environment['PYTHONPATH'] = os.pathsep.join(filter(None, paths))
     environment.setdefault('OMP_NUM_THREADS', str(max((os.cpu_count() or 1) // jobs, 1)))
     failed = []
     children: set[subprocess.Popen] = set()
@@ -280,13 +436,13 @@ def train_all(
 def report(
     work_dir: Path, names: list[str], seeds: list[int], baseline: str, metric: str | None
 ) -> None:
-    """Write table.md, table.json and curves.png from the finished runs, and print the table.
+    """Write the table and curves.png from the finished runs, and print the table.
 
     Args:
         work_dir (Path): folder of all runs.
         names (list[str]): variants.
         seeds (list[int]): seeds of each variant.
-        baseline (str): variant whose time per step is the unit.
+        baseline (str): variant to compare with.
         metric (str, optional): key of the log. Defaults to the first known metric in the log.
     """
     runs: dict[str, dict[int, Run]] = {}
@@ -299,8 +455,9 @@ def report(
         return
     rows = summarize(runs, metric, baseline)
     table = markdown(rows, baseline)
-    (work_dir / 'table.md').write_text(table)
-    (work_dir / 'table.json').write_text(as_json(rows))
+    texts = {'md': table, 'json': as_json(rows), 'csv': as_csv(rows), 'tex': latex(rows, baseline)}
+    for suffix, text in texts.items():
+        (work_dir / f'table.{suffix}').write_text(text)
     picture = plot(runs, metric, work_dir / 'curves.png')
     print(f'{table}\n{work_dir / "table.md"}\n{picture}')
 

@@ -1,6 +1,10 @@
-"""Comparison of variants trained with several seeds: one table, one picture."""
+"""Comparison of variants trained with several seeds: one table in four formats, one picture."""
 
+import csv
+import io
 import json
+import math
+import re
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from surge_mm.analysis.log import curve, read_log
+from surge_mm.analysis.paired import interval, sign_flip_p
 from surge_mm.analysis.plots import METRICS, finish, save
 from surge_mm.utils.errors import UsageError
 
@@ -42,8 +47,12 @@ class Row:
         values (list[float]): last value of the metric for each seed.
         mean (float): mean of ``values``.
         std (float): sample standard deviation of ``values``, nan for a single seed.
+        interval (tuple[float, float]): 95 % interval of the mean, nan for a single seed.
         loss (float): mean of the last training losses.
         relative_time (float): time per step divided by that of the baseline, nan without a common seed.
+        difference (float): mean of the value minus that of the baseline with the same seed, nan without a common seed.
+        difference_interval (tuple[float, float]): 95 % interval of ``difference``, nan with less than two common seeds.
+        p (float): that of the sign-flip test of the differences, nan with less than two common seeds.
     """
 
     name: str
@@ -52,8 +61,12 @@ class Row:
     values: list[float]
     mean: float
     std: float
+    interval: tuple[float, float]
     loss: float
     relative_time: float
+    difference: float
+    difference_interval: tuple[float, float]
+    p: float
 
 
 def read_run(work_dir: Path, metric: str | None = None) -> tuple[str, Run]:
@@ -88,12 +101,12 @@ def summarize(runs: dict[str, dict[int, Run]], metric: str, baseline: str) -> li
     """Summarize the runs of each variant over its seeds.
 
     The relative time of a variant is the mean ratio to the run of the baseline with the same seed. Such runs follow
-    each other in time.
+    each other in time. Differences to the baseline are paired by seed too.
 
     Args:
         runs (dict[str, dict[int, Run]]): run of each variant and seed.
         metric (str): key of the metric in the log.
-        baseline (str): variant whose time per step is the unit.
+        baseline (str): variant to compare with, whose time per step is the unit.
 
     Returns:
         list[Row]: one row for each variant, in the order of ``runs``.
@@ -101,11 +114,15 @@ def summarize(runs: dict[str, dict[int, Run]], metric: str, baseline: str) -> li
     rows = []
     for name, by_seed in runs.items():
         values = [run.values[-1] for run in by_seed.values()]
-        ratios = [
-            run.seconds / runs[baseline][seed].seconds
+        pairs = [
+            (run, runs[baseline][seed])
             for seed, run in by_seed.items()
             if seed in runs.get(baseline, {})
         ]
+        ratios = [run.seconds / other.seconds for run, other in pairs]
+        differences = [run.values[-1] - other.values[-1] for run, other in pairs]
+        if name == baseline:
+            differences = []
         rows.append(
             Row(
                 name=name,
@@ -113,12 +130,50 @@ def summarize(runs: dict[str, dict[int, Run]], metric: str, baseline: str) -> li
                 metric=metric,
                 values=values,
                 mean=statistics.mean(values),
-                std=statistics.stdev(values) if len(values) > 1 else float('nan'),
+                std=statistics.stdev(values) if len(values) > 1 else math.nan,
+                interval=interval(values),
                 loss=statistics.mean(run.loss for run in by_seed.values()),
-                relative_time=statistics.mean(ratios) if ratios else float('nan'),
+                relative_time=statistics.mean(ratios) if ratios else math.nan,
+                difference=statistics.mean(differences) if differences else math.nan,
+                difference_interval=interval(differences),
+                p=sign_flip_p(differences),
             )
         )
     return rows
+
+
+def _cells(rows: Sequence[Row], baseline: str) -> list[list[str]]:
+    """Return the header and the rows of the table as text; an unknown number is an empty cell."""
+    metric = METRICS[rows[0].metric][0] if rows[0].metric in METRICS else rows[0].metric
+    digits = 2 if rows[0].metric.startswith('accuracy') else 3
+
+    def text(value: float, form: str = f'.{digits}f') -> str:
+        return '' if math.isnan(value) else format(value, form)
+
+    def between(ends: tuple[float, float], form: str = f'.{digits}f') -> str:
+        return '' if math.isnan(ends[0]) else f'{ends[0]:{form}} to {ends[1]:{form}}'
+
+    header = [
+        *('variant', f'{metric}, mean ± std', '95 % interval', 'each seed', 'last loss'),
+        *(f'time per step / {baseline}', f'minus {baseline}', '95 % interval', 'p'),
+    ]
+    table = [header]
+    for row in rows:
+        each = zip(row.seeds, row.values, strict=True)
+        table.append(
+            [
+                row.name,
+                text(row.mean) + ('' if math.isnan(row.std) else f' ± {text(row.std)}'),
+                between(row.interval),
+                ', '.join(f'{text(value)} ({seed})' for seed, value in each),
+                text(row.loss, '.3f'),
+                text(row.relative_time, '.2f') or 'not known',
+                text(row.difference, f'+.{digits}f'),
+                between(row.difference_interval, f'+.{digits}f'),
+                text(row.p, '.3f'),
+            ]
+        )
+    return table
 
 
 def markdown(rows: Sequence[Row], baseline: str) -> str:
@@ -126,28 +181,78 @@ def markdown(rows: Sequence[Row], baseline: str) -> str:
 
     Args:
         rows (Sequence[Row]): rows of one metric, at least one.
-        baseline (str): variant whose time per step is the unit.
+        baseline (str): variant to compare with.
 
     Returns:
-        str: the table, with a header that names the metric.
+        str: the table, with a header that names the metric, and a line about the test.
     """
-    metric = METRICS[rows[0].metric][0] if rows[0].metric in METRICS else rows[0].metric
+    header, *body = _cells(rows, baseline)
+    lines = [header, ['---'] * len(header), *body]
+    table = ''.join(f'| {" | ".join(cells)} |\n' for cells in lines)
+    return (
+        f'{table}\nIntervals are those of Student, over the seeds. p is that of the two-sided sign-flip test of the '
+        f'differences to {baseline}, paired by seed. With n seeds it is at least 2 / 2^n: 0.25 for 3, 0.031 for 6.\n'
+    )
+
+
+def latex(rows: Sequence[Row], baseline: str) -> str:
+    """Format rows as a table of LaTeX for the package booktabs, without the single seeds.
+
+    Args:
+        rows (Sequence[Row]): rows of one metric, at least one.
+        baseline (str): variant to compare with.
+
+    Returns:
+        str: the environment ``tabular``.
+    """
+    kept = [cells[:3] + cells[5:] for cells in _cells(rows, baseline)]
+    header, *body = [' & '.join(map(_escape, cells)) + r' \\' for cells in kept]
+    columns = 'l' + 'r' * (len(kept[0]) - 1)
     lines = [
-        f'| variant | {metric}, mean ± std | each seed | last loss | time per step / {baseline} |',
-        '| --- | --- | --- | --- | --- |',
+        rf'\begin{{tabular}}{{{columns}}}',
+        r'\toprule',
+        header,
+        r'\midrule',
+        *body,
+        r'\bottomrule',
     ]
-    digits = 2 if rows[0].metric.startswith('accuracy') else 3
+    return '\n'.join([*lines, r'\end{tabular}']) + '\n'
+
+
+def _escape(text: str) -> str:
+    text = re.sub(r'([&%$#_{}])', r'\\\1', text)
+    return text.replace('±', r'$\pm$').replace('^', r'\^{}')
+
+
+def as_csv(rows: Sequence[Row]) -> str:
+    """Format rows as CSV, with a column for each seed and empty cells for unknown numbers."""
+    seeds = sorted({seed for row in rows for seed in row.seeds})
+    ends = [
+        f'{name}_{end}' for name in ('interval', 'difference_interval') for end in ('low', 'high')
+    ]
+    names = [
+        'name',
+        'metric',
+        'mean',
+        'std',
+        *ends[:2],
+        'loss',
+        'relative_time',
+        'difference',
+        *ends[2:],
+        'p',
+    ]
+    file = io.StringIO()
+    writer = csv.DictWriter(
+        file, [*names, *(f'seed_{seed}' for seed in seeds)], lineterminator='\n'
+    )
+    writer.writeheader()
     for row in rows:
-        each = ', '.join(
-            f'{value:.{digits}f} ({seed})'
-            for seed, value in zip(row.seeds, row.values, strict=True)
-        )
-        spread = '' if np.isnan(row.std) else f' ± {row.std:.{digits}f}'
-        time = 'not known' if np.isnan(row.relative_time) else f'{row.relative_time:.2f}'
-        lines.append(
-            f'| {row.name} | {row.mean:.{digits}f}{spread} | {each} | {row.loss:.3f} | {time} |'
-        )
-    return '\n'.join(lines) + '\n'
+        cells = {name: getattr(row, name) for name in names if name not in ends}
+        cells |= dict(zip(ends, (*row.interval, *row.difference_interval), strict=True))
+        cells |= {f'seed_{seed}': v for seed, v in zip(row.seeds, row.values, strict=True)}
+        writer.writerow({name: '' if value != value else value for name, value in cells.items()})
+    return file.getvalue()
 
 
 def plot(runs: dict[str, dict[int, Run]], metric: str, out: Path) -> Path:

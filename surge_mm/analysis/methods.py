@@ -28,7 +28,8 @@ def apply_method(cfg: Config, method: Config) -> Config:
     The ``conv_cfg`` of the method becomes the ``conv_cfg`` of a backbone of this package and the ``binary`` of a
     ``surge_mm.Binarized`` or ``surge_mm.DistilledDetector`` model, which has ``structure_only=True`` for full
     precision. It replaces every other ``conv_cfg`` of type ``SurgeConv2d`` in the model. The ``custom_hooks`` of the
-    method replace the :data:`METHOD_HOOKS` of the config. All further keys are merged into the config.
+    method replace the :data:`METHOD_HOOKS` of the config. The modules of its ``custom_imports`` are added to those of
+    the config. All further keys are merged into the config.
 
     Args:
         cfg (Config): config to train, with or without a method of its own.
@@ -38,14 +39,23 @@ def apply_method(cfg: Config, method: Config) -> Config:
         Config: the composed config, without a reference to its bases.
 
     Raises:
-        LaunchError: if the config has no model, or its model has no place for binary layers.
+        LaunchError: if the config has no model, its model has no place for binary layers, or the method has no
+            ``conv_cfg``.
     """
     if not isinstance(cfg.get('model'), Mapping) or 'type' not in cfg.model:
         raise LaunchError(f'config {cfg.filename!r} has no model.type, so it cannot be trained')
     composed = copy.deepcopy(cfg)
     settings = copy.deepcopy(method.to_dict())
+    if 'conv_cfg' not in settings:
+        raise LaunchError(
+            f'method {method.filename!r} has no conv_cfg. A method sets the binary layers, such as '
+            "conv_cfg=dict(type='surge_mm.SurgeConv2d', compensator=dict(eta=0.1)), or None for full precision"
+        )
     conv_cfg = settings.pop('conv_cfg')
     hooks = settings.pop('custom_hooks', [])
+    imports = _imports(cfg) + [name for name in _imports(settings) if name not in _imports(cfg)]
+    if settings.pop('custom_imports', None):
+        settings['custom_imports'] = {'imports': imports, 'allow_failed_imports': False}
     if not _set_binary_layers(composed.model, conv_cfg):
         raise LaunchError(
             f'config {cfg.filename!r}: its model has no binary layers to which a method could apply. Use a recipe with '
@@ -58,6 +68,11 @@ def apply_method(cfg: Config, method: Config) -> Config:
         composed.custom_hooks = [*kept, *hooks]
     composed.merge_from_dict(settings)
     return composed
+
+
+def _imports(cfg: Mapping[str, Any]) -> list[str]:
+    names = (cfg.get('custom_imports') or {}).get('imports') or []
+    return [names] if isinstance(names, str) else list(names)
 
 
 def _set_binary_layers(model: dict[str, Any], conv_cfg: dict[str, Any] | None) -> bool:

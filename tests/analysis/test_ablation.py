@@ -1,10 +1,21 @@
+import csv
 import json
 
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import stats
 
-from surge_mm.analysis.ablation import Run, as_json, markdown, plot, read_run, summarize
+from surge_mm.analysis.ablation import (
+    Run,
+    as_csv,
+    as_json,
+    latex,
+    markdown,
+    plot,
+    read_run,
+    summarize,
+)
 
 
 def write_log(folder, values, seconds=0.2, metric='accuracy/top1', losses=None):
@@ -67,13 +78,62 @@ def test_rows_have_mean_sample_deviation_and_time_against_the_same_seed():
     assert np.isnan(alone.std) and np.isnan(alone.relative_time)
 
 
+def test_differences_to_the_baseline_are_paired_by_seed():
+    tops = {'ste': [40.0, 44.0, 42.0, 41.0], 'surge': [43.0, 45.0, 44.5, 40.5]}
+    many = {
+        name: {seed: Run([1], [top], 0.5, 1.0) for seed, top in enumerate(values)}
+        for name, values in tops.items()
+    }
+    many['surge'][9] = Run([1], [99.0], 0.5, 1.0)  # without a run of the baseline
+    ste, surge = summarize(many, 'accuracy/top1', 'ste')
+    paired = stats.ttest_rel(tops['surge'], tops['ste']).confidence_interval(0.95)
+    assert surge.difference == pytest.approx(1.5)
+    assert surge.difference_interval == pytest.approx((paired.low, paired.high))
+    assert (
+        surge.p == 4 / 16
+    )  # differences 3, 1, 2.5, -0.5: the mean is as far from 0 with 0.5 as well
+    own = stats.t.interval(0.95, 3, np.mean(tops['ste']), stats.sem(tops['ste']))
+    assert ste.interval == pytest.approx(own)
+    assert np.isnan([ste.difference, *ste.difference_interval, ste.p]).all()
+
+
 def test_the_table_shows_what_is_known():
     rows = summarize(runs(), 'accuracy/top1', 'ste')
     table = markdown(rows, 'ste')
-    assert '| ste | 42.00 ± 2.83 | 40.00 (0), 44.00 (1) | 0.500 | 1.00 |' in table
-    assert '| alone | 50.00 | 50.00 (7) | 0.500 | not known |' in table
-    assert table.startswith('| variant | top-1 accuracy, mean ± std | each seed |')
+    interval = '16.59 to 67.41'  # 42 -+ 12.706 * 2
+    assert (
+        f'| ste | 42.00 ± 2.83 | {interval} | 40.00 (0), 44.00 (1) | 0.500 | 1.00 |  |  |  |'
+        in table
+    )
+    assert (
+        '| surge | 44.00 ± 1.41 | 31.29 to 56.71 | 43.00 (0), 45.00 (1) | 0.500 | 1.75 | +2.00 |'
+        in table
+    )
+    assert '| -10.71 to +14.71 | 0.500 |' in table
+    assert '| alone | 50.00 |  | 50.00 (7) | 0.500 | not known |  |  |  |' in table
+    assert table.startswith('| variant | top-1 accuracy, mean ± std | 95 % interval | each seed |')
     assert [row['name'] for row in json.loads(as_json(rows))] == ['ste', 'surge', 'alone']
+
+
+def test_csv_has_a_column_for_each_seed_and_empty_cells_for_what_is_not_known():
+    rows = list(csv.DictReader(as_csv(summarize(runs(), 'accuracy/top1', 'ste')).splitlines()))
+    assert [row['name'] for row in rows] == ['ste', 'surge', 'alone']
+    assert [float(rows[1][key]) for key in ('mean', 'seed_0', 'seed_1', 'difference', 'p')] == [
+        *(44, 43, 45, 2, 0.5)
+    ]
+    assert float(rows[1]['difference_interval_low']) == pytest.approx(2 - 12.7062, abs=1e-3)
+    assert [rows[2][key] for key in ('std', 'interval_low', 'p', 'seed_0')] == ['', '', '', '']
+
+
+def test_latex_has_a_row_for_each_variant_with_special_characters_escaped():
+    named = {'ste_a&b': runs()['ste'], **runs()}
+    text = latex(summarize(named, 'accuracy/top1', 'ste_a&b'), 'ste_a&b')
+    lines = text.splitlines()
+    assert lines[0] == r'\begin{tabular}{lrrrrrr}' and lines[-1] == r'\end{tabular}'
+    header, first = lines[2], lines[4]
+    assert header.count(' & ') == first.count(' & ') == 6
+    assert first.startswith(r'ste\_a\&b & 42.00 $\pm$ 2.83 & 16.59 to 67.41 & 1.00 &')
+    assert r'95 \% interval' in header and header.endswith(r'\\')
 
 
 def test_the_picture_has_a_curve_for_each_variant(tmp_path):

@@ -1,11 +1,8 @@
-"""The training loop of the GPU benchmarks, on the CPU, and the tests of its table."""
+"""The training loop of the GPU benchmarks, on the CPU."""
 
 import gpu_runs
-import numpy as np
 import pytest
 import torch
-from gpu_learning_table import interval, sign_flip_p
-from scipy import stats
 
 
 @pytest.fixture
@@ -52,15 +49,3 @@ def test_learning_rates_rise_and_fall_to_zero():
     rates = gpu_runs.learning_rates(100, 10)
     assert rates[0] == pytest.approx(0.001) and rates.argmax() == 10
     assert rates[10] == pytest.approx(0.1) and rates[-1] < 1e-4
-
-
-def test_sign_flip_test_counts_the_assignments_as_far_from_zero():
-    assert sign_flip_p(np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])) == 2 / 64
-    assert sign_flip_p(np.array([1.0, -1.0])) == 1
-    assert sign_flip_p(np.array([3.0, 1.0, -1.0])) == 6 / 8
-
-
-def test_interval_is_that_of_the_paired_t_test():
-    one, other = np.array([1.0, 2.5, 3.0, 4.0]), np.array([1.5, 2.0, 4.0, 5.0])
-    expected = stats.ttest_rel(other, one).confidence_interval(0.95)
-    assert interval(other - one) == pytest.approx((expected.low, expected.high))

@@ -78,6 +78,8 @@ def test_methods_of_a_recipe_are_trained_compared_and_not_trained_again(folder):
     assert table[0]['relative_time'] == 1
     assert (out / 'table.md').read_text() in first.stdout
     assert (out / 'curves.png').is_file()
+    assert (out / 'table.csv').read_text().splitlines()[1].startswith('ste,accuracy/top1,')
+    assert 'surge-lite &' in (out / 'table.tex').read_text()
     assert 'seed=3' in (out / 'surge-lite' / 'seed_3' / 'train.log').read_text()
 
     cfg = Config.fromfile(out / 'surge-lite' / 'surge-lite_small.py')
@@ -101,6 +103,91 @@ def test_methods_of_a_recipe_are_trained_compared_and_not_trained_again(folder):
     assert other.returncode == 1
     assert f'{str(Path("out") / "fp")!r} holds runs of another config' in other.stderr
     assert not (out / 'surge').exists()
+
+
+@pytest.fixture
+def configs_of(folder, monkeypatch):
+    """Return the configs that a command would train, by variant."""
+
+    def call(*words):
+        monkeypatch.chdir(folder)
+        queues = []
+        monkeypatch.setattr(
+            ablation, 'train_all', lambda queue, configs, *_: queues.append((queue, configs)) or []
+        )
+        monkeypatch.setattr(sys, 'argv', ['ablation.py', *words, '--seeds', '0'])
+        ablation.main()
+        ((queue, configs),) = queues
+        assert [name for name, _ in queue] == list(configs)
+        return {name: Config.fromfile(path) for name, path in configs.items()}
+
+    return call
+
+
+def test_variants_of_a_method_need_no_config_of_their_own(configs_of):
+    words = ['small.py', '--methods', 'ste', '--work-dir', 'sweep']
+    for eta in ('0.05', '0.3'):
+        words += ['--variant', f'eta-{eta}', 'surge', f'custom_hooks.0.eta={eta}']
+    words += ['--variant', 'lab', 'surge', 'conv_cfg.compensator.type=bnn_lab.ChannelAGS']
+    words += ['conv_cfg.compensator.eta=0.2', 'optim_wrapper.optimizer.lr=0.5']
+    found = configs_of(*words)
+    assert list(found) == ['ste', 'eta-0.05', 'eta-0.3', 'lab']
+    hooks = [[hook['eta'] for hook in cfg.get('custom_hooks', [])] for cfg in found.values()]
+    assert hooks == [[], [0.05], [0.3], [0.1]]
+    compensators = [cfg.model.backbone.conv_cfg.compensator for cfg in found.values()]
+    assert compensators[0] is None and compensators[1] == compensators[2] == {'eta': 0.1}
+    assert compensators[3] == {'eta': 0.2, 'type': 'bnn_lab.ChannelAGS'}
+    rates = [cfg.optim_wrapper.optimizer.lr for cfg in found.values()]
+    assert rates[3] == 0.5 and 0.5 not in rates[:3]
+    assert all(cfg.model.backbone.base_channels == 4 for cfg in found.values())
+
+
+def test_a_method_of_ones_own_is_a_file_whose_modules_are_added(configs_of, folder, monkeypatch):
+    (folder / 'bnn_lab_module.py').touch()
+    monkeypatch.syspath_prepend(folder)
+    (folder / 'lab_method.py').write_text(
+        "conv_cfg = dict(type='surge_mm.SurgeConv2d', compensator=dict(type='Lab'))\n"
+        "custom_imports = dict(imports=['bnn_lab_module'])\n"
+    )
+    found = configs_of('small.py', '--methods', 'ste', 'lab_method.py', '--work-dir', 'own')
+    assert list(found) == ['ste', 'lab_method']
+    before = found['ste'].custom_imports['imports']
+    assert before and found['lab_method'].custom_imports['imports'] == [*before, 'bnn_lab_module']
+    assert found['lab_method'].model.backbone.conv_cfg.compensator == {'type': 'Lab'}
+
+
+def test_variants_of_a_config(configs_of):
+    words = ['ste_small.py', '--variant', 'long', 'ste_small', 'train_cfg.max_epochs=7']
+    found = configs_of(*words, '--work-dir', 'long')
+    assert [(name, cfg.train_cfg.max_epochs) for name, cfg in found.items()] == [
+        *(('ste_small', 2), ('long', 7))
+    ]
+
+
+@pytest.mark.parametrize(
+    'words, message',
+    [
+        (['a'], 'must be NAME METHOD KEY=VALUE'),
+        (['a/b', 'surge'], 'must be NAME METHOD KEY=VALUE'),
+        (['a', 'x=1'], 'must be NAME METHOD KEY=VALUE'),
+        (['a', 'surge', 'x'], "--variant a surge x: 'x' must be KEY=VALUE"),
+        (['a', 'surg'], "method 'surg' is neither a file .* did you mean 'surge'"),
+        (['ste', 'surge'], r"different names, got \['ste', 'ste'\]"),
+        (
+            ['a', 'surge', 'custom_hook.0.eta=1'],
+            "unknown key 'custom_hook.0.eta'; did you mean 'custom_hooks'",
+        ),
+        (['a', 'surge', 'custom_hooks.7.eta=1'], '--variant a: .* does not fit surge.py'),
+        (
+            ['a', 'surge', 'conv_cfg.compensator.eta=0.3'],
+            'compensator.eta has no effect, since the hook custom_hooks.0 sets eta=0.1 .* Set custom_hooks.0.eta',
+        ),
+    ],
+    ids=str,
+)
+def test_a_variant_that_cannot_be_made_is_named(words, message, configs_of):
+    with pytest.raises(LaunchError, match=message):
+        configs_of('small.py', '--methods', 'ste', '--variant', *words, '--work-dir', 'wrong')
 
 
 def test_a_run_that_fails_is_named_and_the_others_are_reported(folder):
@@ -149,9 +236,11 @@ def test_a_recipe_is_a_name_or_a_path(folder):
 
 def test_methods_that_are_unknown_or_repeated_are_refused(folder):
     recipe = folder / 'small.py'
-    with pytest.raises(LaunchError, match="'surg' does not exist; did you mean 'surge'.* adabin, "):
+    with pytest.raises(
+        LaunchError, match="'surg' is neither a file .* did you mean 'surge'.* adabin, "
+    ):
         ablation.compose(recipe, ['ste', 'surg'])
-    with pytest.raises(LaunchError, match=r"must be different, got \['ste', 'ste'\]"):
+    with pytest.raises(LaunchError, match=r"must have different names, got \['ste', 'ste'\]"):
         ablation.compose(recipe, ['ste', 'ste'])
     (folder / 'torn.py').write_text('model = dict(')
     with pytest.raises(LaunchError, match=r"torn.py' cannot be read: SyntaxError"):
@@ -160,7 +249,7 @@ def test_methods_that_are_unknown_or_repeated_are_refused(folder):
 
 def test_the_composed_config_of_a_leaf_is_called_by_the_new_method(tmp_path):
     leaf = ROOT / 'configs' / 'retinanet' / 'surge_retinanet-1bit_r18_fpn_1x_coco.py'
-    files = ablation.write_configs(ablation.compose(leaf, ['ste']), leaf, tmp_path)
+    files = ablation.write_configs(ablation.compose(leaf, ['ste']), {'ste': leaf}, tmp_path)
     assert files == {'ste': tmp_path / 'ste' / 'ste_retinanet-1bit_r18_fpn_1x_coco.py'}
     expected = Config.fromfile(leaf.with_name(files['ste'].name)).to_dict()
     assert expected.pop('conv_cfg') is not None

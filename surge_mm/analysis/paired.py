@@ -1,0 +1,44 @@
+"""Statistics over seeds: the interval of a mean, and the sign-flip test of paired differences."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import stats
+
+EXACT = 20
+"""Number of differences up to which the sign-flip test counts all assignments; beyond, it draws 100,000."""
+
+
+def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
+    """Return Student's t interval of the mean; nan for less than two values.
+
+    Args:
+        values (Sequence[float]): such as one for each seed.
+        level (float): confidence level. Defaults to 0.95.
+
+    Returns:
+        tuple[float, float]: lower and upper end.
+    """
+    if len(values) < 2:
+        return math.nan, math.nan
+    half = stats.t.ppf(0.5 + level / 2, len(values) - 1) * stats.sem(values)
+    return float(np.mean(values) - half), float(np.mean(values) + half)
+
+
+def sign_flip_p(differences: Sequence[float]) -> float:
+    """Return p of the two-sided sign-flip test; nan for less than two differences.
+
+    It is the share of assignments of signs whose mean is at least as far from 0 as that of ``differences``.
+    """
+    if len(differences) < 2:
+        return math.nan
+    own = np.asarray(differences, dtype=float)
+    sums = np.zeros(1)
+    if len(own) <= EXACT:
+        for difference in own:
+            sums = np.concatenate([sums + difference, sums - difference])
+    else:
+        sums = np.random.default_rng(0).choice((-1, 1), (10**5, len(own))) @ own
+    tolerance = 1e-12 * np.abs(own).sum()  # sums in another order differ by rounding
+    return float(np.mean(np.abs(sums) >= abs(own.sum()) - tolerance))

@@ -1,0 +1,31 @@
+"""Intervals and the sign-flip test, against scipy and counts by hand."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from surge_mm.analysis import paired
+from surge_mm.analysis.paired import interval, sign_flip_p
+
+
+def test_sign_flip_test_counts_the_assignments_as_far_from_zero():
+    assert sign_flip_p(np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])) == 2 / 64
+    assert sign_flip_p(np.array([1.0, -1.0])) == 1
+    assert sign_flip_p(np.array([3.0, 1.0, -1.0])) == 6 / 8
+
+
+def test_interval_is_that_of_the_paired_t_test():
+    one, other = np.array([1.0, 2.5, 3.0, 4.0]), np.array([1.5, 2.0, 4.0, 5.0])
+    expected = stats.ttest_rel(other, one).confidence_interval(0.95)
+    assert interval(other - one) == pytest.approx((expected.low, expected.high))
+
+
+def test_many_differences_have_the_share_of_random_assignments(monkeypatch):
+    differences = [0.5, 1.0, -0.2, 0.7, 0.1, -0.4]
+    exact = sign_flip_p(differences)
+    monkeypatch.setattr(paired, 'EXACT', 5)
+    assert 0.1 < exact < 0.9 and sign_flip_p(differences) == pytest.approx(exact, abs=0.01)
+
+
+def test_one_value_has_neither():
+    assert np.isnan([*interval([1.0]), sign_flip_p([1.0]), sign_flip_p([])]).all()
