@@ -140,8 +140,11 @@ def _check_version(texts: Mapping[str, str]) -> None:
 
 def _check_structure(config: Any, version: str) -> None:
     if version == '2':
-        if set(config) != WITHOUT_CONFIG or config['model'] is not None:
-            raise UsageError(f'its config must be a dict with the keys {sorted(WITHOUT_CONFIG)}')
+        if set(config) != WITHOUT_CONFIG or config['model'] is not None or config['dataset_meta']:
+            raise UsageError(
+                f'its config must be a dict with the keys {", ".join(sorted(WITHOUT_CONFIG))}, without a model and '
+                'metadata'
+            )
         return
     from surge_mm.deploy.packed_file.config_policy import check_structure
 

@@ -23,10 +23,17 @@ from surge_mm.layers import BinaryLayer, SurgeConv2d
 from surge_mm.models.binarization.binarize import build_relu_replacement
 from surge_mm.models.binarization.layer_candidates import BINARY_FORMS, class_path
 from surge_mm.models.binarization.shortcuts import ShortcutSequential, add_shortcuts
+from surge_mm.ops import ActivationBinarizer, GradientScale, WeightBinarizer
 from surge_mm.utils.errors import UsageError
 from surge_mm.utils.modules import replace_modules
 
 METHOD = 'surge_mm'
+FAMILIES: dict[str, Any] = {
+    'activation': ActivationBinarizer,
+    'weight': WeightBinarizer,
+    'compensator': GradientScale,
+}
+"""Families of the classes that the settings of a layer name."""
 
 
 @register_quantization_config(METHOD)
@@ -88,9 +95,14 @@ class SurgeQuantizer(HfQuantizer):
         replacements: dict[nn.Module, nn.Module] = {}
         for layer, settings in _found(model, config.layers):
             if not isinstance(layer, BinaryLayer):  # else the class builds it
+                _check_classes(settings)
                 form: Any = BINARY_FORMS[class_path(layer)]
                 replacements[layer] = form.from_float(layer, **settings)
         for relu, act_cfg in _found(model, config.activations):
+            if act_cfg.get('type') not in nn.modules.activation.__all__:
+                raise UsageError(
+                    f'activation {act_cfg!r:.200} of config.json must be one of torch.nn'
+                )
             new = build_relu_replacement(act_cfg)
             new._surge_replaced, new._surge_act_cfg = (relu,), act_cfg  # type: ignore[assignment]
             replacements[relu] = new
@@ -106,6 +118,21 @@ class SurgeQuantizer(HfQuantizer):
         for name in ('hf_quantizer', 'quantization_method'):
             vars(model).pop(name, None)
         vars(model.config).pop('quantization_config', None)
+
+
+def _check_classes(settings: Mapping[str, Any]) -> None:
+    """Check that the classes that ``config.json`` names are defined. To build others would import a module by its name.
+
+    Raises:
+        UsageError: if one is not.
+    """
+    for key, family in FAMILIES.items():
+        kind = (settings.get(key) or {}).get('type')
+        if kind is not None and family.find(kind) is None:
+            raise UsageError(
+                f'{key}: {kind!r:.200} of config.json is not defined. If it is a class of your own, import its module '
+                'before from_pretrained'
+            )
 
 
 def _found(model: Any, settings: Mapping[str, Any]) -> Iterator[tuple[nn.Module, Any]]:
@@ -153,7 +180,7 @@ def _named(value: Any) -> Any:
     """Return settings with the names of classes instead of the classes."""
     if isinstance(value, Mapping):
         return {key: _named(inner) for key, inner in value.items()}
-    return f'{value.__module__}.{value.__qualname__}' if isinstance(value, type) else value
+    return f'{value.__module__}.{value.__name__}' if isinstance(value, type) else value
 
 
 def _with_binary_layers(save: Any) -> Any:

@@ -1,12 +1,15 @@
 """A binary model of transformers comes back binary from ``save_pretrained`` and ``from_pretrained``."""
 
 import copy
+import json
+import sys
 
 import pytest
 import torch
 
 import surge_mm
 from surge_mm.layers import BinaryLayer
+from surge_mm.ops import STESign
 
 transformers = pytest.importorskip('transformers')
 VIT = dict(hidden_size=256, intermediate_size=256, num_hidden_layers=2, num_attention_heads=2)
@@ -143,3 +146,37 @@ def test_a_copy_of_a_loaded_model_is_binary(tmp_path) -> None:
     model.save_pretrained(tmp_path)
     loaded = copy.deepcopy(type(model).from_pretrained(tmp_path))
     assert torch.equal(output(loaded), output(model))
+
+
+class OwnSign(STESign):
+    """A surrogate gradient of the user."""
+
+
+def test_classes_of_the_user_are_stored_by_name(tmp_path) -> None:
+    model = resnet()
+    surge_mm.binarize(model, binary=dict(activation=dict(type=OwnSign)))
+    model.save_pretrained(tmp_path)
+    loaded = type(model).from_pretrained(tmp_path)
+    layers = [module for module in loaded.modules() if isinstance(module, BinaryLayer)]
+    assert layers and {type(layer.activation) for layer in layers} == {OwnSign}
+
+
+@pytest.mark.parametrize(
+    'part, key, kind',
+    [
+        ('layers', 'activation', 'antigravity.Sign'),
+        ('layers', 'compensator', 'antigravity.Scale'),
+        ('activations', None, 'os.system'),
+    ],
+)
+def test_a_config_from_elsewhere_runs_and_imports_nothing(part, key, kind, tmp_path) -> None:
+    model = resnet()
+    surge_mm.binarize(model)
+    model.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / 'config.json').read_text())
+    for settings in config['quantization_config'][part].values():
+        (settings[key] if key else settings).update(type=kind, command='touch marker')
+    (tmp_path / 'config.json').write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=f"'{kind}'.* of config.json"):
+        type(model).from_pretrained(tmp_path)
+    assert 'antigravity' not in sys.modules
