@@ -234,18 +234,22 @@ def _nothing_selected(model: nn.Module, decisions: Sequence[Decision]) -> str:
     """Return a message with the rules that keep all layers, and a rule for the layers of the commonest kind."""
     kept = Counter(decision.rule for decision in decisions)
     kinds = Counter(
-        (c.name.partition('.')[0], c.type, getattr(c.layer, 'kernel_size', None))
+        (
+            c.name.partition('.')[0] + '.*' * ('.' in c.name),
+            c.type,
+            getattr(c.layer, 'kernel_size', None),
+        )
         for c in (decision.candidate for decision in decisions)
-        if '.' in c.name and c.unsupported_reason is None and c.groups == 1
+        if c.unsupported_reason is None and c.groups == 1
     )
-    example = "dict(name=..., to='binary')"
+    advice = 'None of them has a binary form; Conv2d and Linear have one'
     for (part, kind, size), _ in kinds.most_common(1):
         sized = f', kernel_size={size}' if size else ''
-        example = f"dict(name='{part}.*', type='{kind}'{sized}, to='binary')"
+        rule = f"dict(name='{part}', type='{kind}'{sized}, to='binary')"
+        advice = f'Add a rule, such as {rule}, or leave the model as it is'
     return (
         f'no layer of {type(model).__name__} becomes binary: the rules keep all {len(decisions)} layers with weights '
-        f'({", ".join(f"{rule}: {count}" for rule, count in kept.most_common())}). Add a rule, such as {example}, or '
-        'leave the model as it is'
+        f'({", ".join(f"{rule}: {count}" for rule, count in kept.most_common())}). {advice}'
     )
 
 

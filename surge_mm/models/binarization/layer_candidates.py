@@ -87,6 +87,11 @@ def find_candidates(model: nn.Module, twins: Mapping[nn.Module, nn.Module]) -> l
         list[Candidate]: One entry for each name of each layer, in the order of the model. A shared layer has several.
     """
     modules = dict(model.named_modules(remove_duplicate=False))
+    real = {  # such as the embedding whose weight is that of the predictor of a language model
+        id(module._parameters.get('weight')): name
+        for name, module in modules.items()
+        if class_path(module) not in BINARY_FORMS and not isinstance(module, BinaryLayer)
+    }
     candidates = []
     for name, module in modules.items():
         weight = getattr(module, 'weight', None)
@@ -96,6 +101,8 @@ def find_candidates(model: nn.Module, twins: Mapping[nn.Module, nn.Module]) -> l
         ancestors = [modules['.'.join(path[:i])] for i in range(len(path))]
         inside = frozenset().union(*map(class_names, ancestors))
         reason = unsupported_reason(module, ancestors, path)
+        if reason is None and real.get(id(weight)):
+            reason = f'its weight is that of {real[id(weight)]}, which cannot be binary'
         candidates.append(Candidate(name, module, inside, reason, twins.get(module)))
     return candidates
 

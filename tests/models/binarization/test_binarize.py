@@ -461,3 +461,27 @@ def test_the_error_of_a_model_whose_layers_are_all_kept_shows_a_rule_that_works(
     (rule,) = re.findall(r'dict\(.*?\)(?=, or leave)', str(error.value))
     reports = binarize(model, [eval(rule)])
     assert sum(report.binary for report in reports) == 34
+
+
+class LanguageModel(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(300, 256)
+        self.middle = nn.Linear(256, 256)
+        self.decoder = nn.Linear(256, 300)
+        self.decoder.weight = self.embedding.weight
+
+
+def test_a_layer_with_the_weight_of_an_embedding_is_kept():
+    reports = {report.name: report for report in binarize(LanguageModel())}
+    assert [name for name, report in reports.items() if report.binary] == ['middle']
+    assert reports['decoder'].rule == (
+        'default: its weight is that of embedding, which cannot be binary'
+    )
+    with pytest.raises(UsageError, match='binarizes decoder, which cannot be binary: its weight'):
+        binarize(LanguageModel(), [dict(name='decoder', to='binary')])
+
+
+def test_the_error_of_a_model_without_a_layer_with_a_binary_form_says_so():
+    with pytest.raises(UsageError, match='None of them has a binary form; Conv2d and Linear have'):
+        binarize(nn.Sequential(nn.Conv1d(8, 8, 3), nn.Embedding(4, 8)))
