@@ -34,7 +34,7 @@ from surge_mm.analysis.timing import STAT, BackgroundLoad, cpu_name, interleaved
 from surge_mm.datasets.evaluation_set import image_size
 from surge_mm.deploy import instruction_set, load_packed, pack
 from surge_mm.deploy.packed_file.save_load import SUFFIX
-from surge_mm.launch.cli import Parser, add_settings, add_shape, run
+from surge_mm.launch.cli import Parser, add_allow, add_settings, add_shape, run
 from surge_mm.launch.config import load_config
 from surge_mm.launch.resume import check_checkpoint, check_fits
 from surge_mm.launch.runner import build_model
@@ -52,6 +52,7 @@ def main() -> None:
     parser.add_argument('--rounds', type=int, default=30, help='measured rounds; default: 30')
     parser.add_argument('--warmup', type=int, default=3, help='rounds before them; default: 3')
     parser.add_argument('--json', metavar='FILE', help='also write the figures to this file')
+    add_allow(parser)
     add_settings(parser)
     args = parser.parse_args()
     check(args)
@@ -96,7 +97,7 @@ def check(args: argparse.Namespace) -> None:
 def load_models(args: argparse.Namespace) -> tuple[nn.Module, nn.Module, Config]:
     """Return the packed model, the same network with real convolutions, and the config of both."""
     if args.config.endswith(SUFFIX):
-        packed = load_packed(args.config)
+        packed = load_packed(args.config, allow=args.allow)
         cfg = packed.cfg
         model = build_model(cfg)
     else:

@@ -32,7 +32,7 @@ from rich.table import Table
 import surge_mm  # noqa: F401  prepares the stack before the hosts are imported
 from surge_mm.deploy import instruction_set, load_packed
 from surge_mm.deploy.predictor import Predictor
-from surge_mm.launch.cli import Parser, run
+from surge_mm.launch.cli import Parser, add_allow, run
 from surge_mm.utils.atomic_write import write_atomically
 from surge_mm.utils.errors import LaunchError
 from surge_mm.utils.media import (
@@ -73,6 +73,7 @@ def main() -> None:
     )
     parser.add_argument('--threads', type=int, default=torch.get_num_threads())
     parser.add_argument('--overwrite', action='store_true', help='replace files in --out')
+    add_allow(parser)
     args = parser.parse_args()
     sources = find_sources(args.inputs, args.out)
     taken: set[Path] = set()
@@ -84,7 +85,7 @@ def main() -> None:
     ]
     check(args, sources, labels if args.save_txt else [])
     torch.set_num_threads(args.threads)
-    predictor = Predictor(load_packed(args.model), args.score_thr)
+    predictor = Predictor(load_packed(args.model, allow=args.allow), args.score_thr)
     detect(predictor, list(zip(sources, labels, strict=True)), args)
 
 

@@ -46,7 +46,9 @@ class Predictor:
         loaders = 'LoadImage' if self.scope == 'mmdet' else 'Load'
         loading = [step for step in steps if class_name(step.type).startswith(loaders)]
         self.dtype = np.float32 if any(step.get('to_float32') for step in loading) else np.uint8
-        visualizer = model.cfg.get('visualizer') or {'type': _VISUALIZERS[self.scope]}
+        visualizer = model.cfg.get('visualizer') or {
+            'type': _VISUALIZERS.get(self.scope, 'Visualizer')
+        }
         # MMEngine shares visualizers of one name
         visualizer = {**visualizer, 'name': f'predictor_{id(self)}', 'vis_backends': None}
         with DefaultScope.overwrite_default_scope(self.scope):
@@ -136,4 +138,9 @@ class Predictor:
         return found
 
 
-_VISUALIZERS = {'mmdet': 'DetLocalVisualizer', 'mmpretrain': 'UniversalVisualizer'}
+_VISUALIZERS = {
+    'mmdet': 'DetLocalVisualizer',
+    'mmpretrain': 'UniversalVisualizer',
+    'mmseg': 'SegLocalVisualizer',
+}
+"""Visualizers of models whose config has none."""

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any, NoReturn
 
 import torch
@@ -89,6 +90,29 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         help='settings that replace those of the config, e.g. model.backbone.init_cfg=None',
     )
     parser.set_defaults(launcher='none', work_dir=None)
+
+
+def add_allow(parser: argparse.ArgumentParser) -> None:
+    """Add the option ``--allow`` of tools that load a packed file."""
+    parser.add_argument(
+        '--allow',
+        nargs='+',
+        type=_imported,
+        default=[],
+        metavar='CLASS',
+        help='classes that the packed file may name beyond the allow-list, as tools/export.py printed them, such as '
+        'my_package.necks.MyNeck; their modules are imported',
+    )
+
+
+def _imported(name: str) -> str:
+    """Import the module of a class, for use as the ``type`` of an option."""
+    module, _, own = name.rpartition('.')
+    try:
+        getattr(import_module(module), own)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise argparse.ArgumentTypeError(f'{name!r}: {error}') from error
+    return name
 
 
 def add_shape(parser: argparse.ArgumentParser) -> None:

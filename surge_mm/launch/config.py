@@ -11,9 +11,8 @@ from mmengine.config import Config
 
 from surge_mm.preflight.config_keys import check_names, is_imported
 from surge_mm.utils.errors import LaunchError, describe_error
+from surge_mm.utils.hosts import FAMILY, is_installed_host, missing_host
 from surge_mm.utils.registered_names import registered_name
-
-HOSTS = ('mmdet', 'mmpretrain')
 
 
 def load_config(args: argparse.Namespace) -> Config:
@@ -27,7 +26,7 @@ def load_config(args: argparse.Namespace) -> Config:
         Config: the config, with ``work_dir`` and ``launcher`` set.
 
     Raises:
-        LaunchError: if the file is missing or unreadable, has misspelt keys, or is not for MMDetection or MMPretrain.
+        LaunchError: if the file is missing or unreadable, has misspelt keys, or is for a host that is not installed.
     """
     path = Path(args.config)
     if not path.is_file():
@@ -57,9 +56,9 @@ def load_config(args: argparse.Namespace) -> Config:
         check_names(cfg)
     except LaunchError as error:
         raise LaunchError(f'config {args.config!r}: {error}') from error
-    if cfg.get('default_scope') not in HOSTS:
+    if not is_installed_host(scope := cfg.get('default_scope')):
         raise LaunchError(
-            f'config {args.config!r}: default_scope={cfg.get("default_scope")!r} must be one of {", ".join(HOSTS)}; '
+            f'config {args.config!r}: default_scope={scope!r} {missing_host(scope)}; '
             "inherit from a config of the host, e.g. _base_ = 'mmdet::_base_/default_runtime.py'"
         )
     if not cfg.get('model'):
@@ -92,7 +91,9 @@ def _host_of(model: Any) -> str | None:
     """Return the host whose class a model is, from the class itself or its name; None if it is of no host."""
     kinds = [model.get(key) for key in ('base_type', 'type')] if isinstance(model, Mapping) else []
     names = [getattr(kind, '__module__', kind) for kind in kinds]
-    return next((host for host in HOSTS for name in names if str(name).split('.')[0] == host), None)
+    return next(
+        (host for host in FAMILY for name in names if str(name).split('.')[0] == host), None
+    )
 
 
 def find_config(name: str) -> str:

@@ -17,6 +17,7 @@ from surge_mm.deploy.packed_file.json_text import TUPLE
 from surge_mm.ops import ActivationBinarizer
 from surge_mm.utils.class_names import class_name
 from surge_mm.utils.errors import UsageError
+from surge_mm.utils.hosts import FAMILY
 from surge_mm.utils.registered_names import registered_name
 
 TRAINING = ('init_cfg', 'pretrained', 'batch_augments', 'why')
@@ -37,7 +38,7 @@ DISTILLED: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
 }
 """Models with a teacher, the same models without one, and the arguments that concern the teacher."""
-OURS = ('surge_mm', 'mmdet', 'mmpretrain', 'mmengine', 'mmcv')
+OURS = ('surge_mm', 'mmengine', 'mmcv', *FAMILY)
 
 
 def stored_config(cfg: Config, dataset_meta: Mapping[str, Any]) -> dict[str, Any]:

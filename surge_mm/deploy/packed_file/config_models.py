@@ -1,4 +1,4 @@
-"""Packed models that a config of MMDetection or MMPretrain builds."""
+"""Packed models that a config of a host builds."""
 
 from __future__ import annotations
 
@@ -62,6 +62,8 @@ def build_checked(config: Mapping[str, Any], allow: Collection[type | str]) -> n
     """
     content = {key: value for key, value in config.items() if key != 'custom_imports'}
     meta = content.pop('dataset_meta')
+    # where mmseg.apis.inference_model reads and changes it
+    content['test_pipeline'] = copy.deepcopy(content['test_dataloader']['dataset']['pipeline'])
     check_classes(dict(config), allow)
     model = build_packed(config)
     model.cfg = model._config = Config(content)

@@ -22,9 +22,10 @@ from surge_mm.deploy.packed_file.allowed_classes import full_name, is_allowed
 from surge_mm.deploy.packed_file.config import NONE, READING, TRAINING, TYPE_ARGUMENTS, WRITING
 from surge_mm.ops import ActivationBinarizer, WeightBinarizer
 from surge_mm.utils.errors import UsageError
+from surge_mm.utils.hosts import is_installed_host, missing_host
 
-HOSTS = ('mmdet', 'mmpretrain')
-SCOPES = ('mmengine', *HOSTS, 'surge_mm')
+SCOPES = ('mmengine', 'mmdet', 'mmpretrain', 'surge_mm')
+"""Registries that are always looked up. Those of other installed packages of OpenMMLab are, where a file names them."""
 MODEL: tuple[str, ...] = ('MODELS', 'TASK_UTILS')
 PIPELINE, VISUALIZER = ('TRANSFORMS',), ('VISUALIZERS',)
 """Registries that build the parts of a config."""
@@ -59,8 +60,8 @@ def check_structure(config: Any) -> None:
     if not isinstance(config, dict) or not KEYS - {'visualizer'} <= set(config) <= KEYS:
         raise UsageError(f'its config must be a dict with the keys {", ".join(sorted(KEYS))}')
     scope, data = config['default_scope'], config['test_dataloader']
-    if scope not in HOSTS:
-        raise UsageError(f'default_scope={scope!r:.200} must be {" or ".join(map(repr, HOSTS))}')
+    if not is_installed_host(scope):
+        raise UsageError(f'default_scope={scope!r:.200} {missing_host(scope)}')
     steps = data.get('dataset', {}).get('pipeline') if isinstance(data, dict) else None
     if not isinstance(steps, list) or data != {'dataset': {'pipeline': steps}}:
         raise UsageError('test_dataloader must hold dataset.pipeline, a list, and nothing else')
@@ -141,12 +142,17 @@ class _Lookup(NamedTuple):
             yield from self.named(value, key, scope)
         elif isinstance(value, dict):
             scope = value.get('_scope_', scope)
-            if scope not in (*SCOPES, *mmengine.registry.MODELS.children):
+            known = scope in (*SCOPES, *mmengine.registry.MODELS.children)
+            if not known and not is_installed_host(scope):
                 raise UsageError(f'{key}._scope_={scope!r:.200} must be one of {", ".join(SCOPES)}')
             for name, inner in value.items():
                 if name in FORBIDDEN_ARGUMENTS and inner is not None:
                     raise UsageError(
                         f'{key}.{name}={inner!r:.200} must not be set in a packed file'
+                    )
+                if name == 'class_weight' and isinstance(inner, str):
+                    raise UsageError(
+                        f'{key}.{name}={inner!r:.200} names a file, which a packed file must not: write its numbers'
                     )
                 if name in TYPE_ARGUMENTS:
                     yield from self.named(inner, f'{key}.{name}', scope)
@@ -195,11 +201,11 @@ def _binarizers(name: str) -> list[Any]:
 
 def _registered(kind: str, name: str, scope: str) -> Any:
     """Return what ``Registry.get`` finds in its tables, without its import of other names; None for nothing."""
-    for host in SCOPES[1:]:
-        import_module(f'{host}.registry')
     root = getattr(mmengine.registry, kind)
     named_scope, _, bare = name.rpartition('.')
     place = named_scope or scope
+    for host in (*SCOPES[1:], *([place] if is_installed_host(place) else ())):
+        import_module(f'{host}.registry')
     own = root if place == 'mmengine' else root.children.get(place)
     for table in (own, None if named_scope else root):
         if table is not None:

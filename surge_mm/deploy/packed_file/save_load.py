@@ -98,9 +98,9 @@ def load_packed(
 ) -> nn.Module:
     """Load the packed model of a file, without a config file, a checkpoint or training code.
 
-    The model is the host's detector or classifier in evaluation mode. Its attributes ``cfg`` and ``dataset_meta`` are
-    those that ``mmdet.apis.inference_detector`` and ``mmpretrain.ImageClassificationInferencer`` need. In a config the
-    model is ``dict(type='surge_mm.load_packed', path=...)``.
+    The model is that of the host in evaluation mode. Its attributes ``cfg`` and ``dataset_meta`` are those that
+    ``mmdet.apis.inference_detector``, ``mmpretrain.ImageClassificationInferencer`` and ``mmseg.apis.inference_model``
+    need. In a config the model is ``dict(type='surge_mm.load_packed', path=...)``.
 
     A file of a model that no config built needs ``model``: the same model, built and binarized as before training.
 

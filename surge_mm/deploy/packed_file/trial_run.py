@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -105,8 +106,14 @@ def _sample(model: nn.Module, size: tuple[int, int]) -> BaseDataElement:
     from mmdet.structures import DetDataSample
     from mmpretrain.structures import DataSample
 
+    cls = DetDataSample if isinstance(model, BaseDetector) else DataSample
+    if 'mmseg' in sys.modules:
+        from mmseg.models import BaseSegmentor
+        from mmseg.structures import SegDataSample
+
+        cls = SegDataSample if isinstance(model, BaseSegmentor) else cls
     metainfo = {'img_shape': size, 'ori_shape': size, 'scale_factor': (1.0, 1.0), 'img_id': 0}
-    return (DetDataSample if isinstance(model, BaseDetector) else DataSample)(metainfo=metainfo)
+    return cls(metainfo=metainfo)
 
 
 def _tensors(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:

@@ -128,8 +128,22 @@ CASES = {
     'a list as type': ('model.backbone.type', ['os.system'], 'must be the name of a registered'),
     'a scope': ('model._scope_', 'evil', "model._scope_='evil' must be one of mmengine"),
     'a scope inside': ('model.neck._scope_', 'evil', "model.neck._scope_='evil' must be"),
+    'a scope of a package that is not there': (
+        'default_scope',
+        'mmfewshot',
+        "default_scope='mmfewshot' needs mmfewshot, which is not installed",
+    ),
+    'a file of weights of classes': (
+        'model.bbox_head.loss_cls.class_weight',
+        'a.pkl',
+        "model.bbox_head.loss_cls.class_weight='a.pkl' names a file",
+    ),
     'no scope': ('model.neck._scope_', ['evil'], 'model.neck._scope_='),
-    'the default scope': ('default_scope', 'evil', "default_scope='evil' must be 'mmdet' or"),
+    'the default scope': (
+        'default_scope',
+        'evil',
+        "default_scope='evil' must be one of mmdet, mmp",
+    ),
     'code for batched_nms': ('model.test_cfg.nms.type', CODE, 'no registry'),
     'a name for batched_nms': ('model.test_cfg.nms.type', 'os.system', 'no registry'),
     'code in an argument': (

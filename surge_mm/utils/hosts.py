@@ -1,0 +1,29 @@
+"""The packages of OpenMMLab, which have registries of their own below those of MMEngine."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any
+
+from mmengine.config.utils import MODULE2PACKAGE
+
+FAMILY = {name: package for name, package in MODULE2PACKAGE.items() if name.startswith('mm')}
+"""Module of each package, and the name by which pip installs it."""
+
+
+def is_installed_host(scope: Any) -> bool:
+    """Return whether a scope is the name of an installed package of OpenMMLab, such as ``'mmseg'``."""
+    return isinstance(scope, str) and scope in FAMILY and find_spec(scope) is not None
+
+
+def installed_hosts() -> list[str]:
+    """Return the names of the installed packages of OpenMMLab, those that this package requires first."""
+    first = ['mmdet', 'mmpretrain']
+    return [*first, *(name for name in FAMILY if name not in first and is_installed_host(name))]
+
+
+def missing_host(scope: Any) -> str:
+    """Return the end of an error about a scope that :func:`is_installed_host` does not accept."""
+    if isinstance(scope, str) and scope in FAMILY:
+        return f'needs {FAMILY[scope]}, which is not installed: pip install {FAMILY[scope]}'
+    return f'must be one of {", ".join(installed_hosts())}'
