@@ -88,7 +88,8 @@ def _unchanged(model: nn.Module) -> Iterator[None]:
     """Keep the modes of a model and the random generators, and keep metrics from printing their tables."""
     modes = {module: module.training for module in model.modules()}
     states = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(), torch.no_grad(), redirect_stdout(StringIO()):
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices), torch.no_grad(), redirect_stdout(StringIO()):
         logging.disable(logging.WARNING)
         try:
             yield
@@ -146,6 +147,8 @@ def _check_names(runner: Runner, names: list[str]) -> None:
             for name in hook.key_indicators:
                 if name not in ('auto', *names):
                     raise LaunchError(f'save_best={name!r}{did_you_mean(name, names)}')
+            if 'auto' in hook.key_indicators:
+                _check_rule(hook, names[0])
         if isinstance(hook, EarlyStoppingHook) and hook.monitor not in names:
             message = (
                 f'EarlyStoppingHook: monitor={hook.monitor!r}{did_you_mean(hook.monitor, names)}'
@@ -158,3 +161,14 @@ def _check_names(runner: Runner, names: list[str]) -> None:
         if isinstance(schedule, ReduceOnPlateauParamScheduler) and schedule.monitor not in names:
             hint = did_you_mean(schedule.monitor, names)
             warn(f'{type(schedule).__name__} has no effect: monitor={schedule.monitor!r}{hint}')
+
+
+def _check_rule(hook: CheckpointHook, name: str) -> None:
+    """Check that MMEngine can tell whether a larger value of the first metric, which ``'auto'`` chooses, is better."""
+    try:
+        copy.copy(hook)._init_rule(hook.rules, [name])
+    except ValueError as error:
+        raise LaunchError(
+            f"save_best='auto' chooses {name!r}, and its name does not say whether more is better: set "
+            f"save_best={name!r} and rule='greater' or 'less'"
+        ) from error

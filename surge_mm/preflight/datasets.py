@@ -153,6 +153,11 @@ class _Inspector:
             getattr(type(dataset), method).__qualname__.split('.')[0]
             for method in ('load_data_list', 'parse_data_info')
         }
+        if not dataset.ann_file and reader in ({'CocoDataset'}, {'XMLDataset'}):
+            raise DatasetError(
+                f'{key}.ann_file={dataset.ann_file!r} must be the path of an annotation file: set it with '
+                f'--cfg-options {key}.ann_file=PATH'
+            )
         if reader == {'CocoDataset'}:
             folder = dataset.data_prefix.get('img')
             if folder is None:

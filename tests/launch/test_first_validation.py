@@ -140,6 +140,12 @@ def test_a_validation_that_never_runs_is_not_checked(tmp_path):
     assert refusal({**config, 'train_cfg': train_cfg}, tmp_path) is None
 
 
+def test_a_metric_chosen_by_auto_needs_a_rule(tmp_path):
+    hooks = {**WHOLE['default_hooks'], 'checkpoint': checkpoint(save_best='auto')}
+    said = refusal({**WHOLE, 'default_hooks': hooks}, tmp_path)
+    assert "save_best='auto' chooses 'line/error'" in said and "rule='greater' or 'less'" in said
+
+
 def test_names_of_metrics_are_taken(digits, tmp_path):
     save_best = checkpoint(save_best='coco/bbox_mAP', rule='greater')
     assert refusal(detector(digits, score_thr=0.0, checkpoint=save_best), tmp_path) is None

@@ -59,6 +59,13 @@ def test_a_missing_folder_names_key_and_path(folder, dataset, key, path):
     assert f'train_dataloader.dataset.{key} does not exist: {path}\n' in message_of(config(dataset))
 
 
+@pytest.mark.parametrize('layout', [coco, voc])
+@pytest.mark.parametrize('ann_file', [None, ''])
+def test_a_dataset_without_an_annotation_file_is_named(folder, layout, ann_file):
+    message = message_of(config(layout('train'), layout('val', ann_file=ann_file)))
+    assert message.startswith(f'val_dataloader.dataset.ann_file={ann_file!r} must be the path')
+
+
 def test_datasets_inside_wrappers_are_named_by_keys_that_cfg_options_take(folder):
     concat = {'type': 'ConcatDataset', 'datasets': [voc('train'), voc('val', data_root='away')]}
     cfg = config({'type': 'RepeatDataset', 'times': 3, 'dataset': concat})
