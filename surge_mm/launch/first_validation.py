@@ -48,7 +48,8 @@ def check_validation(runner: Runner) -> None:
         return
     try:
         with _unchanged(runner.model):
-            metrics, losses = _process_one_image(runner)
+            batch, outputs, losses = _validate_one_image(runner)
+            metrics = _process(runner, batch, outputs)
     except UsageError:
         raise
     except Exception as error:  # of a pipeline, a model or a metric
@@ -58,6 +59,8 @@ def check_validation(runner: Runner) -> None:
     try:
         with _unchanged(runner.model):
             names = _names_of(metrics)
+            if not names and _add_a_detection(outputs[0]):
+                names = _names_of(_process(runner, batch, outputs))
     except Exception as error:  # which a metric may raise on a single image alone
         warn(
             f'val_evaluator fails on a single image: {explain(error)}. If it fails on the whole set too, the training '
@@ -101,8 +104,8 @@ def _unchanged(model: nn.Module) -> Iterator[None]:
                 module.training = mode
 
 
-def _process_one_image(runner: Runner) -> tuple[list[BaseMetric], list[str]]:
-    """Return copies of the metrics with the result of one image, and the names of the losses of the validation."""
+def _validate_one_image(runner: Runner) -> tuple[Any, list[Any], list[str]]:
+    """Return a batch of one image, the outputs of the model, and the names of the losses of the validation."""
     loader, loop = runner.val_dataloader, runner.val_loop
     index = next(iter(loader.batch_sampler))[0]
     batch = loader.collate_fn([loader.dataset[index]])
@@ -112,22 +115,27 @@ def _process_one_image(runner: Runner) -> tuple[list[BaseMetric], list[str]]:
     losses = []
     if hasattr(outputs[-1], 'keys') and outputs[-1].keys() == ['loss']:
         losses = [*outputs.pop().loss, 'val_loss']
-    for sample in outputs:
-        _add_a_detection(sample)
-    evaluator = copy.copy(loop.evaluator)
-    evaluator.metrics = [copy.copy(metric) for metric in loop.evaluator.metrics]
+    return batch, outputs, losses
+
+
+def _process(runner: Runner, batch: Any, outputs: list[Any]) -> list[BaseMetric]:
+    """Return copies of the metrics with the results of outputs; none if the evaluator is not MMEngine's."""
+    evaluator = copy.copy(runner.val_evaluator)
+    evaluator.metrics = [copy.copy(metric) for metric in evaluator.metrics]
     for metric in evaluator.metrics:
         metric.results = []
     evaluator.process(data_samples=outputs, data_batch=batch)
-    return evaluator.metrics if type(evaluator) is Evaluator else [], losses
+    return evaluator.metrics if type(evaluator) is Evaluator else []
 
 
-def _add_a_detection(sample: Any) -> None:
+def _add_a_detection(sample: Any) -> bool:
     """Add one of zeros to no detections, as an untrained detector has. COCO's metric returns nothing for none."""
     found = getattr(sample, 'pred_instances', None)
-    if isinstance(found, InstanceData) and len(found) == 0:
-        values = {key: value.new_zeros(1, *value.shape[1:]) for key, value in found.items()}
-        sample.pred_instances = InstanceData(**values)
+    if not isinstance(found, InstanceData) or len(found):
+        return False
+    values = {key: value.new_zeros(1, *value.shape[1:]) for key, value in found.items()}
+    sample.pred_instances = InstanceData(**values)
+    return True
 
 
 def _names_of(metrics: list[BaseMetric]) -> list[str]:

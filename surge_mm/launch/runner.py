@@ -103,7 +103,7 @@ def begin(runner: Runner, lines: Sequence[str] = ()) -> AbstractContextManager[N
 class _Begun(Hook):
     """Check the validation, log ``lines``, and record that the run begins, with everything built and loaded."""
 
-    priority = 'HIGHEST'
+    priority = 'LOWEST'
 
     def __init__(self, lines: Sequence[str]) -> None:
         self.lines = lines
