@@ -25,7 +25,7 @@ def main() -> None:
     tools = {path.stem: path for path in sorted(TOOLS.glob('[!_]*.*')) if path.suffix in SUFFIXES}
     name, *rest = sys.argv[1:] or ['--help']
     if name in ('-h', '--help'):
-        print(__doc__)
+        print(__doc__ or '')
         print('\n'.join(f'{name:20} {_summary(path)}' for name, path in tools.items()))
     elif name == 'run':
         _run(rest)

@@ -14,6 +14,7 @@ from mmpretrain import ImageClassificationInferencer
 from PIL import Image
 
 from surge_mm.deploy import load_packed, pack, save_packed
+from surge_mm.deploy.packed_file import allowed_classes
 from surge_mm.utils.media import find_sources
 
 ROOT = Path(__file__).parents[2]
@@ -197,6 +198,18 @@ def test_invalid_arguments_are_refused_in_one_line(folder, words, said):
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1].startswith('error: ') and said in done.stderr
     assert not (folder / 'other').exists()
+
+
+def test_a_class_beyond_the_allow_list_needs_its_name(folder, monkeypatch):
+    name = 'mmdet.models.dense_heads.fcos_head.FCOSHead'
+    listed = allowed_classes.ALLOWED - {'mmdet.models.dense_heads.FCOSHead'}
+    monkeypatch.setattr(allowed_classes, 'ALLOWED', listed)
+    words = ['detector.safetensors', 'images/a.jpg', '--out', 'allowed']
+    alone = detect(folder, *words)
+    assert alone.returncode == 1 and f'names {name}, which is not on the list' in alone.stderr
+    assert detect(folder, *words, '--allow', name).returncode == 0
+    wrong = detect(folder, *words, '--allow', f'{name}s')
+    assert wrong.returncode == 2 and f"argument --allow: '{name}s': " in wrong.stderr
 
 
 def test_pictures_replace_neither_images_nor_each_other_and_are_no_images_of_the_next_run(tmp_path):
