@@ -48,7 +48,7 @@ class Readings(Hook):
             self.files.append(len(os.listdir('/proc/self/fd')))
 
 
-@pytest.mark.timeout(2400)
+@pytest.mark.timeout(4800)
 def test_memory_and_open_files_stay_flat_over_2000_steps(tmp_path, monkeypatch, record):
     monkeypatch.chdir(tmp_path)
     make_digits('data/digits')
