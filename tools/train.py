@@ -11,6 +11,7 @@ if __name__ == '__main__' and signal.getsignal(signal.SIGINT) is signal.default_
 from mmengine.config import Config
 
 import surge_mm  # noqa: F401  must be imported before the hosts
+from surge_mm.analysis.binary_parts import describe_binary_parts
 from surge_mm.checkpoint.safe_loading import check_is_resumable
 from surge_mm.launch.cli import Parser, add_common_arguments, run
 from surge_mm.launch.config import dropped_hooks, load_config
@@ -20,6 +21,7 @@ from surge_mm.launch.resume import check_checkpoint, check_fits, choose_start, l
 from surge_mm.launch.runner import begin, build_runner, check_data
 from surge_mm.utils.errors import LaunchError
 from surge_mm.utils.logging import warn
+from surge_mm.utils.modules import unwrap_model
 
 
 def main() -> None:
@@ -81,6 +83,7 @@ def train(cfg: Config, resume: str | None) -> None:
         if cfg.resume:
             check_is_resumable(checkpoint, cfg.load_from)
         del checkpoint
+    lines += describe_binary_parts(unwrap_model(runner.model))
     with begin(runner, lines):
         check_batches(runner)
         runner.train()

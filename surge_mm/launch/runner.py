@@ -14,10 +14,9 @@ from torch import nn
 
 from surge_mm.launch.distributed import explain_start, is_first_rank, lost_a_rank
 from surge_mm.launch.first_validation import check_validation
-from surge_mm.launch.run_log import ProgressHook, describe_binary_layers, log_findings
+from surge_mm.launch.run_log import ProgressHook, log_findings
 from surge_mm.preflight.datasets import check_datasets
 from surge_mm.utils.errors import LaunchError
-from surge_mm.utils.modules import unwrap_model
 from surge_mm.utils.registry_errors import explain
 
 
@@ -112,7 +111,6 @@ class _Begun(Hook):
     def before_train(self, runner: Runner) -> None:
         check_validation(runner)
         self.before_test(runner)
-        runner.logger.info(describe_binary_layers(unwrap_model(runner.model)))
 
     def before_test(self, runner: Runner) -> None:
         log_findings(runner, self.lines)

@@ -2,11 +2,8 @@
 
 import pytest
 from helpers.bad_runs import WHOLE, refusal
-from torch import nn
 
-import surge_mm
 from surge_mm.launch import run_log
-from surge_mm.launch.run_log import describe_binary_layers
 
 
 @pytest.mark.parametrize('seconds, lines', [(0, 1), (60, 0)])
@@ -28,18 +25,3 @@ def test_a_logger_that_is_not_silent_leaves_progress_to_itself(tmp_path, monkeyp
     assert refusal({**WHOLE, 'log_level': 'INFO'}, tmp_path) is None
     (log,) = tmp_path.rglob('*.log')
     assert log.read_text().count('Epoch(train) [1][1/2]') == 1
-
-
-def test_the_binary_layers_are_counted_by_part():
-    model = nn.ModuleDict(
-        {
-            'backbone': nn.Sequential(nn.Conv2d(3, 8, 3), surge_mm.SurgeConv2d(8, 8, 3)),
-            'head': nn.Linear(8, 2),
-        }
-    )
-    assert describe_binary_layers(model).splitlines() == [
-        '1 of 3 convolutions and linear layers are binary, with 576 of 808 weights (tools/get_ops.py prints the rule '
-        'of each layer)',
-        '  backbone: 1 of 2; in full precision: 0',
-        '  head: 0 of 1',
-    ]
