@@ -30,7 +30,7 @@ def detection(tmp_path_factory):
     (folder / 'mine.py').write_text(
         f'_base_ = {str(CONFIGS / "demo/surge_fcos_r18-light_10e_digits.py")!r}\n'
         'train_dataloader = dict(batch_size=4, num_workers=0, persistent_workers=False)\n'
-        'train_cfg = dict(max_epochs=1)\n'
+        'train_cfg = dict(max_epochs=1, val_interval=2)\n'
         'val_dataloader = dict(batch_size=2, num_workers=0, persistent_workers=False)\n'
         'test_dataloader = val_dataloader\n'
         'model = dict(test_cfg=dict(score_thr=0.0, max_per_img=20),\n'
