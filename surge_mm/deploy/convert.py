@@ -22,6 +22,7 @@ from surge_mm.deploy.unfused import (
     REACT_BLOCK,
     find_unfused,
     is_conv_module,
+    is_sequence,
 )
 from surge_mm.layers import BinaryLayer, SurgeConv2d
 from surge_mm.layers.memory_format import to_channels_last
@@ -85,7 +86,8 @@ def pack(model: nn.Module) -> nn.Module:
     """Strip a model and pack its binary layers, in place.
 
     The result is still the host's detector or classifier. In the blocks of this package's backbones, in ``ConvModule``
-    and in ``nn.Sequential``, batch norm, shortcut and activation after a layer are folded into it. Real convolutions
+    and in ``nn.Sequential``, batch norm, shortcut and activation after a layer are folded into it. Subclasses with a
+    ``forward`` of their own are left as they are. Real convolutions
     get the memory format channels_last (:func:`surge_mm.layers.memory_format.to_channels_last`). ``model.packing``, a
     :class:`Packing`, lists the layers that were packed, those that were not, and the norms and activations behind them
     that are not part of a packed layer.
@@ -119,7 +121,7 @@ def pack(model: nn.Module) -> nn.Module:
         )
     model = replace_modules(strip(model), _packed_blocks(model))
     for module in list(model.modules()):
-        if isinstance(module, nn.Sequential):
+        if is_sequence(module):
             _pack_sequence(module)
         if is_conv_module(module):
             _pack_conv_module(module)
@@ -149,14 +151,14 @@ def _packed_blocks(model: nn.Module) -> dict[nn.Module, nn.Module]:
     return packed
 
 
-def _pack_sequence(parent: nn.Sequential) -> None:
+def _pack_sequence(parent: Any) -> None:
     """Make one module of a stage of basic blocks; else fold norms and activations into the layers before them."""
     children = list(parent)
     parts = (('conv1', 'bn1', 'act1'), ('conv2', 'bn2', 'act2'))
     if children and all(_is_block(child, BASIC_BLOCK, parts) for child in children):
         for name in list(parent._modules)[1:]:
             del parent._modules[name]
-        parent[0] = PackedStage(children)  # type: ignore[arg-type]
+        parent[0] = PackedStage(children)
         return
     shortcuts = parent.shortcuts if isinstance(parent, ShortcutSequential) else {}
     for i, (name, layer) in enumerate(list(parent._modules.items())):

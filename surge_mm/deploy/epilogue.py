@@ -19,7 +19,13 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from surge_mm.layers import RPReLU
+from surge_mm.models.binarization.layer_candidates import forward_path
 
+NORM_FORWARDS = {
+    'torch.nn.modules.batchnorm._BatchNorm',
+    'torch.nn.modules.batchnorm.SyncBatchNorm',
+}
+"""Batch norms that can be folded. A subclass with a ``forward`` of its own may compute more, such as an activation."""
 RELUS = {nn.ReLU: math.inf, nn.ReLU6: 6.0}
 """Largest output of each ReLU. Packed files have no tensor of a ReLU: those of earlier versions lack it."""
 NEUTRAL_TERM = -0.0
@@ -161,8 +167,10 @@ class Epilogue(nn.Module):
 
 
 def can_fold_norm(norm: nn.Module) -> bool:
-    """Return whether a layer is a batch norm with running statistics, hence a scale and a shift per channel."""
-    return isinstance(norm, _BatchNorm) and norm.running_mean is not None
+    """Return whether a layer computes a scale and a shift per channel: PyTorch's batch norm with running statistics."""
+    if not isinstance(norm, _BatchNorm) or norm.running_mean is None:
+        return False
+    return forward_path(norm) in NORM_FORWARDS
 
 
 def can_fold_activation(activation: nn.Module) -> bool:

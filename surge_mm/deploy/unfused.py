@@ -6,19 +6,30 @@ from collections.abc import Iterator
 from typing import Any
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from surge_mm.deploy.epilogue import can_fold_activation, can_fold_norm
+from surge_mm.deploy.epilogue import NORM_FORWARDS, can_fold_activation, can_fold_norm
 from surge_mm.deploy.packed_layers import PackedLayer, PackedLinear
 from surge_mm.layers import BinaryLayer
-from surge_mm.models.binarization.layer_candidates import class_path
+from surge_mm.models.binarization.layer_candidates import class_path, forward_path
 from surge_mm.models.binarization.shortcuts import NORMS
-from surge_mm.utils.modules import loaded_classes
 
 BASIC_BLOCK = 'surge_mm.models.backbones.residual_blocks.BasicBlock'
 BOTTLENECK = 'surge_mm.models.backbones.residual_blocks.Bottleneck'
 REACT_BLOCK = 'surge_mm.models.backbones.reactnet.ReActBlock'
 BLOCKS = (BASIC_BLOCK, BOTTLENECK, REACT_BLOCK)
 """Blocks that are packed as a whole. They are imported by those who have such models, since they need the hosts."""
+SEQUENCE_FORWARDS = {
+    'torch.nn.modules.container.Sequential',
+    'surge_mm.models.binarization.shortcuts.ShortcutSequential',
+}
+CONV_MODULE_FORWARDS = {
+    'mmcv.cnn.bricks.conv_module.ConvModule',
+    'mmpretrain.models.backbones.efficientnet_v2.EnhancedConvModule',
+    'surge_mm.models.binarization.shortcut_conv_module.ShortcutConvModule',
+}
+"""Classes whose ``forward`` calls convolution, norm and activation in order. Another ``forward`` may use the output of
+the convolution otherwise, so nothing is folded there."""
 LISTS = (nn.ModuleList, nn.ModuleDict)
 ACTIVATIONS = {
     *nn.modules.activation.__all__,
@@ -61,9 +72,14 @@ def find_unfused(model: nn.Module) -> dict[str, str]:
     return found
 
 
+def is_sequence(module: nn.Module) -> bool:
+    """Return whether a module calls its children one after another, as ``nn.Sequential`` does."""
+    return forward_path(module) in SEQUENCE_FORWARDS
+
+
 def is_conv_module(module: nn.Module) -> bool:
-    """Return whether a module is a ``ConvModule`` of mmcv."""
-    return isinstance(module, loaded_classes('mmcv.cnn.bricks.conv_module', 'ConvModule'))
+    """Return whether a module computes what ``ConvModule`` of mmcv computes, in its order."""
+    return forward_path(module) in CONV_MODULE_FORWARDS
 
 
 def _in_order(holder: Any) -> Iterator[tuple[str, nn.Module]]:
@@ -85,13 +101,15 @@ def _reason(holder: nn.Module, layer: nn.Module, module: nn.Module, before: str)
         return 'the layer is not packed'
     if isinstance(layer, PackedLinear):
         return 'nothing is folded into linear layers'
+    if isinstance(module, _BatchNorm) and forward_path(module) not in NORM_FORWARDS:
+        return f'{kind} has a forward of its own'
     if _is_norm(module) and not can_fold_norm(module):
         return f'{kind} has no fixed scale and shift for each channel'
     if _is_activation(module) and not can_fold_activation(module):
         return f'{kind} cannot be folded'
     if class_path(holder) in BLOCKS:
         return f'its {type(holder).__name__} cannot be packed as a whole'
-    if not (is_conv_module(holder) or isinstance(holder, nn.Sequential)):
+    if not (is_conv_module(holder) or is_sequence(holder)):
         return f'{type(holder).__name__} calls it; folded are those in ConvModule and nn.Sequential'
     if before:
         return f'{before} comes before it'

@@ -90,10 +90,71 @@ def block_of_torchvision():
     return block
 
 
+class NormWithActivation(nn.BatchNorm2d):
+    """As BatchNormAct2d of timm."""
+
+    def __init__(self, channels, **settings):
+        super().__init__(channels, **settings)
+        self.act = nn.ReLU()
+
+    def forward(self, x):
+        return self.act(super().forward(x))
+
+
+class NamedNorm(nn.BatchNorm2d):
+    """A subclass that computes what nn.BatchNorm2d computes."""
+
+
+class ActivationTwice(nn.Sequential):
+    """A sequence that uses the output of its convolution otherwise than nn.Sequential."""
+
+    def forward(self, x):
+        out = self[0](x)
+        return out + self[2](self[1](out))
+
+
+class NormTwice(mmcv.cnn.ConvModule):
+    def forward(self, x, activate=True, norm=True):
+        return self.norm(self.norm(self.conv(x)))
+
+
+def timm_norm(channels):
+    return pytest.importorskip('timm.layers').BatchNormAct2d(channels)
+
+
+def patched_norm():
+    norm = nn.BatchNorm2d(8)
+    norm.forward = lambda x: x.abs()
+    return norm
+
+
 CALLS = 'calls it; folded are those in ConvModule and nn.Sequential'
 UNFUSED = {
     'folded': (lambda: sequence(nn.BatchNorm2d(8), nn.PReLU(8)), {}),
     'ReLU': (lambda: sequence(nn.BatchNorm2d(8), nn.ReLU(), nn.GELU()), {'3': 'GELU cannot be folded'}),
+    'a norm with an activation': (
+        lambda: sequence(NormWithActivation(8), nn.PReLU(8)),
+        {'1': 'NormWithActivation has a forward of its own', '2': 'NormWithActivation comes before it'},
+    ),
+    'the same in a ConvModule': (
+        lambda: conv_module(norm_cfg={'type': NormWithActivation}),
+        {'bn': 'NormWithActivation has a forward of its own', 'activate': 'NormWithActivation comes before it'},
+    ),
+    'BatchNormAct2d of timm': (
+        lambda: sequence(timm_norm(8)), {'1': 'BatchNormAct2d has a forward of its own'},
+    ),
+    'a norm with a forward set on it': (
+        lambda: sequence(patched_norm()), {'1': 'BatchNorm2d has a forward of its own'},
+    ),
+    'a subclass without a forward': (lambda: sequence(NamedNorm(8), nn.PReLU(8)), {}),
+    'a sequence with a forward': (
+        lambda: ActivationTwice(*sequence(nn.BatchNorm2d(8), nn.PReLU(8))),
+        {name: f'ActivationTwice {CALLS}' for name in '12'},
+    ),
+    'a ConvModule with a forward': (
+        lambda: NormTwice(8, 8, 3, conv_cfg={'type': 'surge_mm.SurgeConv2d'}, norm_cfg={'type': 'BN'}, act_cfg=None),
+        {'bn': f'NormTwice {CALLS}'},
+    ),
     'pool': (
         lambda: sequence(nn.MaxPool2d(2), nn.BatchNorm2d(8), nn.Hardtanh()),
         {'2': 'MaxPool2d comes before it', '3': 'BatchNorm2d comes before it'},

@@ -117,6 +117,14 @@ def class_path(module: nn.Module) -> str:
     return f'{type(module).__module__}.{type(module).__qualname__}'
 
 
+def forward_path(module: nn.Module) -> str:
+    """Return the full name of the class whose ``forward`` a module runs; an empty string for a function of its own."""
+    if 'forward' in vars(module):
+        return ''
+    owner = next(cls for cls in type(module).__mro__ if 'forward' in vars(cls))
+    return f'{owner.__module__}.{owner.__qualname__}'
+
+
 def unsupported_reason(
     layer: nn.Module, ancestors: Sequence[nn.Module], path: Sequence[str]
 ) -> str | None:
