@@ -72,12 +72,16 @@ class CIFAR10Tensor(CIFAR10):
             return
         folder = Path(self.data_prefix['root']) / self.base_folder
         files = self.train_list if self.split == 'train' else self.test_list
-        defects = [
-            str(folder / name) for name, md5 in files if not check_integrity(folder / name, md5)
-        ]
-        if defects:
+        wrong = [folder / name for name, md5 in files if not check_integrity(folder / name, md5)]
+        defects = {
+            'missing': [str(file) for file in wrong if not file.exists()],
+            'MD5 is not that of the official file': [str(file) for file in wrong if file.exists()],
+        }
+        if wrong:
+            text = '; '.join(f'{kind}: {", ".join(of)}' for kind, of in defects.items() if of)
             raise DatasetError(
-                f'missing or damaged: {", ".join(defects)}. Unpack {self.url} into data_root={self.data_root!r}'
+                f'{text}. Unpack {self.url} into data_root={self.data_root!r}. To load fewer images of these files, '
+                'set indices'
             )
         # safe to unpickle: the MD5 sums are those of the official files
         entries = [

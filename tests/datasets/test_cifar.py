@@ -98,7 +98,10 @@ def test_missing_and_damaged_files_are_named(root):
     with pytest.raises(DatasetError) as error:
         len(DATASETS.build({'type': 'surge_mm.CIFAR10Tensor', 'data_root': str(root)}))
     message = str(error.value)
-    assert 'data_batch_2' in message and 'data_batch_5' in message
+    missing, changed = folder / 'data_batch_2', folder / 'data_batch_5'
+    assert message.startswith(
+        f'missing: {missing}; MD5 is not that of the official file: {changed}. '
+    )
     assert 'cifar-10-python.tar.gz' in message
     assert 'data_batch_1' not in message
 

@@ -13,6 +13,7 @@ from helpers.tools import run_tool
 from mmengine.config import Config
 from PIL import Image
 
+from surge_mm.ops import GradientScale
 from surge_mm.utils.errors import LaunchError
 
 ROOT = Path(__file__).parents[2]
@@ -39,6 +40,16 @@ train_cfg = dict(max_epochs=2)
 param_scheduler = []
 default_hooks = dict(logger=dict(interval=1))
 """
+
+
+class LabScale(GradientScale):
+    """A scale as a user defines one."""
+
+    def __init__(self, eta):
+        self.eta = eta
+
+    def scale(self, g_b, g_a):
+        return self.eta
 
 
 @pytest.fixture(scope='module')
@@ -115,7 +126,8 @@ def configs_of(folder, monkeypatch):
         monkeypatch.setattr(
             ablation, 'train_all', lambda queue, configs, *_: queues.append((queue, configs)) or []
         )
-        monkeypatch.setattr(sys, 'argv', ['ablation.py', *words, '--seeds', '0'])
+        monkeypatch.setattr(ablation, 'report', lambda *_: None)
+        monkeypatch.setattr(sys, 'argv', ['ablation.py', '--seeds', '0', '--jobs', '1', *words])
         ablation.main()
         ((queue, configs),) = queues
         assert [name for name, _ in queue] == list(configs)
@@ -128,7 +140,7 @@ def test_variants_of_a_method_need_no_config_of_their_own(configs_of):
     words = ['small.py', '--methods', 'ste', '--work-dir', 'sweep']
     for eta in ('0.05', '0.3'):
         words += ['--variant', f'eta-{eta}', 'surge', f'custom_hooks.0.eta={eta}']
-    words += ['--variant', 'lab', 'surge', 'conv_cfg.compensator.type=bnn_lab.ChannelAGS']
+    words += ['--variant', 'lab', 'surge', 'conv_cfg.compensator.type=LabScale']
     words += ['conv_cfg.compensator.eta=0.2', 'optim_wrapper.optimizer.lr=0.5']
     found = configs_of(*words)
     assert list(found) == ['ste', 'eta-0.05', 'eta-0.3', 'lab']
@@ -136,7 +148,7 @@ def test_variants_of_a_method_need_no_config_of_their_own(configs_of):
     assert hooks == [[], [0.05], [0.3], [0.1]]
     compensators = [cfg.model.backbone.conv_cfg.compensator for cfg in found.values()]
     assert compensators[0] is None and compensators[1] == compensators[2] == {'eta': 0.1}
-    assert compensators[3] == {'eta': 0.2, 'type': 'bnn_lab.ChannelAGS'}
+    assert compensators[3] == {'eta': 0.2, 'type': 'LabScale'}
     rates = [cfg.optim_wrapper.optimizer.lr for cfg in found.values()]
     assert rates[3] == 0.5 and 0.5 not in rates[:3]
     assert all(cfg.model.backbone.base_channels == 4 for cfg in found.values())
@@ -146,14 +158,16 @@ def test_a_method_of_ones_own_is_a_file_whose_modules_are_added(configs_of, fold
     (folder / 'bnn_lab_module.py').touch()
     monkeypatch.syspath_prepend(folder)
     (folder / 'lab_method.py').write_text(
-        "conv_cfg = dict(type='surge_mm.SurgeConv2d', compensator=dict(type='Lab'))\n"
+        "conv_cfg = dict(type='surge_mm.SurgeConv2d', compensator=dict(type='LabScale', eta=1))\n"
         "custom_imports = dict(imports=['bnn_lab_module'])\n"
     )
     found = configs_of('small.py', '--methods', 'ste', 'lab_method.py', '--work-dir', 'own')
     assert list(found) == ['ste', 'lab_method']
     before = found['ste'].custom_imports['imports']
     assert before and found['lab_method'].custom_imports['imports'] == [*before, 'bnn_lab_module']
-    assert found['lab_method'].model.backbone.conv_cfg.compensator == {'type': 'Lab'}
+    assert found['lab_method'].model.backbone.conv_cfg.compensator == {
+        **{'type': 'LabScale', 'eta': 1}
+    }
 
 
 def test_variants_of_a_config(configs_of):
@@ -190,17 +204,96 @@ def test_a_variant_that_cannot_be_made_is_named(words, message, configs_of):
         configs_of('small.py', '--methods', 'ste', '--variant', *words, '--work-dir', 'wrong')
 
 
-def test_a_run_that_fails_is_named_and_the_others_are_reported(folder):
-    (folder / 'broken.py').write_text(
-        "_base_ = 'ste_small.py'\nmodel = dict(backbone=dict(depth=19))\n"
-    )
-    done = run(folder, 'ste_small.py', 'broken.py', '--seeds', '0', '--work-dir', 'half')
-    assert done.returncode == 1
-    assert 'failed: broken seed 0' in done.stderr
-    assert [row['name'] for row in json.loads((folder / 'half' / 'table.json').read_text())] == [
-        'ste_small'
-    ]
-    assert 'depth=19' in (folder / 'half' / 'broken' / 'seed_0' / 'train.log').read_text()
+@pytest.mark.parametrize(
+    'setting, message',
+    [
+        ('conv_cfg.compensator.tpye=x', "unknown 'tpye'; did you mean 'type'"),
+        ('conv_cfg.compensator.type=no_such_module.AGS', "No module named 'no_such_module'"),
+        ('custom_hooks.0.eta=-1', 'eta=-1'),
+        ('custom_hooks.0.wramup_iters=1', "did you mean 'warmup_iters'"),
+        ('optim_wrapper.optimizer.momentun=0.9', "'momentun'"),
+        ('model.backbone.depth=19', 'depth'),
+    ],
+)
+def test_a_variant_that_cannot_be_built_is_named_before_anything_is_written(
+    setting, message, configs_of, folder
+):
+    with pytest.raises(LaunchError, match=f'variant typo: .*{message}'):
+        configs_of(
+            *('small.py', '--methods', 'ste', '--variant', 'typo', 'surge', setting),
+            *('--work-dir', 'nothing'),
+        )
+    assert not (folder / 'nothing').exists()
+
+
+def test_cfg_options_hold_in_the_check_and_finished_variants_are_not_built(configs_of, folder):
+    words = ['small.py', '--methods', 'ste', '--work-dir', 'options', '--cfg-options']
+    with pytest.raises(LaunchError, match='variant ste: .*depth'):
+        configs_of(*words, 'model.backbone.depth=19')
+    (folder / 'options' / 'ste' / 'seed_0').mkdir(parents=True)
+    (folder / 'options' / 'ste' / 'seed_0' / 'finished').touch()
+    assert list(configs_of(*words, 'model.backbone.depth=19')) == ['ste']
+
+
+FAKE_TRAIN = """
+import json
+import sys
+from pathlib import Path
+
+folder = Path(sys.argv[3])
+print('a line of the log')
+if 'good' not in folder.parent.name:
+    sys.exit(f'error: no data{folder.parent.name[3:]}\\n')
+file = folder / '20260101_000000' / 'vis_data' / 'scalars.json'
+file.parent.mkdir(parents=True)
+train = {'loss': 1.0, 'time': 1.0, 'epoch': 1, 'step': 1}
+file.write_text(json.dumps(train) + '\\n' + json.dumps({'accuracy/top1': 50.0, 'step': 1}))
+"""
+
+
+@pytest.fixture
+def fake_train(tmp_path, monkeypatch):
+    (tmp_path / 'train.py').write_text(FAKE_TRAIN)
+    monkeypatch.setattr(ablation, 'TRAIN', tmp_path / 'train.py')
+
+
+@pytest.mark.parametrize(
+    'names, started, failures',
+    [
+        (['bad', 'bad_', 'good'], 3, ['bad', 'bad_']),  # two causes
+        (['good', 'bad', 'bad2'], 3, ['bad', 'bad2']),
+        (['bad', 'good', 'bad'], 3, ['bad', 'bad']),
+        (['bad', 'bad', 'good', 'bad'], 2, ['bad', 'bad']),
+    ],
+)
+def test_the_cause_of_a_failure_is_printed_and_two_equal_ones_at_the_start_end_all(
+    names, started, failures, tmp_path, fake_train, capsys
+):
+    queue = [(name, seed) for seed, name in enumerate(names)]
+    configs = dict.fromkeys(names, tmp_path / 'config.py')
+    failed = ablation.train_all(queue, configs, tmp_path, [], 1)
+    assert [name for name, _ in failed] == failures
+    assert len(list(tmp_path.glob('*/seed_*/train.log'))) == started
+    printed = capsys.readouterr().out
+    for name, seed in failed:
+        line = f'{name}, seed {seed} failed (exit status 1): error: no data{name[3:]}'
+        assert line in printed.replace('\n', ' ') + ' '
+    assert ('no further run was started' in printed) == (started < len(names))
+
+
+def test_a_run_that_fails_is_named_and_the_others_are_reported(
+    folder, tmp_path, fake_train, monkeypatch
+):
+    for name in ('good', 'bad'):
+        (tmp_path / f'{name}.py').write_text(f'_base_ = {str(folder / "ste_small.py")!r}')
+    monkeypatch.chdir(tmp_path)
+    words = ['ablation.py', 'good.py', 'bad.py', '--seeds', '0', '--work-dir', 'half']
+    monkeypatch.setattr(sys, 'argv', words)
+    with pytest.raises(LaunchError, match='failed: bad seed 0'):
+        ablation.main()
+    table = json.loads((tmp_path / 'half' / 'table.json').read_text())
+    assert [row['name'] for row in table] == ['good']
+    assert 'error: no data' in (tmp_path / 'half' / 'bad' / 'seed_0' / 'train.log').read_text()
 
 
 def test_the_folder_of_a_config_does_not_depend_on_the_other_configs(folder, monkeypatch):

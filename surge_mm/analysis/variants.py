@@ -1,0 +1,229 @@
+"""Variants of a comparison: methods applied to a recipe, with settings of their own, and the check before training."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mmengine.config import Config, DictAction
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import HOOKS
+
+from surge_mm.analysis.methods import apply_method
+from surge_mm.launch.cli import setting
+from surge_mm.launch.config import load_config, with_names
+from surge_mm.launch.runner import build_model
+from surge_mm.utils.errors import LaunchError
+from surge_mm.utils.registry_errors import explain
+from surge_mm.utils.suggestions import did_you_mean
+
+BASE = (Path(__file__).parents[1] / '.mim' / 'configs' / '_base_').resolve()
+
+
+class Variant(NamedTuple):
+    """A method or config with other settings.
+
+    Attributes:
+        name (str): name of the variant.
+        base (str): method, or name of one of the configs.
+        settings (dict): value of each key that is set.
+    """
+
+    name: str
+    base: str
+    settings: dict[str, Any]
+
+
+def find_recipe(names: list[str]) -> Path:
+    """Return the file of the recipe: a path, or a name in ``configs/_base_/recipes``.
+
+    Raises:
+        LaunchError: if there is more than one recipe, or no such file and no such recipe.
+    """
+    if len(names) > 1:
+        raise LaunchError(f'--methods takes one recipe or config, got {len(names)}: {names}')
+    name, known = names[0], files_of('recipes')
+    if Path(name).is_file():
+        return Path(name)
+    if name not in known:
+        raise LaunchError(
+            f'{name!r} is neither a file (looked from {Path.cwd()}) nor a recipe of configs/_base_/recipes'
+            f'{did_you_mean(name, known)}'
+        )
+    return known[name]
+
+
+def parse_variant(words: list[str]) -> Variant:
+    """Return the variant of the words behind ``--variant``.
+
+    Raises:
+        LaunchError: if they are no name, base and settings ``KEY=VALUE``.
+    """
+    if len(words) < 2 or not re.fullmatch(r'\w[\w.+-]*', words[0]) or '=' in words[1]:
+        raise LaunchError(
+            f'--variant {" ".join(words)} must be NAME METHOD KEY=VALUE ..., with a name of letters, digits and -+._'
+        )
+    name, base, *texts = words
+    return Variant(name, base, parse_settings(texts, f'--variant {" ".join(words)}'))
+
+
+def parse_settings(texts: Sequence[str], option: str) -> dict[str, Any]:
+    """Return the value of each key of settings ``KEY=VALUE``.
+
+    Args:
+        texts (Sequence[str]): the settings.
+        option (str): where they are from, for the message.
+
+    Raises:
+        LaunchError: if one is not of this form.
+    """
+    try:
+        pairs = [setting(text).partition('=') for text in texts]
+        return {key: DictAction._parse_iterable(text) for key, _, text in pairs}
+    except (argparse.ArgumentTypeError, AssertionError, ValueError, IndexError) as error:
+        raise LaunchError(f'{option}: {error}') from error
+
+
+def check_names(names: list[str]) -> None:
+    """Check that the names of the variants differ.
+
+    Raises:
+        LaunchError: if two are equal.
+    """
+    if len(set(names)) < len(names):
+        raise LaunchError(f'variants must have different names, got {names}')
+
+
+def read_config(path: Path) -> Config:
+    """Read a config or a method.
+
+    Raises:
+        LaunchError: if it cannot be read.
+    """
+    try:
+        cfg = with_names(Config.fromfile(path))
+    except Exception as error:  # a config is code of its author
+        kind = type(error).__name__
+        raise LaunchError(f'config {str(path)!r} cannot be read: {kind}: {error}') from error
+    if cfg.default_scope is None:  # a method has none
+        cfg.pop('default_scope')
+    return cfg
+
+
+def changed(path: Path, variant: Variant, *others: Config) -> Config:
+    """Return a config or method with the settings of a variant.
+
+    Args:
+        path (Path): config or method.
+        variant (Variant): its settings.
+        *others (Config): configs that the settings may refer to besides.
+
+    Returns:
+        Config: the changed config.
+
+    Raises:
+        LaunchError: if a key is unknown or does not fit.
+    """
+    cfg = read_config(path)
+    for key in variant.settings:
+        known = [name for one in (cfg, *others) for name in one]
+        if key.partition('.')[0] not in known:
+            hint = did_you_mean(key.partition('.')[0], known)
+            raise LaunchError(f'--variant {variant.name}: unknown key {key!r}{hint}')
+    try:
+        cfg.merge_from_dict(variant.settings)
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        raise LaunchError(
+            f'--variant {variant.name}: {variant.settings} does not fit {path.name}: {error}'
+        ) from error
+    return cfg
+
+
+def compose(
+    recipe: Path, methods: list[str], variants: Sequence[Variant] = ()
+) -> dict[str, Config]:
+    """Apply each method to the recipe.
+
+    Args:
+        recipe (Path): config file.
+        methods (list[str]): names of files in ``configs/_base_/methods``, or paths.
+        variants (Sequence[Variant]): methods with other settings. Defaults to none.
+
+    Returns:
+        dict[str, Config]: composed config of each method and variant.
+
+    Raises:
+        LaunchError: if a method is unknown or repeated, or the recipe cannot be read or has no binary layers.
+    """
+    known = files_of('methods')
+    for method in [*methods, *(one.base for one in variants)]:
+        if method not in known and not Path(method).is_file():
+            raise LaunchError(
+                f'method {method!r} is neither a file (looked from {Path.cwd()}) nor a method of configs/_base_/methods'
+                f'{did_you_mean(method, known)}'
+            )
+    every = [*(Variant(Path(method).stem, method, {}) for method in methods), *variants]
+    check_names([one.name for one in every])
+    cfg = read_config(recipe)
+    composed = {}
+    for one in every:
+        method = changed(known.get(one.base, Path(one.base)), one, cfg)
+        check_eta(method, one)
+        composed[one.name] = apply_method(cfg, method)
+    return composed
+
+
+def check_eta(method: Config, variant: Variant) -> None:
+    """Check that the hook of AGS does not replace the eta that a variant sets in the layers.
+
+    Raises:
+        LaunchError: if it does.
+    """
+    key = 'conv_cfg.compensator.eta'
+    if key not in variant.settings or 'type' in method.conv_cfg.compensator:  # the hook leaves it
+        return
+    for i, hook in enumerate(method.get('custom_hooks', [])):
+        eta = hook.get('eta', variant.settings[key])
+        if eta != variant.settings[key]:
+            raise LaunchError(
+                f'--variant {variant.name}: {key} has no effect, since the hook custom_hooks.{i} sets eta={eta} in all '
+                f'layers. Set custom_hooks.{i}.eta'
+            )
+
+
+def files_of(folder: str) -> dict[str, Path]:
+    """Return the configs of a folder of ``configs/_base_`` by name."""
+    return {path.stem: path for path in sorted((BASE / folder).glob('*.py'))}
+
+
+def check_builds(name: str, path: Path, options: Sequence[str]) -> None:
+    """Build what a variant trains, as far as that needs no data: the model, the optimizer and the custom hooks.
+
+    Args:
+        name (str): variant.
+        path (Path): its config.
+        options (Sequence[str]): settings ``KEY=VALUE`` for ``--cfg-options`` of train.py.
+
+    Raises:
+        LaunchError: if a part cannot be built.
+    """
+    args = argparse.Namespace(config=str(path), launcher='none', work_dir=str(path.parent))
+    args.cfg_options = parse_settings(options, '--cfg-options')
+    logging.disable(logging.INFO)  # a line for each parameter with settings of its own
+    try:
+        cfg = load_config(args)
+        model = build_model(cfg)
+        if 'runner_type' not in cfg and 'optimizer' in (cfg.get('optim_wrapper') or {}):
+            build_optim_wrapper(model, cfg.optim_wrapper)
+        for hook in cfg.get('custom_hooks') or []:
+            if isinstance(hook, Mapping):
+                HOOKS.build(hook)
+    except Exception as error:  # code of a model or of a module of one's own
+        message = explain(error).removeprefix(f'config {str(path)!r}: ')
+        raise LaunchError(f'variant {name}: {message}') from error
+    finally:
+        logging.disable(logging.NOTSET)
