@@ -5,9 +5,9 @@ python tools/detect.py detector.safetensors folder clip.mp4 'more/*.png' --out f
 python tools/detect.py detector.safetensors folder --json found.json --save-txt
 python tools/detect.py detector.safetensors 0
 
-A folder is searched with its sub-folders, which are kept in --out. A number is a camera, which runs until Ctrl-C. Files
-that cannot be used are named at the end. The time is that from the image in memory to the result: resizing, the
-network, and non-maximum suppression.
+A folder is searched with its sub-folders, which are kept in --out; hidden files are left out. A number is a camera,
+which runs until Ctrl-C. Files that cannot be used are named at the end. The time is that from the image in memory to
+the result: resizing, the network, and non-maximum suppression.
 """
 
 import signal
@@ -17,34 +17,38 @@ if __name__ == '__main__' and signal.getsignal(signal.SIGINT) is signal.default_
 
 import argparse
 import json
-import time
+from collections import Counter
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import cv2
-import numpy as np
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
 import surge_mm  # noqa: F401  prepares the stack before the hosts are imported
+from surge_mm.analysis.tables import wide_console
 from surge_mm.deploy import instruction_set, load_packed
 from surge_mm.deploy.predictor import Predictor
+from surge_mm.deploy.run_sources import run_source, write_text
 from surge_mm.launch.cli import Parser, add_allow, run
-from surge_mm.utils.atomic_write import write_atomically
 from surge_mm.utils.errors import LaunchError
+from surge_mm.utils.files import file_defect
+from surge_mm.utils.label_files import (
+    label_file,
+    label_names,
+    value_of,
+    write_classes,
+)
 from surge_mm.utils.media import (
+    IMAGES,
+    VIDEOS,
     Source,
     Unusable,
-    VideoWriter,
     find_sources,
-    frames_of,
-    free_path,
 )
-
-AGAIN = 'free some space and run the same command again with --overwrite'
 
 
 def main() -> None:
@@ -64,41 +68,59 @@ def main() -> None:
         default=0.3,
         help='boxes of a lower score are left out; default 0.3',
     )
-    parser.add_argument('--json', metavar='FILE', help='also write what is found to this file')
+    parser.add_argument(
+        '--json', metavar='FILE', help='also write what is found to this file, which ends in .json'
+    )
     parser.add_argument(
         '--save-txt',
         action='store_true',
         help='also write labels/NAME.txt in --out, as YOLO does: class x y width height in parts of the image, '
-        'or score and class of a classifier',
+        'or score and class of a classifier; and labels/classes.txt, the names of the classes',
     )
     parser.add_argument('--threads', type=int, default=torch.get_num_threads())
-    parser.add_argument('--overwrite', action='store_true', help='replace files in --out')
+    parser.add_argument(
+        '--overwrite', action='store_true', help='replace files in --out and that of --json'
+    )
     add_allow(parser)
     args = parser.parse_args()
+    check_model(args)
     sources = find_sources(args.inputs, args.out)
-    taken: set[Path] = set()
-    labels = [
-        free_path(
-            Path(args.out, 'labels', s.target.relative_to(args.out)).with_suffix('.txt'), taken
-        )
-        for s in sources
-    ]
-    check(args, sources, labels if args.save_txt else [])
+    labels = label_names(sources, args.out) if args.save_txt else [None] * len(sources)
+    named = list(zip(sources, labels, strict=True))
+    check(args, named)
     torch.set_num_threads(args.threads)
     predictor = Predictor(load_packed(args.model, allow=args.allow), args.score_thr)
-    detect(predictor, list(zip(sources, labels, strict=True)), args)
+    detect(predictor, named, args)
 
 
-def check(args: argparse.Namespace, sources: list[Source], labels: list[Path]) -> None:
+def check_model(args: argparse.Namespace) -> None:
+    """Check that the model is a file, and that model and images are not in the wrong order.
+
+    Args:
+        args (argparse.Namespace): Arguments of the tool.
+
+    Raises:
+        LaunchError: if they are, or the model is no readable file.
+    """
+    path = Path(args.model)
+    packed = [name for name in args.inputs if name.endswith('.safetensors')]
+    if packed and (path.suffix.lower() in (*IMAGES, *VIDEOS) or path.is_dir()):
+        raise LaunchError(
+            f'{args.model!r} is no packed model. The model comes first: python tools/detect.py {packed[0]} {args.model}'
+        )
+    if defect := file_defect(args.model):
+        raise LaunchError(f'packed model {args.model!r}: it {defect}')
+
+
+def check(args: argparse.Namespace, sources: list[tuple[Source, Path | None]]) -> None:
     """Check the arguments before the model is loaded.
 
     Args:
         args (argparse.Namespace): Arguments of the tool.
-        sources (list[Source]): The images, videos and cameras.
-        labels (list[Path]): Files of ``--save-txt``.
+        sources (list[tuple[Source, Path | None]]): The images, videos and cameras, each with the name of its labels.
 
     Raises:
-        LaunchError: if an argument is invalid, or a file to write exists already.
+        LaunchError: if an argument is invalid, or a file to write exists already or is an input.
     """
     if not 0 <= args.score_thr <= 1:
         raise LaunchError(f'--score-thr {args.score_thr} must lie in 0 to 1')
@@ -106,29 +128,46 @@ def check(args: argparse.Namespace, sources: list[Source], labels: list[Path]) -
         raise LaunchError(f'--threads {args.threads} must be at least 1')
     if Path(args.out).is_file():
         raise LaunchError(f'--out {args.out!r} is a file; name a folder')
-    if args.json and Path(args.json).is_dir():
-        raise LaunchError(f'--json {args.json!r} is a folder; name a file')
-    written = [source.target for source in sources] + labels
-    written += [Path(args.json)] if args.json else []
-    existing = [path for path in written if path.exists()]
-    if existing and not args.overwrite:
-        raise LaunchError(
-            f'{str(existing[0])!r} exists already: name another folder with --out, or add --overwrite'
-        )
+    written = {source.target: '--out' for source, _ in sources}
+    for source, label in sources:
+        if label:
+            written[label_file(label, 0 if source.moves else None)] = '--out'
+    read = {Path(args.model).resolve()} | {Path(s.name).resolve() for s, _ in sources if s.is_file}
+    if args.json:
+        path = Path(args.json)
+        if path.is_dir():
+            raise LaunchError(f'--json {args.json!r} is a folder; name a file')
+        special = path.exists() and not path.is_file()  # a pipe or device
+        if path.suffix.lower() != '.json' and not special:
+            raise LaunchError(f'--json {args.json!r} must end in .json: write --json FILE.json')
+        if path.resolve() in {other.resolve() for other in written}:
+            raise LaunchError(
+                f'--json {args.json!r} is also a picture or a label file; name another file'
+            )
+        written[path] = '--json'
+    for path, option in written.items():
+        another = f'name another {"folder" if option == "--out" else "file"} with {option}'
+        if path.resolve() in read:
+            raise LaunchError(
+                f'{str(path)!r} is the model or an image, and would be replaced: {another}'
+            )
+        if path.exists() and not args.overwrite:
+            raise LaunchError(f'{str(path)!r} exists already: {another}, or add --overwrite')
 
 
 def detect(
-    predictor: Predictor, sources: list[tuple[Source, Path]], args: argparse.Namespace
+    predictor: Predictor, sources: list[tuple[Source, Path | None]], args: argparse.Namespace
 ) -> None:
     """Draw the predictions for each image and video, and print the times.
 
     Args:
         predictor (Predictor): The model.
-        sources (list[tuple[Source, Path]]): Images and videos, each with its file of ``--save-txt``.
+        sources (list[tuple[Source, Path | None]]): Images and videos, each with the name of its labels or None.
         args (argparse.Namespace): Arguments of the tool.
 
     Raises:
         LaunchError: if no image or video can be used.
+        KeyboardInterrupt: after Ctrl-C, when the results so far are written. It only ends a camera or a stream.
     """
     table = Table(title=f'threads: {args.threads}, {instruction_set()}')
     for column in ('image', 'found', 'ms', 'picture'):
@@ -136,121 +175,68 @@ def detect(
     times: list[float] = []
     results: list[dict[str, Any]] = []
     skipped: dict[str, str] = {}
+    interrupted, handler = False, signal.getsignal(signal.SIGINT)
     with Progress(console=Console(stderr=True)) as progress:
         bar = progress.add_task('images', total=len(sources))
         for source, label in sources:
             first = len(results)
-            writer = VideoWriter(source.target) if source.moves else None
             try:
-                for number, (image, rate) in enumerate(frames_of(source)):
-                    found, drawn = run_timed(predictor, image, times)
-                    result = {'file': source.name, 'height': len(image), 'width': len(image[0])}
-                    results.append(
-                        {**result, **({'frame': number} if writer else {}), 'found': found}
-                    )
-                    if writer:
-                        writer.write(drawn, rate)
-                        progress.update(bar, description=f'{source.name} frame {number}')
-                    else:
-                        write_picture(source.target, drawn)
-                    if args.save_txt:
-                        path = label.with_stem(f'{label.stem}_{number}') if writer else label
-                        write(path, txt(results[-1]))
+                for result, ms in run_source(predictor, source, label, warm_up=not times):
+                    results.append(result)
+                    times.append(ms)
+                    if source.moves:
+                        name = escape(source.name)
+                        progress.update(bar, description=f'{name} frame {result["frame"]}')
             except Unusable as error:
                 skipped[source.name] = str(error)
             except KeyboardInterrupt:
-                if source.is_file:
-                    raise
-            finally:
-                if writer:
-                    writer.close()
+                # the signal is handled: surge_mm.launch.cli.run must not end the process some seconds later
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                signal.signal(signal.SIGINT, handler)
+                interrupted = source.is_file
             if new := results[first:]:
-                ms = f'{median(times[first:]):.1f}'
-                table.add_row(source.name, summary(new), ms, str(source.target))
+                median_ms = f'{median(times[first:]):.1f}'
+                table.add_row(source.name, summary(new), median_ms, str(source.target))
             progress.advance(bar)
+            if interrupted:
+                break
     if args.json:
         content = {'model': args.model, 'classes': list(predictor.classes), 'results': results}
-        write(Path(args.json), json.dumps({**content, 'skipped': skipped}, indent=1) + '\n')
+        write_text(Path(args.json), json.dumps({**content, 'skipped': skipped}, indent=1) + '\n')
+    if args.save_txt and results:
+        write_classes(args.out, predictor.classes, args.overwrite)
+        whole = [r for r in results if Path(r['labels']).name.startswith(Path(r['picture']).name)]
+        if whole:
+            print(
+                'label files with the whole name of the picture, since another image or frame has its stem: '
+                f'{len(whole)}, such as {whole[0]["labels"]!r}'
+            )
     for name, reason in skipped.items():
         print(f'skipped: {name}: {reason}')
+    if results:
+        wide_console().print(table, markup=False)
+        print(f'median {median(times):.1f} ms an image, of {len(times)}')
+    kind = 'images and videos' if any(source.moves for source, _ in sources) else 'images'
+    if interrupted:
+        print(f'{table.row_count} of {len(sources)} {kind} before Ctrl-C, {len(skipped)} skipped')
+        raise KeyboardInterrupt
     if not results:
         raise LaunchError(f'none of {len(sources)} images and videos can be used')
-    Console().print(table)
-    print(f'median {median(times):.1f} ms an image, of {len(times)}')
-
-
-def run_timed(
-    predictor: Predictor, image: np.ndarray, times: list[float]
-) -> tuple[list[dict[str, Any]], np.ndarray]:
-    """Return what the model finds in an image, and the picture of it.
-
-    Args:
-        predictor (Predictor): The model.
-        image (np.ndarray): Shape (H, W, 3), uint8, BGR.
-        times (list[float]): The milliseconds of the prediction are appended.
-
-    Raises:
-        Unusable: if the model does not run on the image.
-    """
-    try:
-        if not times:  # compilation and plans for this size are not timed
-            predictor.predict(image)
-        start = time.perf_counter()
-        sample = predictor.predict(image)
-        elapsed = 1e3 * (time.perf_counter() - start)
-        result = predictor.describe(sample), predictor.draw(image, sample)
-    except (
-        Exception
-    ) as error:  # transforms and networks raise many kinds for images that are too small
-        reason = ' '.join(str(error).split())
-        height, width = image.shape[:2]
-        raise Unusable(
-            f'the model does not run on {height}x{width} pixels: {type(error).__name__}: {reason:.200}'
-        ) from error
-    times.append(elapsed)
-    return result
+    print(f'{table.row_count} of {len(sources)} {kind}, {len(skipped)} skipped')
 
 
 def summary(results: list[dict[str, Any]]) -> str:
     """Return what was found in an image, or in the frames of a video, as a cell of the table."""
-    if len(results) > 1 or 'frame' in results[0]:
-        return f'{sum(len(result["found"]) for result in results)} in {len(results)} frames'
-    found = results[0]['found']
-    if any('bbox' in one for one in found) or not found:
-        return f'{len(found)} boxes'
+    found = [one for result in results for one in result['found']]
+    frames = f' in {len(results)} frames' if 'frame' in results[0] else ''
+    if frames or not found or 'bbox' in found[0]:
+        boxes = '' if frames else ' box' if len(found) == 1 else ' boxes'
+        classes = Counter(one['class'] for one in found if 'bbox' in one).most_common()
+        counts = ', '.join(f'{number} {name}' for name, number in classes)
+        return f'{len(found)}{boxes}{frames}' + (f': {counts}' if counts else '')
     found = sorted(found, key=value_of, reverse=True)[:3]
     return ', '.join(f'{one["class"]} {value_of(one):.2f}' for one in found)
 
 
-def value_of(one: dict[str, Any]) -> float:
-    """Return the score of a class, or the share of its pixels."""
-    return one['score'] if 'score' in one else one['share']
-
-
-def txt(result: dict[str, Any]) -> str:
-    """Return what was found in an image as lines of a text file in the format of YOLO."""
-    lines = []
-    for one in result['found']:
-        if 'bbox' in one:
-            x1, y1, x2, y2 = one['bbox']
-            width, height = result['width'], result['height']
-            box = (x1 + x2) / 2 / width, (y1 + y2) / 2 / height
-            box += (x2 - x1) / width, (y2 - y1) / height
-            lines.append(f'{one["label"]} ' + ' '.join(f'{value:.6f}' for value in box))
-        else:
-            lines.append(f'{value_of(one):.4f} {one["class"]}')
-    return ''.join(f'{line}\n' for line in lines)
-
-
-def write(path: Path, text: str) -> None:
-    """Write a text file."""
-    write_atomically(path, text.encode(), AGAIN)
-
-
-def write_picture(path: Path, image: np.ndarray) -> None:
-    """Write an image in the format of the ending of its name."""
-    write_atomically(path, cv2.imencode(path.suffix.lower(), image)[1].tobytes(), AGAIN)
-
-
 if __name__ == '__main__':
-    run(main, 'the pictures written so far stay')
+    run(main, 'the files written so far stay; with --overwrite, the same command replaces them')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from typing import Any
 
 import numpy as np
@@ -111,12 +112,14 @@ class Predictor:
             np.ndarray: Shape (H, W, 3), uint8, BGR.
         """
         rgb = np.ascontiguousarray(image[..., ::-1])
-        if 'pred_score' in sample:
-            drawn = self.visualizer.visualize_cls(rgb, sample, draw_gt=False)
-        else:
-            limit = {'pred_score_thr': self.score_thr} if 'pred_instances' in sample else {}
-            self.visualizer.add_datasample('image', rgb, sample, draw_gt=False, **limit)
-            drawn = self.visualizer.get_image()
+        with warnings.catch_warnings():  # boxes may touch the border
+            warnings.filterwarnings('ignore', r'Warning: The \w+ is out of bounds')
+            if 'pred_score' in sample:
+                drawn = self.visualizer.visualize_cls(rgb, sample, draw_gt=False)
+            else:
+                limit = {'pred_score_thr': self.score_thr} if 'pred_instances' in sample else {}
+                self.visualizer.add_datasample('image', rgb, sample, draw_gt=False, **limit)
+                drawn = self.visualizer.get_image()
         return np.ascontiguousarray(drawn[..., ::-1])
 
     def _named(self, label: Any) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import glob
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from itertools import filterfalse
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,12 +32,14 @@ class Source(NamedTuple):
 
     Attributes:
         name (str): path of a file, number of a camera, or address of a stream.
+        relative (Path): path of a file below the folder or pattern that contains it.
         target (Path): file for its picture or video.
         is_file (bool): False for a camera or a stream, which need not end.
         moves (bool): whether it has several frames.
     """
 
     name: str
+    relative: Path
     target: Path
     is_file: bool = True
     moves: bool = False
@@ -45,14 +49,14 @@ def find_sources(names: Sequence[str], out: str) -> list[Source]:
     """Return the images, videos and cameras of arguments, each with the file for its picture.
 
     Args:
-        names (Sequence[str]): images, videos, folders (with their sub-folders), patterns such as ``'images/*.jpg'``,
-            numbers of cameras, and addresses such as ``'rtsp://...'``.
+        names (Sequence[str]): images, videos, folders (with their sub-folders, without hidden files and folders),
+            patterns such as ``'images/*.jpg'``, numbers of cameras, and addresses such as ``'rtsp://...'``.
         out (str): folder for the pictures. Sub-folders are kept. Files below it are left out where a folder or a
             pattern contains them.
 
     Returns:
         list[Source]: in the order of ``names``, and within a folder in the order of the paths. Targets differ from each
-        other and from the images.
+        other and from the images. Links whose file is missing are included.
 
     Raises:
         LaunchError: if there is nothing of a name.
@@ -63,7 +67,9 @@ def find_sources(names: Sequence[str], out: str) -> list[Source]:
         if path.is_file():
             found.append((name, Path(path.name), True))
         elif path.is_dir():
-            found += _files(name, path, path.rglob('*'), out)
+            found += _files(
+                name, path, filterfalse(partial(_is_hidden, path), path.rglob('*')), out
+            )
         elif name.isdecimal() or '://' in name:
             found.append((name, Path(f'camera_{name}' if name.isdecimal() else 'stream'), False))
         elif glob.has_magic(name):
@@ -78,28 +84,34 @@ def find_sources(names: Sequence[str], out: str) -> list[Source]:
     taken = {Path(name).resolve() for name, _, is_file in found if is_file}
     sources = []
     for name, relative, is_file in found:
-        moves = not is_file or relative.suffix.lower() in VIDEOS
+        target, moves = relative, not is_file or relative.suffix.lower() in VIDEOS
         if moves:
-            relative = relative.with_suffix('.mp4')
+            target = relative.with_suffix('.mp4')
         elif relative.suffix.lower() not in IMAGES:
-            relative = Path(f'{relative}.png')
-        sources.append(Source(name, free_path(Path(out) / relative, taken), is_file, moves))
-    return sources
+            target = Path(f'{relative}.png')
+        sources.append(Source(name, relative, Path(out) / target, is_file, moves))
+    wanted = {source.target for source in sources}
+    return [s._replace(target=_free_path(s.target, taken, wanted)) for s in sources]
 
 
-def free_path(path: Path, taken: set[Path]) -> Path:
+def _free_path(path: Path, taken: set[Path], wanted: set[Path]) -> Path:
     """Return a path, with a number behind its name where it is taken, and add it to those taken.
 
     Args:
         path (Path): the path.
         taken (set[Path]): absolute paths that are in use.
+        wanted (set[Path]): paths that no other path with a number may have.
     """
     number, free = 1, path
-    while free.resolve() in taken:
+    while free.resolve() in taken or (number > 1 and free in wanted):
         number += 1
         free = path.with_stem(f'{path.stem}_{number}')
     taken.add(free.resolve())
     return free
+
+
+def _is_hidden(root: Path, path: Path) -> bool:
+    return any(part.startswith('.') for part in path.relative_to(root).parts)
 
 
 def _files(name: str, root: Path, paths: Iterable[Path], out: str) -> list[tuple[str, Path, bool]]:
@@ -108,12 +120,13 @@ def _files(name: str, root: Path, paths: Iterable[Path], out: str) -> list[tuple
     found = [
         (str(path), path.relative_to(root), True)
         for path in sorted(paths)
-        if path.suffix.lower() in (*IMAGES, *VIDEOS) and path.is_file()
+        if path.suffix.lower() in (*IMAGES, *VIDEOS)
+        if path.is_file() or (path.is_symlink() and not path.exists())
         if above not in pictures.parents or pictures not in path.resolve().parents
     ]
     if not found:
         raise LaunchError(
-            f'{name!r} contains no images or videos: no file ends in {", ".join((*IMAGES, *VIDEOS))}'
+            f'{name!r} contains no images or videos: no file that is not hidden ends in {", ".join((*IMAGES, *VIDEOS))}'
         )
     return found
 
@@ -130,14 +143,19 @@ def frames_of(source: Source) -> Iterator[tuple[np.ndarray, float]]:
         except Exception:  # decoders raise many kinds for broken data
             image = None
         if image is None:
-            raise Unusable(file_defect(source.name) or 'is not a readable image')
+            defect = file_defect(source.name)
+            if defect is None and cv2.haveImageReader(source.name):  # by its first bytes
+                defect = 'is damaged or truncated'
+            raise Unusable(defect or 'is not a readable image')
         yield image, 0
         return
     capture = cv2.VideoCapture(source.name if not source.name.isdecimal() else int(source.name))
     try:
         good, frame = capture.read()
         if not good:
-            raise Unusable('is not a readable video' if source.is_file else 'gives no pictures')
+            if not source.is_file:
+                raise Unusable('gives no pictures')
+            raise Unusable(file_defect(source.name) or 'is not a readable video')
         rate = capture.get(cv2.CAP_PROP_FPS) or FRAMES_PER_SECOND
         while good:
             yield frame, rate

@@ -1,6 +1,9 @@
 """tools/detect.py on images, videos and a camera."""
 
 import json
+import shutil
+import signal
+from collections import Counter
 from pathlib import Path
 
 import cv2
@@ -15,6 +18,7 @@ from PIL import Image
 
 from surge_mm.deploy import load_packed, pack, save_packed
 from surge_mm.deploy.packed_file import allowed_classes
+from surge_mm.deploy.predictor import Predictor
 from surge_mm.utils.media import find_sources
 
 ROOT = Path(__file__).parents[2]
@@ -55,6 +59,10 @@ def folder(tmp_path_factory):
         Image.fromarray(pixels).save(folder / 'images' / name)
     (folder / 'images/broken.jpg').write_bytes(b'no image')
     (folder / 'images/empty.jpg').write_bytes(b'')
+    whole = (folder / 'images/a.jpg').read_bytes()
+    (folder / 'images/half.jpg').write_bytes(whole[: len(whole) // 2])
+    (folder / 'images/gone.jpg').symlink_to('nowhere.jpg')
+    (folder / 'images/._a.jpg').write_bytes(b'metadata of a file system')
     (folder / 'images/notes.txt').write_text('no image either')
     codec = cv2.VideoWriter.fourcc(*'MJPG')
     video = cv2.VideoWriter(str(folder / 'clip.avi'), codec, 10, (96, 64))
@@ -72,7 +80,7 @@ def files_in(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob('*') if path.is_file())
 
 
-def test_a_folder_is_drawn_and_timed_and_nothing_is_overwritten(folder):
+def test_a_folder_is_drawn_and_timed_and_nothing_is_overwritten(folder, recwarn):
     words = ['detector.safetensors', 'images', '--out', 'found', '--score-thr', '0']
     done = detect(folder, *words)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -82,7 +90,12 @@ def test_a_folder_is_drawn_and_timed_and_nothing_is_overwritten(folder):
     assert np.abs(drawn - np.asarray(Image.open(folder / 'images/a.jpg')).astype(int)).max() > 50
     assert 'skipped: images/broken.jpg: is not a readable image' in done.stdout
     assert 'skipped: images/empty.jpg: is not a readable image' in done.stdout
-    assert 'skipped: images/line.png: the model does not run on 1x3000 pixels: ' in done.stdout
+    assert 'skipped: images/half.jpg: is damaged or truncated' in done.stdout
+    assert 'skipped: images/gone.jpg: is a link to nowhere.jpg, which is missing' in done.stdout
+    reason = 'the model does not run on an image of height 1 and width 3000 (resize)\n'
+    assert f'skipped: images/line.png: {reason}' in done.stdout
+    assert '3 of 8 images, 5 skipped' in done.stdout
+    assert not [warning for warning in recwarn if 'out of bounds' in str(warning.message)]
     assert 'ms an image, of 3' in done.stdout and 'threads: 1' in done.stdout
     again = detect(folder, *words)
     assert again.returncode == 1
@@ -116,6 +129,15 @@ def test_json_and_txt_have_what_the_host_predicts_for_images_of_a_pattern(folder
     assert [one['class'] for one in result['found']] == [
         model.dataset_meta['classes'][label] for label in expected.labels
     ]
+    assert [result[key] for key in ('picture', 'labels')] == [
+        'texts/b c.PNG',
+        'texts/labels/b c.txt',
+    ]
+    names = [model.dataset_meta['classes'][label] for label in expected.labels]
+    (name, number), *_ = Counter(names).most_common()
+    assert f'{len(names)} boxes: {number} {name}' in done.stdout
+    classes = (folder / 'texts/labels/classes.txt').read_text().splitlines()
+    assert classes == list(model.dataset_meta['classes'])
     rows = np.loadtxt(folder / 'texts/labels/b c.txt', ndmin=2)
     assert rows[:, 0].tolist() == expected.labels.tolist()
     corners = np.hstack([rows[:, 1:3] - rows[:, 3:] / 2, rows[:, 1:3] + rows[:, 3:] / 2])
@@ -152,7 +174,7 @@ def test_ctrl_c_ends_a_camera_and_completes_its_video(folder, monkeypatch):
         def read(self):
             self.frames += 1
             if self.frames > 2:
-                raise KeyboardInterrupt
+                signal.raise_signal(signal.SIGINT)
             return True, np.full((32, 32, 3), 99, np.uint8)
 
         def get(self, key):
@@ -163,11 +185,101 @@ def test_ctrl_c_ends_a_camera_and_completes_its_video(folder, monkeypatch):
 
     open_video = cv2.VideoCapture
     monkeypatch.setattr(
-        cv2, 'VideoCapture', lambda name: Camera(name) if name == 0 else open_video(name)
+        cv2,
+        'VideoCapture',
+        lambda name: open_video(name) if isinstance(name, str) else Camera(name),
     )
-    done = detect(folder, 'detector.safetensors', '0', '--out', 'camera')
+    words = ['detector.safetensors', '0', '1', '--out', 'camera', '--json', 'camera.json']
+    done = detect(folder, *words)
+    assert signal.getitimer(signal.ITIMER_REAL)[0] == 0  # would end the process later
     assert done.returncode == 0, done.stdout + done.stderr
-    assert open_video(str(folder / 'camera/camera_0.mp4')).get(cv2.CAP_PROP_FRAME_COUNT) == 2
+    for number in range(2):
+        video = open_video(str(folder / f'camera/camera_{number}.mp4'))
+        assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 2
+    assert len(json.loads((folder / 'camera.json').read_text())['results']) == 4
+
+
+def test_ctrl_c_ends_a_folder_and_writes_the_results_so_far(folder, monkeypatch):
+    predict, calls = Predictor.predict, []
+
+    def predict_twice(self, image):
+        calls.append(image)
+        if len(calls) > 2:  # the first is not timed
+            signal.raise_signal(signal.SIGINT)
+        return predict(self, image)
+
+    monkeypatch.setattr(Predictor, 'predict', predict_twice)
+    words = ['classifier.safetensors', 'images/a.jpg', 'images/sub', '--out', 'part']
+    done = detect(folder, *words, '--json', 'part.json')
+    assert done.returncode == 130
+    assert '1 of 2 images before Ctrl-C' in done.stdout and 'part/a.jpg' in done.stdout
+    assert 'interrupted; the files written so far stay' in done.stderr
+    (result,) = json.loads((folder / 'part.json').read_text())['results']
+    assert result['picture'] == 'part/a.jpg' and files_in(folder / 'part') == ['a.jpg']
+
+
+def test_no_label_file_has_the_stem_of_another_image(folder, tmp_path):
+    long = 'an_image_with_a_name_of_forty_letters.jpg'
+    images = ['a.jpg', 'a.png', 'a_2.jpg', 'a.png.jpg', 'film_0.jpg', 'classes.jpg', long]
+    for number, name in enumerate(images):
+        Image.new('RGB', (32 + number, 32), (30 * number, 99, 9)).save(tmp_path / name)
+    shutil.copy(folder / 'clip.avi', tmp_path / 'film.avi')
+    words = [folder / 'classifier.safetensors', '.', '--out', 'out', '--save-txt']
+    done = detect(tmp_path, *words, '--json', 'out.json')
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f' out/{long} ' in done.stdout and "such as 'out/labels/a.jpg.txt'" in done.stdout
+    found = json.loads((tmp_path / 'out.json').read_text())['results']
+    labels = {
+        result['file'] + str(result.get('frame', '')): result['labels'].removeprefix('out/labels/')
+        for result in found
+    }
+    assert labels == {
+        'a.jpg': 'a.jpg.txt',
+        'a.png': 'a.png_.txt',
+        'a_2.jpg': 'a_2.txt',
+        'a.png.jpg': 'a.png.txt',
+        'film_0.jpg': 'film_0.txt',
+        'classes.jpg': 'classes.jpg.txt',
+        long: f'{Path(long).stem}.txt',
+        **{f'film.avi{frame}': f'film.mp4_{frame}.txt' for frame in range(3)},
+    }
+    for result in found:
+        first = result['found'][0]
+        (line, *_) = (tmp_path / result['labels']).read_text().splitlines()
+        assert line == f'{first["score"]:.4f} {first["class"]}'
+    names = {'classes.txt', *labels.values()}
+    assert set(files_in(tmp_path / 'out/labels')) == names
+
+
+@pytest.mark.parametrize(
+    ('name', 'said'),
+    [
+        ('images/a.jpg', 'must end in .json'),
+        ('detector.safetensors', 'must end in .json'),
+        ('link.json', 'is the model or an image'),
+    ],
+)
+def test_the_json_replaces_neither_model_nor_image(folder, name, said):
+    if not (folder / 'link.json').is_symlink():
+        (folder / 'link.json').symlink_to('images/a.jpg')
+    before = (folder / name).read_bytes()
+    words = ['detector.safetensors', 'images/a.jpg', '--json', name, '--overwrite']
+    done = detect(folder, *words, '--out', 'replaced')
+    assert done.returncode == 1 and said in done.stderr
+    assert (folder / name).read_bytes() == before
+
+
+def test_an_existing_json_is_named_with_its_option_and_other_classes_are_kept(folder):
+    (folder / 'before.json').write_text('{}')
+    words = ['classifier.safetensors', 'images/a.jpg', '--out', 'kept', '--save-txt']
+    done = detect(folder, *words, '--json', 'before.json')
+    assert done.returncode == 1
+    assert "'before.json' exists already: name another file with --json" in done.stderr
+    (folder / 'kept/labels').mkdir(parents=True)
+    (folder / 'kept/labels/classes.txt').write_text('mine\n')
+    done = detect(folder, *words)
+    assert done.returncode == 0 and 'classes.txt' in done.stdout
+    assert (folder / 'kept/labels/classes.txt').read_text() == 'mine\n'
 
 
 def test_a_classifier_writes_the_classes_that_the_host_predicts(folder):
@@ -190,6 +302,8 @@ def test_a_classifier_writes_the_classes_that_the_host_predicts(folder):
     [
         (['detector.safetensors', 'images/notes.txt'], 'none of 1 images and videos can be used'),
         (['images/a.jpg', 'images'], 'it is no packed model'),
+        (['missing.safetensors', 'nowhere'], "packed model 'missing.safetensors': it is missing"),
+        (['images/a.jpg', 'detector.safetensors'], 'The model comes first'),
         (['detector.safetensors', 'images/*.gif'], "'images/*.gif' contains no images"),
     ],
 )
@@ -213,12 +327,15 @@ def test_a_class_beyond_the_allow_list_needs_its_name(folder, monkeypatch):
 
 
 def test_pictures_replace_neither_images_nor_each_other_and_are_no_images_of_the_next_run(tmp_path):
-    for name in ('a.jpg', 'sub/a.jpg', 'found/a.jpg', 'clip.avi', 'clip.mov'):
+    for name in ('a.jpg', 'sub/a.jpg', 'found/a.jpg', 'clip.avi', 'clip.mov', 'more/a_2.jpg'):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     here, sub = str(tmp_path), str(tmp_path / 'sub')
     targets = [source.target for source in find_sources([here, f'{sub}/*'], here + '/found')]
     names = [str(target.relative_to(tmp_path / 'found')) for target in targets]
-    assert names == ['a.jpg', 'clip.mp4', 'clip_2.mp4', 'sub/a.jpg', 'a_2.jpg']
+    assert names == ['a.jpg', 'clip.mp4', 'clip_2.mp4', 'more/a_2.jpg', 'sub/a.jpg', 'a_2.jpg']
+    files = [f'{here}/{name}' for name in ('a.jpg', 'sub/a.jpg', 'more/a_2.jpg')]
+    found = find_sources(files, f'{here}/other')
+    assert [source.target.name for source in found] == ['a.jpg', 'a_3.jpg', 'a_2.jpg']
     (source,) = find_sources([f'{here}/a.jpg'], here)
     assert source.target == tmp_path / 'a_2.jpg'

@@ -1,0 +1,101 @@
+"""Run a predictor on images, videos and cameras, and write its pictures and label files."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from surge_mm.deploy.predictor import Predictor
+from surge_mm.utils.atomic_write import write_atomically
+from surge_mm.utils.label_files import label_file, label_lines
+from surge_mm.utils.media import Source, Unusable, VideoWriter, frames_of
+
+AGAIN = 'free some space and run the same command again with --overwrite'
+
+
+def run_source(
+    predictor: Predictor, source: Source, label: Path | None, warm_up: bool
+) -> Iterator[tuple[dict[str, Any], float]]:
+    """Write the picture or video of a source, and the labels; yield each result and its milliseconds.
+
+    Args:
+        predictor (Predictor): The model.
+        source (Source): The image, video or camera.
+        label (Path | None): Name of the labels, or None for no labels.
+        warm_up (bool): Whether the first image is the first of all.
+
+    Yields:
+        tuple[dict, float]: ``file``, ``picture``, ``labels`` if they are written, ``height``, ``width``, ``frame`` of a
+        video, and ``found`` as :meth:`Predictor.describe` returns it; and the milliseconds.
+
+    Raises:
+        Unusable: if it cannot be read, or the model does not run on it.
+    """
+    writer = VideoWriter(source.target) if source.moves else None
+    try:
+        for number, (image, rate) in enumerate(frames_of(source)):
+            found, drawn, ms = _run_timed(predictor, image, warm_up and number == 0)
+            frame = number if writer else None
+            path = label_file(label, frame) if label else None
+            result: dict[str, Any] = {'file': source.name, 'picture': str(source.target)}
+            result |= {'labels': str(path)} if path else {}
+            result |= {'height': len(image), 'width': len(image[0])}
+            result |= {'frame': frame} if writer else {}
+            result['found'] = found
+            if writer:
+                writer.write(drawn, rate)
+            else:
+                _write_picture(source.target, drawn)
+            if path:
+                write_text(path, label_lines(result))
+            yield result, ms
+    finally:
+        if writer:
+            writer.close()
+
+
+def _run_timed(
+    predictor: Predictor, image: np.ndarray, warm_up: bool
+) -> tuple[list[dict[str, Any]], np.ndarray, float]:
+    """Return what the model finds in an image, the picture of it, and the milliseconds of the prediction.
+
+    Args:
+        predictor (Predictor): The model.
+        image (np.ndarray): Shape (H, W, 3), uint8, BGR.
+        warm_up (bool): Whether to run the model once before.
+
+    Raises:
+        Unusable: if the model does not run on the image.
+    """
+    try:
+        if warm_up:  # compilation and plans for this size are not timed
+            predictor.predict(image)
+        start = time.perf_counter()
+        sample = predictor.predict(image)
+        elapsed = 1e3 * (time.perf_counter() - start)
+        return predictor.describe(sample), predictor.draw(image, sample), elapsed
+    except (
+        Exception
+    ) as error:  # transforms and networks raise many kinds for images that are too small
+        reason = f': {type(error).__name__}: {" ".join(str(error).split()):.200}'
+        if isinstance(error, cv2.error):  # its text is the place in the code of OpenCV
+            reason = f' ({error.func})'
+        height, width = image.shape[:2]
+        raise Unusable(
+            f'the model does not run on an image of height {height} and width {width}{reason}'
+        ) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, complete or not at all."""
+    write_atomically(path, text.encode(), AGAIN)
+
+
+def _write_picture(path: Path, image: np.ndarray) -> None:
+    """Write an image in the format of the ending of its name."""
+    write_atomically(path, cv2.imencode(path.suffix.lower(), image)[1].tobytes(), AGAIN)
