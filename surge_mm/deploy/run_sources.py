@@ -92,7 +92,15 @@ def _run_timed(
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, complete or not at all."""
+    """Write a text file, complete or not at all.
+
+    Args:
+        path (Path): The file.
+        text (str): Its content.
+
+    Raises:
+        WriteError: if it cannot be written, for instance because the disk is full.
+    """
     write_atomically(path, text.encode(), AGAIN)
 
 
