@@ -19,6 +19,12 @@ def loaded_classes(module: str, *names: str) -> tuple[type, ...]:
     return tuple(getattr(loaded, name) for name in names) if loaded else ()
 
 
+def is_packed(model: nn.Module) -> bool:
+    """Return whether a model has layers that :func:`surge_mm.deploy.pack` has packed."""
+    packed = loaded_classes('surge_mm.deploy.packed_layers', 'PackedLayer')
+    return any(isinstance(module, packed) for module in model.modules())
+
+
 def unwrap_model(model: nn.Module) -> nn.Module:
     """Return the model inside a wrapper such as ``DistributedDataParallel``; ``model`` itself if there is none."""
     inner = getattr(model, 'module', model)

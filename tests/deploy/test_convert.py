@@ -187,6 +187,19 @@ def test_packing_twice_is_refused():
         pack(packed)
 
 
+@pytest.mark.parametrize('change', [surge_mm.to_float, surge_mm.binarize])
+def test_a_packed_model_is_neither_binarized_nor_made_real(change):
+    model = nn.Sequential(
+        nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.GroupNorm(2, 8), nn.ReLU()
+    )
+    surge_mm.binarize(model)
+    packed, x = pack(model), torch.randn(1, 8, 9, 9)
+    before = packed(x)
+    with pytest.raises(UsageError, match='Sequential is packed: .* pack a copy'):
+        change(packed)
+    assert isinstance(packed[4], nn.LeakyReLU) and torch.equal(packed(x), before)
+
+
 def test_a_refused_model_is_left_as_it_was():
     model = surge_mm.SurgeConv2d(3, 3, 3, weight={'type': 'Real'})
     with pytest.raises(UsageError):

@@ -29,7 +29,7 @@ from surge_mm.utils.argument_checks import checked
 from surge_mm.utils.class_names import class_name
 from surge_mm.utils.errors import UsageError
 from surge_mm.utils.logging import warn
-from surge_mm.utils.modules import replace_modules
+from surge_mm.utils.modules import is_packed, replace_modules
 
 RELU_TYPES = (nn.ReLU, nn.ReLU6)
 DEFAULT_ACT_CFG = {'type': 'LeakyReLU', 'negative_slope': 0.25}
@@ -99,8 +99,9 @@ def binarize(
     Raises:
         UsageError: if an argument has the wrong type, a rule has no effect (see :func:`.rules.decide`), rules
             contradict each other about a shared layer, a layer to binarize shares its weight with another layer, no
-            layer is binarized and none is binary already, or shortcuts are asked for and no layer can have one.
+            layer is binarized and none is binary already, the model is packed, or shortcuts are asked for and no layer can have one.
     """
+    _check_not_packed(model)
     settings = _without_type('binary', binary)
     twins = find_twins(model)
     decisions = decide(find_candidates(model, twins), parse_rules(rules))
@@ -189,7 +190,11 @@ def to_float(model: nn.Module) -> nn.Module:
 
     Returns:
         nn.Module: ``model``, or the new layer if ``model`` itself is a binary layer.
+
+    Raises:
+        UsageError: if the model is packed.
     """
+    _check_not_packed(model)
     replacements: dict[nn.Module, nn.Module] = {}
     for module in model.modules():
         vars(module).pop('_surge_rule', None)
@@ -228,6 +233,14 @@ def build_relu_replacement(act_cfg: Mapping[str, Any]) -> nn.Module:
             f'binary_act_cfg={act_cfg!r} must be an activation that needs no number of channels, such as '
             f"dict(type='PReLU'), or None: {error}"
         ) from error
+
+
+def _check_not_packed(model: nn.Module) -> None:
+    if is_packed(model):
+        raise UsageError(
+            f'{type(model).__name__} is packed: its layers have signs in place of latent weights. Build the model again '
+            'and load the state dict of the trained one, or pack a copy: pack(copy.deepcopy(model))'
+        )
 
 
 def _nothing_selected(model: nn.Module, decisions: Sequence[Decision]) -> str:
