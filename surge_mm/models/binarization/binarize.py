@@ -70,6 +70,9 @@ def binarize(
     the keys of its state dict are kept. A binary layer logs a warning if its first input in training has no negative
     element, unless it has a learned shift.
 
+    Binary layers of the model are kept with their settings: those that a config built by ``conv_cfg``, and, with a
+    warning, those of an earlier call. A call that would change such layers only is an error.
+
     The first forward pass of ``model`` in training, and the first in evaluation, raise a ``UsageError`` if a module
     computes with the weight of a binary layer instead of calling the layer.
 
@@ -99,16 +102,29 @@ def binarize(
     Raises:
         UsageError: if an argument has the wrong type, a rule has no effect (see :func:`.rules.decide`), rules
             contradict each other about a shared layer, a layer to binarize shares its weight with another layer, no
-            layer is binarized and none is binary already, the model is packed, or shortcuts are asked for and no layer can have one.
+            layer is binarized and none is binary already, the model is packed, an earlier
+            call has decided about all layers and this one binarizes none, or shortcuts are asked for and no layer can
+            have one.
     """
     _check_not_packed(model)
     settings = _without_type('binary', binary)
     twins = find_twins(model)
-    decisions = decide(find_candidates(model, twins), parse_rules(rules))
+    candidates = find_candidates(model, twins)
+    before = _binarized_before(model)
+    try:
+        decisions = decide(candidates, parse_rules(rules))
+    except UsageError as error:
+        if before:
+            raise UsageError(f'{error}. {before}') from error
+        raise
     by_layer = _decisions_by_layer(decisions)
     selected = {layer: decision for layer, decision in by_layer.items() if decision.to != KEEP}
     if not selected and not any(isinstance(module, BinaryLayer) for module in model.modules()):
         raise UsageError(_nothing_selected(model, decisions))
+    if before and not selected and all(hasattr(c.layer, '_surge_rule') for c in candidates):
+        raise UsageError(before)
+    if before:
+        warn(before)
     _check_shared_weights(model, selected)
     places = find_places(
         model, {layer for layer, decision in selected.items() if decision.shortcut(shortcuts)}
@@ -238,9 +254,25 @@ def build_relu_replacement(act_cfg: Mapping[str, Any]) -> nn.Module:
 def _check_not_packed(model: nn.Module) -> None:
     if is_packed(model):
         raise UsageError(
-            f'{type(model).__name__} is packed: its layers have signs in place of latent weights. Build the model again '
-            'and load the state dict of the trained one, or pack a copy: pack(copy.deepcopy(model))'
+            f'{type(model).__name__} is packed: its layers have signs in place of latent weights. Build the model '
+            'again and load the state dict of the trained one, or pack a copy: pack(copy.deepcopy(model))'
         )
+
+
+def _binarized_before(model: nn.Module) -> str:
+    """Return a message about the layers that :func:`binarize` has made binary before, or an empty string."""
+    binary = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, BinaryLayer) and hasattr(module, '_surge_rule')
+    ]
+    if not binary:
+        return ''
+    return (
+        f'{type(model).__name__} was binarized before: {len(binary)} of its layers are binary, first {binary[0]!r}, '
+        'and binarize does not change them. To change them, build the model again, or call surge_mm.to_float(model), '
+        'and call binarize once with all arguments'
+    )
 
 
 def _nothing_selected(model: nn.Module, decisions: Sequence[Decision]) -> str:

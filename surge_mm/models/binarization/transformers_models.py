@@ -98,6 +98,7 @@ class SurgeQuantizer(HfQuantizer):
                 _check_classes(settings)
                 form: Any = BINARY_FORMS[class_path(layer)]
                 replacements[layer] = form.from_float(layer, **settings)
+                replacements[layer]._surge_rule = 'config.json'  # type: ignore[assignment]
         for relu, act_cfg in _found(model, config.activations):
             if act_cfg.get('type') not in nn.modules.activation.__all__:
                 raise UsageError(

@@ -402,6 +402,44 @@ def test_layer_reports_of_a_part_are_those_of_the_model_too():
     assert layer_reports(model) == []
 
 
+@pytest.mark.parametrize(
+    'again',
+    [
+        {'binary': {'compensator': None}},
+        {'rules': [{'name': '*', 'to': 'keep'}]},
+        {'rules': [{'name': '0', 'to': 'keep'}]},
+        {},
+    ],
+)
+@pytest.mark.parametrize('rest', [(), (nn.Linear(8, 8),)], ids=['all binary', 'some kept'])
+def test_a_model_is_binarized_once_or_after_to_float(again, rest):
+    model = nn.Sequential(nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3), *rest)
+    binarize(model)
+    with pytest.raises(UsageError, match=r"Sequential was binarized before: 2 .* first '0'"):
+        binarize(model, **again)
+    assert binarize(to_float(model))[0].binary
+
+
+def test_a_part_that_was_binarized_before_keeps_its_settings_with_a_warning():
+    model = nn.Sequential(nn.Sequential(nn.Conv2d(8, 8, 3)), nn.Conv2d(8, 8, 3))
+    binarize(model[0], binary={'compensator': None})
+    with patch.object(MMLogger.get_current_instance(), 'log') as log:
+        binarize(model)
+    (message,) = [call.args[1] for call in log.call_args_list]
+    assert message.startswith(
+        "Sequential was binarized before: 1 of its layers are binary, first '0.0'"
+    )
+    assert model[0][0].aux_weight is None and model[1].aux_weight is not None
+
+
+def test_layers_that_conv_cfg_built_are_kept_without_a_warning():
+    conv_cfg = {'type': 'surge_mm.SurgeConv2d', 'compensator': None}
+    model = nn.Sequential(mmcv.cnn.ConvModule(8, 8, 3, conv_cfg=conv_cfg), nn.Conv2d(8, 8, 3))
+    with patch.object(MMLogger.get_current_instance(), 'log') as log:
+        assert [report.name for report in binarize(model)] == ['1']
+    assert not log.called and model[0].conv.aux_weight is None
+
+
 FASTER = {
     'type': 'surge_mm.Binarized',
     'base_type': 'mmdet.FasterRCNN',
