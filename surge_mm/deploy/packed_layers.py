@@ -63,6 +63,27 @@ class PackedLayer(nn.Module):
         if layer.bias is not None:
             self.epilogue.set('a1', layer.bias)
         self._cpu_layer: CpuLayer | None = None
+        self.eval()
+
+    def train(self, mode: bool = True) -> PackedLayer:
+        """Set evaluation mode.
+
+        Args:
+            mode (bool): False for evaluation, the only mode of a packed model. Defaults to True.
+
+        Raises:
+            UsageError: if ``mode`` is True.
+        """
+        super().train(mode)
+        self._check_evaluation()
+        return self
+
+    def _check_evaluation(self) -> None:
+        if self.training:
+            raise UsageError(
+                'the model is packed, for inference only, and cannot be in training mode: call model.eval(). To train '
+                'further, build the model again and load the state dict of the trained one'
+            )
 
     def _apply(self, fn: Any, recurse: bool = True) -> PackedLayer:
         self._cpu_layer = None
@@ -111,9 +132,10 @@ class PackedLayer(nn.Module):
             LayerOutput: The output and, where this layer can make them, its signs.
 
         Raises:
-            UsageError: if a gradient is asked for, or if the input or the shortcut has another shape than the layer
-                takes.
+            UsageError: if a gradient is asked for, the layer is in training mode, or the input or the shortcut has
+                another shape than the layer takes.
         """
+        self._check_evaluation()
         if isinstance(x, Signs):
             return self._run_cpu(x, shortcut, following, values)
         self._check_no_gradient(x)

@@ -200,6 +200,19 @@ def test_a_packed_model_is_neither_binarized_nor_made_real(change):
     assert isinstance(packed[4], nn.LeakyReLU) and torch.equal(packed(x), before)
 
 
+def test_a_packed_model_is_not_put_into_training_mode():
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3))
+    surge_mm.binarize(model)
+    packed, x = pack(model), torch.randn(2, 3, 9, 9)
+    before = packed(x)
+    for step in (packed.train, lambda: packed(x)):  # a notebook that goes on after the first error
+        with pytest.raises(UsageError, match=r'the model is packed.* call model.eval\(\)'):
+            step()
+    assert not any(m.training for m in packed.train(False).modules())
+    assert packed(x).shape == before.shape
+    assert not pack(surge_mm.SurgeConv2d(8, 8, 3)).training
+
+
 def test_a_refused_model_is_left_as_it_was():
     model = surge_mm.SurgeConv2d(3, 3, 3, weight={'type': 'Real'})
     with pytest.raises(UsageError):
