@@ -180,6 +180,10 @@ def compose(
 def check_eta(method: Config, variant: Variant) -> None:
     """Check that the hook of AGS does not replace the eta that a variant sets in the layers.
 
+    Args:
+        method (Config): method with the settings of the variant.
+        variant (Variant): the variant.
+
     Raises:
         LaunchError: if it does.
     """
