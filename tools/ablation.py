@@ -26,16 +26,13 @@ if __name__ == '__main__' and signal.getsignal(signal.SIGINT) is signal.default_
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback of the imports, which take seconds
 
 import argparse
-import os
-import subprocess
-import sys
-import threading
-from concurrent.futures import ThreadPoolExecutor
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
 
 from mmengine.config import Config
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from surge_mm.analysis.ablation import (
     Run,
@@ -47,20 +44,30 @@ from surge_mm.analysis.ablation import (
     read_run,
     summarize,
 )
-from surge_mm.analysis.variants import (
-    changed,
-    check_builds,
-    check_names,
-    compose,
-    files_of,
-    find_recipe,
-    parse_variant,
-)
-from surge_mm.launch.cli import Parser, run, setting
+from surge_mm.analysis.methods import apply_method
+from surge_mm.launch.cli import Parser, parse_settings, run, setting
+from surge_mm.launch.config import with_names
 from surge_mm.launch.resume import remember_settings
+from surge_mm.launch.trainings import check_builds, is_finished, train_all
 from surge_mm.utils.errors import LaunchError
+from surge_mm.utils.suggestions import did_you_mean
 
 TRAIN = Path(__file__).resolve().parent / 'train.py'
+BASE = TRAIN.parents[1] / 'configs' / '_base_'
+
+
+class Variant(NamedTuple):
+    """A method or config with other settings.
+
+    Attributes:
+        name (str): name of the variant.
+        base (str): method, or name of one of the configs.
+        settings (dict): value of each key that is set.
+    """
+
+    name: str
+    base: str
+    settings: dict[str, Any]
 
 
 def main() -> None:
@@ -127,7 +134,7 @@ def main() -> None:
     check_unfinished(queue, configs, composed, work_dir, args.cfg_options)
     remember_settings(work_dir / 'options.json', args.cfg_options)
     configs |= write_configs(composed, origins, work_dir)
-    failed = train_all(queue, configs, work_dir, args.cfg_options, args.jobs)
+    failed = train_all(queue, configs, work_dir, args.cfg_options, args.jobs, TRAIN)
     report(work_dir, list(configs), args.seeds, baseline, args.metric)
     if failed:
         names = ', '.join(f'{name} seed {seed}' for name, seed in failed)
@@ -162,11 +169,6 @@ def check_unfinished(
             check_builds(name, path, options)
 
 
-def is_finished(work_dir: Path, variant: str, seed: int) -> bool:
-    """Return whether a run has ended without an error."""
-    return (work_dir / variant / f'seed_{seed}' / 'finished').is_file()
-
-
 def find_configs(paths: list[str]) -> list[Path]:
     """Return the config files of the variants.
 
@@ -179,6 +181,155 @@ def find_configs(paths: list[str]) -> list[Path]:
     if len({Path(path).stem for path in paths}) < len(paths):
         raise LaunchError(f'configs must have different file names, got {paths}')
     return [Path(path) for path in paths]
+
+
+def find_recipe(names: list[str]) -> Path:
+    """Return the file of the recipe: a path, or a name in ``configs/_base_/recipes``.
+
+    Raises:
+        LaunchError: if there is more than one recipe, or no such file and no such recipe.
+    """
+    if len(names) > 1:
+        raise LaunchError(f'--methods takes one recipe or config, got {len(names)}: {names}')
+    name, known = names[0], files_of('recipes')
+    if Path(name).is_file():
+        return Path(name)
+    if name not in known:
+        raise LaunchError(
+            f'{name!r} is neither a file (looked from {Path.cwd()}) nor a recipe of configs/_base_/recipes'
+            f'{did_you_mean(name, known)}'
+        )
+    return known[name]
+
+
+def parse_variant(words: list[str]) -> Variant:
+    """Return the variant of the words behind ``--variant``.
+
+    Raises:
+        LaunchError: if they are no name, base and settings ``KEY=VALUE``.
+    """
+    if len(words) < 2 or not re.fullmatch(r'\w[\w.+-]*', words[0]) or '=' in words[1]:
+        raise LaunchError(
+            f'--variant {" ".join(words)} must be NAME METHOD KEY=VALUE ..., with a name of letters, digits and -+._'
+        )
+    name, base, *texts = words
+    return Variant(name, base, parse_settings(texts, f'--variant {" ".join(words)}'))
+
+
+def check_names(names: list[str]) -> None:
+    """Check that the names of the variants differ.
+
+    Raises:
+        LaunchError: if two are equal.
+    """
+    if len(set(names)) < len(names):
+        raise LaunchError(f'variants must have different names, got {names}')
+
+
+def read_config(path: Path) -> Config:
+    """Read a config or a method.
+
+    Raises:
+        LaunchError: if it cannot be read.
+    """
+    try:
+        cfg = with_names(Config.fromfile(path))
+    except Exception as error:  # a config is code of its author
+        kind = type(error).__name__
+        raise LaunchError(f'config {str(path)!r} cannot be read: {kind}: {error}') from error
+    if cfg.default_scope is None:  # a method has none
+        cfg.pop('default_scope')
+    return cfg
+
+
+def changed(path: Path, variant: Variant, *others: Config) -> Config:
+    """Return a config or method with the settings of a variant.
+
+    Args:
+        path (Path): config or method.
+        variant (Variant): its settings.
+        *others (Config): configs that the settings may refer to besides.
+
+    Returns:
+        Config: the changed config.
+
+    Raises:
+        LaunchError: if a key is unknown or does not fit.
+    """
+    cfg = read_config(path)
+    for key in variant.settings:
+        known = [name for one in (cfg, *others) for name in one]
+        if key.partition('.')[0] not in known:
+            hint = did_you_mean(key.partition('.')[0], known)
+            raise LaunchError(f'--variant {variant.name}: unknown key {key!r}{hint}')
+    try:
+        cfg.merge_from_dict(variant.settings)
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        raise LaunchError(
+            f'--variant {variant.name}: {variant.settings} does not fit {path.name}: {error}'
+        ) from error
+    return cfg
+
+
+def compose(
+    recipe: Path, methods: list[str], variants: Sequence[Variant] = ()
+) -> dict[str, Config]:
+    """Apply each method to the recipe.
+
+    Args:
+        recipe (Path): config file.
+        methods (list[str]): names of files in ``configs/_base_/methods``, or paths.
+        variants (Sequence[Variant]): methods with other settings. Defaults to none.
+
+    Returns:
+        dict[str, Config]: composed config of each method and variant.
+
+    Raises:
+        LaunchError: if a method is unknown or repeated, or the recipe cannot be read or has no binary layers.
+    """
+    known = files_of('methods')
+    for method in [*methods, *(one.base for one in variants)]:
+        if method not in known and not Path(method).is_file():
+            raise LaunchError(
+                f'method {method!r} is neither a file (looked from {Path.cwd()}) nor a method of configs/_base_/methods'
+                f'{did_you_mean(method, known)}'
+            )
+    every = [*(Variant(Path(method).stem, method, {}) for method in methods), *variants]
+    check_names([one.name for one in every])
+    cfg = read_config(recipe)
+    composed = {}
+    for one in every:
+        method = changed(known.get(one.base, Path(one.base)), one, cfg)
+        check_eta(method, one)
+        composed[one.name] = apply_method(cfg, method)
+    return composed
+
+
+def check_eta(method: Config, variant: Variant) -> None:
+    """Check that the hook of AGS does not replace the eta that a variant sets in the layers.
+
+    Args:
+        method (Config): method with the settings of the variant.
+        variant (Variant): the variant.
+
+    Raises:
+        LaunchError: if it does.
+    """
+    key = 'conv_cfg.compensator.eta'
+    if key not in variant.settings or 'type' in method.conv_cfg.compensator:  # the hook leaves it
+        return
+    for i, hook in enumerate(method.get('custom_hooks', [])):
+        eta = hook.get('eta', variant.settings[key])
+        if eta != variant.settings[key]:
+            raise LaunchError(
+                f'--variant {variant.name}: {key} has no effect, since the hook custom_hooks.{i} sets eta={eta} in all '
+                f'layers. Set custom_hooks.{i}.eta'
+            )
+
+
+def files_of(folder: str) -> dict[str, Path]:
+    """Return the configs of a folder of ``configs/_base_`` by name."""
+    return {path.stem: path for path in sorted((BASE / folder).glob('*.py'))}
 
 
 def write_configs(
@@ -234,94 +385,6 @@ def find_baseline(asked: str | None, names: list[str]) -> str:
     if asked not in names:
         raise LaunchError(f'--baseline must be one of {", ".join(names)}, got {asked!r}')
     return asked
-
-
-def train_all(
-    queue: list[tuple[str, int]],
-    configs: dict[str, Path],
-    work_dir: Path,
-    options: list[str],
-    jobs: int,
-) -> list[tuple[str, int]]:
-    """Train all unfinished runs of a queue.
-
-    Args:
-        queue (list[tuple[str, int]]): variant and seed of each run.
-        configs (dict[str, Path]): config of each variant.
-        work_dir (Path): folder of all runs.
-        options (list[str]): settings for ``--cfg-options`` of train.py.
-        jobs (int): number of parallel runs.
-
-    Returns:
-        list[tuple[str, int]]: variant and seed of each run that failed.
-    """
-    environment = dict(os.environ)
-    if sys.path[0] == os.getcwd():  # as python -m surge_mm sets it, for modules of the user there
-        paths = [os.getcwd(), *environment.get('PYTHONPATH', '').split(os.pathsep)]
-        environment['PYTHONPATH'] = os.pathsep.join(filter(None, paths))
-    environment.setdefault('OMP_NUM_THREADS', str(max((os.cpu_count() or 1) // jobs, 1)))
-    failed = []
-    causes: list[str | None] = []  # of the runs that ended, None for a run without an error
-    children: set[subprocess.Popen] = set()
-    stopping = threading.Event()
-    columns = (
-        TextColumn('{task.description}'),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-
-    def train(variant_and_seed: tuple[str, int]) -> None:
-        name, seed = variant_and_seed
-        folder = work_dir / name / f'seed_{seed}'
-        if stopping.is_set() or is_hopeless(causes):
-            return
-        if not is_finished(work_dir, name, seed):
-            folder.mkdir(parents=True, exist_ok=True)
-            command = [sys.executable, str(TRAIN), str(configs[name])]
-            command += ['--work-dir', str(folder), '--resume']
-            command += ['--cfg-options', f'randomness.seed={seed}', *options]
-            progress.update(bar, description=f'{name}, seed {seed}')
-            with (folder / 'train.log').open('a') as log:
-                child = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-                children.add(child)
-                code = child.wait()
-                children.discard(child)
-            if code and not stopping.is_set():
-                failed.append(variant_and_seed)
-                cause = last_line(folder / 'train.log')
-                causes.append(cause)
-                text = f'{name}, seed {seed} failed (exit status {code}): {cause}'
-                progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
-            elif not code:
-                causes.append(None)
-                (folder / 'finished').touch()
-        progress.advance(bar)
-
-    with Progress(*columns) as progress, ThreadPoolExecutor(jobs) as pool:
-        bar = progress.add_task('runs', total=len(queue))
-        try:
-            for _ in pool.map(train, queue):
-                pass
-        except KeyboardInterrupt:
-            stopping.set()
-            for child in list(children):
-                child.terminate()
-            raise
-    if is_hopeless(causes):
-        print('The first two runs failed alike, so no further run was started')
-    return failed
-
-
-def last_line(file: Path) -> str:
-    """Return the last line of a text file that is not empty; nothing for an empty file."""
-    lines = file.read_text(errors='replace').split('\n')
-    return next((line.strip() for line in reversed(lines) if line.strip()), '')
-
-
-def is_hopeless(causes: list[str | None]) -> bool:
-    """Return whether the first two runs that ended have failed with the same last line of their logs."""
-    return len(causes) > 1 and causes[0] is not None and causes[0] == causes[1]
 
 
 def report(

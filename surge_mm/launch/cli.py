@@ -8,7 +8,7 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -16,7 +16,7 @@ import torch
 from mmengine.config import DictAction
 
 from surge_mm.launch.distributed import lost_a_rank
-from surge_mm.utils.errors import DatasetError, UsageError
+from surge_mm.utils.errors import DatasetError, LaunchError, UsageError
 from surge_mm.utils.suggestions import did_you_mean
 
 PATIENCE = 5
@@ -50,6 +50,23 @@ def setting(text: str) -> str:
     if not key or not sign:
         raise argparse.ArgumentTypeError(f'{text!r} must be KEY=VALUE')
     return text
+
+
+def parse_settings(texts: Sequence[str], option: str) -> dict[str, Any]:
+    """Return the value of each key of settings ``KEY=VALUE``.
+
+    Args:
+        texts (Sequence[str]): the settings.
+        option (str): where they are from, for the message.
+
+    Raises:
+        LaunchError: if one is not of this form.
+    """
+    try:
+        pairs = [setting(text).partition('=') for text in texts]
+        return {key: DictAction._parse_iterable(text) for key, _, text in pairs}
+    except (argparse.ArgumentTypeError, AssertionError, ValueError, IndexError) as error:
+        raise LaunchError(f'{option}: {error}') from error
 
 
 class _Settings(DictAction):

@@ -271,7 +271,7 @@ def test_the_cause_of_a_failure_is_printed_and_two_equal_ones_at_the_start_end_a
 ):
     queue = [(name, seed) for seed, name in enumerate(names)]
     configs = dict.fromkeys(names, tmp_path / 'config.py')
-    failed = ablation.train_all(queue, configs, tmp_path, [], 1)
+    failed = ablation.train_all(queue, configs, tmp_path, [], 1, ablation.TRAIN)
     assert [name for name, _ in failed] == failures
     assert len(list(tmp_path.glob('*/seed_*/train.log'))) == started
     printed = capsys.readouterr().out
