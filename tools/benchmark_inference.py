@@ -84,6 +84,13 @@ def check(args: argparse.Namespace) -> None:
         raise LaunchError(f'--threads {words} must be different numbers of at least 1')
     if args.json and (Path(args.json).is_dir() or not Path(args.json).absolute().parent.is_dir()):
         raise LaunchError(f'--json {args.json!r} must be a file in an existing folder')
+    if args.json:
+        path, inputs = Path(args.json), [args.config, args.checkpoint or args.config]
+        is_input = path.resolve() in [Path(name).resolve() for name in inputs]
+        if is_input or (path.is_file() and path.suffix.lower() != '.json'):
+            raise LaunchError(
+                f'--json {args.json!r} would replace an input, or a file that does not end in .json: name another file'
+            )
     if args.config.endswith(SUFFIX):
         for name in ('checkpoint', 'cfg_options'):
             if getattr(args, name):

@@ -55,6 +55,15 @@ def test_a_two_stage_detector_runs_from_its_config(benchmark):
     assert list(figures['seconds']['1']) == ['float', 'packed']
 
 
+def test_the_figures_do_not_replace_a_checkpoint(tmp_path):
+    classifier_config().dump(tmp_path / 'cfg.py')
+    (tmp_path / 'model.pth').write_bytes(b'weights')
+    words = ['cfg.py', '--shape', '32', '32', '--threads', '1', '--rounds', '1', '--json']
+    done = run_tool('benchmark_inference', *words, 'model.pth', folder=tmp_path)
+    assert done.returncode == 1 and "--json 'model.pth' would replace" in done.stderr
+    assert (tmp_path / 'model.pth').read_bytes() == b'weights'
+
+
 def test_a_rejected_argument_gives_one_line_and_exit_status_1(tmp_path):
     done = run_tool('benchmark_inference', 'cfg.py', '--shape', '0', '9', folder=tmp_path)
     assert (done.returncode, done.stderr) == (1, 'error: --shape 0 9 must be at least 1 1\n')
