@@ -106,8 +106,8 @@ def pack(model: nn.Module) -> nn.Module:
     binary = {name: m for name, m in model.named_modules() if isinstance(m, BinaryLayer)}
     if not binary:
         raise UsageError(
-            f'{type(model).__name__} has no binary layer, so there is nothing to pack. Make it binary first: conv_cfg='
-            "dict(type='surge_mm.SurgeConv2d') in its backbone, or surge_mm.binarize(model)"
+            f'{type(model).__name__} has no binary layer, so there is nothing to pack. Make it binary first: '
+            "surge_mm.binarize(model), or, in a config, conv_cfg=dict(type='surge_mm.SurgeConv2d') in its backbone"
         )
     reasons = {name: unsupported_reason(layer) for name, layer in binary.items()}
     packing = Packing(

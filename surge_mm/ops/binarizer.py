@@ -67,9 +67,9 @@ class Scheduled:
         progress = self.known_progress
         if progress is None:
             raise RuntimeError(
-                f'{type(self).__name__} changes over training, and its progress was never set. Add '
-                "dict(type='surge_mm.BinarizerScheduleHook') to custom_hooks; in a loop of your own call "
-                'surge_mm.set_progress(model, progress), from 0 to 1, before each step'
+                f'{type(self).__name__} changes over training, and its progress was never set. Call '
+                'surge_mm.set_progress(model, progress), from 0 to 1, before each step; under MMEngine, add '
+                "dict(type='surge_mm.BinarizerScheduleHook') to custom_hooks"
             )
         return progress
 

@@ -14,6 +14,10 @@ from surge_mm.utils.suggestions import argument_names, did_you_mean
 R = TypeVar('R', bound='Registered')
 
 
+families: dict[str, type[Registered]] = {}
+"""Bases of the families by name."""
+
+
 class Registered(ABC):
     """Base of the families of classes that a setting of a layer names, such as ``activation=dict(type='EDE')``.
 
@@ -24,12 +28,14 @@ class Registered(ABC):
     Attributes:
         family (str): The argument of a layer, such as ``'activation'``.
         kind (str): What a class of the family is, for error messages.
+        advice (str): Sentence of the error about an unknown name.
         controls (tuple[str, ...]): Further keys of the dict that every class of the family takes.
         known (dict[str, type]): The classes of the family by name.
     """
 
     family: ClassVar[str]
     kind: ClassVar[str]
+    advice: ClassVar[str] = ''
     controls: ClassVar[tuple[str, ...]] = ()
     known: ClassVar[dict[str, type[Any]]]
 
@@ -37,6 +43,7 @@ class Registered(ABC):
         super().__init_subclass__(**options)
         if 'family' in vars(cls):
             cls.known = {}
+            families[cls.family] = cls
         elif hasattr(cls, 'known'):
             other = cls.known.get(cls.__name__, cls)
             if _path(other) != _path(cls):
@@ -109,10 +116,16 @@ class Registered(ABC):
         if isinstance(kind, type):
             raise UsageError(f'{cls.family}: {_path(kind)} must be a subclass of {_path(cls)}')
         name = str(kind).removeprefix('surge_mm.')
-        hint = did_you_mean(name, sorted(cls.known), cutoff=0.4)
+        longer = [
+            known for known in cls.known if name and known.startswith(name)
+        ]  # STESign for STE
+        hint = did_you_mean(longer[0] if longer else name, sorted(cls.known), cutoff=0.4)
+        for other in families.values():
+            if other is not cls and name in other.known:
+                hint += f'. {name} is for {other.family}=dict(type={name!r})'
         raise UsageError(
-            f'{cls.family}: unknown {cls.kind} {name!r}{reason}{hint}. A class of your own derives from '
-            f'surge_mm.ops.{cls.__name__}; import its module first, by custom_imports in a config'
+            f'{cls.family}: unknown {cls.kind} {name!r}{reason}{hint}.{cls.advice} A class of your own derives from '
+            f'surge_mm.ops.{cls.__name__}; import its module first (in a config, by custom_imports)'
         )
 
     def __repr__(self) -> str:

@@ -103,7 +103,11 @@ def checked(function: F) -> F:
         for name in names:
             hint = get_hints().get(name, Any)
             if name in given and not matches(given[name], hint):
-                raise UsageError(f'{owner}: {name}={given[name]!r} must be {describe(hint)}')
+                value, advice = given[name], ''
+                if hint == dict[str, Any] and (isinstance(value, str) or hasattr(value, 'family')):
+                    kind = value if isinstance(value, str) else type(value).__name__
+                    advice = f', such as dict(type={kind!r})'
+                raise UsageError(f'{owner}: {name}={value!r} must be {describe(hint)}{advice}')
         if passes_on:
             check_keywords(owner, kwargs, type(args[0]))
         return function(*args, **kwargs)

@@ -35,7 +35,10 @@ FORMAT, VERSION = 'surge_mm packed model', 2
 WITHOUT_CONFIG = {'model', 'dataset_meta', 'class', 'structure'}
 """Keys of the config of a model that no config built."""
 TEXTS = ('format', 'version', 'surge_mm', 'config', 'same')
-NOT_PACKED = 'it is no packed model, or damaged. Make one: python tools/export.py CONFIG CHECKPOINT OUT.safetensors'
+NOT_PACKED = (
+    'it is no packed model, or damaged. Make one: surge_mm.deploy.save_packed(model, path), or, '
+    'of a config, python tools/export.py CONFIG CHECKPOINT OUT.safetensors'
+)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,10 @@ SUFFIX = '.safetensors'
 
 
 def save_packed(
-    model: nn.Module, cfg: Config | None, path: str | os.PathLike, overwrite: bool = False
+    model: nn.Module,
+    cfg: Config | str | os.PathLike | None,
+    path: str | os.PathLike | None = None,
+    overwrite: bool = False,
 ) -> str:
     """Write a packed model, and the part of its config that inference needs, into one file.
 
@@ -38,7 +41,8 @@ def save_packed(
         model (nn.Module): A model that :func:`surge_mm.deploy.pack` has packed. Its ``dataset_meta`` is stored; without
             one, that of the test set of ``cfg``.
         cfg (Config, optional): The config that the model was built from. None for a model that no config built, such
-            as one of timm: :func:`load_packed` then takes the model as an argument.
+            as one of timm: :func:`load_packed` then takes the model as an argument. It may be left out:
+            ``save_packed(model, path)``.
         path (str | os.PathLike): The file, ``*.safetensors``.
         overwrite (bool): Whether an existing file may be replaced. Defaults to False.
 
@@ -49,6 +53,10 @@ def save_packed(
         UsageError: if the model is not packed or does not match ``cfg``, the config cannot be stored, the file exists
             or cannot be written, or safetensors is not installed.
     """
+    if path is None and isinstance(cfg, (str, os.PathLike)):
+        cfg, path = None, cfg
+    if path is None:
+        raise UsageError('path=None must be the file to write: save_packed(model, path)')
     check_output_path(path, overwrite)
     require_packages('deploy', 'safetensors', 'numpy')
     if not any(isinstance(module, PackedLayer) for module in model.modules()):
@@ -123,13 +131,17 @@ def load_packed(
     Raises:
         CheckpointError: if the file is no packed file, is damaged, has a later version, names a class that is not
             allowed, needs ``model``, or does not have the tensors of ``model``.
-        UsageError: if safetensors is not installed, or ``model`` has no binary layer.
+        UsageError: if safetensors is not installed, ``model`` has no binary layer, or ``device`` is a model.
 
     Example:
         >>> model = timm.create_model('resnet18', num_classes=10)
         >>> surge_mm.binarize(model)
         >>> load_packed('model.safetensors', model=model)
     """
+    if isinstance(device, nn.Module):
+        raise UsageError(
+            f'device={type(device).__name__}(...) is a model. Pass it by name: load_packed(path, model=model)'
+        )
     file = read_packed(path)
     if model is not None and not any(isinstance(m, PackedLayer) for m in model.modules()):
         model = pack(model)

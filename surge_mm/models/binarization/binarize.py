@@ -30,10 +30,13 @@ from surge_mm.utils.class_names import class_name
 from surge_mm.utils.errors import UsageError
 from surge_mm.utils.logging import warn
 from surge_mm.utils.modules import is_packed, replace_modules
+from surge_mm.utils.suggestions import did_you_mean
 
 RELU_TYPES = (nn.ReLU, nn.ReLU6)
 DEFAULT_ACT_CFG = {'type': 'LeakyReLU', 'negative_slope': 0.25}
 """Replacement of ReLU: PReLU at its initial slope, which adds no parameter and hence no key to the state dict."""
+
+SETTINGS = ('activation', 'weight', 'compensator', 'pad_value')
 
 
 @dataclass(frozen=True)
@@ -315,6 +318,10 @@ def _without_type(argument: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         raise UsageError(
             f"{argument}: type={settings['type']!r} must be 'surge_mm.SurgeConv2d', or be left out"
         )
+    known = SETTINGS if argument == 'binary' else (*SETTINGS, 'shortcuts')
+    for key in settings:
+        if key not in (*known, 'type'):
+            raise UsageError(f'{argument}: unknown setting {key!r}{did_you_mean(str(key), known)}')
     return {key: value for key, value in settings.items() if key != 'type'}
 
 

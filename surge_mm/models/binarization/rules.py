@@ -25,9 +25,9 @@ class Rule:
         to (str or dict): ``'keep'``, ``'binary'``, or settings of the binary layer that override those of the model.
             Among them, ``shortcuts`` (bool) overrides the argument of :func:`surge_mm.binarize`.
         name (str, optional): Glob pattern of the dotted name, such as ``'neck.*'`` or ``'*.conv1'``.
-        type (str, optional): Class of the layer, such as ``'Conv2d'`` or ``'Linear'``.
+        type (str, optional): Class of the layer, such as ``'Conv2d'`` or ``'Linear'``, or the class itself.
         inside (str, optional): Class of a module that contains the layer at any depth, such as ``'ConvModule'`` or
-            ``'FPN'``. Subclasses match too.
+            ``'FPN'``, or the class itself. Subclasses match too.
         kernel_size (int or tuple[int, int], optional): Size of the kernel; an int for a square one.
         max_in_channels (int, optional): Maximum number of input channels.
         min_channels (int, optional): Minimum number of input channels and of output channels.
@@ -126,8 +126,13 @@ def parse_rules(rules: Sequence[Mapping[str, Any]] | None) -> list[Rule]:
                 raise UsageError(
                     f'rules[{i}]={rule!r}: unknown key {key!r}{did_you_mean(str(key), names)}'
                 )
+        named = {
+            key: getattr(rule[key], '__name__', rule[key])
+            for key in ('type', 'inside')
+            if key in rule
+        }
         try:
-            parsed.append(Rule(**{'to': None, **rule}))
+            parsed.append(Rule(**{'to': None, **rule, **named}))
         except UsageError as error:
             raise UsageError(f'rules[{i}]={rule!r}: {error}') from error
     return parsed

@@ -126,3 +126,24 @@ def test_a_damaged_description_is_an_error(saved) -> None:
     path = changed(saved[0], config=lambda config: config.pop('structure'))
     with pytest.raises(CheckpointError, match='its config must be a dict with the keys'):
         load_packed(path, model=network())
+
+
+def test_the_file_is_the_second_argument_without_a_config(tmp_path):
+    def make():
+        model = nn.Sequential(nn.Conv2d(8, 8, 3))
+        surge_mm.binarize(model)
+        return model
+
+    packed, path = pack(make()), tmp_path / 'a.safetensors'
+    assert save_packed(packed, path) == save_packed(packed, None, path, overwrite=True)
+    with pytest.raises(UsageError, match=r'path=None .* save_packed\(model, path\)'):
+        save_packed(packed, None)
+    with pytest.raises(
+        UsageError, match=r'is a model. Pass it by name: load_packed\(path, model=model\)'
+    ):
+        load_packed(path, make())
+    (tmp_path / 'b.safetensors').write_text('no packed model')
+    with pytest.raises(
+        CheckpointError, match=r'Make one: surge_mm.deploy.save_packed\(model, path\), or'
+    ):
+        load_packed(tmp_path / 'b.safetensors')

@@ -140,6 +140,16 @@ def test_the_first_rule_that_fits_decides_and_says_so():
     assert layer_reports(model) == reports
 
 
+def test_a_rule_names_classes_by_themselves_or_by_their_names():
+    model = Network()
+    rules = [{'inside': Block, 'type': nn.Conv2d, 'to': 'binary'}, {'to': 'keep'}]
+    by_class = binarize(model, rules)
+    assert binary_names(model) == {'block.conv1', 'block.conv2'}
+    assert by_class == binarize(
+        Network(), [{**rules[0], 'inside': 'Block', 'type': 'Conv2d'}, rules[1]]
+    )
+
+
 def test_activations_before_binary_layers_are_signed():
     model = nn.Module()
     model.backbone = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU6())
@@ -238,8 +248,8 @@ def one_weight_in_two_layers():
         ),
         (
             Network,
-            [{'type': nn.Conv2d, 'to': 'keep'}],
-            'type=<class .* must be a string',
+            [{'type': 7, 'to': 'keep'}],
+            'type=7 must be a string',
         ),
         (Network, [{'grouped': 'no', 'to': 'keep'}], "grouped='no' must be True or False"),
         (
@@ -247,7 +257,7 @@ def one_weight_in_two_layers():
             [{'name': 'wide', 'to': {'type': 'Conv2d'}}],
             r"rules\[0\]: to: type='Conv2d' must",
         ),
-        (Network, [{'name': 'wide', 'to': {'eta': 1}}], "wide: .* unexpected .* 'eta'"),
+        (Network, [{'name': 'wide', 'to': {'eta': 1}}], "to: unknown setting 'eta'"),
         (Network, [{'name': '*conv2', 'to': {'pad_value': 1}}], 'block.conv2: pad_value=1 and'),
         (
             shared_in_two_places,
@@ -277,6 +287,17 @@ def test_rules_of_no_use_are_refused_and_nothing_is_changed(make, rules, message
         ({'binary': None}, 'binary=None must be a dict'),
         ({'binary': {'type': 'Conv2d'}}, "binary: type='Conv2d' must be 'surge_mm.SurgeConv2d'"),
         ({'binary': {'weight': {'type': 'Sgin'}}}, "block.conv1: .*did you mean 'Sign'"),
+        (
+            {'binary': {'compensater': None}},
+            "unknown setting 'compensater'; did you mean 'compensator'",
+        ),
+        ({'binary': {'activation': {'type': 'STE'}}}, "did you mean 'STESign'"),
+        ({'binary': {'activation': {'type': 'ReCU'}}}, r"ReCU is for weight=dict\(type='ReCU'\)"),
+        ({'binary': {'activation': 'EDE'}}, r"must be a dict, such as dict\(type='EDE'\)"),
+        (
+            {'binary': {'compensator': {'type': 'STE'}}},
+            'compensator=None is the plain binary layer',
+        ),
         ({'binary_act_cfg': {'type': 'Relu9'}}, "binary_act_cfg={'type': 'Relu9'} must be"),
         ({'binary_act_cfg': 'LeakyReLU'}, "binary_act_cfg='LeakyReLU' must be"),
         ({'binary_act_cfg': {'type': 'surge_mm.RPReLU'}}, 'needs no number of channels'),
