@@ -85,7 +85,7 @@ class AdaptiveGradientScalerHook(Hook):
         if eta is not None and growth is not None:
             raise UsageError(f'growth={growth!r} sets eta; drop it, or eta={eta!r}')
         self.scale = AdaptiveScale(DEFAULT_ETA if eta is None else eta, bool(preserve_norm))
-        self.eta_is_given = eta is not None or growth is not None
+        self.eta_is_special = eta not in (None, DEFAULT_ETA) or growth is not None
         self.growth = growth
         self.custom_keys = dict(custom_keys or {})
         for key, override in self.custom_keys.items():
@@ -142,7 +142,7 @@ class AdaptiveGradientScalerHook(Hook):
         sync = self.sync and get_world_size() > 1
         own = {name: layer for name, layer in self._named.items() if not _is_built_in(layer)}
         if own:
-            report = warn if self.eta_is_given else log
+            report = warn if self.eta_is_special else log
             scales = ', '.join(sorted({str(layer.scale) for layer in own.values()}))
             report(f'AGS: the hook leaves the scales of {len(own)} layers as they are: {scales}')
         for name, layer in self._named.items():

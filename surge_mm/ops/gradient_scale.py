@@ -101,6 +101,7 @@ class GradientScale(Registered):
 
         Returns:
             Tensor | float: A number, or a tensor that broadcasts to the shape of ``g_a``, such as ``(1, C_in, 1, 1)``.
+                Elements may be negative.
         """
 
 
@@ -190,15 +191,25 @@ def own_lambda(scale: GradientScale, g_b: Tensor, g_a: Tensor) -> Tensor:
         g_a (Tensor): Gradient of the branch there, of the same shape.
 
     Raises:
-        UsageError: if lambda is no number and no tensor that broadcasts to the shape of ``g_a``.
+        UsageError: if lambda is no number and no tensor that broadcasts to the shape of ``g_a``, if it has one or two
+            dimensions where ``g_a`` has four, or if the rule changed a gradient in place.
     """
     wide = torch.promote_types(g_a.dtype, torch.float32)
-    lam = scale.scale(g_b.to(wide), g_a.to(wide))
+    gradients = [g_b.to(wide), g_a.to(wide)]
+    checks = not (torch.compiler.is_compiling() or is_transforming(g_a))
+    before = [g._version for g in gradients] if checks else []
+    lam = scale.scale(*gradients)
+    if checks and before != [g._version for g in gradients]:
+        raise UsageError(
+            f'{type(scale).__name__}.scale changed g_b or g_a in place, and with it the gradient of the layer. Write '
+            'the result to a new tensor, such as g_a * 2 in place of g_a.mul_(2)'
+        )
     if isinstance(lam, (int, float)):
         return torch.full((), lam, dtype=wide, device=g_a.device)
     own, shape = (tuple(lam.shape) if isinstance(lam, Tensor) else None), tuple(g_a.shape)
     ends = zip(reversed(own or ()), reversed(shape), strict=False)
-    if own is None or len(own) > len(shape) or not all(a in (1, b) for a, b in ends):
+    ambiguous = own is not None and len(shape) == 4 and len(own) in (1, 2) and max(own) > 1
+    if own is None or ambiguous or len(own) > len(shape) or not all(a in (1, b) for a, b in ends):
         got = f'{type(lam).__name__}' if own is None else f'a tensor of the shape {own}'
         axis = 1 if len(shape) == 4 else len(shape) - 1
         per_channel = tuple(size if i == axis else 1 for i, size in enumerate(shape))

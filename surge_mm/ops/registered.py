@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from abc import ABC
 from importlib import import_module
 from typing import Any, ClassVar, TypeVar
@@ -109,7 +111,9 @@ class Registered(ABC):
             try:
                 import_module(kind.rpartition('.')[0])
             except ImportError as error:
-                reason = f' (import: {error}; a module in the current folder needs PYTHONPATH=.)'
+                here = {'', os.getcwd()} & set(sys.path)
+                path = '' if here else '; a module in the current folder needs PYTHONPATH=.'
+                reason = f' (import: {error}{path})'
             found = cls.find(kind)
         if found is not None:
             return found
@@ -129,8 +133,9 @@ class Registered(ABC):
         )
 
     def __repr__(self) -> str:
+        takes = argument_names(type(self))  # other attributes are state
         arguments = ', '.join(
-            f'{name}={value!r}' for name, value in vars(self).items() if name[0] != '_'
+            f'{name}={value!r}' for name, value in vars(self).items() if name in takes
         )
         return f'{type(self).__name__}({arguments})'
 

@@ -234,6 +234,8 @@ def test_a_lambda_that_is_not_finite_leaves_the_branch_out_and_is_counted(value)
     'value, got',
     [
         (torch.ones(3), r'a tensor of the shape \(3,\)'),
+        (torch.ones(6), r'a tensor of the shape \(6,\)'),  # the width, or as many channels
+        (torch.ones(6, 6), r'a tensor of the shape \(6, 6\)'),
         (torch.ones(1, 2, 1, 1), r'a tensor of the shape \(1, 2, 1, 1\)'),
         (torch.ones(1, 1, 1, 1, 1), r'a tensor of the shape \(1, 1, 1, 1, 1\)'),
         (None, 'NoneType'),
@@ -248,6 +250,37 @@ def test_a_lambda_of_a_wrong_shape_is_named(value, got):
     )
     with pytest.raises(ValueError, match=message):
         gradients(layer, torch.randn(2, 3, 6, 6))
+
+
+class InPlace(GradientScale):
+    def __init__(self, changed):
+        self.changed = changed
+
+    def scale(self, g_b, g_a):
+        (g_b, g_a)[self.changed].mul_(2)
+        return 0.1
+
+
+@pytest.mark.parametrize('changed', [0, 1], ids=['g_b', 'g_a'])
+def test_a_scale_that_changes_a_gradient_in_place_is_an_error(changed):
+    layer = SurgeConv2d(3, 3, 3, compensator={'type': InPlace, 'changed': changed})
+    with pytest.raises(ValueError, match='InPlace.scale changed g_b or g_a in place'):
+        gradients(layer, torch.randn(2, 3, 6, 6))
+
+
+def test_a_negative_lambda_subtracts_the_branch():
+    layer, opposite = (
+        SurgeConv2d(3, 3, 3, compensator={'type': Returns, 'value': value}) for value in (-0.5, 0.5)
+    )
+    opposite.load_state_dict(layer.state_dict())
+    x = torch.randn(2, 3, 6, 6)
+    found, mirrored = gradients(layer, x), gradients(opposite, x)
+    torch.testing.assert_close(found['aux_weight'], -mirrored['aux_weight'])
+    plain = SurgeConv2d(3, 3, 3, compensator=None)
+    plain.load_state_dict(layer.state_dict(), strict=False)
+    middle = (found['x'] + mirrored['x']) / 2
+    torch.testing.assert_close(middle, gradients(plain, x)['x'], rtol=1e-4, atol=1e-5)
+    assert not torch.equal(found['x'], mirrored['x'])
 
 
 def test_an_empty_batch_gives_zero_gradients():

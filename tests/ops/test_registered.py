@@ -108,6 +108,19 @@ def test_a_module_with_an_error_shows_it(package):
         SurgeConv2d(3, 4, 3, compensator={'type': 'bnn_lab.Half'})
 
 
+@pytest.mark.parametrize('entry', ['', 'elsewhere', 'here'])
+def test_pythonpath_is_named_only_if_the_current_folder_is_not_searched(
+    entry, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    found = {'elsewhere': [], '': [''], 'here': [str(tmp_path)]}[entry]
+    kept = [path for path in sys.path if path]
+    monkeypatch.setattr(sys, 'path', [*found, *kept])
+    with pytest.raises(ValueError, match="No module named 'gone_lab'") as error:
+        SurgeConv2d(3, 4, 3, compensator={'type': 'gone_lab.Half'})
+    assert ('PYTHONPATH=.' in str(error.value)) == (entry == 'elsewhere')
+
+
 @pytest.mark.parametrize(
     'base, name, taken_by',
     [
