@@ -54,6 +54,8 @@ class Packing:
         lines += [f'in PyTorch: {name}: {reason}' for name, reason in self.unfused.items()]
         return '\n'.join(lines)
 
+    __repr__ = __str__  # one line for each layer in a notebook too
+
 
 def strip(model: nn.Module) -> nn.Module:
     """Remove what only training needs, in place: auxiliary branches, the teacher, gradients.

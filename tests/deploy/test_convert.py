@@ -151,6 +151,7 @@ def test_layers_that_cannot_be_packed_stay_and_are_listed():
     packed = pack(copy.deepcopy(model))
     assert packed.packing.packed == ('2',)
     assert 'not of two values' in packed.packing.kept['0']
+    assert repr(packed.packing) == str(packed.packing)
     assert str(packed.packing).startswith('1 binary layers packed\nkept: 0: its weights are Real')
     x = torch.randn(1, 8, 9, 9)
     assert torch.equal(packed(x), channels_last(model)(x))
