@@ -17,7 +17,8 @@ by the name of its CONFIG. If the command is interrupted, run it again: finished
 resumes from its last checkpoint.
 
 The table has the mean of each variant over the seeds with its 95 % interval, and its difference to the baseline, paired
-by seed, with interval and sign-flip test: table.md, table.csv, table.tex and table.json in WORK_DIR.
+by seed, with interval and sign-flip test: table.md, table.csv, table.tex and table.json in WORK_DIR, beside the
+picture curves.png.
 """
 
 import signal
@@ -91,7 +92,7 @@ def main() -> None:
     parser.add_argument('--work-dir', required=True, help='folder of all runs')
     parser.add_argument(
         '--baseline',
-        help='variant to compare with, in the metric and in time per step; default STE, or the first variant',
+        help='variant to compare with, in the metric and in time per step; default ste, or the first variant',
     )
     parser.add_argument('--metric', help='key of the log; default mAP or top-1 accuracy')
     parser.add_argument('--jobs', type=int, default=1, help='number of parallel runs; default 1')
@@ -371,7 +372,7 @@ def find_baseline(asked: str | None, names: list[str]) -> str:
     """Return the baseline of the comparison.
 
     Args:
-        asked (str, optional): variant to use. Defaults to that of STE, or to the first variant.
+        asked (str, optional): variant to use, in upper or lower case. Defaults to that of STE, or to the first variant.
         names (list[str]): all variants.
 
     Returns:
@@ -382,9 +383,12 @@ def find_baseline(asked: str | None, names: list[str]) -> str:
     """
     if asked is None:
         return next((name for name in names if name.partition('_')[0] == 'ste'), names[0])
-    if asked not in names:
+    found = [name for name in names if name == asked] or [
+        name for name in names if name.lower() == asked.lower()
+    ]
+    if not found:
         raise LaunchError(f'--baseline must be one of {", ".join(names)}, got {asked!r}')
-    return asked
+    return found[0]
 
 
 def report(
@@ -413,7 +417,8 @@ def report(
     for suffix, text in texts.items():
         (work_dir / f'table.{suffix}').write_text(text)
     picture = plot(runs, metric, work_dir / 'curves.png')
-    print(f'{table}\n{work_dir / "table.md"}\n{picture}')
+    names = [*(f'table.{suffix}' for suffix in texts), picture.name]
+    print(f'{table}\nin {work_dir}: {", ".join(names)}')
 
 
 if __name__ == '__main__':

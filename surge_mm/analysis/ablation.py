@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -47,12 +48,13 @@ class Row:
         values (list[float]): last value of the metric for each seed.
         mean (float): mean of ``values``.
         std (float): sample standard deviation of ``values``, nan for a single seed.
-        interval (tuple[float, float]): 95 % interval of the mean, nan for a single seed.
+        interval (tuple[float, float]): 95 % interval of the mean, nan for less than three seeds and for equal values.
         loss (float): mean of the last training losses.
         relative_time (float): time per step divided by that of the baseline, nan without a common seed.
         difference (float): mean of the value minus that of the baseline with the same seed, nan without a common seed.
-        difference_interval (tuple[float, float]): 95 % interval of ``difference``, nan with less than two common seeds.
-        p (float): that of the sign-flip test of the differences, nan with less than two common seeds.
+        difference_interval (tuple[float, float]): 95 % interval of ``difference``, nan with less than three common
+            seeds and for equal differences.
+        p (float): that of the sign-flip test of the differences, nan with less than three common seeds.
     """
 
     name: str
@@ -162,7 +164,7 @@ def _cells(rows: Sequence[Row], baseline: str) -> list[list[str]]:
         each = zip(row.seeds, row.values, strict=True)
         table.append(
             [
-                row.name,
+                row.name + (' (baseline)' if row.name == baseline else ''),
                 text(row.mean) + ('' if math.isnan(row.std) else f' ± {text(row.std)}'),
                 between(row.interval),
                 ', '.join(f'{text(value)} ({seed})' for seed, value in each),
@@ -189,26 +191,37 @@ def markdown(rows: Sequence[Row], baseline: str) -> str:
     header, *body = _cells(rows, baseline)
     lines = [header, ['---'] * len(header), *body]
     table = ''.join(f'| {" | ".join(cells)} |\n' for cells in lines)
+    return f'{table}\n{_note(baseline)}\n'
+
+
+def _note(baseline: str) -> str:
     return (
-        f'{table}\nIntervals are those of Student, over the seeds. p is that of the two-sided sign-flip test of the '
-        f'differences to {baseline}, paired by seed. With n seeds it is at least 2 / 2^n: 0.25 for 3, 0.031 for 6.\n'
+        f'Intervals are those of Student, over the seeds. p is that of the two-sided sign-flip test of the differences '
+        f'to {baseline}, paired by seed. With n seeds it is at least 2 / 2^n: 0.25 for 3, 0.031 for 6. Below 3 seeds '
+        'there is neither. The metric is that of the last evaluation. Other programs and runs on the same machine '
+        'change the time per step.'
     )
 
 
 def latex(rows: Sequence[Row], baseline: str) -> str:
-    """Format rows as a table of LaTeX for the package booktabs, without the single seeds.
+    """Format rows as a table of LaTeX for the package booktabs, with the number of seeds in place of each.
 
     Args:
         rows (Sequence[Row]): rows of one metric, at least one.
         baseline (str): variant to compare with.
 
     Returns:
-        str: the environment ``tabular``.
+        str: the environment ``tabular``, below comments that explain intervals and p.
     """
-    kept = [cells[:3] + cells[5:] for cells in _cells(rows, baseline)]
+    counts = ['seeds', *(str(len(row.seeds)) for row in rows)]
+    kept = [
+        [*cells[:3], count, *cells[5:]]
+        for cells, count in zip(_cells(rows, baseline), counts, strict=True)
+    ]
     header, *body = [' & '.join(map(_escape, cells)) + r' \\' for cells in kept]
     columns = 'l' + 'r' * (len(kept[0]) - 1)
     lines = [
+        *(f'% {sentence}.' for sentence in _note(baseline).removesuffix('.').split('. ')),
         rf'\begin{{tabular}}{{{columns}}}',
         r'\toprule',
         header,
@@ -221,6 +234,7 @@ def latex(rows: Sequence[Row], baseline: str) -> str:
 
 def _escape(text: str) -> str:
     text = re.sub(r'([&%$#_{}])', r'\\\1', text)
+    text = re.sub(r'(?<![\w.])-(?=\d)', '$-$', text)
     return text.replace('±', r'$\pm$').replace('^', r'\^{}')
 
 
@@ -256,7 +270,7 @@ def as_csv(rows: Sequence[Row]) -> str:
 
 
 def plot(runs: dict[str, dict[int, Run]], metric: str, out: Path) -> Path:
-    """Draw the metric of each variant over training: the mean over seeds and their range.
+    """Draw the metric of each variant over training: the mean over seeds, and a band from the least to the largest.
 
     Args:
         runs (dict[str, dict[int, Run]]): run of each variant and seed.
@@ -268,18 +282,32 @@ def plot(runs: dict[str, dict[int, Run]], metric: str, out: Path) -> Path:
     """
     figure = Figure(figsize=(7, 4.2), layout='constrained')
     ax = figure.subplots()
-    for name, by_seed in runs.items():
+    many = any(len(by_seed) > 1 for by_seed in runs.values())
+    for i, (name, by_seed) in enumerate(runs.items()):
         curves = [dict(zip(run.steps, run.values, strict=True)) for run in by_seed.values()]
         shared = sorted(set.intersection(*map(set, curves)))
         table = np.array([[values[step] for step in shared] for values in curves])
-        (line,) = ax.plot(shared, table.mean(0), label=f'{name} (seeds: {len(by_seed)})')
+        style = ('-', '--', '-.', ':')[i % 4]
+        label = f'{name} (seeds: {len(by_seed)})'
+        (line,) = ax.plot(shared, table.mean(0), linestyle=style, marker='.', label=label)
         color = line.get_color()
         ax.fill_between(shared, table.min(0), table.max(0), color=color, alpha=0.2, linewidth=0)
-    ax.set(xlabel='epoch', ylabel=METRICS[metric][0] if metric in METRICS else metric)
+    label = METRICS[metric][0] if metric in METRICS else metric
+    unit = ' (%)' if metric.startswith('accuracy') else ''
+    ax.set(xlabel='epoch', ylabel=label + unit)
     finish(ax)
+    if many:
+        ax.set_title('mean over the seeds; band: least to largest', fontsize=9)
     return save(figure, out)
 
 
 def as_json(rows: Sequence[Row]) -> str:
-    """Format rows as JSON."""
-    return json.dumps([vars(row) for row in rows], indent=2) + '\n'
+    """Format rows as JSON, with null for unknown numbers."""
+
+    def known(value: Any) -> Any:
+        if isinstance(value, (tuple, list)):
+            return [known(inner) for inner in value]
+        return None if isinstance(value, float) and math.isnan(value) else value
+
+    content = [{key: known(value) for key, value in vars(row).items()} for row in rows]
+    return json.dumps(content, indent=2, allow_nan=False) + '\n'

@@ -11,7 +11,9 @@ EXACT = 20
 
 
 def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
-    """Return Student's t interval of the mean; nan for less than two values.
+    """Return Student's t interval of the mean; nan for less than three values, and for equal values.
+
+    The interval of two values is twelve times as wide as their distance, whatever the level of noise.
 
     Args:
         values (Sequence[float]): such as one for each seed.
@@ -20,18 +22,18 @@ def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float
     Returns:
         tuple[float, float]: lower and upper end.
     """
-    if len(values) < 2:
+    if len(values) < 3 or np.ptp(values) <= 1e-9 * np.abs(values).max():  # equal but for rounding
         return math.nan, math.nan
     half = stats.t.ppf(0.5 + level / 2, len(values) - 1) * stats.sem(values)
     return float(np.mean(values) - half), float(np.mean(values) + half)
 
 
 def sign_flip_p(differences: Sequence[float]) -> float:
-    """Return p of the two-sided sign-flip test; nan for less than two differences.
+    """Return p of the two-sided sign-flip test; nan for less than three differences.
 
     It is the share of assignments of signs whose mean is at least as far from 0 as that of ``differences``.
     """
-    if len(differences) < 2:
+    if len(differences) < 3:
         return math.nan
     own = np.asarray(differences, dtype=float)
     sums = np.zeros(1)

@@ -10,7 +10,7 @@ from surge_mm.analysis.paired import interval, sign_flip_p
 
 def test_sign_flip_test_counts_the_assignments_as_far_from_zero():
     assert sign_flip_p(np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])) == 2 / 64
-    assert sign_flip_p(np.array([1.0, -1.0])) == 1
+    assert sign_flip_p(np.array([1.0, -1.0, 0.0])) == 1
     assert sign_flip_p(np.array([3.0, 1.0, -1.0])) == 6 / 8
 
 
@@ -27,5 +27,10 @@ def test_many_differences_have_the_share_of_random_assignments(monkeypatch):
     assert 0.1 < exact < 0.9 and sign_flip_p(differences) == pytest.approx(exact, abs=0.01)
 
 
-def test_one_value_has_neither():
-    assert np.isnan([*interval([1.0]), sign_flip_p([1.0]), sign_flip_p([])]).all()
+@pytest.mark.parametrize('values', [[], [1.0], [1.0, 2.0]])
+def test_less_than_three_values_have_neither(values):
+    assert np.isnan([*interval(values), sign_flip_p(values)]).all()
+
+
+def test_equal_values_have_no_interval():
+    assert np.isnan(interval([0.1, 0.3 - 0.2, 0.1])).all() and sign_flip_p([0.1, 0.1, 0.1]) == 2 / 8

@@ -282,7 +282,7 @@ def test_the_cause_of_a_failure_is_printed_and_two_equal_ones_at_the_start_end_a
 
 
 def test_a_run_that_fails_is_named_and_the_others_are_reported(
-    folder, tmp_path, fake_train, monkeypatch
+    folder, tmp_path, fake_train, monkeypatch, capsys
 ):
     for name in ('good', 'bad'):
         (tmp_path / f'{name}.py').write_text(f'_base_ = {str(folder / "ste_small.py")!r}')
@@ -291,6 +291,8 @@ def test_a_run_that_fails_is_named_and_the_others_are_reported(
     monkeypatch.setattr(sys, 'argv', words)
     with pytest.raises(LaunchError, match='failed: bad seed 0'):
         ablation.main()
+    files = 'table.md, table.json, table.csv, table.tex, curves.png'
+    assert f'in half: {files}' in capsys.readouterr().out
     table = json.loads((tmp_path / 'half' / 'table.json').read_text())
     assert [row['name'] for row in table] == ['good']
     assert 'error: no data' in (tmp_path / 'half' / 'bad' / 'seed_0' / 'train.log').read_text()
@@ -354,5 +356,7 @@ def test_the_baseline_is_ste_unless_another_variant_is_named():
     assert ablation.find_baseline(None, ['surge_resnet20', 'ste_resnet20']) == 'ste_resnet20'
     assert ablation.find_baseline(None, ['surge', 'fp']) == 'surge'
     assert ablation.find_baseline('fp', ['surge', 'fp']) == 'fp'
+    assert ablation.find_baseline('STE', ['surge', 'ste']) == 'ste'
+    assert ablation.find_baseline('Fp', ['fp', 'Fp']) == 'Fp'
     with pytest.raises(LaunchError, match="must be one of surge, fp, got 'recu'"):
         ablation.find_baseline('recu', ['surge', 'fp'])
