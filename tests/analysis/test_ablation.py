@@ -178,5 +178,5 @@ def test_the_picture_has_a_curve_for_each_variant(tmp_path):
 def test_a_single_evaluation_is_a_point(tmp_path):
     one = {'ste': {0: Run([1], [40.0], 0.5, 0.2)}}
     pixels = np.asarray(Image.open(plot(one, 'accuracy/top1', tmp_path / 'a.png')).convert('RGB'))
-    axes = pixels[300:, 200:]  # below the legend
+    axes = pixels[150:500, 200:]  # below the legend
     assert (np.abs(axes.astype(int) - (31, 119, 180)).max(-1) < 3).sum() > 20
