@@ -18,6 +18,7 @@ from surge_mm.ops import (
     DualPath,
     DualPathSpec,
     EagerDualPath,
+    FixedScale,
     GradientScale,
     Scheduled,
     Statistics,
@@ -261,7 +262,7 @@ class BinaryLayer(LatentWeight):
         if w_a is not None and (self.tied or self.frozen):
             w_a = w_a.detach()
         weights = (self.weight, self.bias, w_a)
-        warmup = self.ags_warmup
+        warmup = None if isinstance(self.scale, FixedScale) else self.ags_warmup
         if warmup is not None:
             warmup = warmup.to(torch.promote_types(x.dtype, torch.float32))
         with torch.autocast(device_type, enabled=False) if autocasts else nullcontext():
