@@ -22,7 +22,7 @@ demo: $(INSTALLED)
 
 # Two workers of one thread each are the fastest on two cores.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 stress: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal tests/stress --report docs/reliability.md $(ARGS)

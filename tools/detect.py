@@ -83,14 +83,32 @@ def main() -> None:
     )
     add_allow(parser)
     args = parser.parse_args()
-    check_model(args)
+    check_options(args)
     sources = find_sources(args.inputs, args.out)
+    check_model(args)
     labels = label_names(sources, args.out) if args.save_txt else [None] * len(sources)
     named = list(zip(sources, labels, strict=True))
-    check(args, named)
+    check_targets(args, named)
     torch.set_num_threads(args.threads)
     predictor = Predictor(load_packed(args.model, allow=args.allow), args.score_thr)
     detect(predictor, named, args)
+
+
+def check_options(args: argparse.Namespace) -> None:
+    """Check the values of options.
+
+    Args:
+        args (argparse.Namespace): Arguments of the tool.
+
+    Raises:
+        LaunchError: if one is out of range.
+    """
+    if not 0 <= args.score_thr <= 1:
+        raise LaunchError(f'--score-thr {args.score_thr} must lie in 0 to 1')
+    if args.threads < 1:
+        raise LaunchError(f'--threads {args.threads} must be at least 1')
+    if Path(args.out).is_file():
+        raise LaunchError(f'--out {args.out!r} is a file; name a folder')
 
 
 def check_model(args: argparse.Namespace) -> None:
@@ -112,22 +130,16 @@ def check_model(args: argparse.Namespace) -> None:
         raise LaunchError(f'packed model {args.model!r}: it {defect}')
 
 
-def check(args: argparse.Namespace, sources: list[tuple[Source, Path | None]]) -> None:
-    """Check the arguments before the model is loaded.
+def check_targets(args: argparse.Namespace, sources: list[tuple[Source, Path | None]]) -> None:
+    """Check the files to write before the model is loaded.
 
     Args:
         args (argparse.Namespace): Arguments of the tool.
         sources (list[tuple[Source, Path | None]]): The images, videos and cameras, each with the name of its labels.
 
     Raises:
-        LaunchError: if an argument is invalid, or a file to write exists already or is an input.
+        LaunchError: if one exists already or is an input, or ``--json`` is no path of a JSON file.
     """
-    if not 0 <= args.score_thr <= 1:
-        raise LaunchError(f'--score-thr {args.score_thr} must lie in 0 to 1')
-    if args.threads < 1:
-        raise LaunchError(f'--threads {args.threads} must be at least 1')
-    if Path(args.out).is_file():
-        raise LaunchError(f'--out {args.out!r} is a file; name a folder')
     written = {source.target: '--out' for source, _ in sources}
     for source, label in sources:
         if label:

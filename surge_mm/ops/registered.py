@@ -133,7 +133,8 @@ class Registered(ABC):
         )
 
     def __repr__(self) -> str:
-        takes = argument_names(type(self))  # other attributes are state
+        controls = (f'surrogate_{name}' for name in self.controls)
+        takes = {*argument_names(type(self)), *controls}  # other attributes are state
         arguments = ', '.join(
             f'{name}={value!r}' for name, value in vars(self).items() if name in takes
         )

@@ -94,7 +94,7 @@ def test_checkpoints_are_written_atomically_and_other_files_as_before(tmp_path, 
     written = []
     monkeypatch.setattr(
         'surge_mm.hooks.safe_checkpoint_hook.write_atomically',
-        lambda path, data: written.append(Path(path).name),
+        lambda path, data, advice: written.append(Path(path).name),
     )
     tiny_runner(tmp_path, length=1).train()
     assert written == ['epoch_1.pth']

@@ -90,7 +90,7 @@ def test_methods_are_compared_over_a_config_of_the_new_style(folder):
     said = run(
         folder, 'ablation', 'new.py', '--methods', 'ste', '--seeds', '0', '--work-dir', 'all'
     )
-    assert re.search(r'\| ste \| 0\.\d+ \|', said)
+    assert re.search(r'\| ste \(baseline\) \| 0\.\d+ \|', said)
 
 
 def test_a_binarized_classifier_of_the_new_style_is_counted(folder):
