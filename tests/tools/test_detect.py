@@ -302,7 +302,10 @@ def test_a_classifier_writes_the_classes_that_the_host_predicts(folder):
     [
         (['detector.safetensors', 'images/notes.txt'], 'none of 1 images and videos can be used'),
         (['images/a.jpg', 'images'], 'it is no packed model'),
-        (['missing.safetensors', 'images/a.jpg'], "packed model 'missing.safetensors': it is missing"),
+        (
+            ['missing.safetensors', 'images/a.jpg'],
+            "packed model 'missing.safetensors': it is missing",
+        ),
         (['images/a.jpg', 'detector.safetensors'], 'The model comes first'),
         (['detector.safetensors', 'images/*.gif'], "'images/*.gif' contains no images"),
     ],
