@@ -218,4 +218,5 @@ def describe(hint: Any) -> str:
 
 def _join_options(options: Iterable[str]) -> str:
     *most, last = options
-    return f'{", ".join(most)} or {last}' if most else last
+    separator = ', or ' if any(', ' in option for option in most) else ' or '
+    return f'{", ".join(most)}{separator}{last}' if most else last

@@ -238,7 +238,8 @@ def one_weight_in_two_layers():
         (Network, [{'to': 'keep'}], 'no layer of Network becomes binary'),
         (Network, [{'nam': 'block.*', 'to': 'keep'}], "unknown key 'nam'; did you mean 'name'"),
         (Network, [{'name': 'block.*'}], "to=None must be 'keep' or 'binary' or a dict"),
-        (Network, ['block.*'], 'rules=.* must be a list, of which each is a dict'),
+        (Network, ['block.*'], 'rules=.* must be a list, of which each is a dict, or None'),
+        (Network, {'name': 'a', 'to': 'keep'}, 'must be a list, of which each is a dict, or None'),
         (Network, {'name': 'block.*'}, 'must be a list'),
         (Network, [{'min_channels': '256', 'to': 'keep'}], "min_channels='256' must be a whole"),
         (
