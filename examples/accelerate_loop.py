@@ -19,9 +19,8 @@ def main() -> nn.Module:
 
     model = torchvision.models.resnet18(num_classes=10)
     surge_mm.binarize(model)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=1e-3
-    )  # after binarize, which adds parameters
+    # after binarize, which adds parameters
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     accelerator = Accelerator()
     model, optimizer, loader = accelerator.prepare(model, optimizer, batches(steps))
     for images, labels in loader:

@@ -21,9 +21,8 @@ def main() -> nn.Module:
     model = timm.create_model(args.model, pretrained=args.pretrained, num_classes=10)
     for report in surge_mm.binarize(model):
         print(report.name, 'binary' if report.binary else 'kept', report.rule)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=1e-3
-    )  # after binarize, which adds parameters
+    # after binarize, which adds parameters
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     for images, labels in batches(args.steps):
         loss = F.cross_entropy(model(images), labels)
         optimizer.zero_grad()

@@ -18,9 +18,8 @@ def main() -> nn.Module:
 
     model = torchvision.models.resnet18(num_classes=10)
     surge_mm.binarize(model)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=1e-3
-    )  # after binarize, which adds parameters
+    # after binarize, which adds parameters
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     for images, labels in batches(steps):
         loss = F.cross_entropy(model(images), labels)
         optimizer.zero_grad()

@@ -20,9 +20,8 @@ def main() -> nn.Module:
     )
     model = AutoModelForImageClassification.from_config(config)
     surge_mm.binarize(model)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=1e-3
-    )  # after binarize, which adds parameters
+    # after binarize, which adds parameters
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     for images, labels in batches(steps):
         loss = model(images, labels=labels).loss
         optimizer.zero_grad()

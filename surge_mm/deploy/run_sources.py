@@ -79,9 +79,8 @@ def _run_timed(
         sample = predictor.predict(image)
         elapsed = 1e3 * (time.perf_counter() - start)
         return predictor.describe(sample), predictor.draw(image, sample), elapsed
-    except (
-        Exception
-    ) as error:  # transforms and networks raise many kinds for images that are too small
+    # transforms and networks raise many kinds for images that are too small
+    except Exception as error:
         reason = f': {type(error).__name__}: {" ".join(str(error).split()):.200}'
         if isinstance(error, cv2.error):  # its text is the place in the code of OpenCV
             reason = f' ({error.func})'

@@ -93,9 +93,8 @@ class KernelCache(caching.FunctionCache):
         """
         try:
             super().save_overload(sig, data)
-        except (
-            Exception
-        ) as error:  # a full disk, or an index that is damaged and cannot be replaced
+        # a full disk, or an index that is damaged and cannot be replaced
+        except Exception as error:
             _log_once(
                 f'compiled loops cannot be kept in {self.cache_path} ({_reason(error)}): {WAY_OUT}'
             )
