@@ -61,6 +61,8 @@ BINARY_LAYERS = {
     'cascade-rcnn-1bit': 27,
     'faster-rcnn-1bit': 23,
     'fcos-1bit': 29,
+    'fcos-1bit_r18-light': 23,
+    'fcos-1bit-distill_r18-light': 23,
     'mask-rcnn-1bit': 27,
     'retinanet-1bit': 29,
     'retinanet-1bit_r18-light': 23,

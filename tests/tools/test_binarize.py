@@ -20,11 +20,12 @@ from surge_mm.layers import compensated_layers
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / 'configs'
+PARTS = 'models/fcos_r18-light', 'datasets/digits_coco', 'schedules/digits_10e', 'default_runtime'
 MINE = f"""
-_base_ = {str(CONFIGS / 'demo/fcos_r18-light_10e_digits.py')!r}
+_base_ = {[str(CONFIGS / f'_base_/{part}.py') for part in PARTS]!r}
 custom_imports = dict(imports=['json'])
 data_root = 'data/digits/'
-model = dict(backbone=dict(base_channels=8), neck=dict(in_channels=[16, 32, 64], out_channels=16),
+model = dict(backbone=dict(conv_cfg=None, base_channels=8), neck=dict(in_channels=[16, 32, 64], out_channels=16),
     bbox_head=dict(in_channels=16, feat_channels=16), test_cfg=dict(score_thr=0.0))
 train_dataloader = dict(batch_size=4, num_workers=0, persistent_workers=False)
 val_dataloader = dict(num_workers=0, persistent_workers=False)

@@ -1,0 +1,3 @@
+_base_ = ['../_base_/recipes/fcos-1bit_r18-light_10e_digits.py', '../_base_/methods/surge.py']
+
+model = dict(backbone=dict(conv_cfg={{_base_.conv_cfg}}), binary={{_base_.conv_cfg}})
