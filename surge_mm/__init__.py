@@ -31,7 +31,7 @@ _NAMES = {
     'surge_mm.hooks': 'AdaptiveGradientScalerHook BinarizerScheduleHook CPUAmpOptimWrapper ChannelsLastHook '
     'ExactResumeHook GradientReportHook NonFiniteGuardHook SafeCheckpointHook SafeRunner SurrogateGradientHook',
     'surge_mm.models': 'BatchAugmentPreprocessor Binarized DistilledClassifier DistilledDetector FCOSSepBNHead '
-    'ReActNetA SurgeResNet SurgeVGGSmall binarize register_transformers to_float',
+    'ReActNetA SurgeBert SurgeResNet SurgeVGGSmall TextClassifier binarize register_transformers to_float',
 }
 _LOCATIONS = {name: module for module, names in _NAMES.items() for name in names.split()}
 __all__ = [

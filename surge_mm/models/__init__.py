@@ -17,9 +17,9 @@ from surge_mm.models.binarization.binarize import (
 from surge_mm.models.binarization.rules import Rule
 
 if TYPE_CHECKING:
-    from surge_mm.models.backbones import ReActNetA, SurgeResNet, SurgeVGGSmall
+    from surge_mm.models.backbones import ReActNetA, SurgeBert, SurgeResNet, SurgeVGGSmall
     from surge_mm.models.binarization.binarized_model import Binarized
-    from surge_mm.models.classifiers import DistilledClassifier
+    from surge_mm.models.classifiers import DistilledClassifier, TextClassifier
     from surge_mm.models.data_preprocessors import BatchAugmentPreprocessor
     from surge_mm.models.detectors import DistilledDetector
     from surge_mm.models.heads import FCOSSepBNHead, SSDHead
@@ -34,8 +34,10 @@ __all__ = [
     'ReActNetA',
     'Rule',
     'SSDHead',
+    'SurgeBert',
     'SurgeResNet',
     'SurgeVGGSmall',
+    'TextClassifier',
     'binarize',
     'layer_reports',
     'register_transformers',
@@ -49,8 +51,10 @@ MODULES = {
     'FCOSSepBNHead': 'surge_mm.models.heads',
     'ReActNetA': 'surge_mm.models.backbones',
     'SSDHead': 'surge_mm.models.heads',
+    'SurgeBert': 'surge_mm.models.backbones',
     'SurgeResNet': 'surge_mm.models.backbones',
     'SurgeVGGSmall': 'surge_mm.models.backbones',
+    'TextClassifier': 'surge_mm.models.classifiers',
 }
 """The module of each model, imported on first access."""
 

@@ -1,5 +1,6 @@
-"""Classifiers for MMPretrain."""
+"""Classifiers of images, for MMPretrain, and of texts."""
 
 from surge_mm.models.classifiers.distilled_classifier import DistilledClassifier
+from surge_mm.models.classifiers.text_classifier import TextClassifier
 
-__all__ = ['DistilledClassifier']
+__all__ = ['DistilledClassifier', 'TextClassifier']

@@ -1,0 +1,144 @@
+"""BERT with binary linear layers."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from mmengine.model import BaseModule
+from torch import Tensor
+
+from surge_mm.models.backbones.bert_layers import (
+    BertEmbeddings,
+    BertEncoder,
+    BertPooler,
+    Sizes,
+    linear_builder,
+)
+from surge_mm.registry import MODELS
+from surge_mm.utils.argument_checks import Cfg, Fraction, Positive, checked
+from surge_mm.utils.errors import UsageError
+
+
+class BertOutput(NamedTuple):
+    """Output of :class:`SurgeBert`. The tuples are empty unless ``output_hidden_states=True``.
+
+    Attributes:
+        pooled (Tensor): Feature of each text, ``(B, hidden_size)``.
+        hidden_states (tuple[Tensor, ...]): Embeddings, then the output of each layer, ``(B, L, hidden_size)``.
+        queries (tuple[Tensor, ...]): Real queries of each layer, ``(B, heads, L, hidden_size / heads)``.
+        keys (tuple[Tensor, ...]): Real keys of each layer, of the same shape.
+        values (tuple[Tensor, ...]): Real values of each layer, of the same shape.
+    """
+
+    pooled: Tensor
+    hidden_states: tuple[Tensor, ...] = ()
+    queries: tuple[Tensor, ...] = ()
+    keys: tuple[Tensor, ...] = ()
+    values: tuple[Tensor, ...] = ()
+
+
+@MODELS.register_module()
+class SurgeBert(BaseModule):
+    """Encoder of BERT whose attention projections, feed-forward layers and pooler are binary.
+
+    The names of parameters are those of Hugging Face's ``BertModel``, and the names of the sizes those of its config.
+    Word, position and segment embeddings and layer norms are real.
+
+    Source: Devlin et al., BERT, arXiv 1810.04805.
+
+    Args:
+        vocab_size (int): Number of tokens of the vocabulary. Defaults to 30522.
+        hidden_size (int): Number of features of a token. Defaults to 768.
+        num_hidden_layers (int): Number of layers. Defaults to 12.
+        num_attention_heads (int): Number of heads, a divisor of ``hidden_size``. Defaults to 12.
+        intermediate_size (int): Number of features inside the feed-forward layers. Defaults to 3072.
+        max_position_embeddings (int): Largest number of tokens of a text. Defaults to 512.
+        type_vocab_size (int): Number of segments of a text. Defaults to 2.
+        hidden_dropout_prob (float): Dropout of the embeddings and of the outputs of the layers. Defaults to 0.1.
+        attention_probs_dropout_prob (float): Dropout of the attention probabilities. Defaults to 0.1.
+        layer_norm_eps (float): Added to the variance by the layer norms. Defaults to 1e-12.
+        activation (str): Function between the feed-forward layers, ``'gelu'`` or ``'relu'``. Defaults to 'gelu'.
+        pooling (str): Feature of a text: ``'cls'`` for BERT's pooler, ``tanh(dense(x))`` of the first token;
+            ``'mean'`` for the mean of the last hidden states, without padding and without a pooler. Defaults to 'cls'.
+        linear_cfg (dict, optional): Linear layers. None builds the full-precision encoder. Defaults to
+            ``dict(type='surge_mm.SurgeLinear')``.
+        init_cfg (dict or list[dict], optional): MMEngine's weight initialization. None selects BERT's: normal with the
+            standard deviation 0.02. Defaults to None.
+
+    Raises:
+        UsageError: if an argument is out of range, or the heads do not divide the hidden size.
+    """
+
+    @checked
+    def __init__(
+        self,
+        vocab_size: Positive = 30522,
+        hidden_size: Positive = 768,
+        num_hidden_layers: Positive = 12,
+        num_attention_heads: Positive = 12,
+        intermediate_size: Positive = 3072,
+        max_position_embeddings: Positive = 512,
+        type_vocab_size: Positive = 2,
+        hidden_dropout_prob: Fraction = 0.1,
+        attention_probs_dropout_prob: Fraction = 0.1,
+        layer_norm_eps: Fraction = 1e-12,
+        activation: Literal['gelu', 'relu'] = 'gelu',
+        pooling: Literal['cls', 'mean'] = 'cls',
+        linear_cfg: Cfg | None = {'type': 'surge_mm.SurgeLinear'},  # noqa: B006
+        init_cfg: Cfg | list[Cfg] | None = None,
+    ) -> None:
+        if hidden_size % num_attention_heads:
+            raise UsageError(
+                f'SurgeBert: num_attention_heads={num_attention_heads} must divide hidden_size={hidden_size}'
+            )
+        if init_cfg is None:
+            init_cfg = {'type': 'Normal', 'layer': ['Linear', 'Embedding'], 'std': 0.02}
+        super().__init__(init_cfg)
+        sizes = Sizes(
+            hidden_size,
+            num_attention_heads,
+            intermediate_size,
+            hidden_dropout_prob,
+            attention_probs_dropout_prob,
+            layer_norm_eps,
+        )
+        self.max_length = max_position_embeddings
+        self.hidden_size = hidden_size
+        linear = linear_builder(linear_cfg)
+        self.embeddings = BertEmbeddings(
+            vocab_size, max_position_embeddings, type_vocab_size, sizes
+        )
+        self.encoder = BertEncoder(num_hidden_layers, sizes, linear, activation)
+        self.pooler = BertPooler(sizes, linear) if pooling == 'cls' else None
+
+    def forward(self, inputs: dict[str, Tensor], output_hidden_states: bool = False) -> BertOutput:
+        """Encode a batch of texts.
+
+        Args:
+            inputs (dict[str, Tensor]): ``input_ids``, ``token_type_ids`` and ``attention_mask``, each int64,
+                ``(B, L)``, as Hugging Face's tokenizers return them.
+            output_hidden_states (bool): Whether the output has the hidden states, queries, keys and values.
+                Defaults to False.
+
+        Raises:
+            UsageError: if a text has more tokens than there are positions.
+        """
+        ids, attention_mask = inputs['input_ids'], inputs['attention_mask'].bool()
+        if ids.shape[1] > self.max_length:
+            raise UsageError(
+                f'a text of {ids.shape[1]} tokens is longer than max_position_embeddings={self.max_length} of '
+                'SurgeBert. Truncate it: set the max_length of the data set'
+            )
+        x = self.embeddings(ids, inputs['token_type_ids'])
+        states, projections = self.encoder(x, attention_mask[:, None, None, :])
+        pooled = self._pool(states[-1], attention_mask)
+        if not output_hidden_states:
+            return BertOutput(pooled)
+        queries, keys, values = zip(*projections, strict=True)
+        return BertOutput(pooled, tuple(states), queries, keys, values)
+
+    def _pool(self, x: Tensor, mask: Tensor) -> Tensor:
+        if self.pooler is not None:
+            return self.pooler(x)
+        weights = mask.unsqueeze(-1).to(x.dtype)
+        return (x * weights).sum(dim=1) / weights.sum(dim=1)

@@ -1,0 +1,134 @@
+"""Classifier of texts and of pairs of texts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModel
+from mmpretrain.structures import DataSample
+from torch import Tensor, nn
+
+from surge_mm.registry import MODELS
+from surge_mm.utils.argument_checks import Cfg, Fraction, Positive, checked
+from surge_mm.utils.errors import UsageError
+
+
+@MODELS.register_module()
+class TextClassifier(BaseModel):
+    """Encoder with a real linear layer for classes, or for one number.
+
+    The names of parameters are those of Hugging Face's ``BertForSequenceClassification``: the encoder is ``bert``, and
+    the linear layer ``classifier``. The loss is the cross entropy, or with ``num_classes=1`` the mean squared error.
+
+    Args:
+        backbone (dict): Config of :class:`surge_mm.SurgeBert`, or of another encoder with its inputs and output.
+        num_classes (int): Number of classes. 1 for the regression of a number.
+        dropout (float): Dropout of the input of the linear layer. Defaults to 0.1.
+        data_preprocessor (dict, optional): Config of the data preprocessor. Defaults to None.
+        init_cfg (dict or list[dict], optional): MMEngine's weight initialization. None selects BERT's: normal with the
+            standard deviation 0.02. Defaults to None.
+    """
+
+    @checked
+    def __init__(
+        self,
+        backbone: Cfg,
+        num_classes: Positive,
+        dropout: Fraction = 0.1,
+        data_preprocessor: Cfg | None = None,
+        init_cfg: Cfg | list[Cfg] | None = None,
+    ) -> None:
+        if init_cfg is None:
+            classifier = {'type': 'Normal', 'name': 'classifier', 'std': 0.02}
+            init_cfg = {'type': 'Normal', 'std': 0.02, 'override': classifier}
+        super().__init__(data_preprocessor, init_cfg)
+        self.bert = MODELS.build(backbone)
+        self.dropout = nn.Dropout(dropout)
+        self.num_classes = num_classes
+        self.classifier = nn.Linear(self.bert.hidden_size, num_classes)
+
+    @property
+    def backbone(self) -> nn.Module:
+        """The encoder, ``bert``."""
+        return self.bert
+
+    def logits(self, pooled: Tensor) -> Tensor:
+        """Return the logits of the features of texts.
+
+        Args:
+            pooled (Tensor): ``(B, hidden_size)``.
+
+        Returns:
+            Tensor: ``(B, num_classes)``.
+        """
+        return self.classifier(self.dropout(pooled))
+
+    def forward(
+        self,
+        inputs: dict[str, Tensor],
+        data_samples: list[DataSample] | None = None,
+        mode: str = 'tensor',
+    ) -> Any:
+        """Return the logits, the losses or the predictions of a batch.
+
+        Args:
+            inputs (dict[str, Tensor]): As for :class:`surge_mm.SurgeBert`.
+            data_samples (list[DataSample], optional): B samples, with ``gt_label`` or, with ``num_classes=1``,
+                ``gt_score`` for the loss. Defaults to None.
+            mode (str): ``'tensor'`` for the logits, ``(B, num_classes)``; ``'loss'`` for a dict with ``loss``;
+                ``'predict'`` for samples with ``pred_score``, and ``pred_label`` if there are classes. Defaults to
+                'tensor'.
+
+        Raises:
+            UsageError: if ``mode`` is another one, or a label is missing or no class.
+        """
+        if mode not in ('tensor', 'loss', 'predict'):
+            raise UsageError(f"mode={mode!r} must be 'tensor', 'loss' or 'predict'")
+        if mode == 'loss':
+            return self.loss(inputs, data_samples or [])
+        logits = self.logits(self.bert(inputs).pooled)
+        return logits if mode == 'tensor' else self._predictions(logits, data_samples)
+
+    def loss(self, inputs: dict[str, Tensor], data_samples: list[DataSample]) -> dict[str, Tensor]:
+        """Compute the loss of a batch.
+
+        Args:
+            inputs (dict[str, Tensor]): As for :meth:`forward`.
+            data_samples (list[DataSample]): As for :meth:`forward`.
+
+        Returns:
+            dict[str, Tensor]: ``loss``.
+        """
+        return self.label_loss(self.logits(self.bert(inputs).pooled), data_samples)
+
+    def label_loss(self, logits: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
+        """Return the loss of logits on the labels.
+
+        Args:
+            logits (Tensor): ``(B, num_classes)``.
+            data_samples (list[DataSample]): As for :meth:`forward`.
+        """
+        name = 'gt_score' if self.num_classes == 1 else 'gt_label'
+        if not all(name in sample for sample in data_samples):
+            raise UsageError(
+                f'TextClassifier: a sample has no {name}, which num_classes={self.num_classes} needs for the loss. '
+                'num_classes must be 1 for a task whose labels are numbers, and the number of classes otherwise'
+            )
+        targets = torch.cat([sample.get(name) for sample in data_samples]).to(logits.device)
+        if self.num_classes == 1:
+            return {'loss': F.mse_loss(logits.float().squeeze(1), targets.float())}
+        return {'loss': F.cross_entropy(logits.float(), targets)}
+
+    def _predictions(
+        self, logits: Tensor, data_samples: list[DataSample] | None
+    ) -> list[DataSample]:
+        samples = data_samples if data_samples is not None else [DataSample() for _ in logits]
+        regresses = self.num_classes == 1
+        scores = logits.float() if regresses else logits.float().softmax(dim=1)
+        for sample, score in zip(samples, scores, strict=True):
+            sample.set_pred_score(score)
+            if not regresses:
+                sample.set_pred_label(score.argmax().detach())
+        return samples

@@ -1,0 +1,49 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from helpers.texts import labeled, text_batch, text_classifier
+from mmengine.optim import OptimWrapper
+from mmpretrain.structures import DataSample
+
+from surge_mm.utils.errors import UsageError
+
+
+def test_loss_and_predictions_are_those_of_the_logits():
+    model = text_classifier(num_classes=3).eval()
+    inputs, labels = text_batch(), [2, 0, 1, 2]
+    logits = model(inputs)
+    loss = model(inputs, labeled(*labels), mode='loss')['loss']
+    torch.testing.assert_close(loss, F.cross_entropy(logits, torch.tensor(labels)))
+    samples = model(inputs, labeled(*labels), mode='predict')
+    for sample, row in zip(samples, logits, strict=True):
+        torch.testing.assert_close(sample.pred_score, row.softmax(0))
+        assert sample.pred_label.tolist() == [row.argmax().item()]
+    assert len(model(inputs, mode='predict')) == 4  # without samples
+
+
+def test_one_class_is_the_regression_of_a_number():
+    model = text_classifier(num_classes=1).eval()
+    inputs, targets = text_batch(), [0.5, 5.0, 2.5, 1.0]
+    samples = [DataSample().set_gt_score([value]) for value in targets]
+    logits = model(inputs)
+    loss = model(inputs, samples, mode='loss')['loss']
+    torch.testing.assert_close(loss, (logits[:, 0] - torch.tensor(targets)).square().mean())
+    predicted = torch.stack([sample.pred_score for sample in model(inputs, samples, 'predict')])
+    torch.testing.assert_close(predicted, logits)
+    assert 'pred_label' not in samples[0]
+
+
+def test_it_learns_by_training_steps_of_mmengine():
+    model = text_classifier(dropout=0.1)
+    wrapper = OptimWrapper(torch.optim.AdamW(model.parameters(), lr=1e-2))
+    batch = {'inputs': text_batch(), 'data_samples': labeled(0, 1, 0, 1)}
+    losses = [model.train_step(batch, wrapper)['loss'].item() for _ in range(20)]
+    assert losses[-1] < losses[0] / 2
+
+
+@pytest.mark.parametrize('num_classes', [1, 2])
+def test_a_sample_without_its_label_is_an_error(num_classes):
+    model = text_classifier(num_classes)
+    name = {1: 'gt_score', 2: 'gt_label'}[num_classes]
+    with pytest.raises(UsageError, match=f'no {name}'):
+        model(text_batch(count=1, length=2), [DataSample()], mode='loss')
