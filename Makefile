@@ -71,7 +71,7 @@ $(INSTALLED): $(wildcard requirements/*.txt) setup.py
 	fi; \
 	$(BIN)/python -m pip install --disable-pip-version-check -c requirements/constraints.txt \
 	    -r requirements/runtime.txt -r requirements/lite.txt -r requirements/deploy.txt \
-	    -r requirements/onnx.txt -r requirements/tests.txt && \
+	    -r requirements/onnx.txt -r requirements/language.txt -r requirements/tests.txt && \
 	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e . && \
 	rm -f $(UNFINISHED) && touch $@
 

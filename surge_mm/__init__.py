@@ -28,10 +28,14 @@ from surge_mm.layers import BinaryLayer, RPReLU, SurgeConv2d, SurgeLinear, set_p
 _SUBPACKAGES = ('analysis', 'datasets', 'deploy', 'hooks', 'models', 'ops')
 _NAMES = {
     'surge_mm.datasets.cifar': 'CIFAR10Tensor',
+    'surge_mm.datasets.language.glue': 'GlueDataset',
+    'surge_mm.datasets.language.length_batches': 'LengthBatchSampler',
+    'surge_mm.datasets.language.metric': 'GlueMetric',
     'surge_mm.hooks': 'AdaptiveGradientScalerHook BinarizerScheduleHook CPUAmpOptimWrapper ChannelsLastHook '
     'ExactResumeHook GradientReportHook NonFiniteGuardHook SafeCheckpointHook SafeRunner SurrogateGradientHook',
     'surge_mm.models': 'BatchAugmentPreprocessor Binarized DistilledClassifier DistilledDetector FCOSSepBNHead '
-    'ReActNetA SurgeBert SurgeResNet SurgeVGGSmall TextClassifier binarize register_transformers to_float',
+    'ReActNetA SurgeBert SurgeResNet SurgeVGGSmall TextClassifier TextDataPreprocessor binarize '
+    'register_transformers to_float',
 }
 _LOCATIONS = {name: module for module, names in _NAMES.items() for name in names.split()}
 __all__ = [

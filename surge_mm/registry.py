@@ -5,9 +5,11 @@ registered here. MMEngine imports the modules in ``locations``, and with them MM
 this scope is first looked up.
 """
 
+from mmengine.registry import DATA_SAMPLERS as ROOT_DATA_SAMPLERS
 from mmengine.registry import DATASETS as ROOT_DATASETS
 from mmengine.registry import FUNCTIONS as ROOT_FUNCTIONS
 from mmengine.registry import HOOKS as ROOT_HOOKS
+from mmengine.registry import METRICS as ROOT_METRICS
 from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import OPTIM_WRAPPERS as ROOT_OPTIM_WRAPPERS
 from mmengine.registry import RUNNERS as ROOT_RUNNERS
@@ -31,7 +33,22 @@ MODELS = Registry(
     ],
 )
 DATASETS = Registry(
-    'dataset', parent=ROOT_DATASETS, scope='surge_mm', locations=['surge_mm.datasets.cifar']
+    'dataset',
+    parent=ROOT_DATASETS,
+    scope='surge_mm',
+    locations=['surge_mm.datasets.cifar', 'surge_mm.datasets.language.glue'],
+)
+DATA_SAMPLERS = Registry(
+    'data sampler',
+    parent=ROOT_DATA_SAMPLERS,
+    scope='surge_mm',
+    locations=['surge_mm.datasets.language.length_batches'],
+)
+METRICS = Registry(
+    'metric',
+    parent=ROOT_METRICS,
+    scope='surge_mm',
+    locations=['surge_mm.datasets.language.metric'],
 )
 FUNCTIONS = Registry(
     'function', parent=ROOT_FUNCTIONS, scope='surge_mm', locations=['surge_mm.datasets.cifar']

@@ -135,7 +135,12 @@ def test_the_wheel_does_not_require_any_mmcv_except_as_an_extra(wheel: Path) -> 
 
 
 @pytest.mark.parametrize(
-    'extra, packages', [('deploy', {'numba', 'safetensors'}), ('onnx', {'onnx', 'onnxruntime'})]
+    'extra, packages',
+    [
+        ('deploy', {'numba', 'safetensors'}),
+        ('language', {'tokenizers'}),
+        ('onnx', {'onnx', 'onnxruntime'}),
+    ],
 )
 def test_packages_that_errors_ask_to_install_are_extras_alone(
     extra: str, packages: set[str], wheel: Path

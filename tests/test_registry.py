@@ -16,6 +16,8 @@ LOCATIONS = [(name, location) for name, made in OURS.items() for location in mad
 ALLOWED = {  # the packages of the registered classes, as the import directions in pyproject.toml allow
     'MODELS': {'models', 'deploy'},
     'DATASETS': {'datasets'},
+    'DATA_SAMPLERS': {'datasets'},
+    'METRICS': {'datasets'},
     'FUNCTIONS': {'datasets'},
     'HOOKS': {'hooks'},
     'OPTIM_WRAPPERS': {'hooks'},

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from surge_mm.models.backbones import ReActNetA, SurgeBert, SurgeResNet, SurgeVGGSmall
     from surge_mm.models.binarization.binarized_model import Binarized
     from surge_mm.models.classifiers import DistilledClassifier, TextClassifier
-    from surge_mm.models.data_preprocessors import BatchAugmentPreprocessor
+    from surge_mm.models.data_preprocessors import BatchAugmentPreprocessor, TextDataPreprocessor
     from surge_mm.models.detectors import DistilledDetector
     from surge_mm.models.heads import FCOSSepBNHead, SSDHead
 
@@ -38,6 +38,7 @@ __all__ = [
     'SurgeResNet',
     'SurgeVGGSmall',
     'TextClassifier',
+    'TextDataPreprocessor',
     'binarize',
     'layer_reports',
     'register_transformers',
@@ -55,6 +56,7 @@ MODULES = {
     'SurgeResNet': 'surge_mm.models.backbones',
     'SurgeVGGSmall': 'surge_mm.models.backbones',
     'TextClassifier': 'surge_mm.models.classifiers',
+    'TextDataPreprocessor': 'surge_mm.models.data_preprocessors',
 }
 """The module of each model, imported on first access."""
 

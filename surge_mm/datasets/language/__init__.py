@@ -1,0 +1,1 @@
+"""Language understanding: the tasks of GLUE, WordPiece tokens, batches by length, and the metrics of each task."""
