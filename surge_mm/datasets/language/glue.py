@@ -77,13 +77,16 @@ class GlueDataset(BaseDataset):
         self.vocabulary = load_vocabulary(vocab)
         file = f'{self.task.folder}/{"train" if split in PARTS else split}.tsv'
         super().__init__(**{'ann_file': file, **kwargs}, data_root=data_root)
-        self._metainfo = {  # MMEngine would look for files of these names
+        meta = {
             'task': task,
             'classes': self.task.classes,
             'vocabulary': vocabulary_id(self.vocabulary),
             'lowercase': lowercase,
-            **self._metainfo,
         }
+        self._metainfo: dict[str, Any] = {
+            **meta,
+            **self.metainfo,
+        }  # MMEngine takes text for the name of a file
 
     def read(self) -> list[Row]:
         """Return the sentences and labels of the split."""
