@@ -33,9 +33,9 @@ _NAMES = {
     'surge_mm.datasets.language.metric': 'GlueMetric',
     'surge_mm.hooks': 'AdaptiveGradientScalerHook BinarizerScheduleHook CPUAmpOptimWrapper ChannelsLastHook '
     'ExactResumeHook GradientReportHook NonFiniteGuardHook SafeCheckpointHook SafeRunner SurrogateGradientHook',
-    'surge_mm.models': 'BatchAugmentPreprocessor Binarized DistilledClassifier DistilledDetector FCOSSepBNHead '
-    'ReActNetA SurgeBert SurgeResNet SurgeVGGSmall TextClassifier TextDataPreprocessor binarize '
-    'register_transformers to_float',
+    'surge_mm.models': 'BatchAugmentPreprocessor Binarized DistilledClassifier DistilledDetector '
+    'DistilledTextClassifier FCOSSepBNHead ReActNetA SurgeBert SurgeResNet SurgeVGGSmall '
+    'TextClassifier TextDataPreprocessor binarize register_transformers to_float',
 }
 _LOCATIONS = {name: module for module, names in _NAMES.items() for name in names.split()}
 __all__ = [

@@ -19,7 +19,11 @@ from surge_mm.models.binarization.rules import Rule
 if TYPE_CHECKING:
     from surge_mm.models.backbones import ReActNetA, SurgeBert, SurgeResNet, SurgeVGGSmall
     from surge_mm.models.binarization.binarized_model import Binarized
-    from surge_mm.models.classifiers import DistilledClassifier, TextClassifier
+    from surge_mm.models.classifiers import (
+        DistilledClassifier,
+        DistilledTextClassifier,
+        TextClassifier,
+    )
     from surge_mm.models.data_preprocessors import BatchAugmentPreprocessor, TextDataPreprocessor
     from surge_mm.models.detectors import DistilledDetector
     from surge_mm.models.heads import FCOSSepBNHead, SSDHead
@@ -29,6 +33,7 @@ __all__ = [
     'Binarized',
     'DistilledClassifier',
     'DistilledDetector',
+    'DistilledTextClassifier',
     'FCOSSepBNHead',
     'LayerReport',
     'ReActNetA',
@@ -49,6 +54,7 @@ MODULES = {
     'Binarized': 'surge_mm.models.binarization.binarized_model',
     'DistilledClassifier': 'surge_mm.models.classifiers',
     'DistilledDetector': 'surge_mm.models.detectors',
+    'DistilledTextClassifier': 'surge_mm.models.classifiers',
     'FCOSSepBNHead': 'surge_mm.models.heads',
     'ReActNetA': 'surge_mm.models.backbones',
     'SSDHead': 'surge_mm.models.heads',

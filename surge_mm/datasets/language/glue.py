@@ -84,9 +84,9 @@ class GlueDataset(BaseDataset):
             'lowercase': lowercase,
         }
         self._metainfo: dict[str, Any] = {
-            **meta,
+            **meta,  # MMEngine would take text for the name of a file
             **self.metainfo,
-        }  # MMEngine takes text for the name of a file
+        }
 
     def read(self) -> list[Row]:
         """Return the sentences and labels of the split."""

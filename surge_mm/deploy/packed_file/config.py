@@ -36,6 +36,10 @@ DISTILLED: dict[str, tuple[str, tuple[str, ...]]] = {
         'surge_mm.Binarized',
         ('teacher', 'feat_weight', 'cls_weight', 'bbox_weight', 'score_thr', 'init'),
     ),
+    'DistilledTextClassifier': (
+        'surge_mm.TextClassifier',
+        ('teacher', 'hidden', 'hidden_weight', 'relation_weight', 'label_weight', 'init'),
+    ),
 }
 """Models with a teacher, the same models without one, and the arguments that concern the teacher."""
 OURS = ('surge_mm', 'mmengine', 'mmcv', *FAMILY)

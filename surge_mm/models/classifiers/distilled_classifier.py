@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,12 +9,13 @@ import torch.nn.functional as F
 from mmpretrain.models import ImageClassifier
 from torch import Tensor, nn
 
+from surge_mm.models.teacher import Teacher
 from surge_mm.registry import MODELS
 from surge_mm.utils.argument_checks import Cfg, NonNegative, checked
 
 
 @MODELS.register_module()
-class DistilledClassifier(ImageClassifier):
+class DistilledClassifier(Teacher, ImageClassifier):
     """MMPretrain's ImageClassifier, trained to predict the class distribution of a teacher.
 
     The loss is the mean over the batch of::
@@ -51,8 +51,7 @@ class DistilledClassifier(ImageClassifier):
         self.label_weight = label_weight
         built = MODELS.build({**teacher, '_scope_': 'mmpretrain'})
         built.requires_grad_(False).eval()
-        # A list hides it from state_dict(), train() and DistributedDataParallel.
-        self._teacher: list[nn.Module] = [built]
+        self._teacher = [built]
 
     @property
     def teacher(self) -> nn.Module:
@@ -63,11 +62,6 @@ class DistilledClassifier(ImageClassifier):
         """Initialize the student, and load the weights of the teacher."""
         super().init_weights()
         self.teacher.init_weights()  # type: ignore[operator]
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> DistilledClassifier:
-        for teacher in self._teacher:  # empty after surge_mm.deploy.strip
-            teacher._apply(fn)
-        return super()._apply(fn, recurse)
 
     def loss(self, inputs: Tensor, data_samples: list[Any]) -> dict[str, Tensor]:
         """Compute the losses of a batch.

@@ -15,7 +15,7 @@ teacher: it is loaded when the weights are initialized, and is part of no checkp
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -35,9 +35,10 @@ from surge_mm.models.detectors.head_pairs import (
 from surge_mm.models.detectors.teacher import (
     check_class_names,
     check_teacher,
-    load_teacher,
+    class_names,
     require_detector,
 )
+from surge_mm.models.teacher import Teacher, check_teacher_files, load_teacher
 from surge_mm.registry import MODELS
 from surge_mm.utils.argument_checks import Fraction, NonNegative, check_keywords, checked
 from surge_mm.utils.errors import UsageError
@@ -104,11 +105,7 @@ def DistilledDetector(  # noqa: N802  configs call it as they call the class of 
         UsageError: if ``teacher`` does not have exactly its two keys, all weights are 0, ``base_type`` is no
             single-stage or two-stage detector with a neck, or as :func:`surge_mm.binarize`.
     """
-    if set(teacher) != {'config', 'checkpoint'}:
-        raise UsageError(
-            f'DistilledDetector: teacher={dict(teacher)!r} must be dict(config=..., checkpoint=...), the paths of the '
-            'config and of the checkpoint of a full-precision detector'
-        )
+    check_teacher_files('DistilledDetector', teacher)
     if not feat_weight + cls_weight + bbox_weight:
         raise UsageError(
             'DistilledDetector: feat_weight, cls_weight and bbox_weight are all 0. Use surge_mm.Binarized to train '
@@ -119,7 +116,7 @@ def DistilledDetector(  # noqa: N802  configs call it as they call the class of 
     require_detector('DistilledDetector', student)
     base: Any = type(student)
     student.__class__ = _distilled(base)
-    student._teacher = []  # a list hides it from state_dict(), train() and DistributedDataParallel
+    student._teacher = []
     student._settings = _Settings(
         dict(teacher), feat_weight, cls_weight, bbox_weight, score_thr, init
     )
@@ -147,10 +144,9 @@ def _unpickled(base: type) -> nn.Module:
     return cls.__new__(cls)
 
 
-class Distillation(BaseDetector):
+class Distillation(Teacher, BaseDetector):
     """The part of the class of a distilled detector that precedes the class of the detector."""
 
-    _teacher: list[nn.Module]
     _settings: _Settings
     _class_names: list[str] | None
 
@@ -161,7 +157,8 @@ class Distillation(BaseDetector):
 
     def _load_teacher(self) -> nn.Module:  # in a property, nn.Module would hide an AttributeError
         if not self._teacher:
-            teacher, self._class_names = load_teacher(**self._settings.teacher)
+            teacher, meta = load_teacher(**self._settings.teacher, require=require_detector)
+            self._class_names = class_names(meta)
             check_teacher(self, teacher)
             if self._compares_heads:
                 check_heads(self, teacher)
@@ -186,11 +183,6 @@ class Distillation(BaseDetector):
 
     def __reduce__(self) -> tuple[Any, ...]:  # its class has no name in a module
         return _unpickled, (type(self).__bases__[1],), self.__dict__
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Distillation:
-        for teacher in self._teacher:
-            teacher._apply(fn)
-        return super()._apply(fn, recurse)
 
     def loss(self, batch_inputs: Tensor, batch_data_samples: list[Any]) -> dict[str, Any]:
         """Compute the losses of the detector and those of distillation.

@@ -100,6 +100,17 @@ def test_a_distilled_detector_is_stored_as_a_binarized_one():
     assert set(own) - {'base_type'} == set(student) - set(kept)
 
 
+def test_a_distilled_text_classifier_is_stored_as_a_text_classifier():
+    teacher = {'config': 'a.py', 'checkpoint': 'a.pth'}
+    weights = {'hidden_weight': 1.0, 'relation_weight': 0.0, 'label_weight': 0.5}
+    settings = {'teacher': teacher, **weights, 'hidden': 'mse', 'init': 'teacher'}
+    kept = {'backbone': {'type': 'B'}, 'num_classes': 2}
+    cfg = config(**settings, **kept, type='surge_mm.DistilledTextClassifier')
+    assert stored_model(cfg) == {'type': 'surge_mm.TextClassifier', **kept}
+    own = argument_names(MODELS.get('surge_mm.DistilledTextClassifier'))
+    assert set(settings) <= set(own)
+
+
 def test_the_preprocessor_of_the_config_is_stored_in_the_model():
     cfg = config()
     cfg.data_preprocessor = {'mean': [1]}

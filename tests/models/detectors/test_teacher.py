@@ -109,7 +109,7 @@ def test_tensors_without_a_place_in_the_teacher_are_named(retina, tmp_path):
     deeper.bbox_head.stacked_convs = 5
     checkpoint = save_teacher(tmp_path, deeper, name='deeper')['checkpoint']
     for path, said in ((checkpoint, True), (teacher['checkpoint'], False)):
-        with mock.patch('surge_mm.models.detectors.teacher.warn') as warn:
+        with mock.patch('surge_mm.models.teacher.warn') as warn:
             student(cfg, {**teacher, 'checkpoint': path}).init_weights()
         assert warn.called == said
         if said:

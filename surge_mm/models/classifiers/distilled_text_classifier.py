@@ -1,0 +1,184 @@
+"""Text classifier trained by distillation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from mmengine.logging import MessageHub
+from mmpretrain.structures import DataSample
+from torch import Tensor, nn
+
+from surge_mm.models.backbones.surge_bert import BertOutput
+from surge_mm.models.classifiers.text_classifier import TextClassifier
+from surge_mm.models.classifiers.text_distillation_losses import (
+    direction_loss,
+    hidden_loss,
+    logit_loss,
+    relation_loss,
+)
+from surge_mm.models.teacher import Teacher, check_teacher_files, load_teacher
+from surge_mm.registry import MODELS
+from surge_mm.utils.argument_checks import NonNegative, checked
+from surge_mm.utils.errors import UsageError
+from surge_mm.utils.logging import log
+
+HIDDEN = {'mse': hidden_loss, 'direction': direction_loss}
+
+
+@MODELS.register_module()
+class DistilledTextClassifier(Teacher, TextClassifier):
+    """Text classifier, trained to predict the class distribution and the hidden states of a teacher.
+
+    The losses, each multiplied by its weight:
+
+    - ``loss_distill``: :func:`.logit_loss` of the logits.
+    - ``loss_distill_hidden``: :func:`.hidden_loss` or :func:`.direction_loss` of the embeddings and the outputs of all
+      layers.
+    - ``loss_distill_relations``: :func:`.relation_loss` of queries, keys and values of all layers.
+    - ``loss_label``: the loss on the labels.
+
+    The losses of BiT are the defaults; those of BiBERT are ``hidden='direction'``, ``relation_weight=1`` and
+    ``label_weight=0.5``. Several steps, each with the result of the step before as start and teacher, are several
+    configs with ``init='teacher'``.
+
+    The teacher is loaded when the weights are initialized. It is not part of the state dict, has no gradient, and stays
+    in evaluation mode.
+
+    Args:
+        teacher (dict): ``config`` and ``checkpoint`` of a text classifier with the same labels and vocabulary and,
+            unless only logits are compared, the same number and size of layers.
+        hidden (str): How hidden states are compared, ``'mse'`` as in BiT or ``'direction'`` as in BiBERT. Defaults to
+            'mse'.
+        hidden_weight (float): Weight of ``loss_distill_hidden``. 0 leaves it out. Defaults to 1.
+        relation_weight (float): Weight of ``loss_distill_relations``. 0 leaves it out. Defaults to 0.
+        label_weight (float): Weight of ``loss_label``. 0 leaves it out. Defaults to 0.
+        init (str, optional): ``'teacher'`` to initialize the student by the tensors of the teacher that have the same
+            name and shape. Defaults to None: by its own ``init_cfg``.
+        **kwargs: Arguments of :class:`surge_mm.TextClassifier`.
+
+    Raises:
+        UsageError: if ``teacher`` does not have exactly its two keys. When it is loaded, if a file is missing or wrong,
+            or the teacher has another number of classes, size of the vocabulary, or layers. In the first step, if its
+            task, classes or vocabulary are not those of the training set.
+    """
+
+    @checked
+    def __init__(
+        self,
+        teacher: Mapping[str, str],
+        hidden: Literal['mse', 'direction'] = 'mse',
+        hidden_weight: NonNegative = 1.0,
+        relation_weight: NonNegative = 0.0,
+        label_weight: NonNegative = 0.0,
+        init: Literal['teacher'] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        check_teacher_files('DistilledTextClassifier', teacher)
+        super().__init__(**kwargs)
+        self._teacher: list[Any] = []
+        self._teacher_files = dict(teacher)
+        self._teacher_meta: Mapping[str, Any] = {}
+        self.hidden, self.hidden_weight = hidden, hidden_weight
+        self.relation_weight, self.label_weight = relation_weight, label_weight
+        self.init = init
+
+    @property
+    def teacher(self) -> nn.Module:
+        """The teacher. It is loaded and checked on first use."""
+        return self._load_teacher()
+
+    def _load_teacher(self) -> Any:  # in a property, nn.Module would hide an AttributeError
+        if not self._teacher:
+            teacher, meta = load_teacher(**self._teacher_files, require=_require_text_classifier)
+            self._teacher_meta = meta.get('dataset_meta') or {}
+            _check_sizes(self, teacher, self.hidden_weight + self.relation_weight > 0)
+            self._teacher.append(teacher.to(next(self.parameters())))
+        return self._teacher[0]
+
+    def init_weights(self) -> None:
+        """Initialize the student, and load the teacher."""
+        super().init_weights()
+        weights = self._load_teacher().state_dict()
+        if self.init:
+            own = self.state_dict()
+            common = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape}
+            self.load_state_dict(common, strict=False)
+            log(f'{len(common)} of {len(own)} tensors are initialized by those of the teacher')
+
+    def loss(self, inputs: dict[str, Tensor], data_samples: list[DataSample]) -> dict[str, Tensor]:
+        """Compute the losses of a batch.
+
+        Args:
+            inputs (dict[str, Tensor]): ``input_ids``, ``token_type_ids`` and ``attention_mask``, ``(B, L)``.
+            data_samples (list[DataSample]): B samples; labels are needed if ``label_weight`` is positive.
+
+        Returns:
+            dict[str, Tensor]: The losses by name.
+
+        Raises:
+            UsageError: if task, classes or vocabulary of the teacher are not those of the training set.
+        """
+        teacher = self._load_teacher()
+        _check_meta(self._teacher_meta)
+        states = self.hidden_weight + self.relation_weight > 0
+        own = self.bert(inputs, output_hidden_states=states)
+        logits = self.logits(own.pooled)
+        with torch.no_grad():
+            theirs = teacher.bert(inputs, output_hidden_states=states)
+            target = teacher.logits(theirs.pooled)
+        mask = inputs['attention_mask'].bool()
+        losses = {'loss_distill': logit_loss(logits, target)}
+        if self.hidden_weight:
+            loss = HIDDEN[self.hidden](own.hidden_states, theirs.hidden_states, mask)
+            losses['loss_distill_hidden'] = self.hidden_weight * loss
+        if self.relation_weight:
+            loss = relation_loss(_projections(own), _projections(theirs), mask)
+            losses['loss_distill_relations'] = self.relation_weight * loss
+        if self.label_weight:
+            loss = self.label_loss(logits, data_samples)['loss']
+            losses['loss_label'] = self.label_weight * loss
+        return losses
+
+
+def _projections(output: BertOutput) -> list[Tensor]:
+    return [*output.queries, *output.keys, *output.values]
+
+
+def _require_text_classifier(name: str, model: nn.Module) -> None:
+    if not isinstance(model, TextClassifier):
+        raise UsageError(
+            f'{name}: {type(model).__name__} must be a surge_mm.TextClassifier, whose hidden states are compared'
+        )
+
+
+def _check_sizes(student: Any, teacher: Any, states: bool) -> None:
+    """Check that classes, vocabularies and, if hidden states are compared, layers have the same sizes."""
+    pairs = {
+        'num_classes': [model.num_classes for model in (student, teacher)],
+        'vocab_size': [
+            model.bert.embeddings.word_embeddings.num_embeddings for model in (student, teacher)
+        ],
+    }
+    if states:
+        pairs['number of layers'] = [len(model.bert.encoder.layer) for model in (student, teacher)]
+        pairs['hidden_size'] = [model.bert.hidden_size for model in (student, teacher)]
+    for what, (own, theirs) in pairs.items():
+        if own != theirs:
+            advice = 'Use a teacher of the same task and vocabulary'
+            if what in ('number of layers', 'hidden_size'):
+                advice = 'To compare the logits alone, set hidden_weight=0 and relation_weight=0'
+            raise UsageError(
+                f'teacher: its {what} is {theirs}, that of the model is {own}. {advice}'
+            )
+
+
+def _check_meta(theirs: Mapping[str, Any]) -> None:
+    own = MessageHub.get_current_instance().get_info('dataset_meta') or {}
+    for key in ('task', 'classes', 'vocabulary', 'lowercase'):
+        if key in own and key in theirs and own[key] != theirs[key]:
+            raise UsageError(
+                f'teacher: it was trained with {key}={theirs[key]!r}, the training set has {own[key]!r}. Set task, '
+                'vocab and lowercase of the data set to those of the teacher, or use another teacher'
+            )
