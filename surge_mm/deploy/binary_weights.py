@@ -8,14 +8,9 @@ import torch
 from torch import Tensor
 
 from surge_mm.layers import BinaryLayer, SurgeConv2d
-from surge_mm.ops import ActivationBinarizer, Convolution, sign
+from surge_mm.ops import Convolution, in_signs, sign
 
 Padding = tuple[int, int, int, int]
-
-
-def is_sign(activation: ActivationBinarizer) -> bool:
-    """Return whether the values of an activation binarizer are the signs of its input."""
-    return type(activation).__call__ is ActivationBinarizer.__call__
 
 
 def unsupported_reason(layer: BinaryLayer) -> str:
@@ -23,37 +18,45 @@ def unsupported_reason(layer: BinaryLayer) -> str:
     weight = layer.effective_weight().detach()
     if layer.weight_binarizer.two_values(weight) is None:
         return f'its weights are {layer.weight_binarizer}, which are not of two values'
-    if not is_sign(layer.activation):
+    if layer.activation.sign_form(layer.activation_scale) is None:
         return f'its activation {layer.activation} is not the sign'
     if weight.dtype != torch.float32:
         return f'its weights are {weight.dtype}, and the engine computes in float32'
     return ''
 
 
-class WeightParts(NamedTuple):
-    """The binary weights of a layer, ``Q_W = scale * weight + offset``, a learned gain included.
+class LayerParts(NamedTuple):
+    """A layer in signs ``s = sign(x + shift)``: ``scale (weight * s) + offset (1 * s) + bias``.
+
+    Learned gains and scales are included.
 
     Attributes:
         weight (Tensor): Signs, int8, of the shape of the weight; real weights if the filters have more than two values.
         scale (Tensor, optional): One number per filter or one for all. None if the weights are real.
         offset (Tensor, optional): One number per filter. None for 0.
+        shift (Tensor, optional): One number per input channel, as ``activation_shift``. None for 0.
+        bias (Tensor, optional): One number per filter. None for 0.
     """
 
     weight: Tensor
     scale: Tensor | None
     offset: Tensor | None
+    shift: Tensor | None
+    bias: Tensor | None
 
 
 @torch.no_grad()
-def parts_of(layer: BinaryLayer) -> WeightParts:
-    """Return the binary weights of a trained layer."""
+def parts_of(layer: BinaryLayer) -> LayerParts:
+    """Return the numbers of a trained layer whose activations are signs."""
     w, gain = layer.effective_weight().contiguous(), layer.weight_gain
-    two = layer.weight_binarizer.two_values(w)
-    if two is None:
+    numbers = (layer.bias, layer.activation_shift, gain, layer.activation_scale)
+    folded = in_signs(w, *numbers, layer.activation, layer.weight_binarizer)
+    if folded is None:
         real = layer.weight_binarizer(w)
-        return WeightParts(real if gain is None else real * gain, None, None)
-    two = two.with_gain(gain)
-    return WeightParts(sign(two.z).to(torch.int8), two.alpha, two.offset)
+        real = real if gain is None else real * gain
+        return LayerParts(real, None, None, layer.activation_shift, layer.bias)
+    two, shift, bias = folded
+    return LayerParts(sign(two.z).to(torch.int8), two.alpha, two.offset, shift, bias)
 
 
 def geometry_of(layer: BinaryLayer) -> tuple[Convolution, Padding]:

@@ -10,6 +10,7 @@ from torch import nn
 from surge_mm.deploy.binary_weights import unsupported_reason
 from surge_mm.deploy.epilogue import RELUS, can_fold_activation, can_fold_norm
 from surge_mm.deploy.packed_blocks import PackedBottleneck, PackedReActBlock, PackedStage
+from surge_mm.deploy.packed_embedding import PackedEmbedding
 from surge_mm.deploy.packed_layers import (
     PackedConv2d,
     PackedLayer,
@@ -24,7 +25,7 @@ from surge_mm.deploy.unfused import (
     is_conv_module,
     is_sequence,
 )
-from surge_mm.layers import BinaryLayer, SurgeConv2d
+from surge_mm.layers import BinaryEmbedding, BinaryLayer, LearnedActivation, SurgeConv2d
 from surge_mm.layers.memory_format import to_channels_last
 from surge_mm.models.binarization.layer_candidates import class_names, class_path
 from surge_mm.models.binarization.shortcuts import NORMS, ShortcutSequential
@@ -37,7 +38,7 @@ class Packing:
     """Result of :func:`pack`.
 
     Attributes:
-        packed (tuple[str, ...]): Names, in the model before, of the binary layers that are packed.
+        packed (tuple[str, ...]): Names, in the model before, of the binary layers and embeddings that are packed.
         kept (dict[str, str]): Names of the binary layers that are not, each with the reason.
         unfused (dict[str, str]): Names of the norms and activations behind binary layers that run in PyTorch, each with
             the reason. A module that is registered after a binary layer and before the next layer with weights counts
@@ -111,12 +112,19 @@ def pack(model: nn.Module) -> nn.Module:
             f'{type(model).__name__} has no binary layer, so there is nothing to pack. Make it binary first: '
             "surge_mm.binarize(model), or, in a config, conv_cfg=dict(type='surge_mm.SurgeConv2d') in its backbone"
         )
+    for name, module in model.named_modules():
+        if isinstance(module, LearnedActivation) and getattr(module.activation, 'bits', 1) != 1:
+            raise UsageError(
+                f'{name}: its activation {module.activation} has four values, for training alone, and cannot be '
+                'packed. Train the next step, with bits=1, from this checkpoint, and pack that one'
+            )
     reasons = {name: unsupported_reason(layer) for name, layer in binary.items()}
+    embeddings = {n: m for n, m in model.named_modules() if isinstance(m, BinaryEmbedding)}
     packing = Packing(
-        packed=tuple(name for name, reason in reasons.items() if not reason),
+        packed=(*embeddings, *(name for name, reason in reasons.items() if not reason)),
         kept={name: reason for name, reason in reasons.items() if reason},
     )
-    if not packing.packed:
+    if all(reasons.values()):
         name, reason = next(iter(packing.kept.items()))
         raise UsageError(
             f'none of the {len(binary)} binary layers of {type(model).__name__} can be packed: {name}: {reason}'
@@ -128,7 +136,9 @@ def pack(model: nn.Module) -> nn.Module:
         if is_conv_module(module):
             _pack_conv_module(module)
     layers = [module for module in model.modules() if _can_pack(module)]
-    model = replace_modules(model, {layer: _packed(layer) for layer in layers})  # type: ignore[arg-type]
+    packed: dict[nn.Module, nn.Module] = {layer: _packed(layer) for layer in layers}  # type: ignore[arg-type]
+    packed |= {layer: PackedEmbedding(layer) for layer in embeddings.values()}
+    model = replace_modules(model, packed)
     to_channels_last(model)
     model.packing = replace(packing, unfused=find_unfused(model))  # type: ignore[assignment]
     return model

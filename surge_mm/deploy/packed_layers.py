@@ -49,19 +49,18 @@ class PackedLayer(nn.Module):
         self.convolution, self.input_padding = geometry_of(layer)
         self.pad_value = int(getattr(layer, 'pad_value', 0))
         self.pad_mode = str(getattr(layer, 'padding_mode', 'zeros'))
-        weight, scale, offset = parts_of(layer)
+        weight, scale, offset, shift, bias = parts_of(layer)
         assert scale is not None
         if weight.dim() == 2:  # a linear layer is a convolution of one pixel
             weight = weight[:, :, None, None]
         self.shape = weight.shape
         self.register_buffer('signs', pack_bytes(weight))
-        shift = layer.activation_shift
         self.register_buffer('shift', None if shift is None else shift.detach().reshape(-1).clone())
         self.register_buffer('offset', None if offset is None else offset.reshape(-1).clone())
         self.epilogue = Epilogue(len(weight))
         self.epilogue.set('m1', scale)
-        if layer.bias is not None:
-            self.epilogue.set('a1', layer.bias)
+        if bias is not None:
+            self.epilogue.set('a1', bias)
         self._cpu_layer: CpuLayer | None = None
         self.eval()
 

@@ -13,8 +13,8 @@ from torch import Tensor, fx, nn
 
 from surge_mm.layers.compensator import DEFAULT_ETA, parse_compensator
 from surge_mm.layers.latent_weight import LatentWeight, check_not_merged
+from surge_mm.layers.learned_activation import LearnedActivation
 from surge_mm.ops import (
-    ActivationBinarizer,
     DualPath,
     DualPathSpec,
     EagerDualPath,
@@ -38,12 +38,12 @@ DEFAULT_WEIGHT = {'type': 'ScaledSign'}
 DEFAULT_COMPENSATOR = {'eta': DEFAULT_ETA}
 
 
-class BinaryLayer(LatentWeight):
+class BinaryLayer(LearnedActivation, LatentWeight):
     """Mixin that precedes ``nn.Conv2d`` or ``nn.Linear`` in the bases of a class and makes it a SURGE layer.
 
     ``weight`` holds the latent weights W_b and ``aux_weight`` the auxiliary weights W_a, of the same shape; it is None
-    without a compensator and for a tied one. ``activation_shift`` and ``weight_gain`` are the parameters of binarizers
-    that learn them.
+    without a compensator and for a tied one. ``activation_shift``, ``activation_scale`` and ``weight_gain`` are the
+    parameters of binarizers that learn them.
 
     With ``init='copy'``, W_a starts as a copy of W_b. The copy is taken at construction, by :meth:`reset_parameters`
     and by loading a state dict without ``aux_weight``. As long as nothing else has written to ``aux_weight``,
@@ -67,7 +67,6 @@ class BinaryLayer(LatentWeight):
 
     bias: Any  # Parameter or None; the host classes type it differently
     aux_weight: nn.Parameter | None
-    activation_shift: nn.Parameter | None
     weight_gain: nn.Parameter | None
     ags_warmup: Tensor | None
     ags_statistics: Tensor | None
@@ -81,7 +80,8 @@ class BinaryLayer(LatentWeight):
     ) -> None:
         check_not_merged(type(self).__name__)
         self.settings = {'activation': activation, 'weight': weight, 'compensator': compensator}
-        self.activation: ActivationBinarizer = ActivationBinarizer.build(activation)
+        options: dict[str, Any] = {'device': self.weight.device, 'dtype': self.weight.dtype}
+        self._init_activation(activation, shift_shape, **options)
         self.weight_binarizer: WeightBinarizer = WeightBinarizer.build(weight)
         self.weight_binarizer.check(self.weight.shape)
         self.observe = False
@@ -92,14 +92,11 @@ class BinaryLayer(LatentWeight):
         self.region: str | None = None
         self._aux_init = 'copy'
         self._aux_written: tuple[int, int] | None = None
-        for name in ('activation_shift', 'weight_gain', 'aux_weight'):
+        for name in ('weight_gain', 'aux_weight'):
             self.register_parameter(name, None)
         for name in ('ags_warmup', 'ags_statistics'):
             self.register_buffer(name, None, persistent=False)
 
-        options: dict[str, Any] = {'device': self.weight.device, 'dtype': self.weight.dtype}
-        if self.activation.learned_shift:
-            self.activation_shift = nn.Parameter(torch.empty(shift_shape, **options))
         if self.weight_binarizer.learned_gain:
             gain_shape = (len(self.weight),) + (1,) * (self.weight.dim() - 1)
             self.weight_gain = nn.Parameter(torch.empty(gain_shape, **options))
@@ -130,10 +127,9 @@ class BinaryLayer(LatentWeight):
             self._reset_branch()
 
     def _reset_learned(self) -> None:
-        """Restart the parameters of binarizers: shifts at 0, gains at a draw from 0 to 1."""
+        """Restart the parameters of binarizers: shifts at 0, scales unset, gains at a draw from 0 to 1."""
+        self._reset_activation()
         with torch.no_grad():
-            if self.activation_shift is not None:
-                self.activation_shift.zero_()
             if self.weight_gain is not None and not self.weight_gain.is_meta:
                 generator = self._own_generator()
                 draw = torch.rand(self.weight_gain.shape, generator=generator, device='cpu')
@@ -230,6 +226,8 @@ class BinaryLayer(LatentWeight):
     def _dual_path(self, map: BilinearMap, x: Tensor, pad_value: float = 0.0) -> Tensor:
         if self.warn_as and self.training and not torch.compiler.is_compiling():
             self._warn_of_unsigned(x)
+        if self.training and self.activation_scale is not None and not self._scale_is_checked:
+            self._start_scale(x)
         device_type = x.device.type
         autocasts = torch.amp.is_autocast_available(device_type)  # not on the meta device
         compute_dtype = None
@@ -246,7 +244,7 @@ class BinaryLayer(LatentWeight):
             self.branch_dtype,
             self.region,
         )
-        learned = (self.activation_shift, self.weight_gain)
+        learned = (self.activation_shift, self.weight_gain, self.activation_scale)
         # In training, activation checkpointing runs a layer without a gradient first, and then with one. A trace would
         # hold the autograd function as one opaque operator, and an export its form for training.
         exports = is_exporting() and not self.training
@@ -278,13 +276,13 @@ class BinaryLayer(LatentWeight):
         return x.tracer.create_proxy('call_module', path, (x,), {})
 
     def _warn_of_unsigned(self, x: Tensor) -> None:
-        """Warn of an input whose signs are all +1. A learned shift can make such an input useful."""
+        """Warn of an input whose signs are all +1. A learned shift or scale makes such an input useful."""
         if (
             x.is_meta or type(x) is not Tensor or is_transforming(x)
         ):  # without values, as a FakeTensor
             return
         name, self.warn_as = self.warn_as, ''
-        if x.numel() and self.activation_shift is None and bool((x >= 0).all()):
+        if x.numel() and not self.learns_activation and bool((x >= 0).all()):
             warn(
                 f'{name}: its input is never negative, so all its signs are +1, whatever the image. Keep the layer '
                 f"in full precision, dict(name={name!r}, to='keep'), or give it an input of both signs"

@@ -16,6 +16,7 @@ from surge_mm.layers.binary_layer import (
 )
 from surge_mm.ops import Convolution
 from surge_mm.utils.argument_checks import Count, Positive, checked
+from surge_mm.utils.errors import UsageError
 
 Size = Positive | tuple[Positive, Positive]
 
@@ -104,6 +105,11 @@ class SurgeConv2d(BinaryLayer, nn.Conv2d):
         self.pad_value: int = pad_value
         shift_shape = (self.in_channels, 1, 1)
         self._init_dual_path(activation, weight, compensator, shift_shape)
+        if self.activation.learned_scale:
+            raise UsageError(
+                f'SurgeConv2d: activation={activation!r} has a learned scale, which is for linear layers: its values '
+                "do not fit the padding of a convolution. Take another binarizer, such as dict(type='RSign')"
+            )
 
     @classmethod
     def from_float(cls, layer: nn.Conv2d, **settings: Any) -> SurgeConv2d:

@@ -9,8 +9,10 @@ from surge_mm.ops.activation_binarizers import (
     STESign,
     sign,
 )
+from surge_mm.ops.activation_path import ActivationPath
 from surge_mm.ops.binarizer import Binarizer, Scheduled
 from surge_mm.ops.dual_path import DualPath, DualPathSpec, EagerDualPath, read_constants
+from surge_mm.ops.elastic_binarizers import Elastic, ElasticBinary, ElasticSign, Step
 from surge_mm.ops.gradient_scale import (
     AdaptiveScale,
     FixedScale,
@@ -19,11 +21,13 @@ from surge_mm.ops.gradient_scale import (
     eta_of_growth,
     set_sync_group,
 )
-from surge_mm.ops.inference import infer
+from surge_mm.ops.inference import LayerInSigns, in_signs, infer
 from surge_mm.ops.linear_maps import Convolution, LinearMap
 from surge_mm.ops.weight_binarizers import (
     XNOR,
     AdaBin,
+    BiBERT,
+    BiT,
     Libra,
     ReAct,
     Real,
@@ -38,16 +42,23 @@ __all__ = [
     'EDE',
     'XNOR',
     'ActivationBinarizer',
+    'ActivationPath',
     'AdaBin',
     'AdaptiveScale',
     'ApproxSign',
+    'BiBERT',
+    'BiT',
     'Binarizer',
     'Convolution',
     'DualPath',
     'DualPathSpec',
     'EagerDualPath',
+    'Elastic',
+    'ElasticBinary',
+    'ElasticSign',
     'FixedScale',
     'GradientScale',
+    'LayerInSigns',
     'Libra',
     'LinearMap',
     'RSign',
@@ -60,9 +71,11 @@ __all__ = [
     'Scheduled',
     'Sign',
     'Statistics',
+    'Step',
     'TwoValues',
     'WeightBinarizer',
     'eta_of_growth',
+    'in_signs',
     'infer',
     'read_constants',
     'set_sync_group',

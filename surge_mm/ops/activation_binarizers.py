@@ -21,7 +21,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -52,12 +52,28 @@ def sign(x: Tensor) -> Tensor:
     return torch.copysign(torch.ones((), dtype=x.dtype, device=x.device), x)
 
 
+class SignForm(NamedTuple):
+    """Values of an activation binarizer in signs: ``Q_x(x) = factor (sign(x - threshold) + level)``.
+
+    Attributes:
+        factor (Tensor, optional): 0-dimensional; None for 1.
+        threshold (Tensor, optional): 0-dimensional; None for 0.
+        level (int): 0 or 1. Defaults to 0.
+    """
+
+    factor: Tensor | None = None
+    threshold: Tensor | None = None
+    level: int = 0
+
+
 class ActivationBinarizer(Binarizer):
     """Base class of the activation binarizers.
 
     Attributes:
         learned_shift (bool): Whether the layer adds a learned shift per input channel, which starts at 0, before this
             binarizer: ``Q_x(x + b)``. The input of the auxiliary branch is x itself.
+        learned_scale (bool): Whether the values have a learned scale alpha, one number per layer, as those of
+            :mod:`surge_mm.ops.elastic_binarizers`.
         surrogate_gain (float, optional): ``gain`` of :meth:`control`, as the next three. None for 1.
         surrogate_floor (float, optional): None for 0.
         surrogate_window (str, optional): None for the window of the binarizer.
@@ -67,6 +83,7 @@ class ActivationBinarizer(Binarizer):
     family = 'activation'
     controls = ('gain', 'floor', 'window', 'k')
     learned_shift: ClassVar[bool] = False
+    learned_scale: ClassVar[bool] = False
     surrogate_gain: float | None = None
     surrogate_floor: float | None = None
     surrogate_window: str | None = None
@@ -157,6 +174,41 @@ class ActivationBinarizer(Binarizer):
         """Return Q_x(x), of the shape of ``x``."""
         return sign(x)
 
+    def values(self, x: Tensor, alpha: Tensor | None) -> Tensor:
+        """Return Q_x(x) for a learned scale.
+
+        Args:
+            x (Tensor): Input of Q_x, any shape.
+            alpha (Tensor, optional): Learned scale, 0-dimensional. None for binarizers without one.
+        """
+        return self(x)
+
+    def scale_gradient(self, x: Tensor, alpha: Tensor, grad_q: Tensor) -> Tensor:
+        """Return dL/dalpha, 0-dimensional; of binarizers with a learned scale.
+
+        Args:
+            x (Tensor): Input of Q_x, any shape.
+            alpha (Tensor): Learned scale, 0-dimensional.
+            grad_q (Tensor): dL/dQ_x(x), of the shape of ``x``.
+        """
+        raise NotImplementedError
+
+    def first_scale(self, mean: Tensor) -> Tensor:
+        """Return alpha for the first training batch; of binarizers with a learned scale.
+
+        Args:
+            mean (Tensor): ``mean|x|`` of the batch, 0-dimensional.
+        """
+        raise NotImplementedError
+
+    def sign_form(self, alpha: Tensor | None) -> SignForm | None:
+        """Return the values in signs, as packed layers compute them; None if they are no such values.
+
+        Args:
+            alpha (Tensor, optional): As for :meth:`values`.
+        """
+        return SignForm() if type(self).__call__ is ActivationBinarizer.__call__ else None
+
     @abstractmethod
     def derivative(self, x: Tensor) -> Tensor:
         """Return the surrogate for dQ_x/dx at each element of ``x``, without the controls.
@@ -190,13 +242,14 @@ class ActivationBinarizer(Binarizer):
             derivative = derivative.clamp(min=self.surrogate_floor)
         return derivative if self.surrogate_gain is None else derivative * self.surrogate_gain
 
-    def radius(self, x: Tensor) -> Tensor | None:
+    def radius(self, x: Tensor, alpha: Tensor | None = None) -> Tensor | None:
         """Return ``r = k rms(x)`` over all elements, 0-dimensional, for ``window='rms'``; else None.
 
         Under DDP, the mean square is that of each rank's own batch.
 
         Args:
             x (Tensor): Input of Q_x, any shape.
+            alpha (Tensor, optional): As for :meth:`values`. Defaults to None.
         """
         if self.surrogate_window is None:
             return None

@@ -123,6 +123,7 @@ class Needs(NamedTuple):
         w_a (bool): Auxiliary weight.
         shift (bool): Learned shift of the activation binarizer.
         gain (bool): Learned gain of the weight binarizer.
+        alpha (bool): Learned scale of the activation binarizer.
     """
 
     x: bool
@@ -131,16 +132,17 @@ class Needs(NamedTuple):
     w_a: bool
     shift: bool
     gain: bool
+    alpha: bool
 
 
 class DualPath(torch.autograd.Function):
     """One binary convolution or linear layer with DPGC and AGS; the module has the formulas.
 
-    ``DualPath.apply(x, w_b, bias, w_a, shift, gain, warmup, statistics, spec)``:
+    ``DualPath.apply(x, w_b, bias, w_a, shift, gain, alpha, warmup, statistics, spec)``:
 
     - ``w_a`` is None for a plain binary layer;
-    - ``shift`` (``(C_in, 1, 1)`` or ``(C_in,)``) and ``gain`` (``(C_out, 1, ...)``) are learned parameters of some
-      binarizers, or None: ``f_b = gain Q_W(W_b) * Q_x(x + shift)``;
+    - ``shift`` (``(C_in, 1, 1)`` or ``(C_in,)``), ``gain`` (``(C_out, 1, ...)``) and ``alpha`` (0-dimensional) are
+      learned parameters of some binarizers, or None: ``f_b = gain Q_W(W_b) * Q_x(x + shift; alpha)``;
     - ``warmup`` is a factor of lambda, 0-dimensional, and ``statistics`` a vector of the fields of
       :class:`~surge_mm.ops.gradient_scale.Statistics`, updated by each backward pass. Both may be None without a
       branch. A fixed lambda has no warm-up, and updates the statistics in passes that observe.
@@ -156,12 +158,14 @@ class DualPath(torch.autograd.Function):
         w_a: Tensor | None,
         shift: Tensor | None,
         gain: Tensor | None,
+        alpha: Tensor | None,
         warmup: Tensor | None,
         statistics: Tensor | None,
         spec: DualPathSpec,
     ) -> Tensor:
         """Return ``gain Q_W(W_b) * Q_x(x + shift) + bias``; the arguments are those of the class."""
-        q_x, q_w = spec.activation(shifted_input(x, shift)), spec.weight(w_b)
+        q_x = spec.activation.values(shifted_input(x, shift), alpha)
+        q_w = spec.weight(w_b)
         check_shape(spec.weight, '__call__', q_w, w_b)
         q_w = q_w if gain is None else q_w * gain
         if spec.compute_dtype is not None:
@@ -178,8 +182,8 @@ class DualPath(torch.autograd.Function):
             inputs (tuple[Any, ...]): The arguments of :meth:`forward`.
             output (Tensor): Its result.
         """
-        x, w_b, bias, w_a, shift, gain, warmup, statistics, spec = inputs
-        ctx.save_for_backward(x, w_b, w_a, shift, gain, warmup)
+        x, w_b, bias, w_a, shift, gain, alpha, warmup, statistics, spec = inputs
+        ctx.save_for_backward(x, w_b, w_a, shift, gain, alpha, warmup)
         ctx.statistics, ctx.spec = statistics, spec
         ctx.bias_dtype = None if bias is None else bias.dtype
 
@@ -193,8 +197,8 @@ class DualPath(torch.autograd.Function):
             g (Tensor): dL/d(output).
             tensors (tuple[Tensor, ...]): The saved tensors.
         """
-        x, _, w_a, shift, _, warmup = tensors
-        spec, needs = ctx.spec, Needs(*ctx.needs_input_grad[:6])
+        x, _, w_a, shift, _, alpha, warmup = tensors
+        spec, needs = ctx.spec, Needs(*ctx.needs_input_grad[:7])
         scale = None
         if spec.scale is not None and not spec.scale.is_zero and (needs.x or needs.w_a):
             scale = spec.scale
@@ -203,7 +207,7 @@ class DualPath(torch.autograd.Function):
         observes = scale is not None and spec.observe and ctx.statistics is not None
         measures = observes or (scale is not None and not fixed)
 
-        g_b, grad_w_b, grad_shift, grad_gain, clipped = _surrogate_gradients(
+        g_b, grad_w_b, grad_learned, clipped = _surrogate_gradients(
             spec, g, tensors, needs, measures
         )
         grad_x = g_b
@@ -212,7 +216,7 @@ class DualPath(torch.autograd.Function):
             mask = (needs.x or measures, needs.w_a and built_in)
             g_a, grad_w_a = _branch_gradients(spec, g, x, w_a, mask)
             if spec.region is not None and g_a is not None:
-                g_a = _in_region(spec, shifted_input(x, shift), g_a)
+                g_a = _in_region(spec, shifted_input(x, shift), alpha, g_a)
             lam: Any
             lam_w: Any
             if fixed:
@@ -257,7 +261,7 @@ class DualPath(torch.autograd.Function):
                 grad_w_a = scaled(lam_w, grad_w_a) if built_in else grad_w_a.where(finite_w, 0)
         grad_x = grad_x if needs.x else None
         grad_bias = spec.map.bias_gradient(g).to(ctx.bias_dtype) if needs.bias else None
-        return grad_x, grad_w_b, grad_bias, grad_w_a, grad_shift, grad_gain, None, None, None
+        return grad_x, grad_w_b, grad_bias, grad_w_a, *grad_learned, None, None, None
 
 
 # apply() binds its arguments to the signature of forward, and computes it in each call unless it is stored
@@ -279,22 +283,24 @@ class EagerDualPath(DualPath):
 def _surrogate_gradients(
     spec: DualPathSpec, g: Tensor, tensors: tuple[Any, ...], needs: Needs, measures: bool
 ) -> tuple[Any, ...]:
-    """Return g_b, the gradients of W_b, shift and gain, and the share of clipped activations, each None if not needed.
+    """Return g_b, dL/dW_b, the gradients of (shift, gain, alpha), and the share of clipped activations.
 
-    With ``measures``, g_b is computed also where x needs no gradient.
+    Each is None if it is not needed. With ``measures``, g_b is computed also where x needs no gradient.
     """
-    x, w_b, _, shift, gain, _ = tensors
-    mask = (needs.x or needs.shift or measures, needs.w_b or needs.gain)
+    x, w_b, _, shift, gain, alpha, _ = tensors
+    mask = (needs.x or needs.shift or needs.alpha or measures, needs.w_b or needs.gain)
     shifted, binary_w = shifted_input(x, shift), spec.weight(w_b)
     q_w = binary_w if gain is None else binary_w * gain
-    q_x = spec.activation(shifted).to(g.dtype)
+    q_x = spec.activation.values(shifted, alpha).to(g.dtype)
     g_b, grad_q = spec.map.backward(g, q_x, q_w.to(g.dtype), spec.pad_value, mask)
     del q_x, q_w
-    clipped = grad_shift = grad_w_b = grad_gain = None
+    clipped = grad_shift = grad_w_b = grad_gain = grad_alpha = None
     if g_b is not None:
         g_b = g_b.to(x.dtype)
         observes = measures and spec.observe
-        g_b, clipped = _multiply_by_derivative(spec.activation, shifted, g_b, observes)
+        if needs.alpha:
+            grad_alpha = spec.activation.scale_gradient(shifted, alpha, g_b)
+        g_b, clipped = multiply_by_derivative(spec.activation, shifted, alpha, g_b, observes)
         if needs.shift:
             grad_shift = g_b.sum_to_size(shift.shape).to(shift.dtype)
     if grad_q is not None:
@@ -304,7 +310,7 @@ def _surrogate_gradients(
         if needs.w_b:
             grad_w_b = spec.weight.gradient(w_b, grad_q if gain is None else grad_q * gain)
             check_shape(spec.weight, 'gradient', grad_w_b, w_b)
-    return g_b, grad_w_b, grad_shift, grad_gain, clipped
+    return g_b, grad_w_b, (grad_shift, grad_gain, grad_alpha), clipped
 
 
 def _branch_gradients(
@@ -317,9 +323,9 @@ def _branch_gradients(
     return g_a, None if grad_w_a is None else grad_w_a.to(w_a.dtype)
 
 
-def _in_region(spec: DualPathSpec, x: Tensor, g_a: Tensor) -> Tensor:
+def _in_region(spec: DualPathSpec, x: Tensor, alpha: Tensor | None, g_a: Tensor) -> Tensor:
     """Return ``g_a`` in the region of the inputs ``x`` of Q_x, and 0 elsewhere."""
-    radius = spec.activation.radius(x)
+    radius = spec.activation.radius(x, alpha)
     inside = spec.activation.derivative(x if radius is None else x / radius) != 0
     return torch.where(inside if spec.region == 'inside' else ~inside, g_a, 0)
 
@@ -334,11 +340,23 @@ def shifted_input(x: Tensor, shift: Tensor | None) -> Tensor:
     return x if shift is None else x + shift.to(x.dtype)
 
 
-def _multiply_by_derivative(
-    activation: ActivationBinarizer, x: Tensor, g_b: Tensor, observe: bool
+def multiply_by_derivative(
+    activation: ActivationBinarizer,
+    x: Tensor,
+    alpha: Tensor | None,
+    g_b: Tensor,
+    observe: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
-    """Return ``g_b dQ_x/dx``, computed in ``g_b``, and the share of ``x`` whose derivative is 0 if asked to observe."""
-    radius = activation.radius(x)
+    """Return ``g_b dQ_x/dx``, computed in ``g_b``, and the share of ``x`` whose derivative is 0.
+
+    Args:
+        activation (ActivationBinarizer): Q_x.
+        x (Tensor): Input of Q_x, any shape.
+        alpha (Tensor, optional): Learned scale of Q_x, 0-dimensional.
+        g_b (Tensor): Gradient of Q_x(x), of the shape of ``x``.
+        observe (bool): Whether to compute the share; otherwise it is None. Defaults to False.
+    """
+    radius = activation.radius(x, alpha)
     if is_transforming(g_b):
         return g_b * activation.surrogate(x, radius), None
     zeros = torch.zeros((), device=x.device)

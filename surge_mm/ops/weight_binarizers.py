@@ -177,6 +177,31 @@ class ReAct(ScaledSign):
         return grad_q * (w.abs() <= 1)
 
 
+class BiBERT(ReAct):
+    """``Q_W = alpha sign(w - mean(w))`` with ``alpha = mean(|w|)``, both per filter.
+
+    ``dL/dw = dL/dQ_W 1{|w| <= 1}``; the gradient leaves out alpha and the mean.
+    Source: Qin et al., BiBERT, arXiv 2203.06390.
+    """
+
+    def two_values(self, w: Tensor) -> TwoValues:
+        return TwoValues(w - mean_per_filter(w), magnitude(w))
+
+
+class BiT(WeightBinarizer):
+    """``Q_W = alpha sign(w - mean(w))`` with ``alpha = mean(|w|)``, both over the whole layer.
+
+    ``dL/dw = dL/dQ_W`` (straight through).
+    Source: Liu et al., BiT, arXiv 2205.13016.
+    """
+
+    def two_values(self, w: Tensor) -> TwoValues:
+        return TwoValues(w - w.mean(), w.abs().mean())
+
+    def gradient(self, w: Tensor, grad_q: Tensor) -> Tensor:
+        return grad_q
+
+
 def standardize(w: Tensor, correction: int = 1, eps: float = 0) -> tuple[Tensor, Tensor]:
     """Return ``z = (w - mean) / std`` per filter, and ``std = sqrt(var + eps)``.
 

@@ -7,6 +7,9 @@ import math
 
 import torch
 
+from surge_mm.ops import ActivationBinarizer
+
+PLAIN = sorted(name for name, kind in ActivationBinarizer.known.items() if not kind.learned_scale)
 SCHEDULED = ('EDE', 'ReSTE', 'Libra', 'ReCU', 'AdaBin')
 
 
@@ -38,12 +41,32 @@ def surrogate_sign(x, surrogate, progress=None):
     inside = x.clamp(-1, 1)
     primitives = {
         'STESign': lambda: inside,
+        'Step': lambda: inside,
         'ApproxSign': lambda: 2 * inside - inside * inside.abs(),
         'RSign': lambda: 2 * inside - inside * inside.abs(),
         'EDE': lambda: ede_primitive(x, progress),
         'ReSTE': lambda: reste_primitive(x, progress),
     }
-    return with_gradient_of(hard_sign(x), primitives[surrogate]())
+    value = (x > 0).to(x.dtype) if surrogate == 'Step' else hard_sign(x)
+    return with_gradient_of(value, primitives[surrogate]())
+
+
+def elastic(z, alpha, name, bits=1):
+    """Return the values of an elastic binarizer, with the gradients of z and alpha by autograd.
+
+    alpha is used with its gradient divided by ``sqrt(n Q)``.
+    """
+    low, high = {'ElasticSign': (-bits, 1), 'ElasticBinary': (0, 2**bits - 1)}[name]
+    slow = alpha / (z.numel() * high) ** 0.5
+    step = slow + (alpha - slow).detach()
+    through_z = torch.minimum(torch.maximum(z, low * alpha.detach()), high * alpha.detach())
+    u = z.detach() / step
+    if (name, bits) == ('ElasticSign', 1):
+        value = step * hard_sign(u).detach()
+    else:
+        clipped = u.clamp(low, high)
+        value = step * with_gradient_of((clipped + 1e-12).round(), clipped)
+    return value + through_z - through_z.detach()
 
 
 def binary_weight(w, name, progress=None):
@@ -63,6 +86,10 @@ def _binary_filter(w, f, name, progress):
         return with_gradient_of(alpha * hard_sign(f), f / f.numel() + alpha * f.clamp(-1, 1))
     if name == 'ReAct':
         return with_gradient_of(alpha * hard_sign(f), f.clamp(-1, 1))
+    if name == 'BiBERT':
+        return with_gradient_of(alpha * hard_sign(f - f.mean()), f.clamp(-1, 1))
+    if name == 'BiT':
+        return with_gradient_of(w.detach().abs().mean() * hard_sign(f - w.mean()), f)
     if name == 'Libra':
         z = (f - f.mean()) / f.std()
         log = torch.log2(z.detach().abs().mean()) if f.numel() > 2 else torch.tensor(-0.5).to(f)

@@ -14,6 +14,29 @@ SIZES = {
     'max_position_embeddings': 12,
 }
 
+BIT = {
+    'attention': 'elastic',
+    'activation': 'relu',
+    'linear_cfg': {
+        'type': 'surge_mm.SurgeLinear',
+        'activation': {'type': 'ElasticSign'},
+        'weight': {'type': 'BiT'},
+    },
+    'ffn_activation': {'type': 'ElasticBinary'},
+    'embedding_weight': {'type': 'ScaledSign'},
+}
+BIBERT = {
+    'attention': 'bi',
+    'linear_cfg': {
+        'type': 'surge_mm.SurgeLinear',
+        'activation': {'type': 'STESign'},
+        'weight': {'type': 'BiBERT'},
+        'compensator': None,
+    },
+    'embedding_weight': {'type': 'BiBERT'},
+}
+"""Settings of BiT, with SURGE, and of BiBERT."""
+
 
 def text_batch(count=4, length=7, padding=0, seed=0):
     """Return inputs of ``length`` tokens and ``padding``, of which the last text has one token less."""

@@ -6,12 +6,12 @@ import itertools
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers.formula import binary_weight, surrogate_sign
+from helpers.formula import PLAIN, binary_weight, surrogate_sign
 
 from surge_mm.layers import SurgeConv2d, SurgeLinear
-from surge_mm.ops import ActivationBinarizer, Scheduled, WeightBinarizer
+from surge_mm.ops import Scheduled, WeightBinarizer
 
-PAIRS = list(itertools.product(sorted(ActivationBinarizer.known), sorted(WeightBinarizer.known)))
+PAIRS = list(itertools.product(PLAIN, sorted(WeightBinarizer.known)))
 PROGRESS = 0.4
 
 

@@ -46,7 +46,7 @@ def backward(scale, x, w_b, w_a, g, warmup=1.0, observe=False, x_needs_grad=True
     w_a = None if w_a is None else w_a.clone().requires_grad_()
     statistics = torch.zeros(len(Statistics._fields), dtype=torch.float64)
     spec = dataclasses.replace(SPEC, scale=scale, observe=observe)
-    inputs = (x, w_b, None, w_a, None, None, warmup_of(warmup), statistics, spec)
+    inputs = (x, w_b, None, w_a, None, None, None, warmup_of(warmup), statistics, spec)
     DualPath.apply(*inputs).backward(g)
     grad_a = None if w_a is None else w_a.grad
     return x.grad, w_b.grad, grad_a, Statistics(*statistics.tolist())._asdict()
@@ -177,7 +177,7 @@ def test_steps_that_are_not_finite_add_up():
     spec = dataclasses.replace(SPEC, scale=AdaptiveScale(0.1))
     x.requires_grad_()
     for _ in range(3):
-        inputs = (x, w_b, None, w_a, None, None, warmup_of(), statistics, spec)
+        inputs = (x, w_b, None, w_a, None, None, None, warmup_of(), statistics, spec)
         DualPath.apply(*inputs).backward(g)
     assert Statistics(*statistics).non_finite == 3
 
@@ -197,7 +197,7 @@ def test_backward_asks_for_no_value(scale):
     x, w_b, w_a, g = (t.requires_grad_(i < 3) for i, t in enumerate(tensors()))
     statistics = torch.zeros(len(Statistics._fields), dtype=torch.float64)
     spec = dataclasses.replace(SPEC, scale=scale, observe=True)
-    out = DualPath.apply(x, w_b, None, w_a, None, None, warmup_of(), statistics, spec)
+    out = DualPath.apply(x, w_b, None, w_a, None, None, None, warmup_of(), statistics, spec)
     with NoHostSync(), pytest.raises(AssertionError, match='host synchronization'):
         statistics.sum().item()  # what the mode is for
     with torch.autograd.set_multithreading_enabled(False), NoHostSync():
@@ -281,7 +281,7 @@ def test_second_derivatives_are_rejected_behind_a_head_whose_gradient_is_constan
     x, w_b, w_a, _ = tensors()
     leaf = (x, w_b)[argument].requires_grad_()
     spec = dataclasses.replace(SPEC, scale=scale)
-    out = EagerDualPath.apply(x, w_b, None, w_a, None, None, None, None, spec)
+    out = EagerDualPath.apply(x, w_b, None, w_a, *[None] * 5, spec)
     (gradient,) = torch.autograd.grad(head(out), leaf, create_graph=True)
     assert gradient.requires_grad
     with pytest.raises(RuntimeError, match='differentiate twice'):
@@ -293,7 +293,7 @@ def test_second_derivatives_are_rejected():
     x.requires_grad_()
     spec = dataclasses.replace(SPEC, activation=ApproxSign(), scale=FixedScale(0.1))
     (grad_x,) = torch.autograd.grad(
-        DualPath.apply(x, w_b, None, w_a, None, None, None, None, spec).square().sum(),
+        DualPath.apply(x, w_b, None, w_a, *[None] * 5, spec).square().sum(),
         x,
         create_graph=True,
     )

@@ -14,9 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from surge_mm.deploy.binary_weights import geometry_of, is_sign, parts_of
+from surge_mm.deploy.binary_weights import geometry_of, parts_of
 from surge_mm.layers import BinaryLayer, SurgeLinear
 from surge_mm.ops import LinearMap, sign
+from surge_mm.ops.activation_binarizers import SignForm
 from surge_mm.utils.errors import UsageError
 from surge_mm.utils.modules import replace_modules
 
@@ -42,11 +43,10 @@ class ExportLayer(nn.Module):
         self.map = LinearMap() if isinstance(layer, SurgeLinear) else convolution
         self.pad_value = float(getattr(layer, 'pad_value', 0))
         self.pad_mode = str(getattr(layer, 'padding_mode', 'zeros'))
-        weight, scale, offset = parts_of(layer)
-        shift = layer.activation_shift
+        weight, scale, offset, shift, bias = parts_of(layer)
         self.register_buffer('weight', weight)
         self.register_buffer('shift', None if shift is None else shift.detach())
-        numbers = {'scale': scale, 'offset': offset, 'bias': layer.bias}
+        numbers = {'scale': scale, 'offset': offset, 'bias': bias}
         for name, values in numbers.items():
             values = None if values is None else self.map.per_filter(values.detach())
             self.register_buffer(name, values)
@@ -86,7 +86,7 @@ def exported(model: nn.Module, signed: list[Tensor]) -> nn.Module:
     layers: dict[nn.Module, nn.Module] = {}
     for name, layer in model.named_modules():
         if isinstance(layer, BinaryLayer):
-            if not is_sign(layer.activation):
+            if layer.activation.sign_form(None) != SignForm():
                 raise UsageError(f'{name}: its activation {layer.activation} is not the sign')
             layers[layer] = ExportLayer(layer, signed)
     return replace_modules(model, layers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from surge_mm.deploy.packed_embedding import PackedEmbedding
 from surge_mm.deploy.packed_file.format import PackedFile
 from surge_mm.deploy.packed_layers import PackedLayer
 
@@ -16,7 +17,8 @@ def sizes_of(file: PackedFile, model: nn.Module, in_float: int) -> dict[str, tup
         model (nn.Module): The packed model in it.
         in_float (int): ``analysis.complexity.model_size(model).float_bytes`` of the model before it was packed.
     """
-    packed = {name: m for name, m in model.named_modules() if isinstance(m, PackedLayer)}
+    kinds = (PackedLayer, PackedEmbedding)
+    packed = {name: m for name, m in model.named_modules() if isinstance(m, kinds)}
     # equal tensors are stored once
     stored = {id(value): (name, value) for name, value in file.tensors.items()}
     signs = numbers = real = binary = 0

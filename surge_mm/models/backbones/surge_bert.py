@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from surge_mm.models.backbones.bert_layers import (
-    BertEmbeddings,
-    BertEncoder,
-    BertPooler,
-    Sizes,
-    linear_builder,
-)
+from surge_mm.layers import BinaryLayer
+from surge_mm.models.backbones.bert_attention import BertSpec
+from surge_mm.models.backbones.bert_layers import BertEmbeddings, BertEncoder, BertPooler
 from surge_mm.registry import MODELS
 from surge_mm.utils.argument_checks import Cfg, Fraction, Positive, checked
 from surge_mm.utils.errors import UsageError
+from surge_mm.utils.logging import warn
 
 
 class BertOutput(NamedTuple):
@@ -42,7 +39,7 @@ class SurgeBert(BaseModule):
     """Encoder of BERT whose attention projections, feed-forward layers and pooler are binary.
 
     The names of parameters are those of Hugging Face's ``BertModel``, and the names of the sizes those of its config.
-    Word, position and segment embeddings and layer norms are real.
+    Embeddings of positions and segments and layer norms are real.
 
     Source: Devlin et al., BERT, arXiv 1810.04805.
 
@@ -60,13 +57,23 @@ class SurgeBert(BaseModule):
         activation (str): Function between the feed-forward layers, ``'gelu'`` or ``'relu'``. Defaults to 'gelu'.
         pooling (str): Feature of a text: ``'cls'`` for BERT's pooler, ``tanh(dense(x))`` of the first token;
             ``'mean'`` for the mean of the last hidden states, without padding and without a pooler. Defaults to 'cls'.
+        attention (str): Matrix products of the attention: ``'real'``; ``'bi'`` for BiBERT's, with signs and without
+            softmax; ``'elastic'`` for BiT's, with learned scales. :mod:`surge_mm.models.backbones.bert_attention` has
+            the formulas. Defaults to 'real'.
+        attention_bits (int): Bits of the elastic binarizers of the attention, 1 or, for training alone, 2. Defaults to
+            1.
         linear_cfg (dict, optional): Linear layers. None builds the full-precision encoder. Defaults to
             ``dict(type='surge_mm.SurgeLinear')``.
+        ffn_activation (dict, optional): Activation binarizer of the second feed-forward layers, which follow
+            ``activation``, such as ``dict(type='ElasticBinary')`` after ReLU. Defaults to None: that of ``linear_cfg``.
+        embedding_weight (dict, optional): Weight binarizer of the embeddings of the tokens, such as
+            ``dict(type='BiBERT')``; its filters are the rows. Defaults to None: real embeddings.
         init_cfg (dict or list[dict], optional): MMEngine's weight initialization. None selects BERT's: normal with the
             standard deviation 0.02. Defaults to None.
 
     Raises:
-        UsageError: if an argument is out of range, or the heads do not divide the hidden size.
+        UsageError: if an argument is out of range, the heads do not divide the hidden size, or an argument has no
+            effect together with the others.
     """
 
     @checked
@@ -84,32 +91,61 @@ class SurgeBert(BaseModule):
         layer_norm_eps: Fraction = 1e-12,
         activation: Literal['gelu', 'relu'] = 'gelu',
         pooling: Literal['cls', 'mean'] = 'cls',
+        attention: Literal['real', 'bi', 'elastic'] = 'real',
+        attention_bits: Literal[1, 2] = 1,
         linear_cfg: Cfg | None = {'type': 'surge_mm.SurgeLinear'},  # noqa: B006
+        ffn_activation: Cfg | None = None,
+        embedding_weight: Cfg | None = None,
         init_cfg: Cfg | list[Cfg] | None = None,
     ) -> None:
         if hidden_size % num_attention_heads:
             raise UsageError(
                 f'SurgeBert: num_attention_heads={num_attention_heads} must divide hidden_size={hidden_size}'
             )
+        if attention_bits != 1 and attention != 'elastic':
+            raise UsageError(
+                f"SurgeBert: attention_bits={attention_bits} is for attention='elastic', got attention={attention!r}"
+            )
+        if ffn_activation is not None and linear_cfg is None:
+            raise UsageError(
+                f'SurgeBert: ffn_activation={ffn_activation!r} is for binary layers, and linear_cfg=None builds real '
+                'ones. Leave one of them out'
+            )
         if init_cfg is None:
             init_cfg = {'type': 'Normal', 'layer': ['Linear', 'Embedding'], 'std': 0.02}
         super().__init__(init_cfg)
-        sizes = Sizes(
+        spec = BertSpec(
             hidden_size,
             num_attention_heads,
             intermediate_size,
             hidden_dropout_prob,
             attention_probs_dropout_prob,
             layer_norm_eps,
+            activation,
+            attention,
+            attention_bits,
+            linear_cfg,
+            ffn_activation,
         )
         self.max_length = max_position_embeddings
         self.hidden_size = hidden_size
-        linear = linear_builder(linear_cfg)
         self.embeddings = BertEmbeddings(
-            vocab_size, max_position_embeddings, type_vocab_size, sizes
+            vocab_size, max_position_embeddings, type_vocab_size, spec, embedding_weight
         )
-        self.encoder = BertEncoder(num_hidden_layers, sizes, linear, activation)
-        self.pooler = BertPooler(sizes, linear) if pooling == 'cls' else None
+        self.encoder = BertEncoder(num_hidden_layers, spec)
+        self.pooler = BertPooler(spec) if pooling == 'cls' else None
+        first: Any = self.encoder.layer[0]
+        second = first.output.dense
+        if (
+            activation == 'relu'
+            and isinstance(second, BinaryLayer)
+            and not second.learns_activation
+        ):
+            warn(
+                "SurgeBert: the output of activation='relu' is never negative, so all signs of "
+                f'{second.activation}, the activation binarizer of the second feed-forward layers, are +1. Set '
+                "ffn_activation=dict(type='ElasticBinary')"
+            )
 
     def forward(self, inputs: dict[str, Tensor], output_hidden_states: bool = False) -> BertOutput:
         """Encode a batch of texts.

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from helpers.texts import SIZES, text_batch, text_classifier
+from helpers.texts import BIBERT, BIT, SIZES, text_batch, text_classifier
 from torch import nn
 
 from surge_mm import SurgeBert, SurgeLinear
@@ -8,11 +8,13 @@ from surge_mm.utils.errors import UsageError
 
 
 @pytest.mark.parametrize(
-    'linear_cfg', [None, {'type': 'surge_mm.SurgeLinear'}], ids=['real', 'binary']
+    'settings', [{'linear_cfg': None}, {}, BIBERT, BIT], ids=['real', 'binary', 'BiBERT', 'BiT']
 )
 @pytest.mark.parametrize('pooling', ['cls', 'mean'])
-def test_padding_changes_no_logit(linear_cfg, pooling):
-    model = text_classifier(linear_cfg=linear_cfg, pooling=pooling).eval()
+def test_padding_changes_no_logit(settings, pooling):
+    model = text_classifier(**settings, pooling=pooling)
+    model(text_batch())  # starts the scales
+    model.eval()
     with torch.no_grad():
         logits, padded = model(text_batch()), model(text_batch(padding=3))
     torch.testing.assert_close(logits, padded, rtol=0, atol=1e-6)

@@ -1,0 +1,38 @@
+"""Activation binarizer as a module, for the matrix products of attention."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from surge_mm.layers.learned_activation import LearnedActivation
+from surge_mm.ops import ActivationPath
+from surge_mm.utils.argument_checks import Positive, checked
+
+
+class BinaryActivation(LearnedActivation):
+    """Binarize a tensor by an activation binarizer, with its surrogate gradient: ``Q_x(x)``.
+
+    Args:
+        activation (dict): Activation binarizer, as for :class:`surge_mm.SurgeLinear`.
+        features (int): Size of the last axis, for binarizers with a learned shift. Defaults to 1.
+
+    Shape: ``(..., features) -> (..., features)``.
+    """
+
+    @checked
+    def __init__(self, activation: dict[str, Any], features: Positive = 1) -> None:
+        super().__init__()
+        self._init_activation(activation, (features,))
+        self._reset_activation()
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and self.activation_scale is not None and not self._scale_is_checked:
+            self._start_scale(x)
+        return ActivationPath.apply(
+            x, self.activation_shift, self.activation_scale, self.activation
+        )
+
+    def extra_repr(self) -> str:
+        return f'activation={self.activation}'

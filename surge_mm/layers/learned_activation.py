@@ -1,0 +1,109 @@
+"""Parameters of activation binarizers, and their start from the first training batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from surge_mm.ops import ActivationBinarizer, Elastic
+from surge_mm.ops.chunking import is_transforming
+from surge_mm.utils.errors import UsageError
+
+
+class LearnedActivation(nn.Module):
+    """Base of the modules with an activation binarizer: its parameters, if it has any.
+
+    Attributes:
+        activation (ActivationBinarizer): Q_x.
+        activation_shift (Parameter, optional): Shift per feature, of binarizers with ``learned_shift``.
+        activation_scale (Parameter, optional): Scale alpha, 0-dimensional, of binarizers with ``learned_scale``. It is
+            1 until the first batch in training mode, from which it starts.
+        activation_scale_bits (Tensor, optional): 0 until alpha has started, then the bits of the binarizer. It is part
+            of the state dict, so a resumed training does not start alpha again, and one with other bits does.
+    """
+
+    activation: ActivationBinarizer
+    activation_shift: nn.Parameter | None
+    activation_scale: nn.Parameter | None
+    activation_scale_bits: Tensor | None
+    _scale_is_checked = False
+
+    def _init_activation(
+        self, activation: dict[str, Any], shift_shape: tuple[int, ...], **options: Any
+    ) -> None:
+        self.activation = ActivationBinarizer.build(activation)
+        for name in ('activation_shift', 'activation_scale'):
+            self.register_parameter(name, None)
+        self.register_buffer('activation_scale_bits', None)
+        if self.activation.learned_shift:
+            self.activation_shift = nn.Parameter(torch.empty(shift_shape, **options))
+        if self.activation.learned_scale:
+            self.activation_scale = nn.Parameter(torch.empty((), **options))
+            bits = torch.empty((), device=options.get('device'), dtype=torch.int64)
+            self.activation_scale_bits = bits
+
+    @property
+    def learns_activation(self) -> bool:
+        """Whether the activation binarizer has a learned shift or scale."""
+        return self.activation_shift is not None or self.activation_scale is not None
+
+    @torch.no_grad()
+    def _reset_activation(self) -> None:
+        """Restart what the activation binarizer learns: shifts at 0, the scale at the next training batch."""
+        if self.activation_shift is not None:
+            self.activation_shift.zero_()
+        if self.activation_scale is not None and self.activation_scale_bits is not None:
+            self.activation_scale.fill_(1)
+            self.activation_scale_bits.zero_()
+            self._scale_is_checked = False
+
+    @torch.compiler.disable
+    @torch.no_grad()
+    def _start_scale(self, x: Tensor) -> None:
+        """Start the scale from ``x``, the first batch in training mode, unless it has started.
+
+        With several ranks, it starts from the mean over their batches.
+
+        Raises:
+            UsageError: if the batch is not finite.
+        """
+        binarizer, bits = self.activation, self.activation_scale_bits
+        assert isinstance(binarizer, Elastic) and bits is not None
+        assert self.activation_scale is not None
+        if x.is_meta or type(x) is not Tensor or is_transforming(x) or not x.numel():
+            return  # without values, as a FakeTensor
+        if int(bits) != binarizer.bits:
+            shift = 0 if self.activation_shift is None else self.activation_shift
+            mean = (x + shift).abs().float().mean()
+            if torch.distributed.is_available() and torch.distributed.is_initialized():
+                torch.distributed.all_reduce(mean)
+                mean /= torch.distributed.get_world_size()
+            if not mean.isfinite():
+                raise UsageError(
+                    f'{binarizer}: its scale starts from the first training batch, and the input of '
+                    f'{type(self).__name__} in this batch is not finite. Check the data, the learning rate and the '
+                    'weights that were loaded'
+                )
+            self.activation_scale.copy_(binarizer.first_scale(mean))
+            bits.fill_(binarizer.bits)
+        self._scale_is_checked = True
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        """Load a state dict, of which the scale must be finite.
+
+        Raises:
+            UsageError: if it is not.
+        """
+        key = prefix + 'activation_scale'
+        scale = state_dict.get(key, torch.ones(()))
+        if not scale.is_meta and not scale.isfinite().all():
+            raise UsageError(
+                f'{key!r} of the checkpoint is {scale.flatten().tolist()}, and a scale must be finite. Use an earlier '
+                'checkpoint, from before the training diverged'
+            )
+        self._scale_is_checked = False
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
