@@ -22,7 +22,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from gpu_runs import Epoch, Run, Setting, build_model, learning_rates
+from gpu_arms import ARMS, build_model
+from gpu_runs import Epoch, Run, Setting, learning_rates
 from gpu_training import random_cifar_runner
 from mmengine.logging import MMLogger
 
@@ -83,7 +84,7 @@ def exact_sums(device: str) -> list[dict[str, Any]]:
 def whole_network(device: str) -> dict[str, float]:
     """Evaluate ResNet-20 on the CPU and on the GPU."""
     torch.manual_seed(0)
-    model = build_model('ResNet-20, PReLU', 'SURGE').eval()
+    model = build_model(ARMS['SURGE']).eval()
     x = torch.randn(64, 3, 32, 32)
     with torch.no_grad():
         expected = model.head(model.extract_feat(x))
@@ -138,7 +139,7 @@ def mixed_precision(device: str) -> list[dict[str, Any]]:
     rows = []
     for dtype in (None, torch.bfloat16, torch.float16):
         torch.manual_seed(0)
-        model = build_model('ResNet-20, PReLU', 'SURGE').to(device).train()
+        model = build_model(ARMS['SURGE']).to(device).train()
         optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
         scaler = torch.amp.GradScaler(device, enabled=dtype == torch.float16)
         x = torch.randn(64, 3, 32, 32, device=device)
@@ -165,9 +166,7 @@ def step_without_host(device: str) -> dict[str, Any]:
     """Run a step of layers and optimizer in the mode that raises at a host synchronization."""
     images = torch.randint(0, 256, (512, 3, 32, 32), dtype=torch.uint8, device=device)
     epoch = Epoch(images, torch.arange(512, device=device) % 10, seed=0)
-    run = Run(
-        'ResNet-20, PReLU', 'SURGE', epoch, learning_rates(10, 1), Setting(device, graph=False)
-    )
+    run = Run(ARMS['SURGE'], epoch, learning_rates(10, 1), Setting(device, graph=False))
     run.prepare()
     torch.cuda.set_sync_debug_mode('error')
     try:

@@ -4,7 +4,12 @@ python benchmarks/gpu_learning.py data/cifar10 main --out work_dirs/gpu --second
 python benchmarks/gpu_learning_table.py work_dirs/gpu/main.json
 
 Called again, it goes on where it was. Figures are those of the last epoch; nothing is chosen on test images. Batch,
-optimizer and normalization are those of the configs. Convolutions run in TF32, PyTorch's default.
+optimizer and normalization are those of the configs. Convolutions run in TF32, PyTorch's default, unless ``--no-tf32``
+is given.
+
+The plan ``chosen`` compares STE and the default as ``gpu_experiment.py`` chose them:
+python benchmarks/gpu_learning.py data/cifar10 chosen --development work_dirs/gpu/development.json --no-tf32 \
+    --epochs 30 --out work_dirs/gpu --seconds 300
 """
 
 from __future__ import annotations
@@ -17,8 +22,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from gpu_runs import ARMS, BATCH, NETWORKS, Epoch, Run, Setting, learning_rates
-from mmengine.logging import MMLogger
+from gpu_arms import ARMS
+from gpu_groups import new_history, train_group, write
+from gpu_plan import choose
+from gpu_results import accuracies
+from gpu_runs import BATCH, Epoch, Run, Setting, learning_rates, prepare_process
 
 from surge_mm.datasets.cifar import CIFAR10Tensor
 
@@ -28,7 +36,7 @@ class Plan(NamedTuple):
 
     Args:
         network: A key of ``NETWORKS``.
-        arms: Keys of ``ARMS``.
+        arms: Keys of ``ARMS``; empty for those that ``--development`` chose.
         seeds: In the order of running.
         side_by_side: How many seeds train at once.
         epochs: Of each run.
@@ -48,63 +56,17 @@ PLANS = {
     'main': Plan('ResNet-20, PReLU', THREE, tuple(range(8)), 4),
     'long': Plan('ResNet-20, PReLU', THREE, tuple(range(8)), 4, epochs=30),
     'eta0.3': Plan('ResNet-20, PReLU', ('SURGE, eta 0.3', 'SURGE lite, eta 0.3'), (0, 1, 2), 3),
+    'chosen': Plan('ResNet-20, PReLU', (), (0, 1, 2), 3, epochs=30),
     'depth34': Plan('ResNet-34 of width 16, PReLU', THREE, (0, 1, 2), 3),
 }
 """Either ``main`` or ``long`` is run: ``long`` where a step of each of the three takes at most 12 ms in all, four seeds
-side by side (``gpu_step_cost.py``), else ``main``. The other two follow, as time allows."""
+side by side (``gpu_step_cost.py``), else ``main``. ``eta0.3`` and ``depth34`` follow, as time allows."""
 
 
 def load(root: str, split: str, device: str, limit: int | None) -> tuple[torch.Tensor, ...]:
     dataset = CIFAR10Tensor(root, split=split, device='cpu', indices=limit)
     dataset.full_init()
     return dataset.images.to(device), dataset.labels.to(device)
-
-
-def train_group(
-    runs: list[Run],
-    epochs: int,
-    histories: list[dict[str, Any]],
-    test: tuple[torch.Tensor, ...],
-    deadline: float,
-) -> bool:
-    """Train all runs from where they are; returns False where time ran out before the last epoch."""
-    data = {run.epoch.seed: run.epoch for run in runs}.values()
-    slowest = 0.0
-    for i in range(len(histories[0]['loss']), epochs):
-        started = time.monotonic()
-        if started + 1.1 * slowest > deadline:
-            return False
-        for epoch in data:
-            epoch.begin(i)
-        synchronize(runs[0])
-        for _ in range(runs[0].epoch.steps):
-            for run in runs:
-                run.step()
-        synchronize(runs[0])
-        for run, history in zip(runs, histories, strict=True):
-            history['loss'].append(run.loss_sum.item() / run.epoch.steps)
-            history['branch'].append(run.branch_report())
-            run.loss_sum.zero_()
-            if (i + 1) % 5 == 0 or i + 1 == epochs:
-                history['top1'][i + 1] = run.accuracy(*test)
-        took = time.monotonic() - started
-        slowest = max(slowest, took) if slowest else took
-        for history in histories:
-            history['seconds'] += took / len(runs)
-        losses = ' '.join(f'{history["loss"][-1]:.3f}' for history in histories)
-        print(f'epoch {i + 1}: {took:.1f} s, losses {losses}', flush=True)
-    return True
-
-
-def synchronize(run: Run) -> None:
-    if run.setting.device == 'cuda':
-        torch.cuda.synchronize()
-
-
-def write(path: Path, answer: dict[str, Any]) -> None:
-    part = path.with_suffix('.part')
-    part.write_text(json.dumps(answer, indent=1) + '\n')
-    part.replace(path)
 
 
 def main() -> None:
@@ -117,27 +79,35 @@ def main() -> None:
     parser.add_argument('--epochs', type=int, help='for trials: instead of those of the plan')
     parser.add_argument('--images', type=int, help='for trials: only the first so many')
     parser.add_argument('--seeds', type=int, help='for trials: only the first so many')
+    parser.add_argument('--development', type=Path, help='JSON file, for the plan chosen')
+    parser.add_argument('--no-tf32', action='store_true')
     parser.add_argument('--bf16', action='store_true')
     parser.add_argument('--channels-last', action='store_true')
     parser.add_argument('--compile', action='store_true')
     args = parser.parse_args()
     deadline = time.monotonic() + args.seconds
     plan = PLANS[args.plan]
-    plan = plan._replace(epochs=args.epochs or plan.epochs, seeds=plan.seeds[: args.seeds])
-    epochs = plan.epochs
+    arms = {name: ARMS[name] for name in plan.arms}
+    if not plan.arms:
+        if args.development is None:
+            parser.error(f'the plan {args.plan} needs --development work_dirs/gpu/development.json')
+        choice = choose(accuracies(args.development))
+        chosen = [choice.arms[family] for family in ('STE', choice.default)]
+        arms = {arm.name: arm for arm in chosen}
+    arms = {name: arm._replace(network=plan.network) for name, arm in arms.items()}
+    seeds_of_plan = plan.seeds[: args.seeds]
+    epochs = args.epochs or plan.epochs
+    plan = plan._replace(arms=tuple(arms), epochs=epochs, seeds=seeds_of_plan)
     on_gpu = args.device == 'cuda'
-    setting = Setting(args.device, args.bf16, args.channels_last, args.compile, graph=on_gpu)
-    torch.backends.cudnn.benchmark = on_gpu
-    MMLogger.get_current_instance().setLevel('ERROR')
+    setting = Setting(
+        args.device, args.bf16, args.channels_last, args.compile, on_gpu, not args.no_tf32
+    )
     args.out.mkdir(parents=True, exist_ok=True)
     result, state_file = args.out / f'{args.plan}.json', args.out / f'{args.plan}.pt'
     answer: dict[str, Any] = {
         'plan': plan._asdict() | {'images': args.images},
-        'compensators': {arm: ARMS[arm] for arm in plan.arms},
-        'backbone': NETWORKS[plan.network],
-        'setting': vars(setting),
-        'card': torch.cuda.get_device_name() if on_gpu else 'CPU',
-        'torch': torch.__version__,
+        'arms': {name: arm._asdict() for name, arm in arms.items()},
+        **prepare_process(setting),
         'runs': [],
     }
     if result.exists():
@@ -157,18 +127,8 @@ def main() -> None:
         runs = []
         for seed in seeds:
             epoch = Epoch(*train, seed)
-            runs += [Run(plan.network, arm, epoch, rates, setting) for arm in plan.arms]
-        histories: list[dict[str, Any]] = [
-            {
-                'arm': run.arm,
-                'seed': run.epoch.seed,
-                'loss': [],
-                'top1': {},
-                'branch': [],
-                'seconds': 0.0,
-            }
-            for run in runs
-        ]
+            runs += [Run(arm, epoch, rates, setting) for arm in arms.values()]
+        histories = [new_history(run) for run in runs]
         saved = torch.load(state_file, weights_only=True) if state_file.exists() else {}
         if saved.get('seeds') == list(seeds):
             histories = saved['histories']
@@ -177,7 +137,7 @@ def main() -> None:
         if saved.get('seeds') == list(seeds):
             for run, state in zip(runs, saved['states'], strict=True):
                 run.load(state)
-        finished = train_group(runs, epochs, histories, test, deadline)
+        finished = train_group(runs, epochs, histories, deadline, test, interval=5)
         if not finished:
             states = [run.state() for run in runs]
             torch.save({'seeds': list(seeds), 'histories': histories, 'states': states}, state_file)

@@ -10,45 +10,24 @@ Layers, models and recipe are those of the configs. The images of an epoch are s
 
 from __future__ import annotations
 
+import gc
 import math
-from dataclasses import dataclass
+import os
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from gpu_arms import OPTIMIZER, Arm, build_model
 from mmengine.hub import get_config
-from mmengine.registry import MODELS, DefaultScope
-from torch import Tensor, nn
+from mmengine.logging import MMLogger
+from torch import Tensor
 
-import surge_mm  # noqa: F401  prepares the stack before the hosts are imported
 from surge_mm.layers import SurgeConv2d
 from surge_mm.models.data_preprocessors.batch_augment import random_crop_flip
 
 PREPROCESSOR = get_config('surge_mm::_base_/datasets/cifar10.py').data_preprocessor
-OPTIMIZER = get_config('surge_mm::_base_/schedules/cifar10_600e.py').optim_wrapper.optimizer
 BATCH = get_config('surge_mm::_base_/datasets/cifar10.py').train_dataloader.batch_size
-
-ARMS: dict[str, dict[str, Any] | None] = {
-    'STE': None,
-    'SURGE': {'eta': 0.1},
-    'SURGE lite': {'eta': 0.1, 'tied': True},
-    'norm-preserving': {'eta': 0.1, 'preserve_norm': True},
-    'SURGE, eta 0.3': {'eta': 0.3},
-    'SURGE lite, eta 0.3': {'eta': 0.3, 'tied': True},
-}
-"""The compensator of the binary layers; ``SURGE`` is the method as published and the default of the configs."""
-
-NETWORKS: dict[str, dict[str, Any]] = {
-    'ResNet-20, PReLU': {'act_cfg': {'type': 'PReLU'}},
-    'ResNet-20, Hardtanh': {},
-    'ResNet-34 of width 16, PReLU': {
-        'act_cfg': {'type': 'PReLU'},
-        'depth': 34,
-        'num_stages': 4,
-        'out_indices': (3,),
-    },
-}
-"""Changes of the backbone of ``_base_/models/resnet20_cifar.py``."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +40,7 @@ class Setting:
         channels_last: The memory format.
         compile: Whether ``torch.compile`` compiles the network.
         graph: Whether a step is a CUDA graph.
+        tf32: Whether convolutions may run in TF32, PyTorch's default.
     """
 
     device: str = 'cuda'
@@ -68,87 +48,100 @@ class Setting:
     channels_last: bool = False
     compile: bool = False
     graph: bool = True
+    tf32: bool = True
 
 
-def build_model(network: str, arm: str) -> nn.Module:
-    """Build and initialize the classifier of ``network`` with the binary convolutions of ``arm``."""
-    cfg = get_config('surge_mm::_base_/models/resnet20_cifar.py').model
-    cfg.backbone.update(NETWORKS[network])
-    cfg.backbone.conv_cfg = {'type': 'surge_mm.SurgeConv2d', 'compensator': ARMS[arm]}
-    cfg.head.in_channels = cfg.backbone.base_channels * 2 ** (cfg.backbone.num_stages - 1)
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
-        model: nn.Module = MODELS.build(cfg)
-    model.init_weights()  # type: ignore[operator]
-    return model
+def prepare_process(setting: Setting) -> dict[str, Any]:
+    """Set PyTorch's switches for ``setting``; return what results say of the machine."""
+    on_gpu = setting.device == 'cuda'
+    os.environ.setdefault('CUDA_DEVICE_MAX_CONNECTIONS', '32')  # streams that run at once
+    gc.freeze()  # each capture of a graph may collect
+    torch.backends.cudnn.benchmark = on_gpu
+    torch.backends.cudnn.allow_tf32 = setting.tf32
+    MMLogger.get_current_instance().setLevel('ERROR')
+    return {
+        'setting': asdict(setting),
+        'card': torch.cuda.get_device_name() if on_gpu else 'CPU',
+        'torch': torch.__version__,
+    }
 
 
 class Epoch:
     """The training images of one seed, shuffled and augmented for one epoch, in batches.
 
     Args:
-        images (Tensor): uint8, shape (N, 3, 32, 32).
+        images (Tensor): uint8, shape (N, 3, H, W).
         labels (Tensor): int64, shape (N,).
         seed (int): Seed of all draws.
+        batch (int): Images of a batch. Defaults to that of the configs for all of CIFAR-10.
+        padding (int): Pixels around an image before it is cropped. Defaults to 4.
     """
 
-    def __init__(self, images: Tensor, labels: Tensor, seed: int) -> None:
+    def __init__(
+        self, images: Tensor, labels: Tensor, seed: int, batch: int = BATCH, padding: int = 4
+    ) -> None:
         self.source, self.source_labels, self.seed = images, labels, seed
-        self.steps = len(images) // BATCH
-        shape = (self.steps, BATCH)
+        self.batch, self.padding, self.steps = batch, padding, len(images) // batch
+        shape = (self.steps, batch)
         self.images = images.new_zeros((*shape, *images.shape[1:]))
         self.labels = labels.new_zeros(shape)
 
     def begin(self, epoch: int) -> None:
         """Draw anew; the draws depend on the seed and ``epoch`` alone."""
         torch.manual_seed(1000 * self.seed + epoch)
-        chosen = torch.randperm(len(self.source), device=self.source.device)[: self.steps * BATCH]
-        augmented = random_crop_flip(self.source[chosen], padding=4, flip_prob=0.5)
+        chosen = torch.randperm(len(self.source), device=self.source.device)[
+            : self.steps * self.batch
+        ]
+        augmented = random_crop_flip(self.source[chosen], self.padding, flip_prob=0.5)
         self.images.copy_(augmented.view_as(self.images))
         self.labels.copy_(self.source_labels[chosen].view_as(self.labels))
 
 
 def learning_rates(steps: int, warmup: int) -> Tensor:
-    """Linear warm-up from a hundredth over ``warmup`` steps, then a cosine to 0, of shape ``(steps,)``."""
+    """Return factors of the learning rate, ``(steps,)``: linear from 0.01 to 1 over ``warmup`` steps, a cosine to 0."""
     factors = [
         0.01 + 0.99 * i / warmup
         if i < warmup
         else 0.5 + 0.5 * math.cos(math.pi * (i - warmup) / (steps - warmup))
         for i in range(steps)
     ]
-    return torch.tensor(factors, dtype=torch.float64).mul(OPTIMIZER.lr).float()
+    return torch.tensor(factors, dtype=torch.float64)
+
+
+def build_optimizer(arm: Arm, parameters: Any, rate: Tensor) -> torch.optim.Optimizer:
+    """Build the optimizer of ``arm`` with the learning rate in the tensor ``rate``, without reads of the host."""
+    if arm.optimizer == 'AdamW':
+        on_gpu = rate.device.type == 'cuda'
+        return torch.optim.AdamW(parameters, lr=rate, fused=True, capturable=on_gpu)
+    options = {key: value for key, value in OPTIMIZER.items() if key not in ('type', 'lr')}
+    return torch.optim.SGD(parameters, lr=rate, fused=True, **options)
 
 
 class Run:
     """One network in training.
 
     Args:
-        network (str): A key of ``NETWORKS``.
-        arm (str): A key of ``ARMS``.
-        epoch (Epoch): The data; its seed gives the initial weights too, alike for all arms.
-        rates (Tensor): The learning rate of each step.
+        arm (Arm): What is trained.
+        epoch (Epoch): The data; its seed gives the initial weights too, alike for all arms of a network.
+        rates (Tensor): The factor of the learning rate in each step.
         setting (Setting): How it computes.
     """
 
-    def __init__(
-        self, network: str, arm: str, epoch: Epoch, rates: Tensor, setting: Setting
-    ) -> None:
-        self.network, self.arm, self.epoch, self.setting = network, arm, epoch, setting
+    def __init__(self, arm: Arm, epoch: Epoch, rates: Tensor, setting: Setting) -> None:
+        self.arm, self.epoch, self.setting = arm, epoch, setting
         device = setting.device
         torch.manual_seed(epoch.seed)
-        self.model = build_model(network, arm).to(device).train()
+        self.model = build_model(arm).to(device).train()
         if setting.channels_last:
             self.model.to(memory_format=torch.channels_last)
         self.layers = [m for m in self.model.modules() if isinstance(m, SurgeConv2d)]
         self.mean = torch.tensor(PREPROCESSOR.mean, device=device).view(-1, 1, 1)
         self.std = torch.tensor(PREPROCESSOR.std, device=device).view(-1, 1, 1)
-        self.rates = rates.to(device)
+        self.rates = (arm.lr * rates).float().to(device)
         self.rate = torch.zeros((), device=device)
         self.done = torch.zeros(1, dtype=torch.long, device=device)  # steps
         self.loss_sum = torch.zeros((), device=device)
-        options = {key: value for key, value in OPTIMIZER.items() if key not in ('type', 'lr')}
-        self.optimizer = torch.optim.SGD(
-            self.model.parameters(), lr=self.rate, fused=True, **options
-        )
+        self.optimizer = build_optimizer(arm, self.model.parameters(), self.rate)
         self.scores = torch.compile(self._scores) if setting.compile else self._scores
         self.stream = torch.cuda.Stream() if device == 'cuda' else None
         self.graph: torch.cuda.CUDAGraph | None = None
@@ -187,8 +180,7 @@ class Run:
         assert self.stream is not None
         self.stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self.stream):
-            for _ in range(3):
-                self.eager_step()
+            self.eager_step()
         self.stream.synchronize()
         self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.graph, stream=self.stream):
@@ -204,20 +196,21 @@ class Run:
         with torch.cuda.stream(self.stream):
             self.graph.replay()
 
-    def _momenta(self) -> dict[str, Tensor]:
-        """Return the momentum of each parameter, by name; empty before the first step."""
+    def _optimizer_state(self) -> dict[str, Tensor]:
+        """Return what the optimizer holds of each parameter, such as its momentum; empty before the first step."""
         state = self.optimizer.state
         return {
-            name: state[p]['momentum_buffer']
+            f'{name}.{key}': value
             for name, p in self.model.named_parameters()
-            if p in state
+            for key, value in state.get(p, {}).items()
+            if value is not None
         }
 
     def state(self) -> dict[str, Any]:
         """Copy all that changes in training."""
         return {
             'model': {name: value.clone() for name, value in self.model.state_dict().items()},
-            'momenta': {name: value.clone() for name, value in self._momenta().items()},
+            'optimizer': {name: value.clone() for name, value in self._optimizer_state().items()},
             'done': self.done.clone(),
             'loss_sum': self.loss_sum.clone(),
         }
@@ -227,8 +220,8 @@ class Run:
         """Take over a state in place, so that a graph sees it; after :meth:`prepare`."""
         for name, value in self.model.state_dict().items():
             value.copy_(state['model'][name])
-        for name, value in self._momenta().items():
-            kept = state['momenta'].get(name)
+        for name, value in self._optimizer_state().items():
+            kept = state['optimizer'].get(name)
             value.zero_() if kept is None else value.copy_(kept)
         self.done.copy_(state['done'])
         self.loss_sum.copy_(state['loss_sum'])
@@ -241,10 +234,30 @@ class Run:
         """Top-1 in %, in evaluation mode."""
         self.model.eval()
         right = torch.zeros((), device=images.device)
-        for x, y in zip(images.split(1000), labels.split(1000), strict=True):
+        for x, y in zip(images.split(2000), labels.split(2000), strict=True):
             right += (self._scores(self._normalize(x)).argmax(1) == y).sum()
         self.model.train()
         return 100 * right.item() / len(images)
+
+    def stem_growth(self) -> float:
+        """Return the norm of the gradient at the output of the stem, divided by that of STE with the same weights."""
+        before, scales = self.state(), [layer.scale for layer in self.layers]
+        x = self._normalize(self.epoch.source[: self.epoch.batch])
+        labels = self.epoch.source_labels[: self.epoch.batch]
+        norms = []
+        for with_branch in (True, False):
+            for layer, scale in zip(self.layers, scales, strict=True):
+                layer.scale = scale if with_branch else None
+            stem: list[Tensor] = []
+            block = self.model.backbone.layer1[0]  # type: ignore[index, union-attr]
+            handle = block.register_forward_pre_hook(lambda _, inputs: stem.append(inputs[0]))  # noqa: B023
+            loss = F.cross_entropy(self._scores(x), labels)
+            handle.remove()
+            norms.append(torch.autograd.grad(loss, stem[0])[0].norm().item())
+        for layer, scale in zip(self.layers, scales, strict=True):
+            layer.scale = scale
+        self.load(before)
+        return norms[0] / norms[1] if norms[1] else math.nan
 
     def branch_report(self) -> dict[str, float]:
         """Return lambda and ||W_a|| / ||W_b|| over the layers after the last step, and the number of skipped steps."""

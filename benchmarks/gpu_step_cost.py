@@ -19,11 +19,10 @@ from statistics import median
 from typing import Any
 
 import torch
+from gpu_arms import ARMS
 from gpu_runs import BATCH, Epoch, Run, Setting, learning_rates
 from gpu_training import IterationClock, random_cifar_runner
 from mmengine.logging import MMLogger
-
-NETWORK = 'ResNet-20, PReLU'
 
 
 def synchronize() -> None:
@@ -37,7 +36,7 @@ def random_run(arm: str, setting: Setting, seed: int = 0) -> Run:
     images = images.to(setting.device, torch.uint8)
     epoch = Epoch(images, torch.arange(4 * BATCH, device=setting.device) % 10, seed)
     epoch.begin(0)
-    run = Run(NETWORK, arm, epoch, learning_rates(1000, 1), setting)
+    run = Run(ARMS[arm], epoch, learning_rates(1000, 1), setting)
     run.prepare()
     return run
 
@@ -157,7 +156,11 @@ def main() -> None:
     MMLogger.get_current_instance().setLevel('ERROR')
     torch.backends.cudnn.benchmark = args.device == 'cuda'
     card = torch.cuda.get_device_name() if args.device == 'cuda' else 'CPU'
-    answer: dict[str, Any] = {'card': card, 'torch': torch.__version__, 'network': NETWORK}
+    answer: dict[str, Any] = {
+        'card': card,
+        'torch': torch.__version__,
+        'network': ARMS['STE'].network,
+    }
     for part in args.parts:
         started = time.monotonic()
         try:

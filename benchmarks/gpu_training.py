@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 import torch
-from gpu_runs import ARMS
+from gpu_arms import ARMS
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.hub import get_config
@@ -70,10 +70,11 @@ def random_cifar_runner(arm: str, iterations: int, guard: bool) -> Runner:
     for part in parts:
         cfg.merge_from_dict(get_config(f'surge_mm::_base_/{part}.py').to_dict())
     cfg.model.backbone.act_cfg = {'type': 'PReLU'}
-    cfg.model.backbone.conv_cfg = {'type': 'surge_mm.SurgeConv2d', 'compensator': ARMS[arm]}
+    compensator = ARMS[arm].compensator
+    cfg.model.backbone.conv_cfg = {'type': 'surge_mm.SurgeConv2d', 'compensator': compensator}
     ags = {'type': 'surge_mm.AdaptiveGradientScalerHook', 'eta': 0.1}
     clock = {'type': 'surge_mm.IterationClock'}
-    cfg.custom_hooks = [ags, clock] if ARMS[arm] else [clock]
+    cfg.custom_hooks = [ags, clock] if compensator else [clock]
     cfg.train_dataloader.dataset = {'type': 'surge_mm.RandomCIFAR', 'data_root': 'random'}
     cfg.train_cfg = {'by_epoch': False, 'max_iters': iterations, 'val_interval': 10 * iterations}
     cfg.train_dataloader.sampler = {'type': 'InfiniteSampler', 'shuffle': True}

@@ -1,29 +1,33 @@
 """The training loop of the GPU benchmarks, on the CPU."""
 
+import math
+
+import gpu_arms
 import gpu_runs
 import pytest
 import torch
 
 
 @pytest.fixture
-def run(monkeypatch):
-    monkeypatch.setattr(gpu_runs, 'BATCH', 4)
+def run():
     images = torch.randint(0, 256, (18, 3, 32, 32), dtype=torch.uint8)
 
-    def build():
-        epoch = gpu_runs.Epoch(images, torch.arange(18) % 10, seed=0)
+    def build(optimizer='SGD'):
+        epoch = gpu_runs.Epoch(images, torch.arange(18) % 10, seed=0, batch=4)
         epoch.begin(0)
         setting = gpu_runs.Setting('cpu', graph=False)
         rates = gpu_runs.learning_rates(8, 1)
-        run = gpu_runs.Run('ResNet-20, PReLU', 'SURGE', epoch, rates, setting)
+        arm = gpu_arms.ARMS['SURGE']._replace(optimizer=optimizer)
+        run = gpu_runs.Run(arm, epoch, rates, setting)
         run.prepare()
         return run
 
     return build
 
 
-def test_a_stopped_run_takes_the_steps_that_it_would_have_taken(run):
-    whole, stopped, resumed = run(), run(), run()
+@pytest.mark.parametrize('optimizer', ['SGD', 'AdamW'])
+def test_a_stopped_run_takes_the_steps_that_it_would_have_taken(run, optimizer):
+    whole, stopped, resumed = run(optimizer), run(optimizer), run(optimizer)
     for _ in range(3):
         whole.step()
     stopped.step()
@@ -32,7 +36,7 @@ def test_a_stopped_run_takes_the_steps_that_it_would_have_taken(run):
         resumed.step()
     expected, got = whole.state(), resumed.state()
     assert expected['done'] == got['done'] == 3
-    for part in ('model', 'momenta'):
+    for part in ('model', 'optimizer'):
         assert all(torch.equal(got[part][name], value) for name, value in expected[part].items())
 
 
@@ -47,5 +51,14 @@ def test_an_epoch_holds_full_batches_of_different_images_drawn_by_its_number(run
 
 def test_learning_rates_rise_and_fall_to_zero():
     rates = gpu_runs.learning_rates(100, 10)
-    assert rates[0] == pytest.approx(0.001) and rates.argmax() == 10
-    assert rates[10] == pytest.approx(0.1) and rates[-1] < 1e-4
+    assert rates[0] == pytest.approx(0.01) and rates.argmax() == 10
+    assert rates[10] == pytest.approx(1) and rates[-1] < 1e-3
+
+
+def test_the_growth_at_the_stem_is_that_of_the_rule_of_eta_and_leaves_the_run_as_it_was(run):
+    probed = run()
+    before = probed.state()
+    assert math.log(probed.stem_growth()) == pytest.approx(0.35 * 0.1 * 18, rel=0.4)
+    after = probed.state()
+    assert all(torch.equal(after['model'][name], value) for name, value in before['model'].items())
+    assert all(layer.scale is not None for layer in probed.layers)
