@@ -84,6 +84,7 @@ def entry(config: Path, results: dict[str, dict[str, list[float]]]) -> dict:
     if measured is not None:
         classifies = 'Top 1 Accuracy' in measured
         digits = 2 if classifies else 1
+        (model['Metadata']['Seeds'],) = {len(values) for values in measured.values()}
         means = {name: round(statistics.mean(values), digits) for name, values in measured.items()}
         task = 'Image Classification' if classifies else 'Object Detection'
         model['Results'] = [{'Task': task, 'Dataset': DATA[data], 'Metrics': means}]

@@ -66,7 +66,6 @@ BINARY_LAYERS = {
     'mask-rcnn-1bit': 27,
     'retinanet-1bit': 29,
     'retinanet-1bit_r18-light': 23,
-    'retinanet-1bit-neck_r18-light': 19,
     'retinanet-1bit-distill_r18-light': 23,
     'rtmdet-1bit': 29,
     'ssd300-1bit': 17,
@@ -98,7 +97,7 @@ FAMILIES = {  # folders of other models are called as these are
 PURPOSES = {'digits': 'demo', 'bccd': 'bccd', 'cifar10-mini': 'cifar10_mini'}
 NAME = re.compile(
     rf'(?:(?P<method>{"|".join(sorted(METHODS, key=len, reverse=True))})_)?'
-    r'(?P<recipe>(?P<model>[a-z0-9-]+?)(?P<part>-1bit|-1bit-neck|-1bit-distill)?'
+    r'(?P<recipe>(?P<model>[a-z0-9-]+?)(?P<part>-1bit|-1bit-distill)?'
     r'(?:_(?P<backbone>r18|r18-light|vgg16)(?P<neck>_fpn)?)?'
     r'_(?P<schedule>1x|\d+e|\d+e-step[12])'
     r'_(?P<data>coco|voc0712|in1k|cifar10|cifar10-mini|bccd|digits))'

@@ -109,9 +109,9 @@ def test_mim_finds_configs_and_tools_of_an_installed_wheel(site: Path, tmp_path:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    assert 'surge_fcos_r18-light_10e_digits' in mim('search', 'surge_mm', '--valid-config')
+    assert 'surge_fcos-1bit_r18-light_10e_digits' in mim('search', 'surge_mm', '--valid-config')
     assert 'surge-mm' in mim('list')
-    config = 'surge_fcos_r18-light_10e_digits.py'
+    config = 'surge_fcos-1bit_r18-light_10e_digits.py'
     output = mim('run', 'surge_mm', 'get_ops', f'{site}/surge_mm/.mim/configs/demo/{config}')
     assert ' OPs in full precision' in output
     # the config is found by its name; its data is missing, so nothing is trained

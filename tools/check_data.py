@@ -1,6 +1,6 @@
 """Check the data of a config and decode every image.
 
-python tools/check_data.py configs/demo/surge_fcos_r18-light_10e_digits.py
+python tools/check_data.py configs/demo/surge_fcos-1bit_r18-light_10e_digits.py
 python tools/check_data.py CONFIG --splits train > unusable.txt
 
 Prints counts and warnings on stderr, and one line for each unusable image on stdout. The exit status is 1 if anything

@@ -21,12 +21,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.fileio import load
 from rich.console import Console
 from rich.table import Table
 from torch import nn
 
 import surge_mm  # noqa: F401  prepares the stack before the hosts are imported
-from surge_mm.analysis.complexity import model_size
+from surge_mm.analysis.complexity import model_complexity, model_size
 from surge_mm.analysis.log import read_log
 from surge_mm.analysis.plots import Boxes, draw_detections, plot_training
 from surge_mm.analysis.timing import interleaved_times
@@ -39,7 +40,8 @@ from surge_mm.models import to_float
 from surge_mm.utils.errors import LaunchError
 
 TOOLS = Path(__file__).resolve().parent
-CONFIG = TOOLS.parent / 'configs' / 'demo' / 'surge_fcos_r18-light_10e_digits.py'
+CONFIG = TOOLS.parent / 'configs' / 'demo' / 'surge_fcos-1bit_r18-light_10e_digits.py'
+FULL_PRECISION = 'fcos_r18-light_10e_digits'
 
 
 def main() -> None:
@@ -100,6 +102,7 @@ def main() -> None:
     pictures = draw_detections(drawn, truth, found, classes, work_dir / 'detections.png')
     rows = results(logs, data, models['trained'], time.time() - start)
     if file is not None:
+        rows['full precision'] = documented_loss(name)
         rows |= packed_results(models, file, images, equal)
     table = Table(title='1-bit detector of handwritten digits', show_header=False)
     for row in rows.items():
@@ -190,14 +193,15 @@ def results(logs: list[Path], data: Path, detector: nn.Module, seconds: float) -
     _, val = read_log(logs)
     last = [line for line in val if 'coco/bbox_mAP' in line][-1]
     settings = json.loads((data / 'digits.json').read_text())
-    size = model_size(detector)
+    found = model_complexity(detector, settings['size'], settings['size'])
+    size = found.size
     return {
         'data': f'{settings["train"]} train and {settings["val"]} val images of {settings["size"]} pixels',
-        'mAP': f'{last["coco/bbox_mAP"]:.3f}',
+        'mAP': f'{last["coco/bbox_mAP"]:.3f} on the val images',
         'AP50': f'{last["coco/bbox_mAP_50"]:.3f}',
         'parameters': f'{size.total / 1e6:.1f} Mbit ({size.binary / 1e6:.1f} binary, {size.real / 1e6:.1f} real); '
         f'in full precision {size.float / 1e6:.1f} Mbit',
-        'backbone': size_ratio(detector.backbone),
+        'operations': f'{found.ops / 1e6:.1f} M; in full precision {found.float_ops / 1e6:.1f} M',
         'time': f'{seconds // 60:.0f} min {seconds % 60:.0f} s',
     }
 
@@ -225,10 +229,20 @@ def packed_results(
     }
 
 
-def size_ratio(module: nn.Module) -> str:
-    """Format the size of a module and its ratio to full precision."""
-    size = model_size(module)
-    return f'{size.total / 1e6:.1f} Mbit, {size.float / size.total:.1f} times smaller than in full precision'
+def documented_loss(name: str) -> str:
+    """Return what the detector of a config of configs/demo loses against full precision, by docs/results.md."""
+    models = load(CONFIG.parent / 'metafile.yml')['Models']
+    measured = {model['Name']: model for model in models if 'Results' in model}
+    if not {name, FULL_PRECISION} <= set(measured):
+        return 'the loss against it was not measured'
+    binary, real = (
+        measured[one]['Results'][0]['Metrics']['box AP'] for one in (name, FULL_PRECISION)
+    )
+    seeds = measured[name]['Metadata']['Seeds']
+    return (
+        f'{real / 100:.3f} mAP on test images, {binary / 100:.3f} for this detector: {(binary - real) / 100:+.3f} '
+        f'(means of {seeds} seeds, docs/results.md)'
+    )
 
 
 if __name__ == '__main__':

@@ -1,7 +1,7 @@
 """Evaluate a checkpoint, or a packed model, with the test set and the metrics of a config file.
 
-python tools/test.py configs/demo/surge_fcos_r18-light_10e_digits.py work_dirs/demo/epoch_10.pth
-python tools/test.py configs/demo/surge_fcos_r18-light_10e_digits.py digits.safetensors
+python tools/test.py configs/demo/surge_fcos-1bit_r18-light_10e_digits.py work_dirs/demo/epoch_10.pth
+python tools/test.py configs/demo/surge_fcos-1bit_r18-light_10e_digits.py digits.safetensors
 python tools/test.py my_config.py work_dirs/my_config/epoch_12.pth --tta --out predictions.pkl --show-dir pictures
 """
 

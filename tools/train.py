@@ -1,6 +1,6 @@
 """Train a detector or classifier from a config file of MMDetection or MMPretrain.
 
-python tools/train.py configs/demo/surge_fcos_r18-light_10e_digits.py
+python tools/train.py configs/demo/surge_fcos-1bit_r18-light_10e_digits.py
 """
 
 import signal

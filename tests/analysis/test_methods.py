@@ -55,7 +55,7 @@ def test_method_of_a_config_is_replaced_and_its_other_hooks_are_kept():
 
 
 def test_full_precision_of_a_binarized_model_keeps_its_structure():
-    cfg = Config.fromfile(CONFIGS / 'bccd' / 'ste_retinanet-1bit_r18-light_20e_bccd.py')
+    cfg = Config.fromfile(CONFIGS / 'bccd' / 'ste_retinanet-1bit_r18-light_40e_bccd.py')
     full = apply_method(cfg, method('fp'))
     assert full.model.structure_only is True and 'binary' not in full.model
     assert full.model.backbone.conv_cfg is None

@@ -11,7 +11,12 @@ from surge_mm.analysis.binary_config import binary_layers
 from surge_mm.launch.runner import build_model
 from surge_mm.utils.errors import LaunchError
 
-ROOT = Path(__file__).parents[2]
+BASE = Path(__file__).parents[2] / 'configs/_base_'
+PARTS = 'models/retinanet_r18-light', 'datasets/bccd_voc', 'schedules/digits_10e', 'default_runtime'
+MINE = f"""
+_base_ = {[str(BASE / f'{part}.py') for part in PARTS]!r}
+model = dict(backbone=dict(conv_cfg=None))
+"""
 LAYERS = ('backbone.layer1.0.conv1', 'neck.fpn_convs.1.conv', 'bbox_head.cls_convs.0.conv')
 COSTS, LOSSES, RETRAINED = (0.3, 0.2, 0.1, 0.0), (1.0, 4.0, 2.0, 3.0), (0.5, 0.4, 0.6, 0.7)
 
@@ -27,7 +32,7 @@ def test_each_config_has_its_layers_alone_in_one_bit_and_ranks_are_compared(
 ):
     rows = [[LAYERS[0]], [LAYERS[1]], [LAYERS[2]], list(LAYERS)]
     report = {
-        'config': str(ROOT / 'configs/bccd/retinanet_r18-light_20e_bccd.py'),
+        'config': 'mine.py',
         'checkpoint': 'a.pth',
         'metric': 'coco/bbox_mAP',
         'costs': [
@@ -35,6 +40,7 @@ def test_each_config_has_its_layers_alone_in_one_bit_and_ranks_are_compared(
             for i, layers in enumerate(rows)
         ],
     }
+    (tmp_path / 'mine.py').write_text(MINE)
     (tmp_path / 'sensitivity.json').write_text(json.dumps(report))
     called = []
 

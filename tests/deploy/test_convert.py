@@ -17,7 +17,6 @@ from surge_mm.layers import BinaryLayer, compensated_layers
 from surge_mm.utils.errors import UsageError
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
-BCCD = 'bccd/ste_retinanet-1bit_r18-light_20e_bccd.py'
 HARDTANH = {'type': 'Hardtanh'}
 RPRELU = {'type': 'surge_mm.RPReLU'}
 BACKBONES = {

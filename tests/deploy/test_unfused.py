@@ -16,7 +16,9 @@ import surge_mm
 from surge_mm.deploy import pack
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
-BCCD = 'bccd/ste_retinanet-1bit_r18-light_20e_bccd.py'
+BCCD = 'bccd/ste_retinanet-1bit_r18-light_40e_bccd.py'
+DEMO = 'demo/surge_fcos-1bit_r18-light_10e_digits.py'
+GROUP_NORM = {'type': 'FCOSHead', 'norm_cfg': {'_delete_': True, 'type': 'GN', 'num_groups': 16}}
 
 
 def detector(config, **model):
@@ -37,8 +39,8 @@ def packed_to_the_bit(model):
 
 
 def test_group_norms_and_the_activations_behind_them_are_listed_as_unfused():
-    """BCCD's towers: two convolutions each, with GroupNorm and the activation in place of ReLU."""
-    packed = packed_to_the_bit(detector(BCCD))
+    """Towers of two convolutions each, with GroupNorm and the activation in place of ReLU."""
+    packed = packed_to_the_bit(detector(DEMO, bbox_head=GROUP_NORM, shortcuts=False))
     expected = {}
     for tower in ('cls_convs', 'reg_convs'):
         for i in range(2):
@@ -50,18 +52,11 @@ def test_group_norms_and_the_activations_behind_them_are_listed_as_unfused():
     assert 'in PyTorch: bbox_head.cls_convs.0.gn: GroupNorm has no fixed' in str(packed.packing)
 
 
-SEP_BN = {
-    'type': 'RetinaSepBNHead',
-    'num_ins': 3,
-    'norm_cfg': {'_delete_': True, 'type': 'BN'},
-}
-
-
 @pytest.mark.parametrize('act_cfg', ['PReLU', None])
 def test_towers_with_a_batch_norm_for_each_level_are_packed_completely(act_cfg):
     """The levels share one binary convolution, and each has norm, shortcut and activation of its own."""
     act_cfg = act_cfg and {'type': act_cfg}
-    model = detector(BCCD, bbox_head=SEP_BN, shortcuts=True, binary_act_cfg=act_cfg)
+    model = detector(BCCD, binary_act_cfg=act_cfg)
     assert model.bbox_head.cls_convs[0][1].conv is model.bbox_head.cls_convs[2][1].conv
     packed = packed_to_the_bit(model)
     assert packed.packing.unfused == {}
@@ -72,8 +67,8 @@ def test_towers_with_a_batch_norm_for_each_level_are_packed_completely(act_cfg):
 
 
 def test_the_demo_detector_is_packed_completely():
-    packed = packed_to_the_bit(detector('demo/surge_fcos_r18-light_10e_digits.py'))
-    assert packed.packing.unfused == {} and len(packed.packing.packed) == 16
+    packed = packed_to_the_bit(detector(DEMO))
+    assert packed.packing.unfused == {} and len(packed.packing.packed) == 16 + 3 + 2 * 2
 
 
 def sequence(*modules):

@@ -22,7 +22,7 @@ from surge_mm.launch.resume import check_fits
 from surge_mm.utils.errors import CheckpointError
 
 ROOT = Path(__file__).parents[2]
-CONFIG = ROOT / 'configs' / 'demo' / 'surge_fcos_r18-light_10e_digits.py'
+CONFIG = ROOT / 'configs' / 'demo' / 'surge_fcos-1bit_r18-light_10e_digits.py'
 
 
 class Classifier(BaseModel):

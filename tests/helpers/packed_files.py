@@ -32,7 +32,7 @@ STUDENT = {
 
 def detector_config(**changes):
     """Return the config of a narrow detector of the demo."""
-    return config_of('demo/surge_fcos_r18-light_10e_digits.py', {**NARROW_FCOS, **changes})
+    return config_of('demo/surge_fcos-1bit_r18-light_10e_digits.py', {**NARROW_FCOS, **changes})
 
 
 def classifier_config(**changes):

@@ -64,11 +64,10 @@ class Classifier(BaseModel):
 
 
 def detector():
-    cfg = Config.fromfile(CONFIGS / 'demo/surge_fcos_r18-light_10e_digits.py').model
+    cfg = Config.fromfile(CONFIGS / 'demo/surge_fcos-1bit_r18-light_10e_digits.py').model
     cfg.backbone.base_channels = 8
     cfg.neck.update(in_channels=[16, 32, 64], out_channels=16)
     cfg.bbox_head.update(in_channels=16, feat_channels=16)
-    cfg.bbox_head.norm_cfg.num_groups = 4
     with DefaultScope.overwrite_default_scope('mmdet'):
         model = MODELS.build(cfg)
     model.init_weights()

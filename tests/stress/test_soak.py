@@ -52,7 +52,7 @@ class Readings(Hook):
 def test_memory_and_open_files_stay_flat_over_2000_steps(tmp_path, monkeypatch, record):
     monkeypatch.chdir(tmp_path)
     make_digits('data/digits')
-    cfg = Config.fromfile(ROOT / 'configs/demo/surge_fcos_r18-light_10e_digits.py')
+    cfg = Config.fromfile(ROOT / 'configs/demo/surge_fcos-1bit_r18-light_10e_digits.py')
     cfg.work_dir = str(tmp_path / 'work')
     cfg.model.test_cfg.score_thr = 0
     cfg.train_cfg.update(max_epochs=STEPS // EPOCH, val_interval=2)

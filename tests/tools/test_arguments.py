@@ -9,7 +9,7 @@ import pytest
 from surge_mm.utils.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
-DEMO = str(ROOT / 'configs/demo/surge_fcos_r18-light_10e_digits.py')
+DEMO = str(ROOT / 'configs/demo/surge_fcos-1bit_r18-light_10e_digits.py')
 FULL_PRECISION = str(ROOT / 'configs/demo/fcos_r18-light_10e_digits.py')
 
 

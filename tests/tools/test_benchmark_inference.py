@@ -25,7 +25,7 @@ def benchmark(tmp_path):
 
 
 def test_a_detector_of_a_config_is_measured_on_each_number_of_threads(benchmark):
-    config = ROOT / 'configs/demo/surge_fcos_r18-light_10e_digits.py'
+    config = ROOT / 'configs/demo/surge_fcos-1bit_r18-light_10e_digits.py'
     figures, output = benchmark(config, '--shape', '64', '96', '--threads', '1', '2')
     assert figures['shape'] == [64, 96]
     for count in ('1', '2'):

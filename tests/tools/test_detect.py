@@ -22,7 +22,7 @@ from surge_mm.deploy.predictor import Predictor
 from surge_mm.utils.media import find_sources
 
 ROOT = Path(__file__).parents[2]
-DETECTOR = ROOT / 'configs/demo/ste_fcos_r18-light_10e_digits.py'
+DETECTOR = ROOT / 'configs/demo/ste_fcos-1bit_r18-light_10e_digits.py'
 CLASSIFIER = ROOT / 'configs/cifar10_mini/ste_resnet20_12e_cifar10-mini.py'
 
 
@@ -318,8 +318,8 @@ def test_invalid_arguments_are_refused_in_one_line(folder, words, said):
 
 
 def test_a_class_beyond_the_allow_list_needs_its_name(folder, monkeypatch):
-    name = 'mmdet.models.dense_heads.fcos_head.FCOSHead'
-    listed = allowed_classes.ALLOWED - {'mmdet.models.dense_heads.FCOSHead'}
+    name = 'mmdet.models.necks.fpn.FPN'
+    listed = allowed_classes.ALLOWED - {'mmdet.models.necks.FPN'}
     monkeypatch.setattr(allowed_classes, 'ALLOWED', listed)
     words = ['detector.safetensors', 'images/a.jpg', '--out', 'allowed']
     alone = detect(folder, *words)

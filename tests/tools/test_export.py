@@ -23,7 +23,7 @@ from surge_mm.utils.errors import CheckpointError, LaunchError, UsageError
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT)}
-DEMO = ROOT / 'configs/demo/surge_fcos_r18-light_10e_digits.py'
+DEMO = ROOT / 'configs/demo/surge_fcos-1bit_r18-light_10e_digits.py'
 NARROW = (
     'model = dict(backbone=dict(base_channels=8), neck=dict(in_channels=[16, 32, 64], out_channels=16),\n'
     '    bbox_head=dict(in_channels=16, feat_channels=16), test_cfg=dict(score_thr=0.0))\n'
@@ -88,9 +88,9 @@ def test_what_is_exported_is_evaluated_like_the_checkpoint_and_loaded_without_it
     done = run_tool('export', 'mine.py', 'epoch_1.pth', 'out/a.safetensors', folder=folder)
     assert done.returncode == 0, done.stderr
     path = folder / 'out/a.safetensors'
-    assert '16 of 16 binary layers are packed' in done.stdout
+    assert '23 of 23 binary layers are packed' in done.stdout
     assert 'norms and activations behind binary layers: none is left to PyTorch' in done.stdout
-    assert re.search(r'backbone.layer4.1.conv2 │ 64x64x3x3 +│ packed', done.stdout)
+    assert re.search(r'backbone.layer4.1.conv2 +│ 64x64x3x3 +│ packed', done.stdout)
     assert re.search(rf'total +│ +[\d,]+ │ +{path.stat().st_size:,} │', done.stdout)
     assert read_packed(path).sha256 in done.stdout
     stored = read_packed(path).config
@@ -156,7 +156,7 @@ def test_invalid_arguments_are_refused(words, message, folder, monkeypatch):
 
 def test_a_model_with_nothing_binary_is_refused_and_nothing_written(folder, monkeypatch, tmp_path):
     (folder / 'real.py').write_text(
-        f'_base_ = {str(DEMO).replace("surge_fcos", "fcos")!r}\n{NARROW}'
+        f'_base_ = {str(DEMO).replace("surge_fcos-1bit", "fcos")!r}\n{NARROW}'
     )
     model = trained_model(Config.fromfile(folder / 'real.py'))
     torch.save({'state_dict': model.state_dict()}, tmp_path / 'real.pth')
@@ -178,7 +178,8 @@ def test_norms_and_activations_that_run_in_pytorch_are_printed(
 ):
     config = folder / 'head.py'
     config.write_text(
-        "_base_ = './mine.py'\nmodel = dict(type='surge_mm.Binarized', base_type='FCOS')\n"
+        "_base_ = './mine.py'\nmodel = dict(shortcuts=False, bbox_head=dict(\n"
+        "    type='FCOSHead', norm_cfg=dict(_delete_=True, type='GN', num_groups=16)))\n"
     )
     model = trained_model(Config.fromfile(config))
     torch.save({'state_dict': model.state_dict()}, tmp_path / 'head.pth')
@@ -227,7 +228,8 @@ def test_an_export_with_weight_standardized_convolutions_runs_and_is_evaluated(f
     standardized = "dict(conv_cfg=dict(type='ConvWS'))"
     config = folder / 'ws.py'
     config.write_text(
-        f"_base_ = './mine.py'\nmodel = dict(neck={standardized}, bbox_head={standardized})\n"
+        f"_base_ = './mine.py'\n"
+        f'model = dict(shortcuts=False, neck={standardized}, bbox_head={standardized})\n'
     )
     torch.save(
         {'state_dict': trained_model(Config.fromfile(config)).state_dict()}, tmp_path / 'ws.pth'

@@ -14,7 +14,7 @@ from surge_mm.datasets.digits import make_digits
 from surge_mm.deploy import load_packed
 from surge_mm.deploy.packed_file.format import read_packed
 
-DEMO = Path(__file__).parents[2] / 'configs/demo/surge_fcos_r18-light_10e_digits.py'
+DEMO = Path(__file__).parents[2] / 'configs/demo/surge_fcos-1bit_r18-light_10e_digits.py'
 LOADER = 'dict(num_workers=0, persistent_workers=False)'
 NARROW = f"""_base_ = {str(DEMO)!r}
 model = dict(backbone=dict(base_channels=8), neck=dict(in_channels=[16, 32, 64], out_channels=16),
@@ -64,7 +64,7 @@ def test_a_detector_of_the_new_style_goes_through_all_tools(folder):
     for path in ('work_dirs/new/epoch_1.pth', 'new.safetensors'):
         if path.endswith('.safetensors'):
             said = run(folder, 'export', 'new.py', 'work_dirs/new/epoch_1.pth', path)
-            assert '16 of 16 binary layers are packed' in said
+            assert '23 of 23 binary layers are packed' in said
             assert 'its outputs equal those of the checkpoint to the bit' in said
         said = run(folder, 'test', 'new.py', path)
         assert 'differs in' not in said
@@ -72,7 +72,7 @@ def test_a_detector_of_the_new_style_goes_through_all_tools(folder):
     assert len(metrics[0]) == 6 and metrics[0] == metrics[1]
     # the file names the classes as one from the usual style does
     stored = read_packed(folder / 'new.safetensors').config
-    assert stored['default_scope'] == 'mmdet' and stored['model']['type'] == 'FCOS'
+    assert stored['default_scope'] == 'mmdet' and stored['model']['type'] == 'surge_mm.Binarized'
     assert stored['model']['backbone']['type'] == 'surge_mm.SurgeResNet'
     run(folder, 'detect', 'new.safetensors', 'data/digits/VOC2007/JPEGImages')
     run(folder, 'check_data', 'new.py')

@@ -28,7 +28,7 @@ def detection(tmp_path_factory):
     Image.fromarray(pixels).save(first, 'PNG')
     Image.fromarray(pixels[:, ::-1]).save(second, 'PNG')
     (folder / 'mine.py').write_text(
-        f'_base_ = {str(CONFIGS / "demo/surge_fcos_r18-light_10e_digits.py")!r}\n'
+        f'_base_ = {str(CONFIGS / "demo/surge_fcos-1bit_r18-light_10e_digits.py")!r}\n'
         'train_dataloader = dict(batch_size=4, num_workers=0, persistent_workers=False)\n'
         'train_cfg = dict(max_epochs=1, val_interval=2)\n'
         'val_dataloader = dict(batch_size=2, num_workers=0, persistent_workers=False)\n'

@@ -24,7 +24,7 @@ from surge_mm.layers import SurgeConv2d
 from surge_mm.utils.errors import DatasetError, LaunchError, UsageError
 
 ROOT = Path(__file__).parents[2]
-SURGE = ROOT / 'configs' / 'demo' / 'surge_fcos_r18-light_10e_digits.py'
+SURGE = ROOT / 'configs' / 'demo' / 'surge_fcos-1bit_r18-light_10e_digits.py'
 ENVIRONMENT = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHON': sys.executable}
 
 

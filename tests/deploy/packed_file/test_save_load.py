@@ -37,7 +37,7 @@ REAL = {'type': 'surge_mm.SurgeConv2d', 'weight': {'type': 'Real'}}
 MODELS_TO_KEEP = {
     'detector': lambda: detector_config(),
     'detector by rules': lambda: config_of(
-        'bccd/surge_retinanet-1bit_r18-light_20e_bccd.py', NARROW_RETINANET
+        'bccd/surge_retinanet-1bit_r18-light_40e_bccd.py', NARROW_RETINANET
     ),
     'classifier': lambda: classifier_config(),
     'classifier with Hardtanh and AdaBin': lambda: classifier_config(

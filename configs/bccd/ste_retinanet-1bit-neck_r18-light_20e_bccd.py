@@ -1,3 +1,0 @@
-_base_ = ['../_base_/recipes/retinanet-1bit-neck_r18-light_20e_bccd.py', '../_base_/methods/ste.py']
-
-model = dict(backbone=dict(conv_cfg={{_base_.conv_cfg}}), binary={{_base_.conv_cfg}})

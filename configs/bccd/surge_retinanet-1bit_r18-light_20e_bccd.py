@@ -1,3 +1,0 @@
-_base_ = ['../_base_/recipes/retinanet-1bit_r18-light_20e_bccd.py', '../_base_/methods/surge.py']
-
-model = dict(backbone=dict(conv_cfg={{_base_.conv_cfg}}), binary={{_base_.conv_cfg}})

@@ -1,3 +1,0 @@
-_base_ = ['../_base_/recipes/fcos_r18-light_10e_digits.py', '../_base_/methods/ste.py']
-
-model = dict(backbone=dict(conv_cfg={{_base_.conv_cfg}}))
