@@ -13,6 +13,7 @@ from mmengine.registry import METRICS as ROOT_METRICS
 from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import OPTIM_WRAPPERS as ROOT_OPTIM_WRAPPERS
 from mmengine.registry import RUNNERS as ROOT_RUNNERS
+from mmengine.registry import WEIGHT_INITIALIZERS as ROOT_WEIGHT_INITIALIZERS
 from mmengine.registry import Registry
 from torch import nn
 
@@ -62,6 +63,12 @@ OPTIM_WRAPPERS = Registry(
 )
 RUNNERS = Registry(
     'runner', parent=ROOT_RUNNERS, scope='surge_mm', locations=['surge_mm.hooks.safe_runner']
+)
+WEIGHT_INITIALIZERS = Registry(
+    'weight initializer',
+    parent=ROOT_WEIGHT_INITIALIZERS,
+    scope='surge_mm',
+    locations=['surge_mm.models.hugging_face_init'],
 )
 
 for layer in (

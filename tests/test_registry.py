@@ -22,6 +22,7 @@ ALLOWED = {  # the packages of the registered classes, as the import directions 
     'HOOKS': {'hooks'},
     'OPTIM_WRAPPERS': {'hooks'},
     'RUNNERS': {'hooks'},
+    'WEIGHT_INITIALIZERS': {'models'},
 }
 
 

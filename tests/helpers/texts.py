@@ -52,13 +52,14 @@ def text_batch(count=4, length=7, padding=0, seed=0):
     return {name: torch.nn.functional.pad(value, (0, padding)) for name, value in inputs.items()}
 
 
-def text_classifier(num_classes=2, dropout=0.0, init_cfg=None, **settings):
+def text_classifier(num_classes=2, dropout=0.0, init_cfg=None, backbone_init=None, **settings):
     """Build a TextClassifier of 2 layers with 16 features, initialized and in training mode."""
     torch.manual_seed(0)
     backbone = {
         'type': 'surge_mm.SurgeBert',
         'hidden_dropout_prob': dropout,
         'attention_probs_dropout_prob': dropout,
+        'init_cfg': backbone_init,
         **SIZES,
         **settings,
     }

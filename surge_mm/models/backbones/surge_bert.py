@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 from mmengine.model import BaseModule
 from torch import Tensor
 
+from surge_mm.checkpoint.matching import find_mismatches, named_tensors
 from surge_mm.layers import BinaryLayer
 from surge_mm.models.backbones.bert_attention import BertSpec
 from surge_mm.models.backbones.bert_layers import BertEmbeddings, BertEncoder, BertPooler
@@ -68,12 +69,16 @@ class SurgeBert(BaseModule):
             ``activation``, such as ``dict(type='ElasticBinary')`` after ReLU. Defaults to None: that of ``linear_cfg``.
         embedding_weight (dict, optional): Weight binarizer of the embeddings of the tokens, such as
             ``dict(type='BiBERT')``; its filters are the rows. Defaults to None: real embeddings.
-        init_cfg (dict or list[dict], optional): MMEngine's weight initialization. None selects BERT's: normal with the
-            standard deviation 0.02. Defaults to None.
+        init_cfg (dict or list[dict], optional): MMEngine's weight initialization, or
+            :class:`surge_mm.models.hugging_face_init.HuggingFaceInit`. None selects BERT's: normal with the standard
+            deviation 0.02. Defaults to None.
+
+    Attributes:
+        config (dict): Sizes and settings that a checkpoint must have too, under Hugging Face's names.
 
     Raises:
         UsageError: if an argument is out of range, the heads do not divide the hidden size, or an argument has no
-            effect together with the others.
+            effect together with the others. On loading a state dict: if it is that of an encoder of another size.
     """
 
     @checked
@@ -127,8 +132,18 @@ class SurgeBert(BaseModule):
             linear_cfg,
             ffn_activation,
         )
-        self.max_length = max_position_embeddings
         self.hidden_size = hidden_size
+        self.config: dict[str, Any] = {
+            'vocab_size': vocab_size,
+            'hidden_size': hidden_size,
+            'num_hidden_layers': num_hidden_layers,
+            'num_attention_heads': num_attention_heads,
+            'intermediate_size': intermediate_size,
+            'max_position_embeddings': max_position_embeddings,
+            'type_vocab_size': type_vocab_size,
+            'layer_norm_eps': layer_norm_eps,
+            'hidden_act': activation,
+        }
         self.embeddings = BertEmbeddings(
             vocab_size, max_position_embeddings, type_vocab_size, spec, embedding_weight
         )
@@ -160,10 +175,11 @@ class SurgeBert(BaseModule):
             UsageError: if a text has more tokens than there are positions.
         """
         ids, attention_mask = inputs['input_ids'], inputs['attention_mask'].bool()
-        if ids.shape[1] > self.max_length:
+        positions = self.config['max_position_embeddings']
+        if ids.shape[1] > positions:
             raise UsageError(
-                f'a text of {ids.shape[1]} tokens is longer than max_position_embeddings={self.max_length} of '
-                'SurgeBert. Truncate it: set the max_length of the data set'
+                f'a text of {ids.shape[1]} tokens is longer than max_position_embeddings={positions} of SurgeBert. '
+                'Truncate it: set the max_length of the data set'
             )
         x = self.embeddings(ids, inputs['token_type_ids'])
         states, projections = self.encoder(x, attention_mask[:, None, None, :])
@@ -178,3 +194,41 @@ class SurgeBert(BaseModule):
             return self.pooler(x)
         weights = mask.unsqueeze(-1).to(x.dtype)
         return (x * weights).sum(dim=1) / weights.sum(dim=1)
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        """Load the tensors of this encoder, after all names and shapes are checked.
+
+        A state dict without an encoder is accepted, for instance that of a classifier. The pooler may be missing.
+
+        Raises:
+            UsageError: if a weight is missing or unexpected, or a tensor has another shape.
+        """
+        own = named_tensors(self)
+        theirs = [key.removeprefix(prefix) for key in state_dict if key.startswith(prefix)]
+        inner = [name for name in theirs if _is_weight(name)]
+        mismatches = find_mismatches(
+            own,
+            state_dict,
+            prefix=prefix,
+            required=[name for name in own if inner and _is_weight(name)],
+            unexpected=[name for name in inner if name not in own],
+        )
+        misnamed = not inner and any(name.startswith('bert.encoder.') for name in theirs)
+        if misnamed:
+            raise UsageError(
+                "the checkpoint is of a whole model, whose names begin with 'bert.': add prefix='bert.' to init_cfg"
+            )
+        if mismatches:
+            raise UsageError(
+                f'the checkpoint does not match SurgeBert in {len(mismatches)} tensors, first: {mismatches[0]}. Set '
+                'the sizes of SurgeBert (vocab_size, num_hidden_layers, ...) to those of the checkpoint, or '
+                'use another checkpoint'
+            )
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def _is_weight(name: str) -> bool:
+    """Whether a tensor is a weight or a bias of the embeddings or of the layers."""
+    return name.startswith(('embeddings.', 'encoder.')) and name.endswith(('.weight', '.bias'))

@@ -27,8 +27,9 @@ class TextClassifier(BaseModel):
         num_classes (int): Number of classes. 1 for the regression of a number.
         dropout (float): Dropout of the input of the linear layer. Defaults to 0.1.
         data_preprocessor (dict, optional): Config of the data preprocessor. Defaults to None.
-        init_cfg (dict or list[dict], optional): MMEngine's weight initialization. None selects BERT's: normal with the
-            standard deviation 0.02. Defaults to None.
+        init_cfg (dict or list[dict], optional): MMEngine's weight initialization, or
+            :class:`surge_mm.models.hugging_face_init.HuggingFaceInit`. None selects BERT's for the classifier: normal
+            with the standard deviation 0.02. Defaults to None.
     """
 
     @checked
@@ -48,6 +49,11 @@ class TextClassifier(BaseModel):
         self.dropout = nn.Dropout(dropout)
         self.num_classes = num_classes
         self.classifier = nn.Linear(self.bert.hidden_size, num_classes)
+
+    def init_weights(self) -> None:
+        """Initialize the encoder by its ``init_cfg``, then the whole model by its own."""
+        self.bert.init_weights()  # MMEngine would do it last, and undo a start of the whole model
+        super().init_weights()
 
     @property
     def backbone(self) -> nn.Module:
