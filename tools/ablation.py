@@ -94,7 +94,9 @@ def main() -> None:
         '--baseline',
         help='variant to compare with, in the metric and in time per step; default ste, or the first variant',
     )
-    parser.add_argument('--metric', help='key of the log; default mAP or top-1 accuracy')
+    parser.add_argument(
+        '--metric', help='key of the log; default mAP, top-1 accuracy or that of GLUE'
+    )
     parser.add_argument('--jobs', type=int, default=1, help='number of parallel runs; default 1')
     parser.add_argument(
         '--cfg-options',

@@ -76,7 +76,8 @@ def read_run(work_dir: Path, metric: str | None = None) -> tuple[str, Run]:
 
     Args:
         work_dir (Path): work dir of the run.
-        metric (str, optional): key of the log. Defaults to the first of mAP, VOC mAP and top-1 that was logged.
+        metric (str, optional): key of the log. Defaults to the first of mAP, VOC mAP, top-1 and the metrics of GLUE
+            that was logged.
 
     Returns:
         tuple[str, Run]: the metric and the run.
@@ -144,10 +145,14 @@ def summarize(runs: dict[str, dict[int, Run]], metric: str, baseline: str) -> li
     return rows
 
 
+def _in_percent(metric: str) -> bool:
+    return metric.startswith(('accuracy', 'glue')) and metric != 'glue/loss'
+
+
 def _cells(rows: Sequence[Row], baseline: str) -> list[list[str]]:
     """Return the header and the rows of the table as text; an unknown number is an empty cell."""
     metric = METRICS[rows[0].metric][0] if rows[0].metric in METRICS else rows[0].metric
-    digits = 2 if rows[0].metric.startswith('accuracy') else 3
+    digits = 2 if _in_percent(rows[0].metric) else 3
 
     def text(value: float, form: str = f'.{digits}f') -> str:
         return '' if math.isnan(value) else format(value, form)
@@ -293,7 +298,7 @@ def plot(runs: dict[str, dict[int, Run]], metric: str, out: Path) -> Path:
         color = line.get_color()
         ax.fill_between(shared, table.min(0), table.max(0), color=color, alpha=0.2, linewidth=0)
     label = METRICS[metric][0] if metric in METRICS else metric
-    unit = ' (%)' if metric.startswith('accuracy') else ''
+    unit = ' (%)' if _in_percent(metric) else ''
     ax.set(xlabel='epoch', ylabel=label + unit)
     finish(ax)
     if many:

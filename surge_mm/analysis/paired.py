@@ -1,4 +1,4 @@
-"""Statistics over seeds: the interval of a mean, and the sign-flip test of paired differences."""
+"""Intervals of a mean, and of differences paired by seed and row; the sign-flip test of paired differences."""
 
 import math
 from collections.abc import Sequence
@@ -44,3 +44,27 @@ def sign_flip_p(differences: Sequence[float]) -> float:
         sums = np.random.default_rng(0).choice((-1, 1), (10**5, len(own))) @ own
     tolerance = 1e-12 * np.abs(own).sum()  # sums in another order differ by rounding
     return float(np.mean(np.abs(sums) >= abs(own.sum()) - tolerance))
+
+
+def bootstrap_interval(
+    differences: np.ndarray, resamples: int = 2000, level: float = 0.95
+) -> tuple[float, float]:
+    """Return quantiles of the mean difference over resamples of seeds and rows, both drawn with replacement.
+
+    Args:
+        differences (np.ndarray): value of one variant minus that of another, for each seed and row of a test set, shape
+            (seeds, rows).
+        resamples (int): number of resamples, drawn with a fixed seed. Defaults to 2000.
+        level (float): confidence level. Defaults to 0.95.
+
+    Returns:
+        tuple[float, float]: lower and upper end.
+    """
+    rng = np.random.default_rng(0)
+    seeds, rows = differences.shape
+    means = np.empty(resamples)
+    for number in range(resamples):
+        drawn = np.bincount(rng.integers(rows, size=rows), minlength=rows)
+        means[number] = (differences @ drawn)[rng.integers(seeds, size=seeds)].mean() / rows
+    low, high = np.quantile(means, [0.5 - level / 2, 0.5 + level / 2])
+    return float(low), float(high)

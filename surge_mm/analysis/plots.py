@@ -28,6 +28,9 @@ METRICS: Curves = {
     'coco/bbox_mAP_50': ('AP50', ORANGE, 1.0),
     'pascal_voc/mAP': ('VOC mAP', PURPLE, 1.0),
     'accuracy/top1': ('top-1 accuracy', GREEN, 0.01),
+    'glue/accuracy': ('accuracy', GREEN, 0.01),
+    'glue/matthews': ('Matthews correlation', ORANGE, 0.01),
+    'glue/spearman': ('Spearman correlation', PURPLE, 0.01),
 }
 LAMBDA: Curves = {
     'ags_lambda_mean': ('mean', BLUE, 1.0),

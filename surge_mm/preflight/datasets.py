@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
@@ -29,6 +30,7 @@ from surge_mm.preflight.config_consistency import (
 )
 from surge_mm.preflight.leaves import build_lazily, find_leaves
 from surge_mm.preflight.pipelines import advise_filter, step_of
+from surge_mm.preflight.text_consistency import match_evaluator, match_text, match_vocabularies
 from surge_mm.preflight.voc import read_voc
 from surge_mm.utils.errors import DatasetError
 from surge_mm.utils.files import file_defect
@@ -100,6 +102,7 @@ class _Inspector:
     def __init__(self, cfg: Config) -> None:
         self.cfg = cfg
         self.found = Inspection()
+        self._texts: dict[str, dict[str, Any]] = {}
         self._read_coco = cache(read_coco)
 
     def inspect(self, splits: Sequence[str]) -> Inspection:
@@ -119,6 +122,9 @@ class _Inspector:
                     self._use(path)
                 try:
                     check_evaluator(key, evaluator, contents, self._read_coco)
+                    for name, meta in self._texts.items():
+                        if name.startswith(f'{split}_dataloader.'):
+                            match_evaluator(key, evaluator, meta['task'])
                 except DatasetError as error:
                     self.found.problems.append(str(error))
         return self.found
@@ -149,6 +155,11 @@ class _Inspector:
         root = f'{key}.data_root'
         if dataset.ann_file:
             self._must_exist(f'{key}.ann_file', dataset.ann_file, root)
+        if 'vocabulary' in dataset.metainfo:  # surge_mm.GlueDataset
+            match_text(key, dataset, self.cfg)
+            self._texts[key] = dataset.metainfo
+            match_vocabularies(self._texts)
+            self._use(dataset.vocab)
         reader = {
             getattr(type(dataset), method).__qualname__.split('.')[0]
             for method in ('load_data_list', 'parse_data_info')

@@ -114,6 +114,17 @@ def test_the_table_shows_what_is_known():
     assert table.startswith('| variant | top-1 accuracy, mean ± std | 95 % interval | each seed |')
 
 
+def test_metrics_of_glue_are_found_and_shown_as_percentages(tmp_path):
+    folder = write_log(tmp_path, [61.25, 62.5], metric='glue/matthews')
+    metric, run = read_run(folder)
+    assert metric == 'glue/matthews'
+    table = markdown(summarize({'ste': {0: run}}, metric, 'ste'), 'ste')
+    assert table.startswith('| variant | Matthews correlation, mean ± std |')
+    assert '| ste (baseline) | 62.50 |' in table
+    loss = markdown(summarize({'ste': {0: run}}, 'glue/loss', 'ste'), 'ste')
+    assert '| ste (baseline) | 62.500 |' in loss
+
+
 def test_three_seeds_have_intervals_and_equal_differences_none():
     tops = {'ste': [40.0, 44.0, 42.0], 'surge': [41.0, 47.0, 44.0], 'same': [39.0, 43.0, 41.0]}
     three = {

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from surge_mm.analysis import paired
-from surge_mm.analysis.paired import interval, sign_flip_p
+from surge_mm.analysis.paired import bootstrap_interval, interval, sign_flip_p
 
 
 def test_sign_flip_test_counts_the_assignments_as_far_from_zero():
@@ -34,3 +34,16 @@ def test_less_than_three_values_have_neither(values):
 
 def test_equal_values_have_no_interval():
     assert np.isnan(interval([0.1, 0.3 - 0.2, 0.1])).all() and sign_flip_p([0.1, 0.1, 0.1]) == 2 / 8
+
+
+def test_bootstrap_of_one_seed_is_the_standard_error_of_the_rows():
+    differences = np.random.default_rng(0).normal(0.2, 1.0, (1, 500))
+    mean, error = differences.mean(), differences.std() / 500**0.5
+    expected = mean - 1.96 * error, mean + 1.96 * error
+    assert bootstrap_interval(differences) == pytest.approx(expected, abs=0.15 * error)
+
+
+def test_bootstrap_draws_seeds_too():
+    differences = np.repeat([[1.0], [2.0], [6.0]], 50, axis=1)  # rows that do not differ
+    assert bootstrap_interval(differences) == (1.0, 6.0)  # a seed three times: 1 in 27 resamples
+    assert bootstrap_interval(differences, level=0.5)[0] > 1

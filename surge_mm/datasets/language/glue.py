@@ -74,7 +74,7 @@ class GlueDataset(BaseDataset):
             )
         self.task, self.split = TASKS[task], split
         self.max_length, self.lowercase, self.holdout_rows = max_length, lowercase, holdout_rows
-        self.vocabulary = load_vocabulary(vocab)
+        self.vocab, self.vocabulary = vocab, load_vocabulary(vocab)
         file = f'{self.task.folder}/{"train" if split in PARTS else split}.tsv'
         super().__init__(**{'ann_file': file, **kwargs}, data_root=data_root)
         meta = {

@@ -1,0 +1,83 @@
+"""Consistency of a config for texts: the data sets agree with the model, with the metrics and with each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mmengine.config import Config
+
+from surge_mm.utils.class_names import class_name
+from surge_mm.utils.errors import DatasetError
+
+
+def match_text(key: str, dataset: Any, cfg: Config) -> None:
+    """Check that the model of a config takes the texts of a data set and predicts its labels.
+
+    Args:
+        key (str): config key of the data set.
+        dataset (GlueDataset): the data set.
+        cfg (Config): config of the run.
+
+    Raises:
+        DatasetError: if the number of classes, of tokens or of positions does not fit.
+    """
+    model = cfg.get('model') or {}
+    backbone = model.get('backbone') or {}
+    outputs = dataset.task.num_outputs
+    classes = model.get('num_classes', outputs)
+    if classes != outputs:
+        raise DatasetError(
+            f'model.num_classes={classes}, but {key} has '
+            f'{outputs if outputs > 1 else "scores, which one output predicts"}\n'
+            f'  set it with --cfg-options model.num_classes={outputs}'
+        )
+    for argument, default, needed, what in (
+        ('vocab_size', 30522, len(dataset.vocabulary), 'tokens in its vocab'),
+        ('max_position_embeddings', 512, dataset.max_length, 'as max_length'),
+    ):
+        has = backbone.get(argument, default)
+        if class_name(backbone.get('type')) == 'SurgeBert' and has < needed:
+            raise DatasetError(
+                f'model.backbone.{argument}={has} is less than {needed}, which {key} has {what}: use the vocab.txt of '
+                'the model, or a smaller max_length'
+            )
+
+
+def match_evaluator(key: str, evaluator: Any, task: str) -> None:
+    """Check that a metric of GLUE is that of the task.
+
+    Args:
+        key (str): config key of the evaluator.
+        evaluator (Any): its config.
+        task (str): task of the data set.
+
+    Raises:
+        DatasetError: if it is another one.
+    """
+    if not isinstance(evaluator, Mapping) or class_name(evaluator.get('type')) != 'GlueMetric':
+        return
+    if evaluator.get('task') != task:
+        raise DatasetError(
+            f'{key}.task={evaluator.get("task")!r}, but the data set has task={task!r}\n'
+            f'  set it with --cfg-options {key}.task={task}'
+        )
+
+
+def match_vocabularies(found: Mapping[str, Mapping[str, Any]]) -> None:
+    """Check that all data sets of a config turn the same sentence into the same tokens.
+
+    Args:
+        found (Mapping[str, Mapping[str, Any]]): meta information of each data set of texts, by config key.
+
+    Raises:
+        DatasetError: if vocabulary or case differ.
+    """
+    first, *others = found
+    for key in others:
+        for name in ('vocabulary', 'lowercase'):
+            if found[key][name] != found[first][name]:
+                raise DatasetError(
+                    f'{key} and {first} differ in {"vocab" if name == "vocabulary" else name}: set both to that of the '
+                    'model'
+                )

@@ -1,0 +1,89 @@
+import pytest
+from helpers.sentences import TOKENS, write, write_glue, write_vocabulary
+from mmengine.config import Config
+
+from surge_mm.preflight.datasets import check_datasets
+from surge_mm.utils.errors import DatasetError
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return {
+        'type': 'surge_mm.GlueDataset',
+        'task': 'mnli',
+        'data_root': str(write_glue(tmp_path / 'glue')),
+        'vocab': str(write_vocabulary(tmp_path)),
+        'max_length': 16,
+    }
+
+
+def check(train, val=None, cached=False, metric='mnli', **model):
+    backbone = {
+        'type': 'surge_mm.SurgeBert',
+        'vocab_size': len(TOKENS),
+        'max_position_embeddings': 16,
+        **model.pop('backbone', {}),
+    }
+    val = {**train, 'split': 'dev_mismatched', **(val or {})}
+    cfg = {
+        'default_scope': 'mmpretrain',
+        'model': {'type': 'surge_mm.TextClassifier', 'backbone': backbone, **model},
+        'train_dataloader': {'dataset': train},
+        'val_dataloader': {'dataset': val},
+        'val_evaluator': [{'type': 'surge_mm.GlueMetric', 'task': metric}],
+    }
+    return check_datasets(Config(cfg), cached=cached)
+
+
+def test_a_config_that_fits_passes(settings):
+    lines = check(settings, num_classes=3)
+    assert lines == [
+        'train_dataloader.dataset: the files exist (GlueDataset)',
+        'val_dataloader.dataset: the files exist (GlueDataset)',
+    ]
+
+
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        ({'num_classes': 2},
+         r'model.num_classes=2, but train_dataloader.dataset has 3\n.*model.num_classes=3'),
+        ({'backbone': {'vocab_size': 9}}, r'model.backbone.vocab_size=9 is less than \d+, which'),
+        ({'backbone': {'max_position_embeddings': 15}},
+         'model.backbone.max_position_embeddings=15 is less than 16.* a smaller max_length'),
+        ({'metric': 'rte'}, r"val_evaluator.0.task='rte', but the data set has task='mnli'"),
+    ],
+)  # fmt: skip
+def test_a_model_or_metric_of_another_task_is_refused(settings, change, message):
+    with pytest.raises(DatasetError, match=message):
+        check(settings, **change)
+
+
+def test_scores_need_one_output(settings):
+    stsb = {**settings, 'task': 'stsb'}
+    with pytest.raises(DatasetError, match='num_classes=2, but .* has scores, which one output'):
+        check(stsb, {'task': 'mnli'}, num_classes=2)
+
+
+def test_data_sets_with_other_vocabularies_are_refused(settings, tmp_path):
+    other = write(tmp_path, 'other.txt', [*TOKENS[:5], *reversed(TOKENS[5:])])
+    with pytest.raises(DatasetError, match='val_dataloader.dataset and train_.* differ in vocab'):
+        check(settings, {'vocab': str(other)})
+    with pytest.raises(DatasetError, match='differ in lowercase'):
+        check(settings, {'lowercase': False})
+
+
+def test_a_changed_vocabulary_is_checked_again(settings, tmp_path):
+    check(settings, cached=True)
+    write(tmp_path, 'vocab.txt', [*TOKENS, 'film'])
+    with pytest.raises(DatasetError, match="train_dataloader.dataset: .*repeats the token 'film'"):
+        check(settings, cached=True)
+
+
+def test_missing_files_are_named_with_the_option_that_sets_them(settings):
+    with pytest.raises(DatasetError) as error:
+        check({**settings, 'data_root': 'data/none'})
+    assert 'train_dataloader.dataset.ann_file does not exist: data/none/MNLI/train.tsv' in str(
+        error.value
+    )
+    assert '--cfg-options train_dataloader.dataset.data_root=FOLDER' in str(error.value)
