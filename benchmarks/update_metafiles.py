@@ -21,6 +21,15 @@ DATA = {
     'cifar10-mini': 'CIFAR-10, 20,000 images of 16x16 pixels',
     'digits': 'Handwritten digits',
     'bccd': 'BCCD',
+    'cola': 'GLUE CoLA',
+    'sst2': 'GLUE SST-2',
+    'mrpc': 'GLUE MRPC',
+    'stsb': 'GLUE STS-B',
+    'qqp': 'GLUE QQP',
+    'mnli': 'GLUE MNLI',
+    'qnli': 'GLUE QNLI',
+    'rte': 'GLUE RTE',
+    'sst2-mini': 'GLUE SST-2, without 5,000 rows of the training file',
 }
 COLLECTIONS = {
     'fp': 'Full precision',
@@ -36,6 +45,10 @@ COLLECTIONS = {
     'recu': 'ReCU',
     'recu-rsign': 'ReCU',
     'adabin': 'AdaBin',
+    'bibert': 'BiBERT',
+    'bit': 'BiT',
+    'bit-2bit': 'BiT',
+    'surge-bit': 'SURGE',
 }
 
 

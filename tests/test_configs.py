@@ -7,6 +7,7 @@ import pytest
 import torch
 from helpers.narrow import with_fewer_regions
 from helpers.samples import detection_batch
+from helpers.texts import text_batch
 from mmengine.config import Config
 from mmengine.hub import get_config
 from mmengine.optim import build_optim_wrapper
@@ -45,7 +46,24 @@ METHODS = {
     'surge-recu': ('ApproxSign', 'ReCU', AdaptiveScale(0.1), [SCHEDULE, AGS]),
     'surge-reactnet': ('RSign', 'ReAct', AdaptiveScale(0.1), [AGS]),
     'rsign': ('RSign', 'Real', None, []),
+    'bibert': ('STESign', 'BiBERT', None, []),
+    'bit': ('ElasticSign', 'BiT', None, []),
+    'bit-2bit': ('ElasticSign', 'BiT', None, []),
+    'surge-bit': ('ElasticSign', 'BiT', AdaptiveScale(0.1), [AGS]),
 }
+OF_BERT = ('bibert', 'bit', 'bit-2bit', 'surge-bit')
+TASKS = {
+    'cola': 2,
+    'sst2': 2,
+    'mrpc': 2,
+    'stsb': 1,
+    'qqp': 2,
+    'mnli': 3,
+    'qnli': 2,
+    'rte': 2,
+    'sst2-mini': 2,
+}
+NARROW = {'vocab_size': 40, 'hidden_size': 24, 'intermediate_size': 48}  # of BERT
 CONTROLS = {
     'ste-gain': 'ApproxSign(surrogate_gain=1.08)',
     'ste-floor': 'ApproxSign(surrogate_floor=0.1)',
@@ -70,6 +88,8 @@ BINARY_LAYERS = {
     'rtmdet-1bit': 29,
     'ssd300-1bit': 17,
     'deit-small-1bit': 48,
+    'bert-base-1bit': 73,
+    'bert-mini': 13,
 }  # others: 16
 BATCH_SIZES = {
     'coco': 16,
@@ -81,6 +101,8 @@ BATCH_SIZES = {
     'bccd': 8,
     'ssd300': 32,
     'deit-small': 1024,
+    'bert-base': 16,
+    'bert-mini': 64,
 }
 FAMILIES = {  # folders of other models are called as these are
     'faster-rcnn': 'faster_rcnn',
@@ -93,14 +115,20 @@ FAMILIES = {  # folders of other models are called as these are
     'vgg-small': 'vgg',
     'reactnet-a': 'reactnet',
     'deit-small': 'deit',
+    'bert-base': 'glue',
 }
-PURPOSES = {'digits': 'demo', 'bccd': 'bccd', 'cifar10-mini': 'cifar10_mini'}
+PURPOSES = {
+    'digits': 'demo',
+    'bccd': 'bccd',
+    'cifar10-mini': 'cifar10_mini',
+    'sst2-mini': 'glue_mini',
+}
 NAME = re.compile(
     rf'(?:(?P<method>{"|".join(sorted(METHODS, key=len, reverse=True))})_)?'
     r'(?P<recipe>(?P<model>[a-z0-9-]+?)(?P<part>-1bit|-1bit-distill)?'
     r'(?:_(?P<backbone>r18|r18-light|vgg16)(?P<neck>_fpn)?)?'
     r'_(?P<schedule>1x|\d+e|\d+e-step[12])'
-    r'_(?P<data>coco|voc0712|in1k|cifar10|cifar10-mini|bccd|digits))'
+    rf'_(?P<data>coco|voc0712|in1k|cifar10|cifar10-mini|bccd|digits|{"|".join(TASKS)}))'
 )
 FIRST_LINES = re.compile(
     r"_base_ = (?:\[\s*'\.\./_base_/recipes/(.+)\.py',\s*'\.\./_base_/methods/(.+)\.py',?\s*\]"
@@ -125,6 +153,8 @@ def build(cfg):
     model = dict(with_fewer_regions(cfg.model))
     if cfg.get('data_preprocessor'):
         model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    if 'SurgeBert' in str(model['backbone']):
+        model |= {'backbone': {**model['backbone'], **NARROW}, 'init_cfg': None}
     if 'SSDVGG' not in str(model['backbone']):
         return MODELS.build(model)
     # a VGG without norms moves only from a good start, and the scales of its neck begin with what is in memory
@@ -150,7 +180,7 @@ def test_name_follows_the_grammar_and_is_the_recipe_and_method_of_the_config(pat
 def test_every_network_has_full_precision_ste_and_surge(method):
     names = [parts(path) for path in LEAVES]
     networks = {(n['model'], n['data']) for n in names if 'step' not in n['schedule']}
-    assert len(networks) == 24
+    assert len(networks) == 33
     assert networks == {(n['model'], n['data']) for n in names if n['method'] == method}
 
 
@@ -183,7 +213,7 @@ def test_config_builds_the_method_of_its_name_and_a_step_moves_every_parameter(p
 @pytest.mark.parametrize('method', METHODS)
 def test_recipe_with_any_method_builds_and_a_step_moves_every_parameter(method):
     torch.manual_seed(0)
-    recipe = 'resnet20_12e_cifar10-mini'
+    recipe = 'bert-mini_1e_sst2-mini' if method in OF_BERT else 'resnet20_12e_cifar10-mini'
     cfg = Config.fromfile(BASE / 'recipes' / f'{recipe}.py')
     cfg = apply_method(cfg, Config.fromfile(BASE / 'methods' / f'{method}.py'))
     name = {**parts(BASE / f'{recipe}.py'), 'method': method}
@@ -202,14 +232,14 @@ def takes_a_step(name):
 
     For VOC and BCCD, SURGE takes the step. The digits and CIFAR-10 have the steps of the other methods.
 
-    A detector as teacher must be trained first. tests/models/detectors have the steps with one.
+    A teacher must be trained first. tests/models/detectors and classifiers have the steps with one.
     """
-    if name['part'] == '-1bit-distill':
+    if name['part'] == '-1bit-distill' or (name['part'] and name['data'] in TASKS):
         return False
     if name['data'] == 'coco':
         return name['model'] == 'mask-rcnn' and name['method'] == 'surge'
     return name['method'] == 'surge' or (
-        name['data'] not in ('voc0712', 'bccd') and name['model'] != 'deit-small'
+        name['data'] not in ('voc0712', 'bccd') and name['model'] not in ('deit-small', 'bert-base')
     )
 
 
@@ -233,6 +263,9 @@ def check_method(name, cfg, model):
         head = model.roi_head.bbox_head if hasattr(model, 'roi_head') else model.bbox_head
         heads = head if isinstance(head, torch.nn.ModuleList) else [head]
         assert all(head.num_classes == CLASSES[name['data']] for head in heads)
+    if name['data'] in TASKS:
+        assert model.num_classes == TASKS[name['data']]
+        assert cfg.train_dataloader.dataset.task == name['data'].removesuffix('-mini')
     layers = [m for m in model.modules() if isinstance(m, BinaryLayer)]
     found = {
         (type(m.activation).__name__, type(m.weight_binarizer).__name__, m.scale) for m in layers
@@ -242,6 +275,8 @@ def check_method(name, cfg, model):
     if method is None:
         assert not layers and not hooks
         return
+    if name['method'] in OF_BERT[1:]:  # the feed-forward layers behind ReLU
+        found.discard(('ElasticBinary', *method[1:3]))
     assert found == {method[:3]}
     assert hooks == method[3]
     network = name['recipe'].rsplit('_', 2)[0] + '_'
@@ -261,7 +296,9 @@ def check_step(name, cfg, model):
                 binarizer.follow(0.5)
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     is_ssd = name['model'] == 'ssd300'
-    if name['data'] in CLASSES:
+    if name['data'] in TASKS:
+        data = {'inputs': text_batch(), 'data_samples': classification_batch(name)['data_samples']}
+    elif name['data'] in CLASSES:
         data = detection_batch(300 if is_ssd else 128, name['model'] == 'mask-rcnn')
     else:
         data = classification_batch(name)
@@ -283,6 +320,6 @@ def check_step(name, cfg, model):
 def classification_batch(name):
     sizes = {'reactnet-a': 64, 'deit-small': 224}
     size = 16 if name['data'] == 'cifar10-mini' else sizes.get(name['model'], 32)
-    samples = [DataSample().set_gt_label(label) for label in range(4)]
+    samples = [DataSample().set_gt_label(label % TASKS.get(name['data'], 4)) for label in range(4)]
     inputs = torch.randint(0, 256, (4, 3, size, size), dtype=torch.uint8)
     return {'inputs': inputs, 'data_samples': samples}

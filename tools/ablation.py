@@ -318,8 +318,13 @@ def check_eta(method: Config, variant: Variant) -> None:
     Raises:
         LaunchError: if it does.
     """
-    key = 'conv_cfg.compensator.eta'
-    if key not in variant.settings or 'type' in method.conv_cfg.compensator:  # the hook leaves it
+    layers, part = (
+        (method.bert.linear_cfg, 'bert.linear_cfg')
+        if 'bert' in method
+        else (method.conv_cfg, 'conv_cfg')
+    )
+    key = f'{part}.compensator.eta'
+    if key not in variant.settings or 'type' in layers.compensator:  # the hook leaves it
         return
     for i, hook in enumerate(method.get('custom_hooks', [])):
         eta = hook.get('eta', variant.settings[key])

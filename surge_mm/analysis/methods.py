@@ -21,13 +21,25 @@ METHOD_HOOKS = (
 BINARIZED = ('Binarized', 'DistilledDetector')
 """Models whose binary layers are set by ``binary`` and ``structure_only``."""
 
+BERT = (
+    'linear_cfg',
+    'activation',
+    'attention',
+    'attention_bits',
+    'ffn_activation',
+    'embedding_weight',
+)
+"""Arguments of ``surge_mm.SurgeBert`` that belong to a method."""
+
 
 def apply_method(cfg: Config, method: Config) -> Config:
     """Return a copy of a config whose binary layers are those of a method.
 
     The ``conv_cfg`` of the method becomes the ``conv_cfg`` of a backbone of this package and the ``binary`` of a
     ``surge_mm.Binarized`` or ``surge_mm.DistilledDetector`` model, which has ``structure_only=True`` for full
-    precision. It replaces every other ``conv_cfg`` of type ``SurgeConv2d`` in the model. The ``custom_hooks`` of the
+    precision. It replaces every other ``conv_cfg`` of type ``SurgeConv2d`` in the model. In a ``surge_mm.SurgeBert``,
+    the ``bert`` of the method replaces the arguments :data:`BERT`, or its ``conv_cfg`` becomes the ``linear_cfg``, and
+    the others of these arguments get their defaults. The ``custom_hooks`` of the
     method replace the :data:`METHOD_HOOKS` of the config. The modules of its ``custom_imports`` are added to those of
     the config. All further keys are merged into the config.
 
@@ -39,31 +51,43 @@ def apply_method(cfg: Config, method: Config) -> Config:
         Config: the composed config, without a reference to its bases.
 
     Raises:
-        LaunchError: if the config has no model, its model has no place for binary layers, or the method has no
-            ``conv_cfg``.
+        LaunchError: if the config has no model, its model has no place for the binary layers of the method, or the
+            method has neither ``conv_cfg`` nor ``bert``.
     """
     if not isinstance(cfg.get('model'), Mapping) or 'type' not in cfg.model:
         raise LaunchError(f'config {cfg.filename!r} has no model.type, so it cannot be trained')
     composed = copy.deepcopy(cfg)
     settings = copy.deepcopy(method.to_dict())
-    if 'conv_cfg' not in settings:
+    bert = settings.pop('bert', None)
+    if 'conv_cfg' not in settings and bert is None:
         raise LaunchError(
             f'method {method.filename!r} has no conv_cfg. A method sets the binary layers, such as '
             "conv_cfg=dict(type='surge_mm.SurgeConv2d', compensator=dict(eta=0.1)), or None for full precision"
         )
-    conv_cfg = settings.pop('conv_cfg')
+    conv_cfg = settings.pop('conv_cfg', None)
     hooks = settings.pop('custom_hooks', [])
     imports = _imports(cfg) + [name for name in _imports(settings) if name not in _imports(cfg)]
     if settings.pop('custom_imports', None):
         settings['custom_imports'] = {'imports': imports, 'allow_failed_imports': False}
-    if not _set_binary_layers(composed.model, conv_cfg):
+    backbone = composed.model.get('backbone') or {}
+    if class_name(backbone.get('type')) == 'SurgeBert':
+        for key in BERT:
+            backbone.pop(key, None)
+        backbone.update(bert or {'linear_cfg': copy.deepcopy(conv_cfg)})
+    elif bert is not None:
+        raise LaunchError(
+            f'method {method.filename!r} is for the backbone surge_mm.SurgeBert, and that of config {cfg.filename!r} '
+            f'is {backbone.get("type")!r}. Use another method, such as ste or surge'
+        )
+    elif not _set_binary_layers(composed.model, conv_cfg):
         raise LaunchError(
             f'config {cfg.filename!r}: its model has no binary layers to which a method could apply. Use a recipe with '
             "a backbone of surge_mm, or model=dict(type='surge_mm.Binarized', base_type=...)"
         )
     kept = [hook for hook in cfg.get('custom_hooks') or [] if not _is_method_hook(hook)]
     composed.pop('custom_hooks', None)
-    composed.pop('conv_cfg', None)  # a variable of the previous method
+    for key in ('conv_cfg', 'bert'):  # variables of the previous method
+        composed.pop(key, None)
     if kept or hooks:
         composed.custom_hooks = [*kept, *hooks]
     composed.merge_from_dict(settings)

@@ -27,11 +27,15 @@ def method(name):
         ('faster_rcnn/faster-rcnn_r18_fpn_12e_voc0712.py', 'fp'),
         ('mask_rcnn/surge_mask-rcnn-1bit_r18_fpn_1x_coco.py', 'surge'),
         ('ssd/ste_ssd300-1bit_vgg16_12e_coco.py', 'ste'),
+        ('glue/bert-base_3e_sst2.py', 'fp'),
+        ('glue/surge_bert-base-1bit_5e_mnli.py', 'surge'),
+        ('glue/bit_bert-base-1bit_10e-step2_sst2.py', 'bit'),
     ],
 )
 def test_recipe_and_method_give_the_config_of_both(path, name):
     expected = Config.fromfile(CONFIGS / path).to_dict()
-    expected.pop('conv_cfg')  # a variable that the config inherits from its method
+    for key in ('conv_cfg', 'bert'):  # variables that the config inherits from its method
+        expected.pop(key, None)
     recipe = Path(path).stem.removeprefix(f'{name}_')
     cfg = Config.fromfile(CONFIGS / '_base_' / 'recipes' / f'{recipe}.py')
     before = cfg.to_dict()
@@ -52,6 +56,29 @@ def test_method_of_a_config_is_replaced_and_its_other_hooks_are_kept():
     assert composed.custom_hooks[-1].eta == 0.1
     assert composed.model.backbone.conv_cfg == method('surge-recu').conv_cfg
     assert apply_method(cfg, method('ste')).custom_hooks == [{'type': 'EMAHook'}]
+
+
+def test_method_for_bert_is_replaced_with_all_of_its_arguments():
+    cfg = Config.fromfile(CONFIGS / 'glue' / 'bit-2bit_bert-base-1bit_10e_sst2.py')
+    assert cfg.model.backbone.attention_bits == 2
+    assert cfg.model.backbone.linear_cfg.activation == {'type': 'ElasticSign', 'bits': 2}
+    surge = apply_method(cfg, method('surge'))
+    assert surge.model.backbone == {
+        'type': 'surge_mm.SurgeBert',
+        'linear_cfg': {'type': 'surge_mm.SurgeConv2d', 'compensator': {'eta': 0.1}},
+    }
+    assert apply_method(surge, method('bit-2bit')).model == cfg.model
+    composed = apply_method(surge, method('surge-bit'))
+    assert [hook['type'] for hook in composed.custom_hooks] == [
+        'surge_mm.AdaptiveGradientScalerHook'
+    ]
+    assert composed.model.backbone.linear_cfg.compensator == {'eta': 0.1}
+
+
+def test_method_for_bert_is_refused_for_another_backbone():
+    cfg = Config.fromfile(CONFIGS / '_base_' / 'recipes' / 'resnet20_600e_cifar10.py')
+    with pytest.raises(LaunchError, match=r'bit.py.* is for the backbone surge_mm.SurgeBert, and'):
+        apply_method(cfg, method('bit'))
 
 
 def test_full_precision_of_a_binarized_model_keeps_its_structure():

@@ -70,6 +70,8 @@ class BertSpec:
         if self.linear_cfg is None:
             return nn.Linear(in_features, out_features)
         cfg = {**self.linear_cfg, 'in_features': in_features, 'out_features': out_features}
+        if cfg['type'] == 'surge_mm.SurgeConv2d':
+            cfg['type'] = 'surge_mm.SurgeLinear'
         return MODELS.build(cfg if activation is None else {**cfg, 'activation': activation})
 
 

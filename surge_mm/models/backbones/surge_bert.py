@@ -63,8 +63,9 @@ class SurgeBert(BaseModule):
             the formulas. Defaults to 'real'.
         attention_bits (int): Bits of the elastic binarizers of the attention, 1 or, for training alone, 2. Defaults to
             1.
-        linear_cfg (dict, optional): Linear layers. None builds the full-precision encoder. Defaults to
-            ``dict(type='surge_mm.SurgeLinear')``.
+        linear_cfg (dict, optional): Linear layers. None builds the full-precision encoder. With the type
+            ``'surge_mm.SurgeConv2d'``, which the methods of configs have, they are ``'surge_mm.SurgeLinear'`` with the
+            same settings. Defaults to ``dict(type='surge_mm.SurgeLinear')``.
         ffn_activation (dict, optional): Activation binarizer of the second feed-forward layers, which follow
             ``activation``, such as ``dict(type='ElasticBinary')`` after ReLU. Defaults to None: that of ``linear_cfg``.
         embedding_weight (dict, optional): Weight binarizer of the embeddings of the tokens, such as

@@ -1,0 +1,9 @@
+# The last of three steps: the classifier with 2-bit activations is the teacher and the start. Train it first.
+_base_ = './bert-base-1bit_20e_stsb.py'
+
+model = dict(
+    teacher=dict(
+        config='{{ fileDirname }}/../../glue/bit-2bit_bert-base-1bit_20e_stsb.py',
+        checkpoint='work_dirs/bit-2bit_bert-base-1bit_20e_stsb/epoch_20.pth',
+    )
+)

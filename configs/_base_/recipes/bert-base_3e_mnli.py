@@ -1,0 +1,8 @@
+_base_ = [
+    '../models/bert-base.py',
+    '../datasets/glue_mnli.py',
+    '../schedules/bert_3e.py',
+    '../text_runtime.py',
+]
+
+model = dict(num_classes=3)

@@ -1,0 +1,3 @@
+_base_ = ['../_base_/recipes/bert-base_3e_rte.py', '../_base_/methods/fp.py']
+
+model = dict(backbone=dict(linear_cfg={{_base_.conv_cfg}}))

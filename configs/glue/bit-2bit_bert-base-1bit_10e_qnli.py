@@ -1,0 +1,3 @@
+_base_ = ['../_base_/recipes/bert-base-1bit_10e_qnli.py', '../_base_/methods/bit-2bit.py']
+
+model = dict(backbone={{_base_.bert}})
