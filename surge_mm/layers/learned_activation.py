@@ -76,7 +76,8 @@ class LearnedActivation(nn.Module):
             return  # without values, as a FakeTensor
         if int(bits) != binarizer.bits:
             shift = 0 if self.activation_shift is None else self.activation_shift
-            mean = (x + shift).abs().float().mean()
+            wide = torch.promote_types(x.dtype, torch.float32)
+            mean = (x + shift).abs().mean(dtype=wide)
             if torch.distributed.is_available() and torch.distributed.is_initialized():
                 torch.distributed.all_reduce(mean)
                 mean /= torch.distributed.get_world_size()

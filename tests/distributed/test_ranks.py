@@ -10,6 +10,7 @@ from helpers.rank_cases import (
     classify,
     difference,
     kept,
+    read,
     take_boxes,
     write_config,
 )
@@ -43,6 +44,23 @@ def test_without_sync_lambda_is_each_ranks_own_and_parameters_stay_equal(tmp_pat
         not torch.allclose(one, alone, rtol=0, atol=1e-10)
         for one, alone in zip(first, single, strict=True)
     )
+
+
+def test_learned_scales_start_from_the_mean_over_the_ranks_and_stay_equal(tmp_path):
+    (alone,) = read(1, tmp_path)
+    first, second = read(2, tmp_path)
+    scales = [name for name in alone[0] if name.endswith('activation_scale')]
+    assert (
+        len(scales) == 1 + 2 * 10
+    )  # pooler; six layers and four operands of the attention in each of two layers
+    for name in scales:
+        torch.testing.assert_close(first[0][name], alone[0][name], rtol=1e-12, atol=0)
+    assert (
+        first[0]['bert.pooler.dense.activation_scale']
+        != first[2]['bert.pooler.dense.activation_scale']
+    )
+    for one, other in zip(first, second, strict=True):
+        assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_detector_of_a_rank_without_boxes_trains_on(tmp_path):

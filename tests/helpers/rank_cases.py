@@ -17,6 +17,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 import torch.nn.functional as F
 from helpers.narrow import config
+from helpers.texts import BIT, text_batch, text_classifier
 from mmengine.optim import OptimWrapper
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -113,6 +114,34 @@ def classify(world_size, folder, settings, seed=0):
     arguments = (world_size, free_port(), folder, seed, *settings)
     mp.start_processes(_classify, arguments, nprocs=world_size, start_method='forkserver')
     return [torch.load(folder / f'{world_size}_{rank}.pth') for rank in range(world_size)]
+
+
+def _read(rank, world_size, port, folder):
+    be_rank(rank, world_size, port)
+    if world_size > 1:
+        dist.init_process_group('gloo')
+    model = text_classifier(**BIT).double()
+    inner = model
+    if world_size > 1:
+        model = DistributedDataParallel(model, broadcast_buffers=False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    inputs = {name: value.chunk(world_size)[rank] for name, value in text_batch().items()}
+    states = []
+    for _ in range(3):
+        optimizer.zero_grad()
+        F.cross_entropy(model(inputs), torch.zeros(4 // world_size, dtype=torch.long)).backward()
+        states.append({name: value.clone() for name, value in inner.state_dict().items()})
+        optimizer.step()
+    torch.save(states, f'{folder}/text_{world_size}_{rank}.pth')
+    if world_size > 1:
+        dist.destroy_process_group()
+
+
+def read(world_size, folder):
+    """Return the state dicts of each rank behind three backward passes of a classifier of texts with learned scales."""
+    arguments = (world_size, free_port(), folder)
+    mp.start_processes(_read, arguments, nprocs=world_size, start_method='forkserver')
+    return [torch.load(folder / f'text_{world_size}_{rank}.pth') for rank in range(world_size)]
 
 
 def difference(world_size, folder, settings, seed=0):

@@ -44,7 +44,7 @@ class Pictures(Dataset):
 
 
 class Classifier(BaseModel):
-    def __init__(self, activation='EDE', weight='ReCU', compensator=None, ballast=0):
+    def __init__(self, activation='EDE', weight='ReCU', compensator=None, ballast=0, head=None):
         super().__init__()
         self.register_buffer('ballast', torch.zeros(ballast))
         binary = {
@@ -55,7 +55,8 @@ class Classifier(BaseModel):
         self.stem = nn.Conv2d(3, 8, 3, padding=1)
         self.conv = surge_mm.SurgeConv2d(8, 8, 3, padding=1, **binary)
         self.norm = nn.BatchNorm2d(8)
-        self.head = surge_mm.SurgeLinear(8, 3, **binary)
+        own = {} if head is None else {'activation': {'type': head}}
+        self.head = surge_mm.SurgeLinear(8, 3, **{**binary, **own})
 
     def forward(self, images, labels, mode='loss'):
         x = self.norm(self.conv(self.stem(images)) + images.mean(1, keepdim=True)).mean((2, 3))
@@ -98,6 +99,7 @@ def tiny_runner(
     validate=False,
     exact=True,
     ballast=0,
+    head=None,
     journal=False,
     optim_wrapper='OptimWrapper',
     hooks=(),
@@ -124,7 +126,7 @@ def tiny_runner(
             'val_evaluator': [{'type': Accuracy}],
         }
     runner = Runner(
-        model=Classifier(activation, weight, compensator, ballast),
+        model=Classifier(activation, weight, compensator, ballast, head),
         work_dir=str(work_dir),
         train_dataloader=data | {'sampler': {'type': sampler, 'shuffle': True}},
         train_cfg={'by_epoch': True, 'max_epochs': length, 'val_interval': 1}

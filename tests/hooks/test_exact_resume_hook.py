@@ -33,6 +33,15 @@ def test_each_scheduled_binarizer_goes_on_where_it_was(activation, weight, tmp_p
     assert not differences(whole, resumed)
 
 
+@pytest.mark.parametrize('head', ['ElasticSign', 'ElasticBinary'])
+def test_a_learned_scale_goes_on_where_it_was_in_the_middle_of_an_epoch(head, tmp_path):
+    checkpoint = {'interval': 2, 'by_epoch': False}
+    whole, resumed = whole_and_resumed(tmp_path, [3, 9], checkpoint=checkpoint, head=head, length=2)
+    assert not differences(whole, resumed)
+    assert whole['state_dict']['head.activation_scale_bits'] == 1
+    assert whole['state_dict']['head.activation_scale'] != 1
+
+
 @pytest.mark.parametrize('interval', [4, 6])
 def test_a_checkpoint_within_an_epoch_goes_on_there(interval, tmp_path):
     checkpoint = {'interval': interval, 'by_epoch': False}
