@@ -30,7 +30,7 @@ from surge_mm.deploy.packed_file.config_policy import classes_to_allow
 from surge_mm.deploy.packed_file.format import read_packed
 from surge_mm.deploy.packed_file.save_load import SUFFIX, check_output_path
 from surge_mm.deploy.packed_file.size_report import sizes_of
-from surge_mm.deploy.packed_file.trial_run import outputs_on_image, run_and_compare
+from surge_mm.deploy.packed_file.trial_run import input_name, outputs_on_image, run_and_compare
 from surge_mm.launch.cli import Parser, add_settings, run
 from surge_mm.launch.config import load_config
 from surge_mm.launch.resume import check_checkpoint, check_fits
@@ -150,7 +150,7 @@ def export_packed(model: nn.Module, cfg: Config, args: argparse.Namespace) -> No
         print('norms and activations behind binary layers: none is left to PyTorch')
     console.print(table_of_sizes(sizes_of(file, model, in_float)))
     if reference:
-        print(f'run on an image of {size[0]}x{size[1]}: {describe(difference)}')
+        print(f'run on {input_name(model, size)}: {describe(difference)}')
     console.print(f'{args.out}\nsha256 {file.sha256}', soft_wrap=True, highlight=False)
 
 
@@ -171,7 +171,7 @@ def reference_outputs(model: nn.Module, cfg: Config) -> tuple[tuple[int, int], d
     except Exception as error:  # a model that needs text or another input beside the image
         print(
             'warning: the packed model is written without a trial run, since the model of the checkpoint does not run '
-            f'on an image of {size[0]}x{size[1]} alone: {describe_error(error)}'
+            f'on {input_name(model, size)} alone: {describe_error(error)}'
         )
         return size, {}
 

@@ -4,7 +4,8 @@ import copy
 
 import pytest
 import torch
-from helpers.texts import BIBERT, BIT, labeled, text_batch, text_classifier
+from helpers.texts import BIBERT, BIT, SIZES, labeled, text_batch, text_classifier
+from helpers.tools import run_tool
 from mmengine.config import Config
 
 from surge_mm.deploy import load_packed, pack, save_packed
@@ -79,6 +80,26 @@ def test_a_packed_file_has_the_logits_of_the_checkpoint(tmp_path):
     loaded = load_packed(tmp_path / 'text.safetensors')
     assert torch.equal(loaded(inputs), expected)
     assert latent / (tmp_path / 'text.safetensors').stat().st_size > 12
+
+
+def test_the_tool_exports_a_classifier_of_texts_after_a_trial_run(tmp_path):
+    model = trained(**BIT)
+    backbone = {'type': 'surge_mm.SurgeBert', 'hidden_dropout_prob': 0.0, **SIZES, **BIT}
+    classifier = {
+        'type': 'surge_mm.TextClassifier',
+        'backbone': backbone,
+        'num_classes': 2,
+        'data_preprocessor': {'type': 'surge_mm.TextDataPreprocessor'},
+    }
+    Config({'default_scope': 'mmpretrain', 'model': classifier}).dump(tmp_path / 'text.py')
+    torch.save({'state_dict': model.state_dict()}, tmp_path / 'epoch_1.pth')
+    words = ('text.py', 'epoch_1.pth', 'text.safetensors')
+    done = run_tool('export', *words, folder=tmp_path)
+    said = 'run on a text of 8 tokens: its outputs equal those of the checkpoint to the bit'
+    assert done.returncode == 0 and said in done.stdout, done.stdout + done.stderr
+    with torch.no_grad():
+        expected = model(text_batch())
+        assert torch.equal(load_packed(tmp_path / 'text.safetensors')(text_batch()), expected)
 
 
 def test_the_elastic_binarizer_of_two_bits_is_refused_by_name():

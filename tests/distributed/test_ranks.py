@@ -10,7 +10,8 @@ from helpers.rank_cases import (
     classify,
     difference,
     kept,
-    read,
+    read_alone,
+    read_by_two_ranks,
     take_boxes,
     write_config,
 )
@@ -47,8 +48,8 @@ def test_without_sync_lambda_is_each_ranks_own_and_parameters_stay_equal(tmp_pat
 
 
 def test_learned_scales_start_from_the_mean_over_the_ranks_and_stay_equal(tmp_path):
-    (alone,) = read(1, tmp_path)
-    first, second = read(2, tmp_path)
+    alone = read_alone()
+    first, second = read_by_two_ranks(tmp_path)
     scales = [name for name in alone[0] if name.endswith('activation_scale')]
     assert (
         len(scales) == 1 + 2 * 10

@@ -116,32 +116,39 @@ def classify(world_size, folder, settings, seed=0):
     return [torch.load(folder / f'{world_size}_{rank}.pth') for rank in range(world_size)]
 
 
-def _read(rank, world_size, port, folder):
-    be_rank(rank, world_size, port)
-    if world_size > 1:
-        dist.init_process_group('gloo')
+def read_alone():
+    """Return the state dicts of a classifier of texts with learned scales behind three backward passes."""
     model = text_classifier(**BIT).double()
-    inner = model
-    if world_size > 1:
-        model = DistributedDataParallel(model, broadcast_buffers=False)
+    return _read(model, model, text_batch())
+
+
+def _read(model, inner, inputs):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
-    inputs = {name: value.chunk(world_size)[rank] for name, value in text_batch().items()}
     states = []
     for _ in range(3):
         optimizer.zero_grad()
-        F.cross_entropy(model(inputs), torch.zeros(4 // world_size, dtype=torch.long)).backward()
+        logits = model(inputs)
+        F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long)).backward()
         states.append({name: value.clone() for name, value in inner.state_dict().items()})
         optimizer.step()
-    torch.save(states, f'{folder}/text_{world_size}_{rank}.pth')
-    if world_size > 1:
-        dist.destroy_process_group()
+    return states
 
 
-def read(world_size, folder):
-    """Return the state dicts of each rank behind three backward passes of a classifier of texts with learned scales."""
-    arguments = (world_size, free_port(), folder)
-    mp.start_processes(_read, arguments, nprocs=world_size, start_method='forkserver')
-    return [torch.load(folder / f'text_{world_size}_{rank}.pth') for rank in range(world_size)]
+def _read_as_rank(rank, port, folder):
+    be_rank(rank, 2, port)
+    dist.init_process_group('gloo')
+    model = text_classifier(**BIT).double()
+    wrapped = DistributedDataParallel(model, broadcast_buffers=False)
+    inputs = {name: value.chunk(2)[rank] for name, value in text_batch().items()}
+    torch.save(_read(wrapped, model, inputs), f'{folder}/{rank}.pth')
+    dist.destroy_process_group()
+
+
+def read_by_two_ranks(folder):
+    """Return what :func:`read_alone` returns, of each of two ranks, on its half of the batch."""
+    arguments = (free_port(), folder)
+    mp.start_processes(_read_as_rank, arguments, nprocs=2, start_method='forkserver')
+    return [torch.load(folder / f'{rank}.pth') for rank in range(2)]
 
 
 def difference(world_size, folder, settings, seed=0):

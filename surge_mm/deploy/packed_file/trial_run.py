@@ -1,4 +1,4 @@
-"""Trial run of a packed model on one image, and comparison with the model of the checkpoint."""
+"""Trial run of a packed model on one image or text, and comparison with the model of the checkpoint."""
 
 from __future__ import annotations
 
@@ -12,23 +12,42 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from surge_mm.utils.errors import UsageError, describe_error
+from surge_mm.utils.modules import loaded_classes
 
 DEPTH = 2
 """Levels of the model below its root whose outputs are compared: backbone, neck and heads, and their parts."""
 
 
-@torch.inference_mode()
-def outputs_on_image(model: nn.Module, size: tuple[int, int]) -> dict[str, Tensor]:
-    """Return what a model predicts for an image of noise, and the outputs of its parts.
+TOKENS = 8
+"""Number of tokens of a text."""
+
+
+def input_name(model: nn.Module, size: tuple[int, int]) -> str:
+    """Return the name of the input of :func:`outputs_on_image`, such as ``'an image of 224x224'``.
 
     Args:
-        model (nn.Module): A model of MMDetection or MMPretrain, or any module that takes images.
+        model (nn.Module): As for :func:`outputs_on_image`.
+        size (tuple[int, int]): As for :func:`outputs_on_image`.
+    """
+    if isinstance(model, _text_classifiers()):
+        return f'a text of {TOKENS} tokens'
+    return f'an image of {size[0]}x{size[1]}'
+
+
+@torch.inference_mode()
+def outputs_on_image(model: nn.Module, size: tuple[int, int]) -> dict[str, Tensor]:
+    """Return what a model predicts for an image of noise, or for a text of random tokens, and the outputs of its parts.
+
+    Args:
+        model (nn.Module): A model of MMDetection or MMPretrain, any module that takes images, or a
+            :class:`surge_mm.TextClassifier`.
         size (tuple[int, int]): Height and width of the image, in pixels.
 
     Returns:
         dict[str, Tensor]: Tensors by the name of the module and their place in its output.
     """
-    image = torch.randint(0, 256, (3, *size), generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, (3, *size), generator=generator)
     found: dict[str, Tensor] = {}
     calls: dict[str, int] = {}
 
@@ -42,7 +61,9 @@ def outputs_on_image(model: nn.Module, size: tuple[int, int]) -> dict[str, Tenso
         if name and name.count('.') < DEPTH and isinstance(part, BaseModule)
     ]
     try:
-        if isinstance(model, BaseModel):
+        if isinstance(model, _text_classifiers()):
+            keep('prediction', _read_text(model, generator))
+        elif isinstance(model, BaseModel):
             batch = {'inputs': [image.byte()], 'data_samples': [_sample(model, size)]}
             keep('prediction', model.test_step(batch))
         else:
@@ -95,10 +116,20 @@ def run_and_compare(
         return largest_difference(reference, outputs_on_image(model, size))
     except Exception as error:  # of any layer of the hosts
         raise UsageError(
-            f'the packed model does not run on an image of {size[0]}x{size[1]}, on which the model of the checkpoint '
-            f'runs: {describe_error(error)}. Keep the layer that this is about in full precision, by a rule '
+            f'the packed model does not run on {input_name(model, size)}, on which the model of the checkpoint runs: '
+            f'{describe_error(error)}. Keep the layer that this is about in full precision, by a rule '
             "dict(name='...', to='keep')"
         ) from error
+
+
+def _read_text(model: Any, generator: torch.Generator) -> Any:
+    ids = torch.randint(model.bert.config['vocab_size'], (TOKENS,), generator=generator)
+    inputs = {'input_ids': [ids], 'token_type_ids': [torch.zeros_like(ids)]}
+    return model.test_step({'inputs': inputs})
+
+
+def _text_classifiers() -> tuple[type, ...]:
+    return loaded_classes('surge_mm.models.classifiers.text_classifier', 'TextClassifier')
 
 
 def _sample(model: nn.Module, size: tuple[int, int]) -> BaseDataElement:
