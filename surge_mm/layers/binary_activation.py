@@ -8,6 +8,8 @@ from torch import Tensor
 
 from surge_mm.layers.learned_activation import LearnedActivation
 from surge_mm.ops import ActivationPath
+from surge_mm.ops.dual_path import shifted_input
+from surge_mm.ops.elastic_binarizers import used_scale
 from surge_mm.utils.argument_checks import Positive, checked
 
 
@@ -33,6 +35,17 @@ class BinaryActivation(LearnedActivation):
         return ActivationPath.apply(
             x, self.activation_shift, self.activation_scale, self.activation
         )
+
+    def whole_values(self, x: Tensor) -> Tensor:
+        """Return ``Q_x(x) / scale``, whole numbers of the shape of ``x``, without a gradient."""
+        shifted = shifted_input(x, self.activation_shift)
+        return self.activation.whole_values(shifted, self.activation_scale)
+
+    @property
+    def scale(self) -> Tensor | float:
+        """The learned scale as it is used; 1 for binarizers without one."""
+        alpha = self.activation_scale
+        return 1.0 if alpha is None else used_scale(alpha, alpha)
 
     def extra_repr(self) -> str:
         return f'activation={self.activation}'

@@ -183,6 +183,15 @@ class ActivationBinarizer(Binarizer):
         """
         return self(x)
 
+    def whole_values(self, x: Tensor, alpha: Tensor | None) -> Tensor:
+        """Return Q_x(x) without the factor alpha.
+
+        Args:
+            x (Tensor): Input of Q_x, any shape.
+            alpha (Tensor, optional): As for :meth:`values`.
+        """
+        return self(x)
+
     def scale_gradient(self, x: Tensor, alpha: Tensor, grad_q: Tensor) -> Tensor:
         """Return dL/dalpha, 0-dimensional; of binarizers with a learned scale.
 

@@ -64,8 +64,16 @@ class Elastic:
             x (Tensor): Input of Q_x, any shape.
             alpha (Tensor, optional): Learned scale, 0-dimensional. None for 1.
         """
-        alpha = used_scale(x, alpha)
-        return alpha * self.levels(x / alpha)
+        return used_scale(x, alpha) * self.whole_values(x, alpha)
+
+    def whole_values(self, x: Tensor, alpha: Tensor | None) -> Tensor:
+        """Return ``q(x / alpha)``, whole numbers of the shape and dtype of ``x``.
+
+        Args:
+            x (Tensor): Input of Q_x, any shape.
+            alpha (Tensor, optional): Learned scale, 0-dimensional. None for 1.
+        """
+        return self.levels(x / used_scale(x, alpha))
 
     def derivative(self, x: Tensor) -> Tensor:
         """Return ``1{low <= u <= high}``, of the shape of ``x``, which is u."""
@@ -143,10 +151,8 @@ class ElasticSign(Elastic, ActivationBinarizer):
     def levels(self, u: Tensor) -> Tensor:
         return sign(u) if self.bits == 1 else u.clamp(self.low, self.high).round()
 
-    def values(self, x: Tensor, alpha: Tensor | None) -> Tensor:
-        if self.bits == 1:
-            return used_scale(x, alpha) * sign(x)
-        return super().values(x, alpha)
+    def whole_values(self, x: Tensor, alpha: Tensor | None) -> Tensor:
+        return sign(x) if self.bits == 1 else super().whole_values(x, alpha)
 
     def slope(self, u: Tensor) -> Tensor:
         return sign(u) if self.bits == 1 else super().slope(u)
@@ -184,11 +190,10 @@ class ElasticBinary(Elastic, ActivationBinarizer):
             return (u >= 0.5).to(u.dtype)
         return u.clamp(self.low, self.high).round()
 
-    def values(self, x: Tensor, alpha: Tensor | None) -> Tensor:
-        alpha = used_scale(x, alpha)
+    def whole_values(self, x: Tensor, alpha: Tensor | None) -> Tensor:
         if self.bits == 1:  # the comparison of sign_form, which the division would round
-            return alpha * (x >= alpha / 2)
-        return super().values(x, alpha)
+            return (x >= used_scale(x, alpha) / 2).to(x.dtype)
+        return super().whole_values(x, alpha)
 
     def sign_form(self, alpha: Tensor | None) -> SignForm | None:
         if self.bits != 1:

@@ -19,6 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -161,21 +162,33 @@ class BinarySelfAttention(BertSelfAttention):
         self.scores_binarizer = BinaryActivation(scores)
 
     def binarized(self, projections: Projections) -> Projections:
-        """Return the binary projections, ``(B, L, hidden_size)``."""
-        query, key, value = projections
-        return Projections(
-            self.query_binarizer(query), self.key_binarizer(key), self.value_binarizer(value)
-        )
+        """Return the binary projections, ``(B, L, hidden_size)``; in inference, without their scales."""
+        binarizers = (self.query_binarizer, self.key_binarizer, self.value_binarizer)
+        pairs = zip(binarizers, projections, strict=True)
+        if self._infers():
+            return Projections(*(binarizer.whole_values(x) for binarizer, x in pairs))
+        return Projections(*(binarize(x) for binarize, x in pairs))
+
+    def _infers(self) -> bool:
+        return not self.training and not torch.is_grad_enabled()
 
     def attend(self, projections: Projections, mask: Tensor) -> Tensor:
         """Return the result of each head, ``(B, heads, L, d)``.
 
+        In evaluation without a gradient, both products are of whole numbers, which are exact in any order, and scaled afterwards. So
+        the result does not depend on the padding and the rest of the batch, up to the softmax.
+
         Args:
-            projections (Projections): Binary queries, keys and values, each ``(B, heads, L, d)``.
+            projections (Projections): What :meth:`binarized` returns, each ``(B, heads, L, d)``.
             mask (Tensor): As for :meth:`forward`.
         """
         query, key, value = projections
-        scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
-        scores = scores.masked_fill(~mask, float('-inf'))
-        weights = self.scores_binarizer(scores.softmax(dim=-1) if self.softmax else scores)
-        return self.dropout(weights) @ value
+        exact = self._infers()
+        factor = self.query_binarizer.scale * self.key_binarizer.scale if exact else 1.0
+        scores = query @ key.transpose(-1, -2) * (factor / query.shape[-1] ** 0.5)
+        scores.masked_fill_(~mask, float('-inf'))
+        scores = scores.softmax(dim=-1) if self.softmax else scores
+        if not exact:
+            return self.dropout(self.scores_binarizer(scores)) @ value
+        weights = self.dropout(self.scores_binarizer.whole_values(scores))
+        return weights @ value * (self.scores_binarizer.scale * self.value_binarizer.scale)

@@ -21,6 +21,16 @@ def test_padding_changes_no_logit(settings, pooling):
     assert logits.std() > 1e-3
 
 
+@torch.no_grad()
+def test_attention_of_signs_is_exact_whatever_the_padding_and_the_batch():
+    encoder = text_classifier(**BIBERT).eval().bert
+    inputs = text_batch()
+    alone = encoder({name: value[:1] for name, value in inputs.items()}, output_hidden_states=True)
+    padded = encoder(text_batch(padding=3), output_hidden_states=True)
+    for one, other in zip(alone.hidden_states, padded.hidden_states, strict=True):
+        assert torch.equal(one[0], other[0, :7])
+
+
 def test_binary_layers_are_projections_feed_forward_layers_and_pooler():
     model = SurgeBert(**SIZES)
     names = {name for name, m in model.named_modules() if isinstance(m, SurgeLinear)}
