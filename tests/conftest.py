@@ -1,5 +1,6 @@
 """Settings of the whole suite."""
 
+import gc
 import os
 import signal
 
@@ -26,6 +27,19 @@ def pytest_configure(config):
         torch.set_default_device(device)
         torch.backends.cudnn.allow_tf32 = False  # tolerances are those of float32
         torch.backends.cudnn.deterministic = True  # some tests compare bits
+
+
+def pytest_collection_finish():
+    # MMEngine calls gc.collect() for each dataset, which would search all modules and collected tests each time
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope='session', autouse=True)
+def quick_runs():
+    from helpers.quick_runs import quicken
+
+    quicken()
 
 
 @pytest.fixture(autouse=True)

@@ -17,6 +17,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 import torch.nn.functional as F
 from helpers.narrow import config
+from helpers.quick_runs import quicken
 from helpers.texts import BIT, text_batch, text_classifier
 from mmengine.optim import OptimWrapper
 from torch import nn
@@ -237,6 +238,7 @@ def take_boxes(annotations, world_size, ranks):
 
 
 def _train(rank, world_size, port, folder, arguments):
+    quicken()
     be_rank(rank, world_size, port)
     sys.stdout = sys.stderr = (folder / f'rank{rank}.txt').open('w', buffering=1)
     os.chdir(folder)

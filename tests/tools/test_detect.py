@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from helpers.tools import run_tool
 from mmdet.apis import inference_detector
 from mmengine.config import Config
@@ -27,6 +28,7 @@ CLASSIFIER = ROOT / 'configs/cifar10_mini/ste_resnet20_12e_cifar10-mini.py'
 
 
 def packed(config, folder, scope):
+    torch.manual_seed(1)  # the names of the classes found decide the width of a table
     cfg = Config.fromfile(config)
     if scope == 'mmdet':
         cfg.model.test_cfg.score_thr = 0.0  # of an untrained head
