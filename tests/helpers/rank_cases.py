@@ -1,4 +1,4 @@
-"""Runs of several gloo ranks on one machine: of a small classifier, and of tools/train.py with narrow detectors."""
+"""Runs of several gloo ranks on one machine: of a small classifier, and of the tools with narrow detectors."""
 
 import importlib.util
 import json
@@ -237,30 +237,30 @@ def take_boxes(annotations, world_size, ranks):
     annotations.write_text(json.dumps(content))
 
 
-def _train(rank, world_size, port, folder, arguments):
+def _run(rank, world_size, port, tool, folder, arguments):
     quicken()
     be_rank(rank, world_size, port)
     sys.stdout = sys.stderr = (folder / f'rank{rank}.txt').open('w', buffering=1)
     os.chdir(folder)
     sys.path.insert(0, str(folder))
-    spec = importlib.util.spec_from_file_location('train', ROOT / 'tools/train.py')
+    spec = importlib.util.spec_from_file_location(tool, ROOT / f'tools/{tool}.py')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    sys.argv = ['train.py', *map(str, arguments), '--launcher', 'pytorch']
+    sys.argv = [f'{tool}.py', *map(str, arguments), '--launcher', 'pytorch']
     run(module.main)
 
 
 class Ranks:
-    """tools/train.py in several processes, without torchrun, which would end the others when a rank is lost.
+    """A tool in several processes, without torchrun, which would end the others when a rank is lost.
 
     The output of a rank is in ``folder/rankN.txt``.
     """
 
-    def __init__(self, world_size, folder, *arguments):
+    def __init__(self, world_size, folder, *arguments, tool='train'):
         context = mp.get_context('forkserver')
         self.folder, port = folder, free_port()
         self.processes = [
-            context.Process(target=_train, args=(rank, world_size, port, folder, arguments))
+            context.Process(target=_run, args=(rank, world_size, port, tool, folder, arguments))
             for rank in range(world_size)
         ]
         for process in self.processes:

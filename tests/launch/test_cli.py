@@ -1,6 +1,7 @@
 """Options and exit of the tools."""
 
 import contextlib
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -53,25 +54,23 @@ def test_bad_options_are_refused_by_name(words, message, parser, capsys):
     assert message in capsys.readouterr().err
 
 
-def test_workers_of_a_tool_are_ended_by_sigterm_itself():
+def test_workers_of_a_tool_are_ended_by_sigterm_itself(capfd):
     """A handler in Python would not run in a worker that begins to wait for a lock as the signal comes."""
-    script = """if True:
-        import multiprocessing, signal, sys
-        from surge_mm.launch.cli import run
 
-        def say(queue):
-            queue.put(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
+    def say(queue):
+        queue.put(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
 
-        def main():
-            context = multiprocessing.get_context('fork')
-            queue = context.SimpleQueue()
-            context.Process(target=say, args=(queue,)).start()
-            print(queue.get(), callable(signal.getsignal(signal.SIGTERM)))
+    def main():
+        context = multiprocessing.get_context('fork')
+        queue = context.SimpleQueue()
+        context.Process(target=say, args=(queue,)).start()
+        print(queue.get(), callable(signal.getsignal(signal.SIGTERM)), flush=True)
 
-        run(main)
-    """
-    done = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True)
-    assert done.stdout.split() == ['True', 'True'], done.stderr
+    if not (child := os.fork()):
+        cli.run(main)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert capfd.readouterr().out == 'True True\n'
 
 
 @pytest.mark.parametrize('tool', sorted(TOOLS.glob('*.py')), ids=lambda tool: tool.stem)

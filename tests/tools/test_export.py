@@ -49,6 +49,10 @@ def folder(tmp_path_factory):
     return folder
 
 
+def run_in_new_process(tool, *words, folder):
+    return run(folder, ROOT / f'tools/{tool}.py', *words)
+
+
 def run(folder, *words):
     return subprocess.run(
         [sys.executable, *map(str, words)],
@@ -70,13 +74,13 @@ def main_of(tool, monkeypatch, folder, *words):
     module.main()
 
 
-def found_by_test(folder, hook, checkpoint, *options):
-    """All boxes that tools/test.py finds under a hook, its metrics, and what it says."""
+def found_by_test(start, folder, hook, checkpoint, *options):
+    """All boxes that tools/test.py, started by ``start``, finds under a hook, its metrics, and what it says."""
     config = folder / f'{hook.rpartition(".")[2]}.py'
     config.write_text(f"_base_ = './mine.py'\ncustom_hooks = [dict(type='{hook}')]\n")
     prefix = folder / f'found_by_{Path(checkpoint).suffix[1:]}'
-    words = (ROOT / 'tools/test.py', config, checkpoint, '--cfg-options')
-    done = run(folder, *words, f'test_evaluator.outfile_prefix={prefix}', *options)
+    setting = f'test_evaluator.outfile_prefix={prefix}'
+    done = start('test', config, checkpoint, '--cfg-options', setting, *options, folder=folder)
     assert done.returncode == 0, done.stderr[-3000:]
     metrics = re.findall(r'coco/\w+: \S+', done.stdout)
     return json.loads(Path(f'{prefix}.bbox.json').read_text()), metrics, done.stdout
@@ -98,10 +102,12 @@ def test_what_is_exported_is_evaluated_like_the_checkpoint_and_loaded_without_it
     assert stored['model'] == stored_model(Config.fromfile(folder / 'mine.py'))
 
     # in the memory format of packed models, real convolutions round alike
-    boxes, metrics, _ = found_by_test(folder, 'surge_mm.ChannelsLastHook', 'epoch_1.pth')
+    boxes, metrics, _ = found_by_test(run_tool, folder, 'surge_mm.ChannelsLastHook', 'epoch_1.pth')
     # the model of the file counts, whatever the config says of its own, and hooks of training do no harm
     option = 'model.test_cfg.score_thr=0.99'
-    again, again_metrics, said = found_by_test(folder, 'EMAHook', 'out/a.safetensors', option)
+    again, again_metrics, said = found_by_test(
+        run_in_new_process, folder, 'EMAHook', 'out/a.safetensors', option
+    )
     assert len(boxes) == 2 * 50 and boxes == again  # of the two test images
     assert len(metrics) == 6 and metrics == again_metrics
     assert "the model of 'out/a.safetensors' is evaluated" in said

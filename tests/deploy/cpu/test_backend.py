@@ -1,4 +1,5 @@
 import builtins
+import ctypes
 import os
 import platform
 import subprocess
@@ -93,23 +94,20 @@ def test_a_cpu_without_wide_vectors_gives_the_same_output_and_one_message(settin
     assert (done.stdout + done.stderr).count('right but slower') == 1
 
 
-def test_no_freed_memory_is_read():
-    script = """if True:
-        import torch
-        from surge_mm import SurgeConv2d
-        from surge_mm.deploy import PackedConv2d
-        torch.set_num_threads(1)
-        for stride in (1, 2):
-            layer = SurgeConv2d(512, 16, 3, stride, padding=1).eval()
-            x = torch.randn(1, 512, 29, 28)
-            with torch.no_grad():
-                assert torch.equal(PackedConv2d(layer)(x), layer(x))
-    """
-    # GNU's malloc then writes over what is given back
-    done = subprocess.run(
-        [sys.executable, '-c', script],
-        capture_output=True,
-        text=True,
-        env={**os.environ, 'MALLOC_PERTURB_': '165'},
-    )
-    assert done.returncode == 0, done.stderr
+@pytest.fixture
+def overwritten_memory():
+    """Let GNU's malloc write over what is given back, as the variable MALLOC_PERTURB_ does."""
+    if not (set_option := getattr(ctypes.CDLL(None), 'mallopt', None)):
+        pytest.skip("needs GNU's malloc")
+    perturb = -6
+    assert set_option(perturb, 165) == 1
+    yield
+    set_option(perturb, 0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('stride', [1, 2])
+def test_no_freed_memory_is_read(stride, overwritten_memory):
+    layer = SurgeConv2d(512, 16, 3, stride, padding=1).eval()
+    x = torch.randn(1, 512, 29, 28)
+    assert torch.equal(PackedConv2d(layer)(x), layer(x))

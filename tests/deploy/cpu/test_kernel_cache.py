@@ -1,56 +1,44 @@
 """The cache of compiled loops: old machine code is not loaded after a change of any of their sources."""
 
-import os
 import re
 import resource
 import shutil
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-import surge_mm
-
 pytest.importorskip('numba')
-from numba.core import caching, config  # noqa: E402
+from numba.core import caching, ccallback, config, types  # noqa: E402
 
 from surge_mm.deploy.cpu import kernel_cache, kernels  # noqa: E402  need Numba
 
 FOLDER = kernel_cache.FOLDER
 
-LOADS = """if True:
-    from surge_mm.deploy.cpu import kernels
-    print(kernels.__file__, kernels.run_parts.cache_hits)
-"""
 
+def test_loops_are_compiled_again_after_a_change_of_a_module_that_they_use(tmp_path, monkeypatch):
+    class CompiledError(Exception):
+        pass
 
-def test_loops_are_compiled_again_after_a_change_of_a_module_that_they_use(tmp_path):
-    package = tmp_path / 'surge_mm'
-    ignored = shutil.ignore_patterns('__pycache__')
-    shutil.copytree(Path(surge_mm.__file__).parent, package, ignore=ignored)
-    compiled = package / 'deploy/cpu/__pycache__'
-    compiled.mkdir()
-    locator = caching.FunctionCache(kernels.convolve.py_func)._impl.locator
-    for file in Path(locator.get_cache_path()).glob('kernels.*.nb[ci]'):
-        shutil.copy(file, compiled)
-    environment = {**os.environ, 'PYTHONPATH': str(tmp_path), 'NUMBA_CACHE_DIR': ''}
+    def load():
+        signature = types.void(types.CPointer(types.int64))
+        return kernel_cache.compiled_callback(signature)(kernels.run_parts._pyfunc)
 
-    def cache_hits():
-        command = [sys.executable, '-c', LOADS]
-        done = subprocess.run(
-            command, cwd=tmp_path, capture_output=True, text=True, env=environment
-        )
-        file, hits = done.stdout.split() or ('', done.stderr)
-        assert file == str(package / 'deploy/cpu/kernels.py'), hits
-        return int(hits)
+    def compile_uncached(callback):  # takes ten seconds
+        raise CompiledError
 
-    assert cache_hits() == 1
-    with (package / 'deploy/cpu/tile_codegen.py').open('a') as source:
+    monkeypatch.setattr(ccallback.CFunc, '_compile_uncached', compile_uncached)
+    assert load().cache_hits == 1
+    for name in kernel_cache.SOURCES:
+        shutil.copy(FOLDER / name, tmp_path)
+    with (tmp_path / 'tile_codegen.py').open('a') as source:
         source.write('# changed\n')
-    assert cache_hits() == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(kernel_cache, 'FOLDER', tmp_path)
+        changed = kernel_cache.source_hash.__wrapped__()
+    monkeypatch.setattr(kernel_cache, 'source_hash', lambda: changed)
+    with pytest.raises(CompiledError):
+        load()
 
 
 @pytest.mark.parametrize('folder', ['', 'cache'])
