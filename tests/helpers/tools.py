@@ -12,6 +12,7 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import torch
+from mmengine.visualization import Visualizer
 
 TOOLS = Path(__file__).parents[2] / 'tools'
 
@@ -33,6 +34,8 @@ def run_tool(name: str, *words: object, folder: Path) -> CompletedProcess[str]:
     handlers = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)}
     stdout, stderr = io.StringIO(), io.StringIO()
     status = 0
+    for kind in (Visualizer, *Visualizer.__subclasses__()):
+        kind._instance_dict.clear()  # MMEngine would write the scalars of this run into the work dir of the last one
     os.chdir(folder)
     sys.argv = arguments
     try:
