@@ -5,6 +5,7 @@ import torch
 from helpers.narrow import digits_with_masks
 from helpers.rank_cases import (
     BFLOAT16,
+    KEEP_RANK,
     SETTINGS,
     Ranks,
     classify,
@@ -15,6 +16,7 @@ from helpers.rank_cases import (
     take_boxes,
     write_config,
 )
+from helpers.text_runs import text_config, write_data
 
 
 @pytest.mark.parametrize(
@@ -79,3 +81,22 @@ def test_detector_of_a_rank_without_boxes_trains_on(tmp_path):
     assert 'AGS: growth 1.5 over 19 layers' in ranks.said(0)  # backbone, FPN, two of the head
     losses = kept(tmp_path, 2)
     assert losses.shape == (2, 3) and losses.isfinite().all()
+
+
+def test_text_classifiers_of_two_ranks_with_learned_scales_stay_equal(tmp_path):
+    pytest.importorskip('tokenizers')
+    write_data(tmp_path)
+    cfg = text_config(tmp_path, 'bert-mini_1e_sst2-mini', 'surge-bit', tmp_path / 'run')
+    (tmp_path / 'keep_rank.py').write_text(KEEP_RANK)
+    cfg.custom_imports = {'imports': ['surge_mm', 'keep_rank']}
+    cfg.custom_hooks.append({'type': 'KeepRank'})
+    cfg.log_level = 'INFO'
+    cfg.dump(tmp_path / 'text.py')
+    with Ranks(2, tmp_path, tmp_path / 'text.py') as ranks:
+        assert ranks.wait() == [0, 0], ranks.said(1)
+    losses = kept(tmp_path, 2)
+    assert losses.shape == (2, 3) and not torch.equal(losses[0], losses[1])  # 24 rows each
+    assert 'glue/accuracy' in ranks.said(0)
+    saved = torch.load(tmp_path / 'run/epoch_1.pth', weights_only=True)['state_dict']
+    scales = [v for k, v in saved.items() if k.endswith('activation_scale')]
+    assert len(scales) == 21 and all(v.isfinite() and v != 1 for v in scales)
