@@ -154,7 +154,7 @@ def build(cfg):
     if cfg.get('data_preprocessor'):
         model.setdefault('data_preprocessor', cfg.data_preprocessor)
     if 'SurgeBert' in str(model['backbone']):
-        model |= {'backbone': {**model['backbone'], **NARROW}, 'init_cfg': None}
+        model['backbone'] = {**model['backbone'], **NARROW, 'init_cfg': None}
     if 'SSDVGG' not in str(model['backbone']):
         return MODELS.build(model)
     # a VGG without norms moves only from a good start, and the scales of its neck begin with what is in memory

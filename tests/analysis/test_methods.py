@@ -65,6 +65,7 @@ def test_method_for_bert_is_replaced_with_all_of_its_arguments():
     surge = apply_method(cfg, method('surge'))
     assert surge.model.backbone == {
         'type': 'surge_mm.SurgeBert',
+        'init_cfg': None,
         'linear_cfg': {'type': 'surge_mm.SurgeConv2d', 'compensator': {'eta': 0.1}},
     }
     assert apply_method(surge, method('bit-2bit')).model == cfg.model

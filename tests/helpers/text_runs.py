@@ -45,8 +45,7 @@ def text_config(folder, recipe, method, work_dir, epochs=1, **settings):
         Config.fromfile(BASE / f'{kind}.py') for kind in (f'recipes/{recipe}', f'methods/{method}')
     ]
     cfg = apply_method(*read)
-    cfg.model.backbone.update(SIZES)
-    cfg.model.init_cfg = None
+    cfg.model.backbone.update(SIZES, init_cfg=None)
     for split in ('train', 'val', 'test'):
         dataset = cfg[f'{split}_dataloader'].dataset
         dataset.update(data_root=str(folder), vocab=str(folder / 'vocab.txt'), holdout_rows=8)

@@ -2,7 +2,9 @@
 model = dict(
     type='surge_mm.TextClassifier',
     data_preprocessor=dict(type='surge_mm.TextDataPreprocessor'),
-    backbone=dict(type='surge_mm.SurgeBert'),
+    backbone=dict(
+        type='surge_mm.SurgeBert',
+        init_cfg=dict(type='surge_mm.HuggingFaceInit', folder='data/bert-base-uncased'),
+    ),
     num_classes=2,
-    init_cfg=dict(type='surge_mm.HuggingFaceInit', folder='data/bert-base-uncased'),
 )

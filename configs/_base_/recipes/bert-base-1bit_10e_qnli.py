@@ -13,7 +13,7 @@ model = dict(
         checkpoint='work_dirs/bert-base_3e_qnli/epoch_3.pth',
     ),
     init='teacher',
-    init_cfg=None,
+    backbone=dict(init_cfg=None),
 )
 optim_wrapper = dict(
     optimizer=dict(lr=2e-4),

@@ -13,7 +13,7 @@ model = dict(
         checkpoint='work_dirs/bert-base_3e_stsb/epoch_3.pth',
     ),
     init='teacher',
-    init_cfg=None,
+    backbone=dict(init_cfg=None),
     num_classes=1,
 )
 optim_wrapper = dict(
