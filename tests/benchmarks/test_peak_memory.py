@@ -1,8 +1,7 @@
 """Peak memory of a process of its own, as the system counts it."""
 
-from benchmark_cases import inference, training
 from benchmark_cases.peak_memory import peak_memory
-from helpers.memory import allocate
+from helpers.memory import allocate, train_and_infer
 
 
 def test_the_peak_includes_freed_memory_unless_it_was_reset():
@@ -10,11 +9,5 @@ def test_the_peak_includes_freed_memory_unless_it_was_reset():
     assert 340 < peak - peak_after_reset < 460
 
 
-def test_the_peak_of_training_steps_is_measured():
-    workload = training.Workload('layer', batch=1, pixels=8, channels=8)
-    assert peak_memory(training.train_two_steps, training.SURGE, workload, 1) > 100
-
-
-def test_the_peak_of_inference_is_measured():
-    workload = inference.Workload('layer', 8, 8, channels=32)
-    assert peak_memory(inference.run_for_peak_memory, inference.FLOAT, workload) > 100
+def test_the_peak_of_training_steps_and_of_inference_is_measured():
+    assert peak_memory(train_and_infer) > 100

@@ -1,5 +1,5 @@
 import json
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -206,12 +206,12 @@ def test_smallest_images_hold_every_number_of_digits(tmp_path):
     assert counts.min() >= 3 and counts.max() == 7
 
 
-def test_the_module_runs_as_a_command(tmp_path):
-    command = [sys.executable, '-m', 'surge_mm.datasets.digits', tmp_path / 'set']
-    done = subprocess.run(
-        [*command, '--train=2', '--val=1', '--test=1'], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+def test_the_module_runs_as_a_command(tmp_path, monkeypatch):
+    """``python -m`` calls the same function of :mod:`runpy`."""
+    monkeypatch.delitem(sys.modules, 'surge_mm.datasets.digits')
+    words = ['digits', str(tmp_path / 'set'), '--train=2', '--val=1', '--test=1']
+    monkeypatch.setattr(sys, 'argv', words)
+    runpy.run_module('surge_mm.datasets.digits', run_name='__main__', alter_sys=True)
     assert (tmp_path / 'set/VOC2007/JPEGImages/000003.jpg').exists()
 
 

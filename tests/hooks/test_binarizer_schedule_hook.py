@@ -1,6 +1,3 @@
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import mmpretrain
@@ -9,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from helpers import tiny_run
 from helpers.tiny_run import tiny_runner
+from helpers.tools import run_tool
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.runner import Runner, load_checkpoint
@@ -148,15 +146,9 @@ def test_the_schedule_of_the_learning_rate_is_drawn_by_mmpretrains_tool(tmp_path
     (tmp_path / 'mine.py').write_text(
         f'_base_ = {str(config)!r}\ntrain_cfg = dict(max_epochs=2)\ncustom_hooks = [{", ".join(hooks)}]\n'
     )
-    tool = Path(mmpretrain.__file__).parent / '.mim/tools/visualization/vis_scheduler.py'
+    tool = Path(mmpretrain.__file__).parent / '.mim/tools/visualization/vis_scheduler'
     words = ['mine.py', '--dataset-size', '512', '--not-show', '--save-path', 'curve.png']
-    done = subprocess.run(
-        [sys.executable, tool, *words],
-        cwd=tmp_path,
-        env={**os.environ, 'PYTHONPATH': str(root), 'MPLBACKEND': 'agg'},
-        capture_output=True,
-        text=True,
-    )
+    done = run_tool(str(tool), *words, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / 'curve.png').is_file()
     assert 'the model has no compensated layer' in done.stdout + done.stderr

@@ -11,12 +11,22 @@ import pytest
 pytest.importorskip('numba')
 from numba.core import caching, ccallback, config, types  # noqa: E402
 
-from surge_mm.deploy.cpu import kernel_cache, kernels  # noqa: E402  need Numba
+from surge_mm.deploy.cpu import kernel_cache  # noqa: E402  needs Numba
 
 FOLDER = kernel_cache.FOLDER
 
 
-def test_loops_are_compiled_again_after_a_change_of_a_module_that_they_use(tmp_path, monkeypatch):
+@pytest.fixture(scope='module')
+def kernels():
+    """Return the loops. Their import may compile them."""
+    from surge_mm.deploy.cpu import kernels
+
+    return kernels
+
+
+def test_loops_are_compiled_again_after_a_change_of_a_module_that_they_use(
+    kernels, tmp_path, monkeypatch
+):
     class CompiledError(Exception):
         pass
 
@@ -42,7 +52,7 @@ def test_loops_are_compiled_again_after_a_change_of_a_module_that_they_use(tmp_p
 
 
 @pytest.mark.parametrize('folder', ['', 'cache'])
-def test_the_stamp_is_that_of_all_sources_in_every_folder(folder, tmp_path, monkeypatch):
+def test_the_stamp_is_that_of_all_sources_in_every_folder(folder, kernels, tmp_path, monkeypatch):
     monkeypatch.setattr(config, 'CACHE_DIR', str(tmp_path / folder) if folder else '')
     locator = caching.FunctionCache(kernels.convolve.py_func)._impl.locator
     assert locator.get_source_stamp() == kernel_cache.source_hash()
@@ -77,7 +87,7 @@ def test_the_stamp_is_of_each_module_that_makes_machine_code(tmp_path, monkeypat
     assert len(stamps) == 1 + len(kernel_cache.SOURCES)
 
 
-def call_in_a_new_process_of_numba():
+def call_in_a_new_process_of_numba(kernels):
     """Compile a small loop, or load it, and call it; return how often the cache on disk had it."""
     keep = kernel_cache.compiled(kernels.keep.py_func)
     assert keep(np.zeros(3)) == 3
@@ -85,20 +95,20 @@ def call_in_a_new_process_of_numba():
 
 
 @pytest.mark.parametrize('suffix', ['.nbi', '.nbc'])
-def test_a_truncated_file_of_the_cache_is_replaced(suffix, tmp_path, monkeypatch):
+def test_a_truncated_file_of_the_cache_is_replaced(suffix, kernels, tmp_path, monkeypatch):
     monkeypatch.setattr(config, 'CACHE_DIR', str(tmp_path))
-    assert call_in_a_new_process_of_numba() == 0
+    assert call_in_a_new_process_of_numba(kernels) == 0
     (file,) = tmp_path.rglob(f'kernels.keep*{suffix}')
     file.write_bytes(file.read_bytes()[:40])
     warnings = []
     monkeypatch.setattr(kernel_cache, 'warn', warnings.append)
-    assert call_in_a_new_process_of_numba() == 0
-    assert call_in_a_new_process_of_numba() == 1
+    assert call_in_a_new_process_of_numba(kernels) == 0
+    assert call_in_a_new_process_of_numba(kernels) == 1
     (warning,) = warnings
     assert str(file.parent) in warning and 'are compiled again' in warning
 
 
-def test_loops_are_compiled_without_a_cache_on_a_full_disk(tmp_path, monkeypatch):
+def test_loops_are_compiled_without_a_cache_on_a_full_disk(kernels, tmp_path, monkeypatch):
     monkeypatch.setattr(config, 'CACHE_DIR', str(tmp_path))
     warnings = []
     monkeypatch.setattr(kernel_cache, 'warn', warnings.append)
@@ -106,7 +116,7 @@ def test_loops_are_compiled_without_a_cache_on_a_full_disk(tmp_path, monkeypatch
     deaf = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (64, limits[1]))
     try:
-        assert call_in_a_new_process_of_numba() == 0
+        assert call_in_a_new_process_of_numba(kernels) == 0
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, deaf)
@@ -114,13 +124,13 @@ def test_loops_are_compiled_without_a_cache_on_a_full_disk(tmp_path, monkeypatch
     assert 'File too large' in warning and 'NUMBA_CACHE_DIR' in warning
 
 
-def test_loops_that_no_folder_can_keep_are_reported(tmp_path, monkeypatch):
+def test_loops_that_no_folder_can_keep_are_reported(kernels, tmp_path, monkeypatch):
     (tmp_path / 'file').touch()
     monkeypatch.setattr(config, 'CACHE_DIR', str(tmp_path / 'file'))
     monkeypatch.setattr(caching.CacheImpl, '_locator_classes', kernel_cache.LOCATORS[:1])
     monkeypatch.setattr(kernel_cache, 'install_locators', lambda: None)
     warnings = []
     monkeypatch.setattr(kernel_cache, 'warn', warnings.append)
-    assert call_in_a_new_process_of_numba() == 0
+    assert call_in_a_new_process_of_numba(kernels) == 0
     (warning,) = warnings
     assert 'no folder for them is writable' in warning and 'NUMBA_CACHE_DIR' in warning

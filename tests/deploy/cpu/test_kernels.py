@@ -11,7 +11,7 @@ from surge_mm.deploy import PackedConv2d
 from surge_mm.deploy.cpu import plan
 
 numba = pytest.importorskip('numba')
-from surge_mm.deploy.cpu import kernels, memory_intrinsics  # noqa: E402  need Numba
+from surge_mm.deploy.cpu import memory_intrinsics, vector_codegen  # noqa: E402  need Numba
 
 
 @numba.njit
@@ -37,7 +37,7 @@ def test_an_image_of_more_tiles_than_are_read_at_once(channels, filters, count, 
     monkeypatch.setattr(plan, 'WORTH_THREADS', 0)
     layer = SurgeConv2d(channels, filters, 3, padding=1).eval()
     x = torch.randn(2, channels, 31, 29)
-    assert 3 * 32 * kernels.PIXELS < 31 * 29
+    assert 3 * 32 * vector_codegen.PIXELS < 31 * 29
     assert torch.equal(PackedConv2d(layer)(x), layer(x))
 
 
