@@ -128,8 +128,8 @@ def _hints(function: Any) -> dict[str, Any]:
 def _binarizer(family: str, name: str) -> Callable[..., Any]:
     def build(**keys: Any) -> Any:
         cfg = {
-            'type': 'surge_mm.SurgeConv2d',
-            **GOOD['SurgeConv2d'],
+            'type': 'surge_mm.SurgeLinear',
+            **GOOD['SurgeLinear'],
             family: {'type': name, **keys},
         }
         return registries.MODELS.build(cfg)

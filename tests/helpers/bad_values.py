@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import tempfile
 import types
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from surge_mm.utils.argument_checks import Within
@@ -16,6 +18,17 @@ CLASSIFIER = {
     'neck': {'type': 'GlobalAveragePooling'},
     'head': HEAD,
 }
+VOCABULARY = tempfile.NamedTemporaryFile('w', suffix='.txt')  # noqa: SIM115  removed at the end of the process
+VOCABULARY.write('\n'.join(['[PAD]', '[UNK]', '[CLS]', '[SEP]', 'a']))
+VOCABULARY.flush()
+BERT = {
+    'type': 'surge_mm.SurgeBert',
+    'vocab_size': 9,
+    'hidden_size': 4,
+    'num_hidden_layers': 1,
+    'num_attention_heads': 2,
+    'intermediate_size': 4,
+}
 GOOD: dict[str, dict[str, Any]] = {
     'SurrogateGradientHook': {'window': 'rms'},
     'RPReLU': {'num_channels': 4},
@@ -23,6 +36,27 @@ GOOD: dict[str, dict[str, Any]] = {
     'SurgeLinear': {'in_features': 3, 'out_features': 4},
     'SurgeResNet': {'depth': 18, 'base_channels': 8},
     'SurgeVGGSmall': {'base_channels': 8},
+    'SurgeBert': {key: value for key, value in BERT.items() if key != 'type'},
+    'TextClassifier': {'backbone': BERT, 'num_classes': 2},
+    'DistilledTextClassifier': {
+        'backbone': BERT,
+        'num_classes': 2,
+        'teacher': {'config': 'teacher.py', 'checkpoint': 'teacher.pth'},
+    },
+    'GlueDataset': {
+        'task': 'sst2',
+        'data_root': 'data',
+        'vocab': VOCABULARY.name,
+        'lazy_init': True,
+    },
+    'GlueMetric': {'task': 'sst2'},
+    'LengthBatchSampler': {
+        'sampler': SimpleNamespace(
+            shuffle=True, epoch=0, dataset=SimpleNamespace(lengths=[1]), rank=0, world_size=1
+        ),
+        'batch_size': 2,
+    },
+    'HuggingFaceInit': {'folder': 'models/bert'},
     'ReActNetA': {'base_channels': 4},
     'Binarized': {'base_type': 'surge_mm.Net', 'rules': [{'to': 'binary'}]},
     'BatchAugmentPreprocessor': {'mean': [1, 2, 3], 'std': [1, 2, 3]},
@@ -68,6 +102,8 @@ BEYOND: dict[tuple[str, str], list[Any]] = {
     ('SurgeResNet', 'out_indices'): [[], [4], [-1]],
     ('SurgeResNet', 'frozen_stages'): [-2, 5],
     ('SurgeResNet', 'style'): ['caffe'],
+    ('SurgeBert', 'num_attention_heads'): [3],
+    ('SurgeBert', 'attention_bits'): [2],
     ('BatchAugmentPreprocessor', 'mean'): [[], [1, 2], [math.nan, 1, 2]],
     ('BatchAugmentPreprocessor', 'std'): [[], [1, 2], [0, 1, 1], [-1, 1, 1], [math.nan, 1, 1]],
     ('BatchAugmentPreprocessor', 'batch_augments'): [{'type': 'Mixup'}, 1],

@@ -175,8 +175,8 @@ class BinarySelfAttention(BertSelfAttention):
     def attend(self, projections: Projections, mask: Tensor) -> Tensor:
         """Return the result of each head, ``(B, heads, L, d)``.
 
-        In evaluation without a gradient, both products are of whole numbers, which are exact in any order, and scaled afterwards. So
-        the result does not depend on the padding and the rest of the batch, up to the softmax.
+        In evaluation without a gradient, both products are of whole numbers, which are exact in any order, and scaled
+        afterwards. So the result does not depend on the padding and the rest of the batch, up to the softmax.
 
         Args:
             projections (Projections): What :meth:`binarized` returns, each ``(B, heads, L, d)``.
