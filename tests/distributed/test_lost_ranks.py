@@ -5,7 +5,7 @@ import time
 
 import pytest
 import torch
-import torch.multiprocessing as mp
+from helpers.forkserver import FORKSERVER
 from helpers.narrow import digits_with_masks
 from helpers.rank_cases import (
     Ranks,
@@ -67,9 +67,8 @@ def test_hanging_rank_ends_the_others_after_the_timeout(digits, tmp_path):
 
 
 def test_norms_of_a_hanging_rank_are_not_waited_for_longer_than_anything_else():
-    context = mp.get_context('forkserver')
     port = free_port()
-    ranks = [context.Process(target=waits_for_the_norms, args=(rank, port)) for rank in (0, 1)]
+    ranks = [FORKSERVER.Process(target=waits_for_the_norms, args=(rank, port)) for rank in (0, 1)]
     for rank in ranks:
         rank.start()
     ranks[0].join(20)
@@ -83,9 +82,10 @@ def test_norms_of_a_hanging_rank_are_not_waited_for_longer_than_anything_else():
     [(False, True, 0), (False, False, 1), (True, False, 1), (True, True, 1)],
 )
 def test_layer_left_out_on_one_rank_is_found_or_ends_both(sync, find_unused_parameters, ends):
-    context = mp.get_context('forkserver')
     arguments = free_port(), sync, find_unused_parameters
-    ranks = [context.Process(target=leaves_a_layer_out, args=(rank, *arguments)) for rank in (0, 1)]
+    ranks = [
+        FORKSERVER.Process(target=leaves_a_layer_out, args=(rank, *arguments)) for rank in (0, 1)
+    ]
     for rank in ranks:
         rank.start()
     for rank in ranks:

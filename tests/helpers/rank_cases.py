@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 import torch.nn.functional as F
+from helpers.forkserver import FORKSERVER
 from helpers.narrow import config
 from helpers.quick_runs import quicken
 from helpers.texts import BIT, text_batch, text_classifier
@@ -28,8 +29,6 @@ from surge_mm.launch.cli import run
 from surge_mm.launch.distributed import lost_a_rank
 
 ROOT = Path(__file__).parents[2]
-# A fork of a process in which PyTorch has computed gradients in threads, as other tests do, cannot compute any.
-mp.set_forkserver_preload(['surge_mm', 'mmdet.models', 'mmdet.datasets', 'mmdet.evaluation'])
 STEPS = 20
 
 # compensator, arguments of the hook, steps whose gradients are summed up
@@ -257,10 +256,9 @@ class Ranks:
     """
 
     def __init__(self, world_size, folder, *arguments, tool='train'):
-        context = mp.get_context('forkserver')
         self.folder, port = folder, free_port()
         self.processes = [
-            context.Process(target=_run, args=(rank, world_size, port, tool, folder, arguments))
+            FORKSERVER.Process(target=_run, args=(rank, world_size, port, tool, folder, arguments))
             for rank in range(world_size)
         ]
         for process in self.processes:

@@ -1,12 +1,12 @@
 import builtins
 import ctypes
-import os
 import platform
-import subprocess
 import sys
 
 import pytest
 import torch
+from helpers.forkserver import FORKSERVER
+from helpers.other_cpus import run_packed
 
 from surge_mm import SurgeConv2d
 from surge_mm.deploy import PackedConv2d, instruction_set
@@ -72,26 +72,13 @@ SMALLER = '+sse,+sse2,+sse3,+ssse3,+sse4.1,+sse4.2,+popcnt,+avx,+avx2,+fma,+cx16
     ],
 )
 def test_a_cpu_without_wide_vectors_gives_the_same_output_and_one_message(settings, name, tmp_path):
-    script = """if True:
-        import torch
-        from surge_mm import SurgeConv2d
-        from surge_mm.deploy import PackedConv2d, instruction_set
-        torch.set_num_threads(1)
-        for channels, filters, kernel, stride in ((70, 24, 3, 1), (64, 40, 3, 2), (64, 16, 1, 1)):
-            layer = SurgeConv2d(channels, filters, kernel, stride, padding=1).eval()
-            x = torch.randn(2, channels, 9, 8)
-            with torch.no_grad():
-                assert torch.equal(PackedConv2d(layer)(x), layer(x))
-        print(instruction_set())
-    """
-    done = subprocess.run(
-        [sys.executable, '-c', script],
-        capture_output=True,
-        text=True,
-        env={**os.environ, **settings, 'NUMBA_CACHE_DIR': str(tmp_path)},
-    )
-    assert done.stdout.splitlines()[-1:] == [name], done.stderr
-    assert (done.stdout + done.stderr).count('right but slower') == 1
+    process = FORKSERVER.Process(target=run_packed, args=(settings, tmp_path))
+    process.start()
+    process.join()
+    messages = (tmp_path / 'messages').read_text()
+    assert process.exitcode == 0, messages
+    assert (tmp_path / 'instructions').read_text() == name
+    assert messages.count('right but slower') == 1
 
 
 @pytest.fixture
