@@ -150,7 +150,8 @@ def test_only_logits_are_compared_with_a_teacher_of_other_layers(tmp_path):
         ({'num_classes': 3}, 'its num_classes is 3, that of the model is 2'),
         ({'vocab_size': 41}, 'its vocab_size is 41, that of the model is 40'),
         ({'hidden_size': 8}, 'its hidden_size is 8.*hidden_weight=0'),
-        ({'model': {'type': 'mmpretrain.ImageClassifier', 'backbone': {'type': 'LeNet5'}}},
+        ({'model': {'type': 'mmpretrain.ImageClassifier', 'backbone': {'type': 'mmpretrain.LeNet5'},
+                    'data_preprocessor': {'type': 'mmpretrain.ClsDataPreprocessor'}}},
          'ImageClassifier must be a surge_mm.TextClassifier'),
     ],
 )  # fmt: skip
