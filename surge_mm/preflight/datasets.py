@@ -30,7 +30,12 @@ from surge_mm.preflight.config_consistency import (
 )
 from surge_mm.preflight.leaves import build_lazily, find_leaves
 from surge_mm.preflight.pipelines import advise_filter, step_of
-from surge_mm.preflight.text_consistency import match_evaluator, match_text, match_vocabularies
+from surge_mm.preflight.text_consistency import (
+    count_rows,
+    match_evaluator,
+    match_text,
+    match_vocabularies,
+)
 from surge_mm.preflight.voc import read_voc
 from surge_mm.utils.errors import DatasetError
 from surge_mm.utils.files import file_defect
@@ -41,8 +46,8 @@ def check_datasets(
 ) -> list[str]:
     """Check the datasets and evaluators of a config.
 
-    MMDetection's ``CocoDataset`` and ``XMLDataset``, and datasets that inherit their reading, are read in full, also
-    inside wrappers. Of other datasets, the files and folders must exist.
+    MMDetection's ``CocoDataset`` and ``XMLDataset``, datasets that inherit their reading, and ``surge_mm.GlueDataset``
+    are read in full, also inside wrappers. Of other datasets, the files and folders must exist.
 
     Args:
         cfg (Config): config of a run.
@@ -156,10 +161,12 @@ class _Inspector:
         if dataset.ann_file:
             self._must_exist(f'{key}.ann_file', dataset.ann_file, root)
         if 'vocabulary' in dataset.metainfo:  # surge_mm.GlueDataset
+            self._use(dataset.vocab)
             match_text(key, dataset, self.cfg)
             self._texts[key] = dataset.metainfo
             match_vocabularies(self._texts)
-            self._use(dataset.vocab)
+            lines.append(count_rows(key, dataset))
+            return
         reader = {
             getattr(type(dataset), method).__qualname__.split('.')[0]
             for method in ('load_data_list', 'parse_data_info')

@@ -44,6 +44,26 @@ def match_text(key: str, dataset: Any, cfg: Config) -> None:
             )
 
 
+def count_rows(key: str, dataset: Any) -> str:
+    """Read the rows of a data set, and describe how many there are.
+
+    Args:
+        key (str): config key of the data set.
+        dataset (GlueDataset): the data set.
+
+    Returns:
+        str: a line with the number of rows, and of those of each class.
+
+    Raises:
+        DatasetError: if a row is wrong.
+    """
+    labels = [row.label for row in dataset.read()]
+    classes = dataset.task.classes
+    counts = [f'{labels.count(number):,} {name}' for number, name in enumerate(classes)]
+    span = ', '.join(counts) or f'scores from {min(labels):g} to {max(labels):g}'
+    return f'{key}: {len(labels):,} rows, {span}'
+
+
 def match_evaluator(key: str, evaluator: Any, task: str) -> None:
     """Check that a metric of GLUE is that of the task.
 

@@ -38,8 +38,8 @@ def check(train, val=None, cached=False, metric='mnli', **model):
 def test_a_config_that_fits_passes(settings):
     lines = check(settings, num_classes=3)
     assert lines == [
-        'train_dataloader.dataset: the files exist (GlueDataset)',
-        'val_dataloader.dataset: the files exist (GlueDataset)',
+        'train_dataloader.dataset: 1 rows, 0 entailment, 1 neutral, 0 contradiction',
+        'val_dataloader.dataset: 1 rows, 0 entailment, 0 neutral, 1 contradiction',
     ]
 
 
@@ -57,6 +57,18 @@ def test_a_config_that_fits_passes(settings):
 def test_a_model_or_metric_of_another_task_is_refused(settings, change, message):
     with pytest.raises(DatasetError, match=message):
         check(settings, **change)
+
+
+def test_wrong_rows_of_all_data_sets_are_named_at_once(settings, tmp_path):
+    write(tmp_path / 'glue', 'RTE/train.tsv', ['sentence1\tsentence2\tlabel', 'a\tb\tyes'])
+    write(tmp_path / 'glue', 'RTE/dev.tsv', ['sentence1\tsentence2\tlabel', 'a\tb\tno'])
+    with pytest.raises(DatasetError) as error:
+        check({**settings, 'task': 'rte'}, {'split': 'dev'}, metric='rte', num_classes=2)
+    found = str(error.value).splitlines()
+    assert [line.split(',')[0].rpartition('/')[2] for line in found] == ['train.tsv', 'dev.tsv']
+    stsb = {**settings, 'task': 'stsb'}
+    lines = check(stsb, {'split': 'train'}, metric='stsb', num_classes=1)
+    assert lines[0].endswith('train_dataloader.dataset: 1 rows, scores from 4.25 to 4.25')
 
 
 def test_scores_need_one_output(settings):
