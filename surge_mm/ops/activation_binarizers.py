@@ -72,8 +72,8 @@ class ActivationBinarizer(Binarizer):
     Attributes:
         learned_shift (bool): Whether the layer adds a learned shift per input channel, which starts at 0, before this
             binarizer: ``Q_x(x + b)``. The input of the auxiliary branch is x itself.
-        learned_scale (bool): Whether the values have a learned scale alpha, one number per layer, as those of
-            :mod:`surge_mm.ops.elastic_binarizers`.
+        learned_scale (bool): Whether the values have a learned scale alpha, one number per layer: those of
+            :class:`surge_mm.ops.Elastic`.
         surrogate_gain (float, optional): ``gain`` of :meth:`control`, as the next three. None for 1.
         surrogate_floor (float, optional): None for 0.
         surrogate_window (str, optional): None for the window of the binarizer.
@@ -191,24 +191,6 @@ class ActivationBinarizer(Binarizer):
             alpha (Tensor, optional): As for :meth:`values`.
         """
         return self(x)
-
-    def scale_gradient(self, x: Tensor, alpha: Tensor, grad_q: Tensor) -> Tensor:
-        """Return dL/dalpha, 0-dimensional; of binarizers with a learned scale.
-
-        Args:
-            x (Tensor): Input of Q_x, any shape.
-            alpha (Tensor): Learned scale, 0-dimensional.
-            grad_q (Tensor): dL/dQ_x(x), of the shape of ``x``.
-        """
-        raise NotImplementedError
-
-    def first_scale(self, mean: Tensor) -> Tensor:
-        """Return alpha for the first training batch; of binarizers with a learned scale.
-
-        Args:
-            mean (Tensor): ``mean|x|`` of the batch, 0-dimensional.
-        """
-        raise NotImplementedError
 
     def sign_form(self, alpha: Tensor | None) -> SignForm | None:
         """Return the values in signs, as packed layers compute them; None if they are no such values.

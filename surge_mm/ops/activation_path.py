@@ -9,6 +9,7 @@ from torch import Tensor
 
 from surge_mm.ops.activation_binarizers import ActivationBinarizer
 from surge_mm.ops.dual_path import multiply_by_derivative, shifted_input
+from surge_mm.ops.elastic_binarizers import Elastic
 from surge_mm.ops.once_differentiable import once_differentiable
 
 
@@ -51,6 +52,7 @@ class ActivationPath(torch.autograd.Function):
         shifted = shifted_input(x, shift)
         grad_shift = grad_alpha = None
         if ctx.needs_input_grad[2]:
+            assert isinstance(ctx.activation, Elastic)
             grad_alpha = ctx.activation.scale_gradient(shifted, alpha, g)
         g_b, _ = multiply_by_derivative(ctx.activation, shifted, alpha, g.clone())
         if ctx.needs_input_grad[1]:

@@ -46,6 +46,7 @@ from torch import Tensor
 from surge_mm.ops.activation_binarizers import ActivationBinarizer
 from surge_mm.ops.binarizer import Scheduled
 from surge_mm.ops.chunking import in_chunks, is_transforming
+from surge_mm.ops.elastic_binarizers import Elastic
 from surge_mm.ops.gradient_scale import (
     BUILT_IN,
     FixedScale,
@@ -299,6 +300,7 @@ def _surrogate_gradients(
         g_b = g_b.to(x.dtype)
         observes = measures and spec.observe
         if needs.alpha:
+            assert isinstance(spec.activation, Elastic)
             grad_alpha = spec.activation.scale_gradient(shifted, alpha, g_b)
         g_b, clipped = multiply_by_derivative(spec.activation, shifted, alpha, g_b, observes)
         if needs.shift:

@@ -9,6 +9,7 @@ from helpers.tools import run_tool
 from mmengine.config import Config
 
 from surge_mm.deploy import load_packed, pack, save_packed
+from surge_mm.deploy.onnx.layers import exported
 from surge_mm.layers import BinaryEmbedding
 from surge_mm.utils.errors import UsageError
 
@@ -112,6 +113,13 @@ def test_the_elastic_binarizer_of_two_bits_is_refused_by_name():
     attention = text_classifier(**BIT, attention_bits=2)
     with pytest.raises(UsageError, match=r'query_binarizer: its activation ElasticSign\(bits=2\)'):
         pack(attention)
+
+
+def test_the_onnx_export_refuses_a_learned_scale_by_name():
+    with pytest.raises(
+        UsageError, match=r'query: its activation ElasticSign\(bits=1\) is not the sign'
+    ):
+        exported(text_classifier(**BIT), [])
 
 
 @pytest.mark.parametrize('weight', ['ScaledSign', 'BiBERT', 'BiT', 'AdaBin', 'Sign'])

@@ -228,3 +228,22 @@ def test_weight_binarizers_of_language_take_the_mean_of_a_row_or_of_the_matrix()
     torch.testing.assert_close(rows[1], torch.tensor([-7, -7, 7]) / 3)
     matrix = WeightBinarizer.build({'type': 'BiT'})(w)
     torch.testing.assert_close(matrix, torch.tensor([[-1, 1, 1], [-1, -1, 1]]) * 13 / 6)
+
+
+@BOTH
+def test_compiled_layers_start_their_scale_and_have_the_gradients_of_the_eager_ones(name):
+    model = torch.nn.Sequential(
+        linear(name), torch.nn.LayerNorm(5), BinaryActivation({'type': 'ElasticSign'}, 5)
+    )
+    other = copy.deepcopy(model)
+    compiled = torch.compile(other, backend='aot_eager')
+    for _ in range(2):  # the first batch starts the scales
+        x = torch.rand(6, 7)
+        for run in (model, compiled):
+            run.zero_grad()
+            run(x).square().sum().backward()
+        for p, q in zip(model.parameters(), other.parameters(), strict=True):
+            torch.testing.assert_close(p, q)
+            torch.testing.assert_close(p.grad, q.grad)
+    whole = torch.compile(other, backend='aot_eager', fullgraph=True)
+    assert torch.equal(whole(x), model(x))
