@@ -29,6 +29,7 @@ DATA = {
     'mnli': 'GLUE MNLI',
     'qnli': 'GLUE QNLI',
     'rte': 'GLUE RTE',
+    'sst2-20k': 'GLUE SST-2, 20,000 rows of the training file',
     'sst2-mini': 'GLUE SST-2, without 5,000 rows of the training file',
 }
 COLLECTIONS = {

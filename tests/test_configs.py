@@ -62,6 +62,7 @@ TASKS = {
     'qnli': 2,
     'rte': 2,
     'sst2-mini': 2,
+    'sst2-20k': 2,
 }
 NARROW = {'vocab_size': 40, 'hidden_size': 24, 'intermediate_size': 48}  # of BERT
 CONTROLS = {
@@ -90,6 +91,7 @@ BINARY_LAYERS = {
     'deit-small-1bit': 48,
     'bert-base-1bit': 73,
     'bert-mini': 13,
+    'minilm-1bit': 36,
 }  # others: 16
 BATCH_SIZES = {
     'coco': 16,
@@ -103,6 +105,7 @@ BATCH_SIZES = {
     'deit-small': 1024,
     'bert-base': 16,
     'bert-mini': 64,
+    'minilm': 32,
 }
 FAMILIES = {  # folders of other models are called as these are
     'faster-rcnn': 'faster_rcnn',
@@ -122,6 +125,7 @@ PURPOSES = {
     'bccd': 'bccd',
     'cifar10-mini': 'cifar10_mini',
     'sst2-mini': 'glue_mini',
+    'sst2-20k': 'glue_mini',
 }
 NAME = re.compile(
     rf'(?:(?P<method>{"|".join(sorted(METHODS, key=len, reverse=True))})_)?'
@@ -180,7 +184,7 @@ def test_name_follows_the_grammar_and_is_the_recipe_and_method_of_the_config(pat
 def test_every_network_has_full_precision_ste_and_surge(method):
     names = [parts(path) for path in LEAVES]
     networks = {(n['model'], n['data']) for n in names if 'step' not in n['schedule']}
-    assert len(networks) == 33
+    assert len(networks) == 34
     assert networks == {(n['model'], n['data']) for n in names if n['method'] == method}
 
 
@@ -265,7 +269,7 @@ def check_method(name, cfg, model):
         assert all(head.num_classes == CLASSES[name['data']] for head in heads)
     if name['data'] in TASKS:
         assert model.num_classes == TASKS[name['data']]
-        assert cfg.train_dataloader.dataset.task == name['data'].removesuffix('-mini')
+        assert cfg.train_dataloader.dataset.task == name['data'].partition('-')[0]
     layers = [m for m in model.modules() if isinstance(m, BinaryLayer)]
     found = {
         (type(m.activation).__name__, type(m.weight_binarizer).__name__, m.scale) for m in layers
