@@ -58,10 +58,11 @@ def teacher(tmp_path):
     return save_teacher(tmp_path)
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def hub():
-    """Return the message hub, into which a run writes the meta information of its training set."""
+    """Return the message hub, into which a run writes the meta information of its training set, without any."""
     current = MessageHub.get_current_instance()
+    current.update_info('dataset_meta', {})
     yield current
     current.update_info('dataset_meta', {})
 
