@@ -12,10 +12,10 @@ def quicken() -> None:
     """Change MMEngine in this process.
 
     Configs are not formatted as text, which a run does five times; the text is still Python with the same values. The
-    list of all configs of a host is read once. Loops over iterations do not sleep for two seconds after each epoch.
+    files that list the configs of a host are read once. Loops over iterations do not sleep for two seconds after each
+    epoch.
     """
     mmengine.config.config.FormatCode = lambda text, **style: (text, True)
-    find = mmengine.config.utils._get_cfg_metainfo
-    if not hasattr(find, 'cache_info'):
-        mmengine.config.utils._get_cfg_metainfo = functools.cache(find)
+    if not hasattr(mmengine.config.utils.load, 'cache_info'):
+        mmengine.config.utils.load = functools.cache(mmengine.config.utils.load)
     mmengine.runner.loops.time = SimpleNamespace(sleep=lambda seconds: None)

@@ -1,59 +1,29 @@
-"""The tools as a user runs them: from another folder, interrupted, resumed, on two ranks, and with bad input."""
+"""tools/train.py as a user runs it: from another folder, interrupted, resumed, on two ranks, in bfloat16."""
 
-import importlib.util
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
 from helpers.rank_cases import Ranks
-from helpers.tools import run_tool as run_in_process
-from mmdet.registry import DATASETS, MODELS
+from helpers.tools import run_tool
+from helpers.user_folder import ROOT, main_of, make_user_folder, write
 from mmengine.config import Config
-from mmengine.registry import DefaultScope
 
-from surge_mm.datasets.digits import make_digits
-from surge_mm.launch.cli import run as run_tool
 from surge_mm.layers import SurgeConv2d
-from surge_mm.utils.errors import DatasetError, LaunchError, UsageError
+from surge_mm.utils.errors import LaunchError
 
-ROOT = Path(__file__).parents[2]
-SURGE = ROOT / 'configs' / 'demo' / 'surge_fcos-1bit_r18-light_10e_digits.py'
 ENVIRONMENT = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHON': sys.executable}
 
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
-    """Make a folder with a small set of digits and a user's config that inherits from the demo's."""
-    folder = tmp_path_factory.mktemp('user')
-    make_digits(folder / 'data/digits', train=24, val=4, test=2, size=96)
-    (folder / 'rank_hook.py').write_text(
-        'import torch\n'
-        'from mmengine.dist import get_rank\n'
-        'from mmengine.hooks import Hook\n'
-        'from mmengine.registry import HOOKS\n'
-        '@HOOKS.register_module()\n'
-        'class RankHook(Hook):\n'
-        '    def after_train(self, runner):\n'
-        "        torch.save(runner.model.state_dict(), f'{runner.work_dir}/rank{get_rank()}.pt')\n"
-    )
-    (folder / 'mine.py').write_text(
-        f'_base_ = {str(SURGE)!r}\n'
-        'train_cfg = dict(max_epochs=2, val_interval=2)\n'
-        'train_dataloader = dict(batch_size=4, num_workers=0, persistent_workers=False)\n'
-        'val_dataloader = dict(num_workers=0, persistent_workers=False)\n'
-        'test_dataloader = val_dataloader\n'
-        'default_hooks = dict(logger=dict(interval=1))\n'
-        'model = dict(backbone=dict(base_channels=8), neck=dict(in_channels=[16, 32, 64]))\n'
-    )
-    return folder
+    return make_user_folder(tmp_path_factory.mktemp('user'))
 
 
 def command(tool, *arguments):
@@ -109,11 +79,11 @@ def test_interrupted_run_resumes_and_is_evaluated(folder, monkeypatch):
     assert not (work_dir / 'epoch_2.pth').exists()
 
     monkeypatch.syspath_prepend(folder)
-    refused = run_in_process('train', *words, folder=folder)
+    refused = run_tool('train', *words, folder=folder)
     assert refused.returncode == 1
     assert 'error: work dir' in refused.stderr and '--resume' in refused.stderr
 
-    resumed = run_in_process('train', *words, '--resume', folder=folder)
+    resumed = run_tool('train', *words, '--resume', folder=folder)
     assert resumed.returncode == 0, resumed.stderr
     (log, _) = [path.read_text() for path in sorted(work_dir.glob('*/*.log'))]
     _, _, start = log.partition('Epoch(train)')[0].rpartition('before the run:\n')
@@ -126,7 +96,7 @@ def test_interrupted_run_resumes_and_is_evaluated(folder, monkeypatch):
     assert 'coco/bbox_mAP_50' in second[-1]
     assert any('ags_lambda_mean' in line for line in second)
 
-    tested = run_in_process('test', 'mine.py', work_dir / 'epoch_2.pth', folder=folder)
+    tested = run_tool('test', 'mine.py', work_dir / 'epoch_2.pth', folder=folder)
     assert tested.returncode == 0, tested.stderr
     assert 'coco/bbox_mAP_50' in tested.stdout + tested.stderr
 
@@ -285,16 +255,6 @@ def test_resume_in_the_config_resumes_as_the_option_does(folder, monkeypatch, tm
     main_of('test', monkeypatch, folder, 'resuming.py', weights)
 
 
-def main_of(tool, monkeypatch, folder, *arguments):
-    """Run a tool's main in this process, from ``folder``."""
-    spec = importlib.util.spec_from_file_location(tool, ROOT / 'tools' / f'{tool}.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    monkeypatch.chdir(folder)
-    monkeypatch.setattr(sys, 'argv', [f'{tool}.py', *map(str, arguments)])
-    module.main()
-
-
 @pytest.fixture
 def cpu_alone(monkeypatch):
     """Return a function that says whether the CPU has units for bfloat16, on a machine that has no GPU."""
@@ -345,185 +305,3 @@ def test_amp_on_a_cpu_that_gains_nothing_is_an_error(
     name = write(folder, 'float16.py', setting)
     with pytest.raises(LaunchError, match=message):
         main_of('train', monkeypatch, folder, name, '--amp')
-
-
-def write(folder, name, text):
-    (folder / name).write_text(f'_base_ = {str(folder / "mine.py")!r}\n{text}\n')
-    return name
-
-
-@pytest.mark.parametrize(
-    'arguments, message',
-    [
-        (['nowhere.py'], r"config 'nowhere.py': there is no such file"),
-        (['mine.py', '--amp', '--cfg-options', 'optim_wrapper=None'], 'optim_wrapper should be'),
-        (['mine.py', '--resume', 'nowhere.pth'], r"--resume 'nowhere.pth': there is no such file"),
-        (['mine.py', '--cfg-options', 'load_from=a.pth'], r"load_from 'a.pth': there is no such"),
-        (['mine.py', '--cfg-options', 'default_scope=mmseg'], r"default_scope='mmseg'"),
-        (
-            ['mine.py', '--cfg-options', 'default_scope=mmpretrain'],
-            r"type='CocoDataset' is not a dataset of default_scope='mmpretrain'",
-        ),
-        (
-            ['mine.py', '--cfg-options', 'model.type=FCOSS'],
-            r"FCOSS is not in the .*did you mean 'FCOS'",
-        ),
-        (['mine.py', '--cfg-options', 'optim_wraper.type=A'], r"did you mean 'optim_wrapper'"),
-        (
-            ['mine.py', '--cfg-options', 'optim_wrapper.optimizer.weight_decy=0.1'],
-            r"unexpected keyword argument 'weight_decy'",
-        ),
-        (
-            ['mine.py', '--cfg-options', 'custom_hooks.9.eta=1'],
-            r'--cfg-options .*custom_hooks.9.eta',
-        ),
-        (['mine.py', '--cfg-options', 'custom_hooks=3'], r'custom_hooks=3 must be a list'),
-        (
-            ['mine.py', '--cfg-options', 'train_dataloader.dataset.annfile=a'],
-            r"train_dataloader.dataset: .* did you mean 'ann_file'",
-        ),
-        (['mine.py', '--work-dir', 'mine.py'], r"work_dir 'mine.py' is a file"),
-        (
-            ['mine.py', '--launcher', 'pytorch'],
-            r'environment variable \w+ expected, but not set. Start the tool with',
-        ),
-    ],
-)
-def test_bad_arguments_are_refused(arguments, message, folder, monkeypatch):
-    with pytest.raises(UsageError, match=message):
-        main_of('train', monkeypatch, folder, *arguments)
-
-
-@pytest.mark.parametrize(
-    'text, message',
-    [
-        (
-            "model = dict(backbone=dict(conv_cfg=dict(activation=dict(type='AproxSign'))))",
-            "did you mean 'ApproxSign'",
-        ),
-        ('model = dict(backbone=dict(conv_cfg=dict(compensator=dict(eta=-1))))', 'eta=-1'),
-        ('model = dict(backbone=dict(conv_cfg=dict(compensator=dict(scale=1))))', 'not both'),
-        ('model = dict(backbone=dict(depth=19))', 'depth=19'),
-        ('custom_hooks = [dict(type="surge_mm.AdaptiveGradientScalerHook", eta=-1)]', 'eta=-1'),
-        (
-            "optim_wrapper = dict(optimizer=dict(lr='fast'))",
-            "between instances of 'float' and 'str'",
-        ),
-        ('no_such_name', "cannot be read: NameError: name 'no_such_name'"),
-        ('assert not 1', r'cannot be read: AssertionError: .*\(.*py:2\)'),
-    ],
-)
-def test_bad_settings_are_refused_before_training(text, message, folder, monkeypatch, tmp_path):
-    config = write(folder, 'bad.py', text)
-    with pytest.raises(LaunchError, match=message):
-        main_of('train', monkeypatch, folder, config, '--work-dir', tmp_path)
-    assert not list(tmp_path.rglob('*.pth'))
-
-
-@pytest.mark.parametrize(
-    'options, message',
-    [
-        ('train_dataloader.dataset.ann_file=annotations/no.json', 'annotations/no.json'),
-        ('val_dataloader.dataset.data_prefix.img=pictures/', 'pictures'),
-        ('train_dataloader.dataset.metainfo.classes=("cat","dog")', 'cat'),
-    ],
-)
-def test_data_that_does_not_fit_is_refused_before_training(options, message, folder, monkeypatch):
-    with pytest.raises(DatasetError, match=message):
-        main_of('train', monkeypatch, folder, 'mine.py', '--cfg-options', options)
-
-
-@pytest.mark.parametrize('workers', [0, 1])
-def test_an_image_broken_in_mid_training_is_named(folder, monkeypatch, tmp_path, workers):
-    """The start does not decode images; the last of the six batches of the first epoch has the broken one."""
-    shutil.copytree(folder / 'data', tmp_path / 'data')
-    victim = sorted((tmp_path / 'data/digits/VOC2007/JPEGImages').iterdir())[23]
-    victim.write_bytes(victim.read_bytes()[:-200])
-    options = [
-        f'train_dataloader.num_workers={workers}',
-        'train_dataloader.sampler.shuffle=False',
-        'default_hooks.checkpoint.by_epoch=False',
-        'default_hooks.checkpoint.interval=5',
-    ]
-    words = [folder / 'mine.py', '--cfg-options', *options]
-    with pytest.raises(SystemExit) as ended:
-        run_tool(lambda: main_of('train', monkeypatch, tmp_path, *words))
-    message = str(ended.value)
-    assert message.startswith(f"error: image 'data/digits/VOC2007/JPEGImages/{victim.name}' cannot")
-    assert 'tools/check_data.py' in message and '\n' not in message
-    assert (tmp_path / 'work_dirs/mine/iter_5.pth').is_file()
-
-
-def test_check_data_decodes_each_image_and_lists_the_unusable_ones(
-    folder, monkeypatch, tmp_path, capsys
-):
-    shutil.copytree(folder / 'data', tmp_path / 'data')
-    main_of('check_data', monkeypatch, tmp_path, folder / 'mine.py')
-    streams = capsys.readouterr()
-    assert streams.out == '' and 'train_dataloader.dataset: 24 images' in streams.err
-    images = sorted((tmp_path / 'data/digits/VOC2007/JPEGImages').iterdir())
-    val = images[24]  # behind 24 train images
-    for image in (*images[:6], val):
-        image.write_bytes(image.read_bytes()[:-200])
-    images[6].unlink()
-    with pytest.raises(DatasetError, match='8 images cannot be used'):
-        main_of('check_data', monkeypatch, tmp_path, folder / 'mine.py')
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0].rpartition('/')[2] for line in lines] == [
-        *(image.name for image in images[:7]),
-        val.name,
-    ]
-    with pytest.raises(DatasetError, match='1 images cannot be used'):
-        main_of('check_data', monkeypatch, tmp_path, folder / 'mine.py', '--splits', 'val')
-
-
-def test_checkpoint_that_does_not_fit_is_not_evaluated(folder, monkeypatch, tmp_path):
-    cfg = Config.fromfile(folder / 'mine.py')
-    torch.save({'state_dict': MODELS.build(cfg.model).state_dict()}, tmp_path / 'good.pth')
-    torch.save({'state_dict': {}}, tmp_path / 'empty.pth')
-    (tmp_path / 'text.pth').write_text('no checkpoint')
-    with pytest.raises(LaunchError, match='does not match the model of the config'):
-        main_of('test', monkeypatch, folder, 'mine.py', tmp_path / 'empty.pth')
-    with pytest.raises(LaunchError, match='cannot be read'):
-        main_of('test', monkeypatch, folder, 'mine.py', tmp_path / 'text.pth')
-    deeper = write(folder, 'deeper.py', 'model = dict(backbone=dict(depth=34))')
-    with pytest.raises(LaunchError, match='does not match the model'):
-        main_of('test', monkeypatch, folder, deeper, tmp_path / 'good.pth')
-
-
-def test_training_from_a_checkpoint_of_another_depth_is_refused(folder, monkeypatch, tmp_path):
-    cfg = Config.fromfile(folder / 'mine.py')
-    torch.save({'state_dict': MODELS.build(cfg.model).state_dict()}, tmp_path / 'r18.pth')
-    deeper = write(
-        folder,
-        'from_r18.py',
-        f"model = dict(backbone=dict(depth=34))\nload_from = '{tmp_path / 'r18.pth'}'",
-    )
-    with pytest.raises(UsageError, match='depth=34'):
-        main_of('train', monkeypatch, folder, deeper, '--work-dir', tmp_path / 'work')
-
-
-def test_training_from_a_checkpoint_of_which_nothing_fits_is_refused(folder, monkeypatch, tmp_path):
-    torch.save({'state_dict': {'features.0.weight': torch.zeros(8, 3, 3, 3)}}, tmp_path / 'vgg.pth')
-    begun = write(folder, 'from_vgg.py', f"load_from = '{tmp_path / 'vgg.pth'}'")
-    with pytest.raises(LaunchError, match='does not match the model of the config'):
-        main_of('train', monkeypatch, folder, begun, '--work-dir', tmp_path / 'work')
-    wider = ['--cfg-options', 'model.bbox_head.feat_channels=32']
-    cfg = Config.fromfile(folder / 'mine.py')
-    cfg.merge_from_dict({'model.bbox_head.feat_channels': 48})
-    torch.save({'state_dict': MODELS.build(cfg.model).state_dict()}, tmp_path / 'epoch_1.pth')
-    with pytest.raises(LaunchError, match='does not match the model of the config in '):
-        resume = ['--work-dir', tmp_path, '--resume', tmp_path / 'epoch_1.pth']
-        main_of('train', monkeypatch, folder, 'mine.py', *resume, *wider)
-
-
-def test_boxes_of_the_digits_are_resized_with_the_image(folder, monkeypatch):
-    monkeypatch.chdir(folder)
-    cfg = Config.fromfile('mine.py')
-    with DefaultScope.overwrite_default_scope('mmdet'):
-        dataset = DATASETS.build(cfg.train_dataloader.dataset)
-    sample = dataset[0]['data_samples']
-    raw = torch.tensor([i['bbox'] for i in dataset.get_data_info(0)['instances']])
-    assert sample.scale_factor == pytest.approx((128 / 96, 128 / 96))
-    boxes = sample.gt_instances.bboxes.tensor
-    torch.testing.assert_close(boxes, raw * 128 / 96)
