@@ -8,10 +8,12 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
+from surge_mm.datasets.language.tasks import TASKS
 from surge_mm.utils.class_names import class_name
 from surge_mm.utils.errors import LaunchError
 
 TENSORS = 'CIFAR10Tensor'
+TEXTS = 'GlueDataset'
 
 
 def evaluation_set(cfg: Config) -> Mapping[str, Any]:
@@ -86,6 +88,8 @@ def dataset_meta(cfg: Config) -> dict[str, Any]:
         kind = registry.get(kind) if isinstance(kind, str) else kind
     if not hasattr(kind, '_load_metainfo'):
         return {}
-    return {
+    meta = {
         key.lower(): value for key, value in kind._load_metainfo(dataset.get('metainfo')).items()
     }
+    task = TASKS.get(dataset.get('task', '')) if class_name(dataset['type']) == TEXTS else None
+    return {'classes': task.classes, **meta} if task else meta
