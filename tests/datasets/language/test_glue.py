@@ -1,6 +1,7 @@
 """GlueDataset on small files with the columns of GLUE."""
 
 import sys
+from unittest import mock
 
 import pytest
 from helpers.sentences import TOKENS, write
@@ -85,7 +86,10 @@ def test_line_ends_of_windows_and_a_byte_order_mark_change_nothing(root, vocab, 
 
 
 def test_damaged_rows_of_qqp_are_left_out(root, vocab):
-    dataset = build(root, vocab, task='qqp')
+    with mock.patch('surge_mm.datasets.language.tsv.warn') as warn:
+        dataset = build(root, vocab, task='qqp')
+    (message,) = warn.call_args.args
+    assert message.endswith('QQP/train.tsv: 2 damaged rows are left out, lines 3, 4')
     assert [row.sentences for row in dataset.read()] == [
         ('is it good', 'is it great'),
         ('is it bad', 'is it dull'),
