@@ -12,9 +12,20 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import torch
+from mmengine.logging import MessageHub, MMLogger
 from mmengine.visualization import Visualizer
 
 TOOLS = Path(__file__).parents[2] / 'tools'
+
+
+def forget_runs() -> None:
+    """Let MMEngine make loggers and visualizers anew, as in a new process.
+
+    It would write into the files and streams of an earlier run of the same name, which ends with the second in which
+    the run began, and draw into the work dir of the first run of all.
+    """
+    for kind in (MMLogger, MessageHub, Visualizer, *Visualizer.__subclasses__()):
+        kind._instance_dict.clear()
 
 
 def run_tool(name: str, *words: object, folder: Path) -> CompletedProcess[str]:
@@ -34,8 +45,7 @@ def run_tool(name: str, *words: object, folder: Path) -> CompletedProcess[str]:
     handlers = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)}
     stdout, stderr = io.StringIO(), io.StringIO()
     status = 0
-    for kind in (Visualizer, *Visualizer.__subclasses__()):
-        kind._instance_dict.clear()  # MMEngine would write the scalars of this run into the work dir of the last one
+    forget_runs()
     os.chdir(folder)
     sys.argv = arguments
     try:

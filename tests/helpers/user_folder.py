@@ -4,6 +4,8 @@ import importlib.util
 import sys
 from pathlib import Path
 
+from helpers.tools import forget_runs
+
 from surge_mm.datasets.digits import make_digits
 
 ROOT = Path(__file__).parents[2]
@@ -36,6 +38,7 @@ def make_user_folder(folder):
 
 def main_of(tool, monkeypatch, folder, *arguments):
     """Run a tool's main in this process, from ``folder``."""
+    forget_runs()
     spec = importlib.util.spec_from_file_location(tool, ROOT / 'tools' / f'{tool}.py')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

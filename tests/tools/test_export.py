@@ -1,6 +1,5 @@
 """tools/export.py as a user runs it, and tools/test.py with what it writes."""
 
-import importlib.util
 import json
 import os
 import re
@@ -13,6 +12,7 @@ import pytest
 import torch
 from helpers.packed_files import classifier_config, detector_config, packed_file, trained_model
 from helpers.tools import run_tool
+from helpers.user_folder import main_of
 from mmengine.config import Config
 
 from surge_mm.datasets.digits import CLASSES, make_digits
@@ -62,16 +62,6 @@ def run(folder, *words):
         text=True,
         timeout=240,
     )
-
-
-def main_of(tool, monkeypatch, folder, *words):
-    """Run a tool's main in this process, from ``folder``."""
-    spec = importlib.util.spec_from_file_location(tool, ROOT / 'tools' / f'{tool}.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    monkeypatch.chdir(folder)
-    monkeypatch.setattr(sys, 'argv', [f'{tool}.py', *map(str, words)])
-    module.main()
 
 
 def found_by_test(start, folder, hook, checkpoint, *options):
