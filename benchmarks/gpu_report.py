@@ -117,7 +117,9 @@ def test(path: Path, choice: plan.Choice) -> None:
         tests = plan.sequence_of_tests(choice, values)
         rows = []
         for row in tests:
-            verdict = 'passed' if row['p'] <= plan.LEVEL else 'failed: the sequence ends'
+            better = choice.default if row['mean'] > 0 else row['against']
+            passed = row['p'] <= plan.LEVEL
+            verdict = f'{better} is better' if passed else 'no claim: the sequence ends'
             name = f'{choice.default} - {row["against"]}'
             rows.append([name, f'{row["mean"]:+.2f}', f'{row["p"]:.4f}', verdict])
         table(['test of the sequence', 'mean', 'sign-flip p', f'at {plan.LEVEL}'], rows)

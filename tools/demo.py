@@ -40,7 +40,7 @@ from surge_mm.models import to_float
 from surge_mm.utils.errors import LaunchError
 
 TOOLS = Path(__file__).resolve().parent
-CONFIG = TOOLS.parent / 'configs' / 'demo' / 'surge_fcos-1bit_r18-light_10e_digits.py'
+CONFIG = TOOLS.parent / 'configs' / 'demo' / 'ste_fcos-1bit_r18-light_10e_digits.py'
 FULL_PRECISION = 'fcos_r18-light_10e_digits'
 
 
