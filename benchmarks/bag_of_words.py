@@ -22,7 +22,7 @@ STRENGTHS = (0.03, 0.1, 0.3, 1.0, 3.0)
 
 
 def main() -> None:
-    parser = Parser(description=__doc__.partition('\n')[0])
+    parser = Parser(description=(__doc__ or '').partition('\n')[0])
     parser.add_argument('--data-root', default='data/glue', help='folder of GLUE')
     parser.add_argument('--holdout-rows', type=int, default=5000, help='default: 5000')
     args = parser.parse_args()

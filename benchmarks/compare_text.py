@@ -13,7 +13,6 @@ first folder has all numbers.
 
 import argparse
 import json
-import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -53,8 +52,8 @@ def main() -> None:
     print(f'wrote {out}')
 
 
-def predictions(folder: Path, split: str) -> list[dict]:
-    """Return the predictions of a run's last checkpoint.
+def predictions(folder: Path, split: str) -> list[list]:
+    """Return label and scores of each row, by a run's last checkpoint.
 
     Args:
         folder (Path): Folder of the run.
@@ -64,7 +63,7 @@ def predictions(folder: Path, split: str) -> list[dict]:
         LaunchError: if the folder has no checkpoint, or not one config.
     """
     configs, checkpoint = list(folder.glob('*.py')), newest_checkpoint(folder)
-    out = folder / 'test' / f'{split}.pkl'
+    out = folder / 'test' / f'{split}.json'
     if len(configs) != 1:
         raise LaunchError(f'{str(folder)!r} must have one config, got {[c.name for c in configs]}')
     if checkpoint is None:
@@ -72,16 +71,17 @@ def predictions(folder: Path, split: str) -> list[dict]:
     if not (out.exists() and is_newer(out, checkpoint)):
         out.parent.mkdir(exist_ok=True)
         command = [sys.executable, TEST, configs[0], checkpoint, '--work-dir', out.parent]
-        command += ['--out', out, '--cfg-options', f'test_dataloader.dataset.split={split}']
+        command += ['--cfg-options', f'test_dataloader.dataset.split={split}']
+        command += [f'test_evaluator.outfile={out.resolve()}']
         subprocess.run(command, check=True)
-    return pickle.loads(out.read_bytes())
+    return json.loads(out.read_text())
 
 
-def rows_of(runs: list[list[dict]]) -> dict[str, np.ndarray]:
+def rows_of(runs: list[list[list]]) -> dict[str, np.ndarray]:
     """Return accuracy in percent and loss of each row.
 
     Args:
-        runs (list[list[dict]]): Predictions of each seed, with ``pred_score`` and ``gt_label``.
+        runs (list[list[list]]): Label and scores of each row, for each seed.
 
     Returns:
         dict[str, np.ndarray]: ``accuracy`` and ``loss``, shape (seeds, rows).
@@ -89,12 +89,12 @@ def rows_of(runs: list[list[dict]]) -> dict[str, np.ndarray]:
     Raises:
         LaunchError: if the predictions are scores instead of classes.
     """
-    if 'gt_label' not in runs[0][0]:
+    if len(runs[0][0][1]) < 2:
         raise LaunchError(
-            'the predictions have no gt_label: compare_text.py needs a task with classes'
+            'the predictions have one score: compare_text.py needs a task with classes'
         )
-    labels = np.array([sample['gt_label'].item() for sample in runs[0]])
-    scores = np.array([[sample['pred_score'].tolist() for sample in samples] for samples in runs])
+    labels = np.array([label for label, _ in runs[0]])
+    scores = np.array([[score for _, score in rows] for rows in runs])
     own = scores[:, np.arange(len(labels)), labels]
     return {
         'accuracy': 100.0 * (scores.argmax(2) == labels),

@@ -1,7 +1,6 @@
 """benchmarks/compare_text.py on predictions that are there already, and bag_of_words.py on small files."""
 
 import json
-import pickle
 import sys
 
 import bag_of_words
@@ -29,11 +28,8 @@ def make_runs(folder, seeds=(0, 1, 2)):
             (place / f'{name}.py').write_text('')
             torch.save({'state_dict': {}, 'meta': {}}, place / 'epoch_2.pth')
             (place / 'last_checkpoint').write_text(str(place / 'epoch_2.pth'))
-            samples = [
-                {'gt_label': torch.tensor([label]), 'pred_score': torch.tensor(score)}
-                for label, score in zip(LABELS, run, strict=True)
-            ]
-            (place / 'test' / 'holdout.pkl').write_bytes(pickle.dumps(samples))
+            rows = [[int(label), score.tolist()] for label, score in zip(LABELS, run, strict=True)]
+            (place / 'test' / 'holdout.json').write_text(json.dumps(rows))
     return scores
 
 
@@ -69,7 +65,7 @@ def test_runs_that_cannot_be_compared_are_named(tmp_path, monkeypatch):
     with pytest.raises(LaunchError, match="seed_1' has no checkpoint"):
         compare(monkeypatch, tmp_path)
     with pytest.raises(LaunchError, match='needs a task with classes'):
-        compare_text.rows_of([[{'gt_score': torch.ones(1), 'pred_score': torch.ones(1)}]])
+        compare_text.rows_of([[[1.0, [2.5]]]])
 
 
 def test_a_bag_of_words_learns_words_and_is_chosen_on_the_holdout(tmp_path, monkeypatch, capsys):

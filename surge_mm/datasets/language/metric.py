@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -51,6 +53,8 @@ class GlueMetric(BaseMetric):
         task (str): Name of the task, as :class:`surge_mm.GlueDataset` has.
         collect_device (str): Where the results of all ranks are joined, ``'cpu'`` or ``'gpu'``. Defaults to 'cpu'.
         prefix (str, optional): Replaces ``glue`` in the names. Defaults to None.
+        outfile (str, optional): JSON file for the rows ``[label, scores]`` in the order of the data set. Its folder is
+            created. Defaults to None: no file.
 
     Raises:
         ValueError: if ``task`` is unknown.
@@ -59,11 +63,18 @@ class GlueMetric(BaseMetric):
     default_prefix = 'glue'
 
     @checked
-    def __init__(self, task: str, collect_device: str = 'cpu', prefix: str | None = None) -> None:
+    def __init__(
+        self,
+        task: str,
+        collect_device: str = 'cpu',
+        prefix: str | None = None,
+        outfile: str | None = None,
+    ) -> None:
         if task not in TASKS:
             raise ValueError(f'task={task!r} is no task of GLUE{did_you_mean(task, list(TASKS))}')
         super().__init__(collect_device, prefix)
         self.task = TASKS[task]
+        self.outfile = outfile
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
         """Store the predictions of a batch.
@@ -87,6 +98,10 @@ class GlueMetric(BaseMetric):
         Returns:
             dict[str, float]: The metrics by name.
         """
+        if self.outfile is not None:
+            rows = [[label, score.tolist()] for label, score in results]
+            Path(self.outfile).parent.mkdir(parents=True, exist_ok=True)
+            Path(self.outfile).write_text(json.dumps(rows))
         truth = np.array([label for label, _ in results])
         scores = np.stack([score for _, score in results])
         if self.task.classes:

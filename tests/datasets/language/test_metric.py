@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -13,8 +15,8 @@ PREDICTED = SCORES.argmax(1)
 TRUTH, GUESS = rng.uniform(0, 5, 30), rng.uniform(0, 5, 30)
 
 
-def evaluate(task, scores, labels):
-    evaluator = Evaluator([{'type': 'surge_mm.GlueMetric', 'task': task}])
+def evaluate(task, scores, labels, **options):
+    evaluator = Evaluator([{'type': 'surge_mm.GlueMetric', 'task': task, **options}])
     samples = []
     for score, label in zip(scores, labels, strict=True):
         sample = DataSample().set_pred_score(torch.tensor(np.atleast_1d(score)))
@@ -44,6 +46,13 @@ def test_classification_metrics_equal_their_formulas():
     assert evaluate('sst2', SCORES, LABELS).keys() == {'glue/accuracy', 'glue/loss'}
     found = evaluate('cola', SCORES, LABELS)
     assert found['glue/matthews'] == pytest.approx(100 * np.corrcoef(PREDICTED, LABELS)[0, 1])
+
+
+def test_labels_and_scores_are_written_in_the_order_of_the_data_set(tmp_path):
+    evaluate('sst2', SCORES, LABELS, outfile=str(tmp_path / 'test' / 'rows.json'))
+    rows = json.loads((tmp_path / 'test' / 'rows.json').read_text())
+    assert [label for label, _ in rows] == LABELS.tolist()
+    assert [score for _, score in rows] == SCORES.tolist()
 
 
 def test_regression_metrics_equal_their_formulas():
