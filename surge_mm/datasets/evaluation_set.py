@@ -92,4 +92,4 @@ def dataset_meta(cfg: Config) -> dict[str, Any]:
         key.lower(): value for key, value in kind._load_metainfo(dataset.get('metainfo')).items()
     }
     task = TASKS.get(dataset.get('task', '')) if class_name(dataset['type']) == TEXTS else None
-    return {'classes': task.classes, **meta} if task else meta
+    return {'task': dataset['task'], 'classes': task.classes, **meta} if task else meta

@@ -77,5 +77,5 @@ def test_classes_are_those_of_the_set_and_need_no_data():
     assert dataset_meta(config(own))['classes'] == ('a', 'b')
     assert dataset_meta(config({'type': 'surge_mm.CIFAR10Tensor'}))['classes'][0] == 'airplane'
     glue = {'type': 'surge_mm.GlueDataset', 'task': 'sst2', 'data_root': 'no'}
-    assert dataset_meta(config(glue)) == {'classes': ('negative', 'positive')}
+    assert dataset_meta(config(glue)) == {'task': 'sst2', 'classes': ('negative', 'positive')}
     assert dataset_meta(Config({'model': {}})) == {}

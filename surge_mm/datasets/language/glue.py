@@ -13,7 +13,13 @@ from mmpretrain.structures import DataSample
 from surge_mm.datasets.language.holdout import HOLDOUT_ROWS, split_rows
 from surge_mm.datasets.language.tasks import TASKS
 from surge_mm.datasets.language.tsv import Row, read_rows
-from surge_mm.datasets.language.wordpiece import build_tokenizer, load_vocabulary, vocabulary_id
+from surge_mm.datasets.language.wordpiece import (
+    MAX_LENGTH,
+    VOCAB,
+    build_tokenizer,
+    load_vocabulary,
+    vocabulary_id,
+)
 from surge_mm.registry import DATASETS
 from surge_mm.utils.argument_checks import Positive, checked
 from surge_mm.utils.suggestions import did_you_mean
@@ -54,8 +60,8 @@ class GlueDataset(BaseDataset):
         task: str,
         data_root: str,
         split: str = 'train',
-        vocab: str = 'data/bert-base-uncased/vocab.txt',
-        max_length: Positive = 128,
+        vocab: str = VOCAB,
+        max_length: Positive = MAX_LENGTH,
         lowercase: bool = True,
         holdout_rows: Positive = HOLDOUT_ROWS,
         **kwargs: Any,

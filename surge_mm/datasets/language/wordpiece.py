@@ -12,6 +12,8 @@ from surge_mm.utils.errors import DatasetError
 from surge_mm.utils.packages import require_packages
 
 SPECIAL = ('[PAD]', '[UNK]', '[CLS]', '[SEP]')
+VOCAB, MAX_LENGTH = 'data/bert-base-uncased/vocab.txt', 128
+"""Vocabulary file and maximum number of tokens, if a config does not set them."""
 
 
 def load_vocabulary(path: str | os.PathLike) -> list[str]:
@@ -28,22 +30,35 @@ def load_vocabulary(path: str | os.PathLike) -> list[str]:
             ``[CLS]`` or ``[SEP]`` is missing.
     """
     tokens = read_lines(path)
+    check_tokens(tokens, str(path))
+    return tokens
+
+
+def check_tokens(tokens: Sequence[str], source: str) -> None:
+    """Check the tokens of a vocabulary.
+
+    Args:
+        tokens (Sequence[str]): The tokens.
+        source (str): Where they are from, for the message.
+
+    Raises:
+        DatasetError: if a token is empty or repeated, or one of :data:`SPECIAL` is missing.
+    """
     advice = "Use the vocab.txt of the model's own folder"
     lines: dict[str, int] = {}
     for number, token in enumerate(tokens, start=1):
         if not token:
             raise DatasetError(
-                f'{path}, line {number} is empty, but each line is a token. {advice}'
+                f'{source}, line {number} is empty, but each line is a token. {advice}'
             )
         if token in lines:
             raise DatasetError(
-                f'{path}, line {number} repeats the token {token!r} of line {lines[token]}. {advice}'
+                f'{source}, line {number} repeats the token {token!r} of line {lines[token]}. {advice}'
             )
         lines[token] = number
     missing = [token for token in SPECIAL if token not in lines]
     if missing:
-        raise DatasetError(f'{path} lacks the token {", ".join(missing)}. {advice}')
-    return tokens
+        raise DatasetError(f'{source} lacks the token {", ".join(missing)}. {advice}')
 
 
 def vocabulary_id(tokens: Sequence[str]) -> str:

@@ -20,7 +20,9 @@ from surge_mm.deploy.packed_file.config_policy import (
     check_structure,
     classes_to_allow,
 )
-from surge_mm.utils.errors import UsageError
+from surge_mm.deploy.packed_file.vocabulary import check_fits, vocabulary_to_store
+from surge_mm.utils.errors import DatasetError, UsageError
+from surge_mm.utils.logging import warn
 from surge_mm.utils.registry_errors import explain
 
 MAX_MESSAGE = 1000
@@ -44,6 +46,11 @@ def config_to_store(model: nn.Module, cfg: Config) -> tuple[dict[str, Any], list
         )
     stored = stored_config(cfg, getattr(model, 'dataset_meta', None) or dataset_meta(cfg))
     try:
+        if vocabulary := vocabulary_to_store(model, cfg):
+            stored['vocabulary'] = vocabulary
+    except DatasetError as error:
+        warn(f'the packed file has no vocabulary, which tools/classify.py needs: {error}')
+    try:
         check_structure(stored)
         return stored, classes_to_allow(stored)
     except UsageError as error:
@@ -61,13 +68,16 @@ def build_checked(config: Mapping[str, Any], allow: Collection[type | str]) -> n
         UsageError: if the config names another class, or the model cannot be built.
     """
     content = {key: value for key, value in config.items() if key != 'custom_imports'}
-    meta = content.pop('dataset_meta')
+    meta, vocabulary = content.pop('dataset_meta'), content.pop('vocabulary', None)
     # where mmseg.apis.inference_model reads and changes it
     content['test_pipeline'] = copy.deepcopy(content['test_dataloader']['dataset']['pipeline'])
     check_classes(dict(config), allow)
     model = build_packed(config)
     model.cfg = model._config = Config(content)
     model.dataset_meta = model._dataset_meta = meta
+    if vocabulary:
+        check_fits(vocabulary, model)
+        model.vocabulary = vocabulary
     return model
 
 

@@ -20,6 +20,7 @@ import mmengine.registry
 
 from surge_mm.deploy.packed_file.allowed_classes import full_name, is_allowed
 from surge_mm.deploy.packed_file.config import NONE, READING, TRAINING, TYPE_ARGUMENTS, WRITING
+from surge_mm.deploy.packed_file.vocabulary import check_vocabulary
 from surge_mm.ops import ActivationBinarizer, WeightBinarizer
 from surge_mm.utils.errors import UsageError
 from surge_mm.utils.hosts import is_installed_host, missing_host
@@ -41,7 +42,8 @@ OTHER_TYPES = frozenset(
 FORBIDDEN_ARGUMENTS = (*TRAINING, *NONE, *WRITING, *READING, 'checkpoint')
 """Arguments that must be None: for training, or names of files to read and write."""
 DOTTED_NAME = re.compile(r'[^\W\d]\w*(\.[^\W\d]\w*)+')
-KEYS = {'default_scope', 'custom_imports', 'model', 'test_dataloader', 'visualizer', 'dataset_meta'}
+KEYS = {'default_scope', 'custom_imports', 'model', 'test_dataloader', 'dataset_meta'}
+OPTIONAL_KEYS = {'visualizer', 'vocabulary'}
 
 
 NamedClass = tuple[str, str, Any]
@@ -57,8 +59,13 @@ def check_structure(config: Any) -> None:
     Raises:
         UsageError: if a key is missing, unknown or of another type.
     """
-    if not isinstance(config, dict) or not KEYS - {'visualizer'} <= set(config) <= KEYS:
-        raise UsageError(f'its config must be a dict with the keys {", ".join(sorted(KEYS))}')
+    if not isinstance(config, dict) or not KEYS <= set(config) <= KEYS | OPTIONAL_KEYS:
+        raise UsageError(
+            f'its config must be a dict with the keys {", ".join(sorted(KEYS))}, and may have '
+            f'{", ".join(sorted(OPTIONAL_KEYS))}'
+        )
+    if 'vocabulary' in config:
+        check_vocabulary(config['vocabulary'])
     scope, data = config['default_scope'], config['test_dataloader']
     if not is_installed_host(scope):
         raise UsageError(f'default_scope={scope!r:.200} {missing_host(scope)}')

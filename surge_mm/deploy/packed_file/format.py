@@ -1,7 +1,8 @@
 """Format of packed files: safetensors with these texts in the metadata of its header.
 
 - ``format``: ``'surge_mm packed model'``.
-- ``version``: version of the format, an integer: 2 for a model that no config built, else 1.
+- ``version``: version of the format, an integer: 2 for a model that no config built, 3 for a text classifier with its
+  vocabulary, else 1.
 - ``surge_mm``: version of the package that wrote the file.
 - ``config``: the part of the config that inference needs (:mod:`surge_mm.deploy.packed_file.config`), as JSON. For a
   model that no config built, its ``model`` is null, and ``class`` and ``structure`` describe the model.
@@ -31,7 +32,7 @@ from surge_mm.utils.files import file_defect
 from surge_mm.utils.packages import require_packages
 from surge_mm.version import __version__
 
-FORMAT, VERSION = 'surge_mm packed model', 2
+FORMAT, VERSION = 'surge_mm packed model', 3
 WITHOUT_CONFIG = {'model', 'dataset_meta', 'class', 'structure'}
 """Keys of the config of a model that no config built."""
 TEXTS = ('format', 'version', 'surge_mm', 'config', 'same')
@@ -82,7 +83,7 @@ def write_packed(
     kept, same = each_once(state)
     texts = {
         'format': FORMAT,
-        'version': '1' if config['model'] else '2',
+        'version': '2' if not config['model'] else '3' if 'vocabulary' in config else '1',
         'surge_mm': __version__,
         'config': to_json(config),
         'same': json.dumps(same),
@@ -137,7 +138,7 @@ def _check_version(texts: Mapping[str, str]) -> None:
             f'it has version {version[:9]} of the format, written by surge_mm {texts.get("surge_mm")!r:.40}; surge_mm '
             f'{__version__} reads up to version {VERSION}: install a later surge_mm, or export the model anew'
         )
-    if version not in ('1', '2'):
+    if version not in ('1', '2', '3'):
         raise UsageError('its header is damaged')
 
 

@@ -39,7 +39,8 @@ def save_packed(
 
     Args:
         model (nn.Module): A model that :func:`surge_mm.deploy.pack` has packed. Its ``dataset_meta`` is stored; without
-            one, that of the test set of ``cfg``.
+            one, that of the test set of ``cfg``. With a text classifier, the vocabulary of the test set is stored. If
+            it cannot be read, or is not that of the training, the file has none, after a warning.
         cfg (Config, optional): The config that the model was built from. None for a model that no config built, such
             as one of timm: :func:`load_packed` then takes the model as an argument. It may be left out:
             ``save_packed(model, path)``.
@@ -108,7 +109,9 @@ def load_packed(
 
     The model is that of the host in evaluation mode. Its attributes ``cfg`` and ``dataset_meta`` are those that
     ``mmdet.apis.inference_detector``, ``mmpretrain.ImageClassificationInferencer`` and ``mmseg.apis.inference_model``
-    need. In a config the model is ``dict(type='surge_mm.load_packed', path=...)``.
+    need. A text classifier has its vocabulary in ``vocabulary``, the arguments of
+    :func:`surge_mm.datasets.language.wordpiece.build_tokenizer`. In a config the model is
+    ``dict(type='surge_mm.load_packed', path=...)``.
 
     A file of a model that no config built needs ``model``: the same model, built and binarized as before training.
 
