@@ -30,13 +30,17 @@ class Predictor:
         score_thr (float): Least score of the instances that are listed and drawn. Defaults to 0.3.
 
     Raises:
-        UsageError: if the model is not one of a host.
+        UsageError: if the model is not one of a host, or takes texts.
     """
 
     def __init__(self, model: nn.Module, score_thr: float = 0.3) -> None:
         if not isinstance(model, BaseModel):
             raise UsageError(
                 f'{type(model).__name__} is no detector, classifier or segmentor, so its outputs cannot be drawn'
+            )
+        if hasattr(model, 'vocabulary'):
+            raise UsageError(
+                f'{type(model).__name__} takes texts, not images: python tools/classify.py MODEL "a sentence"'
             )
         self.model = model
         self.score_thr = score_thr
