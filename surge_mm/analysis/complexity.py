@@ -20,8 +20,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import module_tracker
 from torch.utils.flop_counter import FlopCounterMode
 
-from surge_mm.analysis.forward import network_forward
-from surge_mm.layers import BinaryLayer
+from surge_mm.analysis.forward import input_name, network_forward, random_input
+from surge_mm.layers import BinaryEmbedding, BinaryLayer
 from surge_mm.models.binarization.binarize import layer_reports
 from surge_mm.models.binarization.shortcuts import layers_with_shortcuts
 from surge_mm.models.binarization.weight_use import WeightUse
@@ -29,6 +29,8 @@ from surge_mm.ops import Real
 from surge_mm.utils.errors import UsageError, describe_error
 
 BOPS_PER_OP = 64
+WITH_WEIGHT = (BinaryLayer, BinaryEmbedding)
+"""Modules whose weight may be binary."""
 ACTIVATION_PRODUCTS = (torch.ops.aten.bmm, torch.ops.aten.baddbmm)
 """Matrix products of two activations, as in attention. Of the layers, only linear ones may be computed by them."""
 
@@ -153,9 +155,9 @@ def model_size(model: nn.Module) -> ModelSize:
         buffers |= {id(b): b for name in persistent if (b := module._buffers[name]) is not None}
         if isinstance(module, BinaryLayer):
             auxiliary.add(id(module.aux_weight))
-            if _has_binary_weights(module):
-                binary_weights += module.weight.numel()
-                scales += module.weight_binarizer.numbers_per_filter * module.weight.shape[0]
+        if isinstance(module, WITH_WEIGHT) and _has_binary_weights(module):
+            binary_weights += module.weight.numel()
+            scales += module.weight_binarizer.numbers_per_filter * module.weight.shape[0]
     numbers = sum(p.numel() for p in model.parameters() if id(p) not in auxiliary)
     return ModelSize(
         binary=binary_weights,
@@ -165,27 +167,24 @@ def model_size(model: nn.Module) -> ModelSize:
     )
 
 
-def model_complexity(model: nn.Module, height: int, width: int) -> ModelComplexity:
-    """Run a model once on an image of noise and count its operations.
+def model_complexity(model: nn.Module, *size: int) -> ModelComplexity:
+    """Run a model once on an image of noise, or on a text of random tokens, and count its operations.
 
     PyTorch's own counter counts the multiply-adds. A two-stage detector is counted with the proposals that its RPN
     predicts for noise; a trained RPN may predict fewer.
 
     Args:
-        model (nn.Module): a detector of MMDetection, a classifier of MMPretrain, or any module that takes images. The
-            training mode of each module is restored.
-        height (int): height of the image in pixels.
-        width (int): width of the image in pixels.
+        model (nn.Module): a detector of MMDetection, a classifier of MMPretrain, a :class:`surge_mm.TextClassifier`, or
+            any module that takes images. The training mode of each module is restored.
+        *size (int): height and width of the image in pixels; or the number of tokens of the text alone.
 
     Returns:
         ModelComplexity: operations and size of each layer, and the totals.
 
     Raises:
-        UsageError: if the model does not run on an image of this size, or computes with the weight of a binary layer
+        UsageError: if the model does not run on an input of this size, or computes with the weight of a binary layer
             instead of calling the layer.
     """
-    weight = next(model.parameters())
-    image = torch.randn(1, 3, height, width, device=weight.device, dtype=weight.dtype)
     counter = FlopCounterMode(display=False)
     # the counter also follows the backward pass, and fails at a view of a parameter, which has no gradient here
     forward_alone = patch.object(module_tracker, 'register_multi_grad_hook')
@@ -210,15 +209,15 @@ def model_complexity(model: nn.Module, height: int, width: int) -> ModelComplexi
             counter,
             WeightUse(model) as use,
         ):
-            network_forward(model, image)()
+            network_forward(model, random_input(model, size))()
         use.require_own()
         use.warn_of_unused('the network that is counted')
     except UsageError:
         raise
     except (RuntimeError, AttributeError, TypeError, ValueError, AssertionError) as error:
         raise UsageError(
-            f'{type(model).__name__} does not run on an image of {height} x {width} pixels: {describe_error(error)}. '
-            'Choose another size'
+            f'{type(model).__name__} does not run on one {input_name(size)}: {describe_error(error)}. Choose another '
+            'size'
         ) from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
@@ -260,7 +259,7 @@ def model_complexity(model: nn.Module, height: int, width: int) -> ModelComplexi
 
 
 def _has_binary_weights(layer: nn.Module) -> bool:
-    return isinstance(layer, BinaryLayer) and not isinstance(layer.weight_binarizer, Real)
+    return isinstance(layer, WITH_WEIGHT) and not isinstance(layer.weight_binarizer, Real)
 
 
 def _weighted_layers(model: nn.Module) -> list[tuple[list[str], nn.Module]]:

@@ -9,6 +9,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS
 
 from surge_mm.datasets.language.tasks import TASKS
+from surge_mm.datasets.language.wordpiece import MAX_LENGTH
 from surge_mm.utils.class_names import class_name
 from surge_mm.utils.errors import LaunchError
 
@@ -67,6 +68,24 @@ def image_size(cfg: Config) -> tuple[int, int]:
     raise LaunchError(
         'no step of the test pipeline sets the size of an image: add --shape HEIGHT WIDTH'
     )
+
+
+def text_length(model: Any, cfg: Config) -> int:
+    """Return the maximum number of tokens of a text: that of a packed model, or of the test set.
+
+    Args:
+        model (nn.Module): the model.
+        cfg (Config): its config.
+
+    Raises:
+        LaunchError: if the test set is not one of texts.
+    """
+    if hasattr(model, 'vocabulary'):
+        return model.vocabulary['max_length']
+    dataset = evaluation_set(cfg)
+    if class_name(dataset.get('type')) != TEXTS:
+        raise LaunchError('the config has no test set of texts: add --length TOKENS')
+    return dataset.get('max_length', MAX_LENGTH)
 
 
 def dataset_meta(cfg: Config) -> dict[str, Any]:

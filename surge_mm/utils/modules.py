@@ -19,6 +19,12 @@ def loaded_classes(module: str, *names: str) -> tuple[type, ...]:
     return tuple(getattr(loaded, name) for name in names) if loaded else ()
 
 
+def takes_texts(model: nn.Module) -> bool:
+    """Return whether a model is a :class:`surge_mm.TextClassifier`."""
+    module = 'surge_mm.models.classifiers.text_classifier'
+    return isinstance(model, loaded_classes(module, 'TextClassifier'))
+
+
 def is_packed(model: nn.Module) -> bool:
     """Return whether a model has layers that :func:`surge_mm.deploy.pack` has packed."""
     packed = loaded_classes('surge_mm.deploy.packed_layers', 'PackedLayer')

@@ -156,7 +156,7 @@ def test_training_modes_are_restored_and_an_image_that_does_not_fit_is_an_error(
     model[1].eval()
     model_complexity(model, 9, 9)
     assert [m.training for m in model.modules()] == [True, True, False, True]
-    with pytest.raises(UsageError, match='does not run on an image of 2 x 9 pixels'):
+    with pytest.raises(UsageError, match='does not run on one image of 2 x 9: '):
         model_complexity(model, 2, 9)
     assert [m.training for m in model.modules()] == [True, True, False, True]
 

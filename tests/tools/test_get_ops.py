@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.text_files import text_config
 from helpers.tools import run_tool
 
 ROOT = Path(__file__).parents[2]
@@ -69,6 +70,47 @@ def test_deformable_detr_is_counted(tmp_path):
     value = layers['encoder.layers.0.self_attn.value_proj']
     assert value['flops'] == pixels * 256 * 256
     assert answer['float_ops'] == answer['ops'] == answer['flops']
+
+
+def test_a_classifier_of_texts_is_counted_for_a_number_of_tokens(tmp_path):
+    text_config(tmp_path).dump(tmp_path / 'text.py')
+    done = run_tool('get_ops', 'text.py', '--length', 5, '--json', folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    # by hand: 2 layers of 16 features, 24 inside; 22 tokens, 16 positions and 2 segments
+    layer = 4 * 16 * 16 + 2 * 16 * 24
+    assert answer['length'] == 5
+    assert answer['bops'] == 5 * 2 * layer + 16 * 16  # the pooler takes the first token
+    assert answer['flops'] == 16 * 2
+    assert answer['other_multiply_adds'] == 2 * (2 * 5 * 5 * 16)  # QK^T and PV
+    bits = {layer['name']: layer['bits'] for layer in answer['layers']}
+    assert bits['bert.embeddings.word_embeddings'] == 22 * 16 + 32 * 22
+    assert bits['bert.embeddings.position_embeddings'] == 32 * 16 * 16
+    table = run_tool('get_ops', 'text.py', folder=tmp_path).stdout
+    assert 'one text of 16 tokens' in table  # max_length of the test set
+    assert '14 of 17 layers are binary' in table  # 12, pooler, embeddings
+
+
+@pytest.mark.parametrize(
+    'words, message',
+    [
+        (['text.py', '--shape', '8', '8'], 'TextClassifier takes texts: use --length'),
+        (['text.py', '--length', '17'], 'a text of 17 tokens is longer than max_position'),
+        (['text.py', '--length', '0'], '--length 0 must be at least 1'),
+        (
+            ['text.py', '--length', '4', '--shape', '8', '8'],
+            '--length for texts: leave one of them',
+        ),
+        (
+            [CONFIGS / 'resnet/surge_resnet20_600e_cifar10.py', '--length', '8'],
+            'takes images: use --shape',
+        ),
+    ],
+)
+def test_a_size_of_the_wrong_kind_is_refused(words, message, tmp_path):
+    text_config(tmp_path).dump(tmp_path / 'text.py')
+    done = run_tool('get_ops', *words, folder=tmp_path)
+    assert done.returncode == 1 and message in done.stderr
 
 
 @pytest.mark.parametrize(

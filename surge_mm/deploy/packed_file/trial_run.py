@@ -12,7 +12,7 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from surge_mm.utils.errors import UsageError, describe_error
-from surge_mm.utils.modules import loaded_classes
+from surge_mm.utils.modules import takes_texts
 
 DEPTH = 2
 """Levels of the model below its root whose outputs are compared: backbone, neck and heads, and their parts."""
@@ -29,7 +29,7 @@ def input_name(model: nn.Module, size: tuple[int, int]) -> str:
         model (nn.Module): As for :func:`outputs_on_image`.
         size (tuple[int, int]): As for :func:`outputs_on_image`.
     """
-    if isinstance(model, _text_classifiers()):
+    if takes_texts(model):
         return f'a text of {TOKENS} tokens'
     return f'an image of {size[0]}x{size[1]}'
 
@@ -61,7 +61,7 @@ def outputs_on_image(model: nn.Module, size: tuple[int, int]) -> dict[str, Tenso
         if name and name.count('.') < DEPTH and isinstance(part, BaseModule)
     ]
     try:
-        if isinstance(model, _text_classifiers()):
+        if takes_texts(model):
             keep('prediction', _read_text(model, generator))
         elif isinstance(model, BaseModel):
             batch = {'inputs': [image.byte()], 'data_samples': [_sample(model, size)]}
@@ -126,10 +126,6 @@ def _read_text(model: Any, generator: torch.Generator) -> Any:
     ids = torch.randint(model.bert.config['vocab_size'], (TOKENS,), generator=generator)
     inputs = {'input_ids': [ids], 'token_type_ids': [torch.zeros_like(ids)]}
     return model.test_step({'inputs': inputs})
-
-
-def _text_classifiers() -> tuple[type, ...]:
-    return loaded_classes('surge_mm.models.classifiers.text_classifier', 'TextClassifier')
 
 
 def _sample(model: nn.Module, size: tuple[int, int]) -> BaseDataElement:
