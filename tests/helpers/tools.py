@@ -13,18 +13,19 @@ from subprocess import CompletedProcess
 
 import torch
 from mmengine.logging import MessageHub, MMLogger
+from mmengine.registry import DefaultScope
 from mmengine.visualization import Visualizer
 
 TOOLS = Path(__file__).parents[2] / 'tools'
 
 
 def forget_runs() -> None:
-    """Let MMEngine make loggers and visualizers anew, as in a new process.
+    """Let MMEngine make loggers, visualizers and the default scope anew, as in a new process.
 
     It would write into the files and streams of an earlier run of the same name, which ends with the second in which
-    the run began, and draw into the work dir of the first run of all.
+    the run began, draw into the work dir of the first run of all, and warn of the scope of an earlier test.
     """
-    for kind in (MMLogger, MessageHub, Visualizer, *Visualizer.__subclasses__()):
+    for kind in (DefaultScope, MMLogger, MessageHub, Visualizer, *Visualizer.__subclasses__()):
         kind._instance_dict.clear()
 
 

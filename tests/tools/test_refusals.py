@@ -5,8 +5,15 @@ import torch
 from helpers.user_folder import main_of, make_user_folder, write
 from mmdet.registry import MODELS
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
 
 from surge_mm.utils.errors import DatasetError, LaunchError, UsageError
+
+
+def weights(cfg):
+    """Return the state dict of the detector of a config."""
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        return MODELS.build(cfg.model).state_dict()
 
 
 @pytest.fixture(scope='module')
@@ -97,7 +104,7 @@ def test_data_that_does_not_fit_is_refused_before_training(options, message, fol
 
 def test_checkpoint_that_does_not_fit_is_not_evaluated(folder, monkeypatch, tmp_path):
     cfg = Config.fromfile(folder / 'mine.py')
-    torch.save({'state_dict': MODELS.build(cfg.model).state_dict()}, tmp_path / 'good.pth')
+    torch.save({'state_dict': weights(cfg)}, tmp_path / 'good.pth')
     torch.save({'state_dict': {}}, tmp_path / 'empty.pth')
     (tmp_path / 'text.pth').write_text('no checkpoint')
     with pytest.raises(LaunchError, match='does not match the model of the config'):
@@ -111,7 +118,7 @@ def test_checkpoint_that_does_not_fit_is_not_evaluated(folder, monkeypatch, tmp_
 
 def test_training_from_a_checkpoint_of_another_depth_is_refused(folder, monkeypatch, tmp_path):
     cfg = Config.fromfile(folder / 'mine.py')
-    torch.save({'state_dict': MODELS.build(cfg.model).state_dict()}, tmp_path / 'r18.pth')
+    torch.save({'state_dict': weights(cfg)}, tmp_path / 'r18.pth')
     deeper = write(
         folder,
         'from_r18.py',
@@ -129,7 +136,7 @@ def test_training_from_a_checkpoint_of_which_nothing_fits_is_refused(folder, mon
     wider = ['--cfg-options', 'model.bbox_head.feat_channels=32']
     cfg = Config.fromfile(folder / 'mine.py')
     cfg.merge_from_dict({'model.bbox_head.feat_channels': 48})
-    torch.save({'state_dict': MODELS.build(cfg.model).state_dict()}, tmp_path / 'epoch_1.pth')
+    torch.save({'state_dict': weights(cfg)}, tmp_path / 'epoch_1.pth')
     with pytest.raises(LaunchError, match='does not match the model of the config in '):
         resume = ['--work-dir', tmp_path, '--resume', tmp_path / 'epoch_1.pth']
         main_of('train', monkeypatch, folder, 'mine.py', *resume, *wider)
