@@ -102,7 +102,8 @@ class Elastic:
             alpha (Tensor): Learned scale, 0-dimensional.
             grad_q (Tensor): dL/dQ_x(x), of the shape of ``x``.
         """
-        total = (self.slope(x / used_scale(x, alpha)) * grad_q).sum()
+        wide = torch.promote_types(x.dtype, torch.float32)  # the sum overflows in float16
+        total = (self.slope(x / used_scale(x, alpha)) * grad_q).sum(dtype=wide)
         return (total / max(x.numel() * self.high, 1) ** 0.5).to(alpha.dtype)
 
     def first_scale(self, mean: Tensor) -> Tensor:

@@ -183,6 +183,15 @@ def test_a_scale_below_its_bound_is_used_as_the_bound_and_can_grow(name):
     assert out.isfinite().all() and layer.activation_scale.grad != 0
 
 
+@pytest.mark.parametrize('name, slope', [('ElasticSign', 1), ('ElasticBinary', -0.75 + 1)])
+def test_the_gradient_of_alpha_in_float16_is_summed_in_float32(name, slope):
+    layer = BinaryActivation({'type': name})
+    layer.activation_scale_bits.fill_(1)  # alpha has started, at 1
+    x = torch.full((512, 1024), 0.75, dtype=torch.float16)  # the sum of the slopes is above 65504
+    layer(x).sum().backward()
+    assert layer.activation_scale.grad.item() == pytest.approx(slope * x.numel() ** 0.5)
+
+
 def test_values_at_the_thresholds():
     alpha = torch.tensor(0.3)
     half = torch.tensor([0.15, 0.149, -0.0, 0.3])
