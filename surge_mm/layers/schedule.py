@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from torch import nn
 
-from surge_mm.layers.binary_layer import BinaryLayer
+from surge_mm.layers.binary_embedding import BinaryEmbedding
+from surge_mm.layers.learned_activation import LearnedActivation
 from surge_mm.ops import Scheduled
 
 
 def scheduled_binarizers(model: nn.Module) -> list[Scheduled]:
-    """Return the binarizers of the binary layers of ``model`` that follow a schedule."""
-    layers = [module for module in model.modules() if isinstance(module, BinaryLayer)]
+    """Return the binarizers of ``model`` that follow a schedule: of layers, embeddings and products of attention."""
+    kinds = (LearnedActivation, BinaryEmbedding)
     both = [
-        binarizer for layer in layers for binarizer in (layer.activation, layer.weight_binarizer)
+        getattr(module, name, None)
+        for module in model.modules()
+        if isinstance(module, kinds)
+        for name in ('activation', 'weight_binarizer')
     ]
     return [binarizer for binarizer in both if isinstance(binarizer, Scheduled)]
 

@@ -4,6 +4,7 @@ from torch import nn
 
 import surge_mm
 from surge_mm import SurgeConv2d, SurgeLinear
+from surge_mm.layers import BinaryActivation, BinaryEmbedding
 
 
 def network():
@@ -47,3 +48,16 @@ def test_set_progress_takes_0_to_1_whatever_the_model(progress):
 def test_the_error_of_a_missing_schedule_names_the_helper():
     with pytest.raises(RuntimeError, match=r'surge_mm.set_progress\(model, progress\)'):
         gradient(network())
+
+
+def test_set_progress_reaches_embeddings_and_the_products_of_attention():
+    embedding = BinaryEmbedding(6, 4, {'type': 'AdaBin'})
+    binary = BinaryActivation({'type': 'EDE'})
+    surge_mm.set_progress(nn.ModuleList([embedding, binary]), 0.5)
+    embedding(torch.arange(3)).sum().backward()
+    used = embedding.weight.grad.abs().sum(1) > 0
+    assert used.tolist() == [True] * 3 + [False] * 3
+    x = torch.randn(5, requires_grad=True)
+    binary(x).sum().backward()
+    t = 10**-0.5  # between 1e-2 and 10
+    torch.testing.assert_close(x.grad, 1 - torch.tanh(t * x.detach()) ** 2)  # k t = max(1, t)
