@@ -88,7 +88,7 @@ class TextClassifier(BaseModel):
                 'tensor'.
 
         Raises:
-            UsageError: if ``mode`` is another one, or a label is missing or no class.
+            UsageError: if ``mode`` is another one, or a label is missing.
         """
         if mode not in ('tensor', 'loss', 'predict'):
             raise UsageError(f"mode={mode!r} must be 'tensor', 'loss' or 'predict'")
@@ -117,7 +117,7 @@ class TextClassifier(BaseModel):
             data_samples (list[DataSample]): As for :meth:`forward`.
         """
         name = 'gt_score' if self.num_classes == 1 else 'gt_label'
-        if not all(name in sample for sample in data_samples):
+        if not data_samples or not all(name in sample for sample in data_samples):
             raise UsageError(
                 f'TextClassifier: a sample has no {name}, which num_classes={self.num_classes} needs for the loss. '
                 'num_classes must be 1 for a task whose labels are numbers, and the number of classes otherwise'

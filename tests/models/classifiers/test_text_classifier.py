@@ -47,3 +47,5 @@ def test_a_sample_without_its_label_is_an_error(num_classes):
     name = {1: 'gt_score', 2: 'gt_label'}[num_classes]
     with pytest.raises(UsageError, match=f'no {name}'):
         model(text_batch(count=1, length=2), [DataSample()], mode='loss')
+    with pytest.raises(UsageError, match=f'no {name}'):
+        model(text_batch(count=1, length=2), mode='loss')
