@@ -33,6 +33,7 @@ from surge_mm.preflight.pipelines import advise_filter, step_of
 from surge_mm.preflight.text_consistency import (
     count_rows,
     match_evaluator,
+    match_holdout,
     match_text,
     match_vocabularies,
 )
@@ -107,7 +108,7 @@ class _Inspector:
     def __init__(self, cfg: Config) -> None:
         self.cfg = cfg
         self.found = Inspection()
-        self._texts: dict[str, dict[str, Any]] = {}
+        self._texts: dict[str, Any] = {}
         self._read_coco = cache(read_coco)
 
     def inspect(self, splits: Sequence[str]) -> Inspection:
@@ -127,9 +128,9 @@ class _Inspector:
                     self._use(path)
                 try:
                     check_evaluator(key, evaluator, contents, self._read_coco)
-                    for name, meta in self._texts.items():
+                    for name, dataset in self._texts.items():
                         if name.startswith(f'{split}_dataloader.'):
-                            match_evaluator(key, evaluator, meta['task'])
+                            match_evaluator(key, evaluator, dataset.metainfo['task'])
                 except DatasetError as error:
                     self.found.problems.append(str(error))
         return self.found
@@ -163,7 +164,8 @@ class _Inspector:
         if 'vocabulary' in dataset.metainfo:  # surge_mm.GlueDataset
             self._use(dataset.vocab)
             match_text(key, dataset, self.cfg)
-            self._texts[key] = dataset.metainfo
+            lines += match_holdout(key, dataset, self._texts)
+            self._texts[key] = dataset
             match_vocabularies(self._texts)
             lines.append(count_rows(key, dataset))
             return

@@ -7,6 +7,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from surge_mm.datasets.language.holdout import PARTS
 from surge_mm.utils.class_names import class_name
 from surge_mm.utils.errors import DatasetError
 
@@ -84,11 +85,31 @@ def match_evaluator(key: str, evaluator: Any, task: str) -> None:
         )
 
 
-def match_vocabularies(found: Mapping[str, Mapping[str, Any]]) -> None:
+def match_holdout(key: str, dataset: Any, found: Mapping[str, Any]) -> list[str]:
+    """Compare the rows that the data sets of a config hold out of a training file.
+
+    Args:
+        key (str): config key of the data set.
+        dataset (GlueDataset): the data set.
+        found (Mapping[str, GlueDataset]): other data sets of the config, by config key.
+
+    Returns:
+        list[str]: a warning if the splits ``'fit'`` and ``'holdout'`` hold out other rows, so that they may overlap.
+    """
+    for other, one in found.items():
+        if {dataset.split, one.split} == set(PARTS) and dataset.holdout_rows != one.holdout_rows:
+            return [
+                f'warning: {key}.holdout_rows={dataset.holdout_rows}, but {other}.holdout_rows={one.holdout_rows}: '
+                "rows of the split 'holdout' may be rows of 'fit', or rows are in neither. Set both to the same number"
+            ]
+    return []
+
+
+def match_vocabularies(found: Mapping[str, Any]) -> None:
     """Check that all data sets of a config turn the same sentence into the same tokens.
 
     Args:
-        found (Mapping[str, Mapping[str, Any]]): meta information of each data set of texts, by config key.
+        found (Mapping[str, GlueDataset]): the data sets of texts, by config key.
 
     Raises:
         DatasetError: if vocabulary or case differ.
@@ -96,7 +117,7 @@ def match_vocabularies(found: Mapping[str, Mapping[str, Any]]) -> None:
     first, *others = found
     for key in others:
         for name in ('vocabulary', 'lowercase'):
-            if found[key][name] != found[first][name]:
+            if found[key].metainfo[name] != found[first].metainfo[name]:
                 raise DatasetError(
                     f'{key} and {first} differ in {"vocab" if name == "vocabulary" else name}: set both to that of the '
                     'model'

@@ -1,5 +1,5 @@
 import pytest
-from helpers.sentences import TOKENS, write, write_glue, write_vocabulary
+from helpers.sentences import TOKENS, write, write_glue, write_sst2, write_vocabulary
 from mmengine.config import Config
 
 from surge_mm.preflight.datasets import check_datasets
@@ -83,6 +83,15 @@ def test_data_sets_with_other_vocabularies_are_refused(settings, tmp_path):
         check(settings, {'vocab': str(other)})
     with pytest.raises(DatasetError, match='differ in lowercase'):
         check(settings, {'lowercase': False})
+
+
+def test_splits_that_do_not_hold_out_the_same_rows_are_warned_of(settings, tmp_path):
+    write_sst2(tmp_path / 'glue', rows=20)
+    fit = {**settings, 'task': 'sst2', 'split': 'fit', 'holdout_rows': 4}
+    lines = check(fit, {'split': 'holdout', 'holdout_rows': 9}, metric='sst2', num_classes=2)
+    (warning,) = [line for line in lines if line.startswith('warning:')]
+    assert 'val_dataloader.dataset.holdout_rows=9, but train_dataloader' in warning
+    assert len(check(fit, {'split': 'holdout'}, metric='sst2', num_classes=2)) == 2
 
 
 def test_a_changed_vocabulary_is_checked_again(settings, tmp_path):

@@ -10,7 +10,7 @@ import torch
 from mmengine.dataset import BaseDataset
 from mmpretrain.structures import DataSample
 
-from surge_mm.datasets.language.holdout import HOLDOUT_ROWS, split_rows
+from surge_mm.datasets.language.holdout import HOLDOUT_ROWS, PARTS, split_rows
 from surge_mm.datasets.language.tasks import TASKS
 from surge_mm.datasets.language.tsv import Row, read_rows
 from surge_mm.datasets.language.wordpiece import (
@@ -23,8 +23,6 @@ from surge_mm.datasets.language.wordpiece import (
 from surge_mm.registry import DATASETS
 from surge_mm.utils.argument_checks import Positive, checked
 from surge_mm.utils.suggestions import did_you_mean
-
-PARTS = ('fit', 'holdout')
 
 
 @DATASETS.register_module()

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from surge_mm.utils.errors import DatasetError
 
 HOLDOUT_ROWS = 5000
+PARTS = ('fit', 'holdout')
+"""Splits of the training file."""
 
 
 @functools.lru_cache(maxsize=2)
