@@ -3,9 +3,11 @@
 python tools/benchmark_inference.py my_config.py
 python tools/benchmark_inference.py my_config.py work_dirs/my_config/epoch_12.pth --shape 320 320
 python tools/benchmark_inference.py detector.safetensors --threads 1 4
+python tools/benchmark_inference.py sentiment.safetensors --length 128 --threads 1
 
-The network runs on one random image without its data pipeline; boxes are not decoded. Both variants take turns on the
-same machine, and medians are reported. Without a checkpoint, weights are random, on which speed does not depend.
+The network runs on one random image, or text, without its data pipeline; boxes are not decoded. Both variants take
+turns on the same machine, and medians are reported. Without a checkpoint, weights are random, on which speed does not
+depend.
 """
 
 import signal
@@ -29,25 +31,25 @@ from rich.table import Table
 from torch import nn
 
 import surge_mm
-from surge_mm.analysis.forward import network_forward
+from surge_mm.analysis.forward import input_name, network_forward, random_input
 from surge_mm.analysis.timing import STAT, BackgroundLoad, cpu_name, interleaved_times
-from surge_mm.datasets.evaluation_set import image_size
 from surge_mm.deploy import instruction_set, load_packed, pack
 from surge_mm.deploy.packed_file.save_load import SUFFIX
-from surge_mm.launch.cli import Parser, add_allow, add_settings, add_shape, run
+from surge_mm.launch.cli import Parser, add_allow, add_settings, run
 from surge_mm.launch.config import load_config
+from surge_mm.launch.input_size import add_input_size, check_input_size, input_size
 from surge_mm.launch.resume import check_checkpoint, check_fits
 from surge_mm.launch.runner import build_model
 from surge_mm.layers.memory_format import to_channels_last
 from surge_mm.models import to_float
-from surge_mm.utils.errors import LaunchError, describe_error
+from surge_mm.utils.errors import LaunchError, UsageError, describe_error
 
 
 def main() -> None:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help=f'path of a config file or of a packed model, *{SUFFIX}')
     parser.add_argument('checkpoint', nargs='?', help='path or URL of a checkpoint of the config')
-    add_shape(parser)
+    add_input_size(parser)
     parser.add_argument('--threads', type=int, nargs='+', default=[1, 2], help='default: 1 2')
     parser.add_argument('--rounds', type=int, default=30, help='measured rounds; default: 30')
     parser.add_argument('--warmup', type=int, default=3, help='rounds before them; default: 3')
@@ -58,24 +60,24 @@ def main() -> None:
     check(args)
 
     packed, real, cfg = load_models(args)
-    height, width = args.shape or image_size(cfg)
+    size = input_size(args, packed, cfg)
     load = BackgroundLoad() if STAT.exists() else None
-    times = measure({'float': real, 'packed': packed}, (height, width), args)
+    times = measure({'float': real, 'packed': packed}, size, args)
     warning = load.warning(max(args.threads)) if load else ''
-    title = f'one image of {height} x {width}, {cpu_name()}, {instruction_set()}'
+    title = f'one {input_name(size)}, {cpu_name()}, {instruction_set()}'
     title += f', torch {torch.__version__}, surge_mm {surge_mm.__version__}'
     print_table(times, title)
     if warning:
         print(warning)
     if args.json:
-        figures = {'title': title, 'shape': [height, width], 'seconds': times}
+        shape = {'shape': size} if len(size) == 2 else {'length': size[0]}
+        figures = {'title': title, **shape, 'seconds': times}
         Path(args.json).write_text(json.dumps(figures, indent=1) + '\n')
 
 
 def check(args: argparse.Namespace) -> None:
     """Check the arguments before a model is built."""
-    if args.shape and min(args.shape) < 1:
-        raise LaunchError(f'--shape {args.shape[0]} {args.shape[1]} must be at least 1 1')
+    check_input_size(args)
     for name, least in (('rounds', 1), ('warmup', 0)):
         if getattr(args, name) < least:
             raise LaunchError(f'--{name} {getattr(args, name)} must be at least {least}')
@@ -114,28 +116,43 @@ def load_models(args: argparse.Namespace) -> tuple[nn.Module, nn.Module, Config]
             check_fits(model, args.checkpoint)
             load_checkpoint(model, args.checkpoint, map_location='cpu')
         packed = pack(copy.deepcopy(model))
+    if isinstance(getattr(model, 'bert', None), surge_mm.SurgeBert):
+        # attention and embeddings have binary parts that to_float leaves
+        model = build_model(full_precision(cfg))
     real = to_channels_last(to_float(model))
     real.eval()
     return packed, real, cfg
 
 
+def full_precision(cfg: Config) -> Config:
+    """Return the config of a text classifier with the full-precision encoder of the same sizes."""
+    cfg = copy.deepcopy(cfg)
+    binary = dict.fromkeys(('linear_cfg', 'ffn_activation', 'embedding_weight'))
+    cfg.model.backbone.update(binary, attention='real', attention_bits=1)
+    return cfg
+
+
 def measure(
-    models: dict[str, nn.Module], shape: tuple[int, int], args: argparse.Namespace
+    models: dict[str, nn.Module], size: tuple[int, ...], args: argparse.Namespace
 ) -> dict[int, dict[str, list[float]]]:
     """Time the models in turn, and return the seconds by number of threads and by model."""
     torch.manual_seed(0)
-    image = torch.randn(1, 3, *shape).to(memory_format=torch.channels_last)
-    forwards = {name: network_forward(model, image) for name, model in models.items()}
+    given = random_input(models['float'], size)
+    if len(size) == 2:
+        given = given.to(memory_format=torch.channels_last)
+    forwards = {name: network_forward(model, given) for name, model in models.items()}
     times = {}
     for count in track(args.threads, 'threads', console=Console(stderr=True)):
         torch.set_num_threads(count)
         steps = {name: partial(infer, forward) for name, forward in forwards.items()}
         try:
             times[count] = interleaved_times(steps, args.rounds, args.warmup)
+        except UsageError:
+            raise
         except (RuntimeError, AttributeError, TypeError, ValueError, AssertionError) as error:
             raise LaunchError(
-                f'the model does not run on an image of {shape[0]} x {shape[1]} pixels: {describe_error(error)}. '
-                'Choose another size with --shape'
+                f'the model does not run on one {input_name(size)}: {describe_error(error)}. Choose another size with '
+                '--shape or --length'
             ) from error
     return times
 

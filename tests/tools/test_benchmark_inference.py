@@ -1,12 +1,19 @@
 """tools/benchmark_inference.py on configs, checkpoints and packed files; no time is judged."""
 
+import argparse
 import json
+import runpy
 from pathlib import Path
 
 import pytest
 import torch
 from helpers.packed_files import classifier_config, packed_file, trained_model
+from helpers.text_files import BACKBONE, text_config, text_file
+from helpers.text_runs import SIZES
 from helpers.tools import run_tool
+
+from surge_mm import SurgeBert
+from surge_mm.utils.modules import is_packed
 
 ROOT = Path(__file__).parents[2]
 QUICK = ['--rounds', '2', '--warmup', '0', '--json', 'figures.json']
@@ -53,6 +60,24 @@ def test_a_two_stage_detector_runs_from_its_config(benchmark):
     config = ROOT / 'configs/faster_rcnn/ste_faster-rcnn-1bit_r18_fpn_12e_voc0712.py'
     figures, _ = benchmark(config, '--shape', '64', '64', '--threads', '1')
     assert list(figures['seconds']['1']) == ['float', 'packed']
+
+
+def test_a_classifier_of_texts_is_measured_against_the_full_precision_encoder(benchmark, tmp_path):
+    text_config(tmp_path).dump(tmp_path / 'text.py')
+    figures, output = benchmark('text.py', '--length', '5', '--threads', '1')
+    assert figures['length'] == 5 and list(figures['seconds']['1']) == ['float', 'packed']
+    assert 'one text of 5 tokens' in output
+    text_file(tmp_path)
+    figures, _ = benchmark('text.safetensors', '--threads', '1')
+    assert figures['length'] == 16  # the maximum length in the file
+    tool = runpy.run_path(str(ROOT / 'tools/benchmark_inference.py'))
+    args = argparse.Namespace(config=str(tmp_path / 'text.safetensors'), allow=[])
+    packed, real, _ = tool['load_models'](args)
+    assert is_packed(packed) and packed.num_classes == real.num_classes
+    expected = SurgeBert(**{k: BACKBONE[k] for k in SIZES}, activation='relu', linear_cfg=None)
+    assert [(n, type(m)) for n, m in real.bert.named_modules()] == [
+        (n, type(m)) for n, m in expected.named_modules()
+    ]
 
 
 def test_the_figures_do_not_replace_a_checkpoint(tmp_path):
