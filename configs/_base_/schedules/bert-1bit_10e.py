@@ -6,7 +6,14 @@ val_cfg = dict()
 test_cfg = dict()
 optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=1e-4, weight_decay=0.01),
-    paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
+    paramwise_cfg=dict(
+        norm_decay_mult=0.0,
+        bias_decay_mult=0.0,
+        custom_keys={
+            'activation_scale': dict(decay_mult=0.0),
+            'activation_shift': dict(decay_mult=0.0),
+        },
+    ),
     clip_grad=dict(max_norm=1.0),
 )
 param_scheduler = [
