@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from surge_mm.ops import WeightBinarizer
+from surge_mm.ops.once_differentiable import once_differentiable
 from surge_mm.utils.argument_checks import Positive, checked
 from surge_mm.utils.errors import UsageError
 
@@ -17,15 +18,18 @@ class _BinaryWeight(torch.autograd.Function):
     """``Q_W(w)`` with its surrogate gradient: ``_BinaryWeight.apply(w, binarizer)``."""
 
     @staticmethod
-    def forward(ctx: Any, w: Tensor, binarizer: WeightBinarizer) -> Tensor:
-        ctx.save_for_backward(w)
-        ctx.binarizer = binarizer
+    def forward(w: Tensor, binarizer: WeightBinarizer) -> Tensor:
         return binarizer(w)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
-        return ctx.binarizer.gradient(*ctx.saved_tensors, g), None
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        w, ctx.binarizer = inputs
+        ctx.save_for_backward(w)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g: Tensor, tensors: tuple[Any, ...]) -> tuple[Tensor | None, ...]:
+        return ctx.binarizer.gradient(*tensors, g), None
 
 
 class BinaryEmbedding(nn.Embedding):
