@@ -26,9 +26,9 @@ from surge_mm.ops import (
     infer,
     read_constants,
 )
-from surge_mm.ops.activation_binarizers import is_exporting
 from surge_mm.ops.chunking import is_transforming
 from surge_mm.ops.linear_maps import BilinearMap
+from surge_mm.ops.signs import is_exporting
 from surge_mm.utils.logging import warn
 
 B = TypeVar('B', bound='BinaryLayer')

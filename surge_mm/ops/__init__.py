@@ -7,7 +7,6 @@ from surge_mm.ops.activation_binarizers import (
     ReSTE,
     RSign,
     STESign,
-    sign,
 )
 from surge_mm.ops.activation_path import ActivationPath
 from surge_mm.ops.binarizer import Binarizer, Scheduled
@@ -23,6 +22,7 @@ from surge_mm.ops.gradient_scale import (
 )
 from surge_mm.ops.inference import LayerInSigns, in_signs, infer
 from surge_mm.ops.linear_maps import Convolution, LinearMap
+from surge_mm.ops.signs import sign
 from surge_mm.ops.weight_binarizers import (
     XNOR,
     AdaBin,

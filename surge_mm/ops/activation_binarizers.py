@@ -27,29 +27,14 @@ import torch
 from torch import Tensor
 
 from surge_mm.ops.binarizer import Binarizer, Scheduled
+from surge_mm.ops.error_decay import check_ede, ede_derivative, ede_temperature
 from surge_mm.ops.gradient_scale import norm
 from surge_mm.ops.registered import check_shape
+from surge_mm.ops.signs import sign
 from surge_mm.utils.argument_checks import Finite, Fraction, checked, matches
 from surge_mm.utils.suggestions import argument_names
 
 A = TypeVar('A', bound='ActivationBinarizer')
-
-
-def is_exporting() -> bool:
-    """Return whether ``torch.jit.trace``, ``torch.export`` or an exporter that uses them records the operators."""
-    return torch.jit.is_tracing() or torch.compiler.is_exporting()
-
-
-def sign(x: Tensor) -> Tensor:
-    """Return ``+1`` where the sign bit of ``x`` is clear, else ``-1``: never 0, same shape and dtype.
-
-    ``sign(0) = +1`` and ``sign(-0.0) = -1``: the sign *bit* decides, as in an engine that packs 64 signs into a word.
-    (A comparison ``x >= 0`` takes 17 times as long on a CPU.) Traced and exported, it is written in operators that all
-    exporters have. Every NaN is then +1, as ``float('nan')`` is here.
-    """
-    if is_exporting():  # exporters lack copysign
-        return torch.where(x + 1 / x < 0, -1.0, 1.0).to(x.dtype)  # 1 / x has the sign of a zero
-    return torch.copysign(torch.ones((), dtype=x.dtype, device=x.device), x)
 
 
 class SignForm(NamedTuple):
@@ -275,44 +260,6 @@ class RSign(ApproxSign):
     """
 
     learned_shift = True
-
-
-def ede_temperature(progress: Tensor, t_min: float, t_max: float) -> Tensor:
-    """Return ``t = t_min (t_max / t_min)^progress``: log-linear from ``t_min`` to ``t_max``.
-
-    Args:
-        progress (Tensor): Share of the training that is done, 0 to 1, 0-dimensional.
-        t_min (float): t at the first step.
-        t_max (float): t at the last step.
-    """
-    return t_min * (t_max / t_min) ** progress
-
-
-def ede_derivative(x: Tensor, t: Tensor) -> Tensor:
-    """Return the error decay estimator ``k t (1 - tanh^2(t x))`` with ``k = max(1 / t, 1)``.
-
-    Args:
-        x (Tensor): Any shape; that of the result.
-        t (Tensor): Temperature, 0-dimensional.
-    """
-    k = (1 / t).clamp(min=1)
-    return (1 - torch.tanh(t * x).pow_(2)).mul_(k * t)
-
-
-def check_ede(t_min: float, t_max: float) -> None:
-    """Check the temperatures of an error decay estimator.
-
-    Args:
-        t_min (float): t at the first step.
-        t_max (float): t at the last step.
-
-    Raises:
-        ValueError: unless 0 < t_min <= t_max < inf.
-    """
-    if not 0 < t_min <= t_max < math.inf:
-        raise ValueError(
-            f't_min={t_min!r} and t_max={t_max!r} must satisfy 0 < t_min <= t_max < inf'
-        )
 
 
 class EDE(Scheduled, ActivationBinarizer):

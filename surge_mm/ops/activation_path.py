@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from surge_mm.ops.activation_binarizers import ActivationBinarizer
-from surge_mm.ops.dual_path import multiply_by_derivative, shifted_input
 from surge_mm.ops.elastic_binarizers import Elastic
 from surge_mm.ops.once_differentiable import once_differentiable
+from surge_mm.ops.surrogate import multiply_by_derivative, shifted_input
 
 
 class ActivationPath(torch.autograd.Function):

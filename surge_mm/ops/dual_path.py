@@ -45,7 +45,7 @@ from torch import Tensor
 
 from surge_mm.ops.activation_binarizers import ActivationBinarizer
 from surge_mm.ops.binarizer import Scheduled
-from surge_mm.ops.chunking import in_chunks, is_transforming
+from surge_mm.ops.chunking import is_transforming
 from surge_mm.ops.elastic_binarizers import Elastic
 from surge_mm.ops.gradient_scale import (
     BUILT_IN,
@@ -60,6 +60,7 @@ from surge_mm.ops.gradient_scale import (
 from surge_mm.ops.linear_maps import BilinearMap
 from surge_mm.ops.once_differentiable import once_differentiable
 from surge_mm.ops.registered import check_shape
+from surge_mm.ops.surrogate import in_region, multiply_by_derivative, shifted_input
 from surge_mm.ops.weight_binarizers import WeightBinarizer
 
 
@@ -217,7 +218,7 @@ class DualPath(torch.autograd.Function):
             mask = (needs.x or measures, needs.w_a and built_in)
             g_a, grad_w_a = _branch_gradients(spec, g, x, w_a, mask)
             if spec.region is not None and g_a is not None:
-                g_a = _in_region(spec, shifted_input(x, shift), alpha, g_a)
+                g_a = in_region(spec.activation, shifted_input(x, shift), alpha, g_a, spec.region)
             lam: Any
             lam_w: Any
             if fixed:
@@ -323,51 +324,6 @@ def _branch_gradients(
     g_a, grad_w_a = spec.map.backward(g.to(dtype), x.to(dtype), w_a.to(dtype), 0.0, mask)
     g_a = None if g_a is None else g_a.to(x.dtype)
     return g_a, None if grad_w_a is None else grad_w_a.to(w_a.dtype)
-
-
-def _in_region(spec: DualPathSpec, x: Tensor, alpha: Tensor | None, g_a: Tensor) -> Tensor:
-    """Return ``g_a`` in the region of the inputs ``x`` of Q_x, and 0 elsewhere."""
-    radius = spec.activation.radius(x, alpha)
-    inside = spec.activation.derivative(x if radius is None else x / radius) != 0
-    return torch.where(inside if spec.region == 'inside' else ~inside, g_a, 0)
-
-
-def shifted_input(x: Tensor, shift: Tensor | None) -> Tensor:
-    """Return ``x + shift`` in the dtype of ``x``.
-
-    Args:
-        x (Tensor): Input, ``(N, C_in, H, W)`` or ``(..., C_in)``.
-        shift (Tensor, optional): Learned shift of the activation binarizer. None for ``x`` itself.
-    """
-    return x if shift is None else x + shift.to(x.dtype)
-
-
-def multiply_by_derivative(
-    activation: ActivationBinarizer,
-    x: Tensor,
-    alpha: Tensor | None,
-    g_b: Tensor,
-    observe: bool = False,
-) -> tuple[Tensor, Tensor | None]:
-    """Return ``g_b dQ_x/dx``, computed in ``g_b``, and the share of ``x`` whose derivative is 0.
-
-    Args:
-        activation (ActivationBinarizer): Q_x.
-        x (Tensor): Input of Q_x, any shape.
-        alpha (Tensor, optional): Learned scale of Q_x, 0-dimensional.
-        g_b (Tensor): Gradient of Q_x(x), of the shape of ``x``.
-        observe (bool): Whether to compute the share; otherwise it is None. Defaults to False.
-    """
-    radius = activation.radius(x, alpha)
-    if is_transforming(g_b):
-        return g_b * activation.surrogate(x, radius), None
-    zeros = torch.zeros((), device=x.device)
-    for x_part, g_part in in_chunks(x, g_b):
-        derivative = activation.surrogate(x_part, radius)
-        g_part.mul_(derivative)
-        if observe:
-            zeros += (derivative == 0).sum()
-    return g_b, zeros / max(x.numel(), 1) if observe else None
 
 
 def _with_norm(length: Tensor, x: Tensor, corrected: Tensor, sync: bool) -> Tensor:

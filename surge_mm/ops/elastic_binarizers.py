@@ -25,7 +25,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from surge_mm.ops.activation_binarizers import ActivationBinarizer, SignForm, sign
+from surge_mm.ops.activation_binarizers import ActivationBinarizer, SignForm
+from surge_mm.ops.signs import sign
 from surge_mm.utils.argument_checks import checked
 
 SMALLEST = 1e-5

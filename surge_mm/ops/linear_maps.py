@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from surge_mm.ops.activation_binarizers import is_exporting
+from surge_mm.ops.signs import is_exporting
 
 
 class BilinearMap(Protocol):

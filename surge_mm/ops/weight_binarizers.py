@@ -18,8 +18,9 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from surge_mm.ops.activation_binarizers import check_ede, ede_derivative, ede_temperature, sign
 from surge_mm.ops.binarizer import Binarizer, Scheduled
+from surge_mm.ops.error_decay import check_ede, ede_derivative, ede_temperature
+from surge_mm.ops.signs import sign
 from surge_mm.utils.argument_checks import checked
 
 

@@ -1,0 +1,64 @@
+"""The surrogate gradient of an activation binarizer, for layers and for products without weights."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from surge_mm.ops.activation_binarizers import ActivationBinarizer
+from surge_mm.ops.chunking import in_chunks, is_transforming
+
+
+def shifted_input(x: Tensor, shift: Tensor | None) -> Tensor:
+    """Return ``x + shift`` in the dtype of ``x``.
+
+    Args:
+        x (Tensor): Input, ``(N, C_in, H, W)`` or ``(..., C_in)``.
+        shift (Tensor, optional): Learned shift of the activation binarizer. None for ``x`` itself.
+    """
+    return x if shift is None else x + shift.to(x.dtype)
+
+
+def multiply_by_derivative(
+    activation: ActivationBinarizer,
+    x: Tensor,
+    alpha: Tensor | None,
+    g_b: Tensor,
+    observe: bool = False,
+) -> tuple[Tensor, Tensor | None]:
+    """Return ``g_b dQ_x/dx``, computed in ``g_b``, and the share of ``x`` whose derivative is 0.
+
+    Args:
+        activation (ActivationBinarizer): Q_x.
+        x (Tensor): Input of Q_x, any shape.
+        alpha (Tensor, optional): Learned scale of Q_x, 0-dimensional.
+        g_b (Tensor): Gradient of Q_x(x), of the shape of ``x``.
+        observe (bool): Whether to compute the share; otherwise it is None. Defaults to False.
+    """
+    radius = activation.radius(x, alpha)
+    if is_transforming(g_b):
+        return g_b * activation.surrogate(x, radius), None
+    zeros = torch.zeros((), device=x.device)
+    for x_part, g_part in in_chunks(x, g_b):
+        derivative = activation.surrogate(x_part, radius)
+        g_part.mul_(derivative)
+        if observe:
+            zeros += (derivative == 0).sum()
+    return g_b, zeros / max(x.numel(), 1) if observe else None
+
+
+def in_region(
+    activation: ActivationBinarizer, x: Tensor, alpha: Tensor | None, g_a: Tensor, region: str
+) -> Tensor:
+    """Return ``g_a`` inside or outside of the window of the surrogate derivative, and 0 elsewhere.
+
+    Args:
+        activation (ActivationBinarizer): Q_x.
+        x (Tensor): Input of Q_x, any shape.
+        alpha (Tensor, optional): Learned scale of Q_x, 0-dimensional.
+        g_a (Tensor): Gradient of the branch, of the shape of ``x``.
+        region (str): ``'inside'`` or ``'outside'``.
+    """
+    radius = activation.radius(x, alpha)
+    inside = activation.derivative(x if radius is None else x / radius) != 0
+    return torch.where(inside if region == 'inside' else ~inside, g_a, 0)
