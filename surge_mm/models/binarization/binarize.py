@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from surge_mm.models.binarization.layer_candidates import (
     class_path,
     find_candidates,
 )
+from surge_mm.models.binarization.relu_replacement import DEFAULT_ACT_CFG, relu_replacements
 from surge_mm.models.binarization.rules import BINARY, KEEP, Decision, decide, parse_rules
 from surge_mm.models.binarization.shortcuts import (
     add_shortcuts,
@@ -31,10 +31,6 @@ from surge_mm.utils.errors import UsageError
 from surge_mm.utils.logging import warn
 from surge_mm.utils.modules import is_packed, replace_modules
 from surge_mm.utils.suggestions import did_you_mean
-
-RELU_TYPES = (nn.ReLU, nn.ReLU6)
-DEFAULT_ACT_CFG = {'type': 'LeakyReLU', 'negative_slope': 0.25}
-"""Replacement of ReLU: PReLU at its initial slope, which adds no parameter and hence no key to the state dict."""
 
 SETTINGS = ('activation', 'weight', 'compensator', 'pad_value')
 
@@ -142,7 +138,7 @@ def binarize(
     layers = {layer: _binary_layer(decision, settings) for layer, decision in selected.items()}
     replacements: dict[nn.Module, nn.Module] = {}
     if binary_act_cfg is not None:
-        replacements.update(_activations(model, selected, binary_act_cfg))
+        replacements.update(relu_replacements(model, selected, binary_act_cfg))
     if not structure_only:
         replacements.update(layers)
         check_first_passes(model)
@@ -223,35 +219,6 @@ def to_float(model: nn.Module) -> nn.Module:
         elif hasattr(module, '_surge_replaced'):
             (replacements[module],) = module._surge_replaced  # type: ignore[misc]
     return replace_modules(model, replacements)
-
-
-def build_relu_replacement(act_cfg: Mapping[str, Any]) -> nn.Module:
-    """Build the activation that replaces ReLU.
-
-    Args:
-        act_cfg (dict): Class name under ``type``, of :mod:`torch.nn` or of MMEngine's model registry, and the arguments
-            of the class.
-
-    Returns:
-        nn.Module: The activation.
-
-    Raises:
-        UsageError: if the activation cannot be built.
-    """
-    kwargs = dict(act_cfg)
-    try:
-        name = kwargs['type']
-        if name in nn.modules.activation.__all__:
-            kwargs.pop('type')
-            return getattr(nn, name)(**kwargs)
-        from surge_mm.registry import MODELS
-
-        return MODELS.build(kwargs)
-    except (ImportError, KeyError, TypeError, ValueError) as error:
-        raise UsageError(
-            f'binary_act_cfg={act_cfg!r} must be an activation that needs no number of channels, such as '
-            f"dict(type='PReLU'), or None: {error}"
-        ) from error
 
 
 def _check_not_packed(model: nn.Module) -> None:
@@ -356,28 +323,3 @@ def _check_shared_weights(model: nn.Module, selected: Collection[nn.Module]) -> 
                 f'{names} share one weight, and a rule binarizes one of them. Keep them: '
                 "dict(name=..., to='keep')"
             )
-
-
-def _activations(
-    model: nn.Module, selected: Collection[nn.Module], act_cfg: Mapping[str, Any]
-) -> dict[nn.Module, nn.Module]:
-    """Return an activation for each ReLU to replace, with the device and dtype of its part of the model."""
-    activation = build_relu_replacement(act_cfg)
-    parts = list(model.children()) if hasattr(model, 'backbone') else [model]
-    replacements: dict[nn.Module, nn.Module] = {}
-    for part in parts:
-        modules = set(part.modules())
-        if modules.isdisjoint(selected):
-            continue
-        for module in part.modules():
-            if 'SurgeBackbone' in class_names(module):
-                modules.difference_update(module.modules())
-        like = next((p for p in part.parameters() if p.is_floating_point()), None)
-        for relu in modules:
-            if type(relu) in RELU_TYPES and relu not in replacements:
-                new = copy.deepcopy(activation).train(relu.training)
-                new = new if like is None else new.to(like)
-                # a tuple registers no submodule
-                new._surge_replaced, new._surge_act_cfg = (relu,), act_cfg  # type: ignore[assignment]
-                replacements[relu] = new
-    return replacements

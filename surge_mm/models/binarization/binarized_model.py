@@ -23,7 +23,8 @@ from torch import nn
 
 from surge_mm.checkpoint.matching import require_whole_parts
 from surge_mm.layers import BinaryLayer
-from surge_mm.models.binarization.binarize import DEFAULT_ACT_CFG, binarize
+from surge_mm.models.binarization.binarize import binarize
+from surge_mm.models.binarization.relu_replacement import DEFAULT_ACT_CFG
 from surge_mm.registry import MODELS
 from surge_mm.utils.argument_checks import check_keywords, checked
 from surge_mm.utils.logging import warn

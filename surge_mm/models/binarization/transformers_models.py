@@ -20,8 +20,8 @@ from transformers.quantizers import HfQuantizer, register_quantization_config, r
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from surge_mm.layers import BinaryLayer, SurgeConv2d
-from surge_mm.models.binarization.binarize import build_relu_replacement
 from surge_mm.models.binarization.layer_candidates import BINARY_FORMS, class_path
+from surge_mm.models.binarization.relu_replacement import build_relu_replacement
 from surge_mm.models.binarization.shortcuts import ShortcutSequential, add_shortcuts
 from surge_mm.ops import ActivationBinarizer, GradientScale, WeightBinarizer
 from surge_mm.utils.errors import UsageError
