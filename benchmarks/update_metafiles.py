@@ -50,6 +50,8 @@ COLLECTIONS = {
     'bit': 'BiT',
     'bit-2bit': 'BiT',
     'surge-bit': 'SURGE',
+    'ste-embedding': 'STE',
+    'surge-embedding': 'SURGE',
 }
 
 

@@ -50,8 +50,10 @@ METHODS = {
     'bit': ('ElasticSign', 'BiT', None, []),
     'bit-2bit': ('ElasticSign', 'BiT', None, []),
     'surge-bit': ('ElasticSign', 'BiT', AdaptiveScale(0.1), [AGS]),
+    'ste-embedding': ('ApproxSign', 'ScaledSign', None, []),
+    'surge-embedding': ('ApproxSign', 'ScaledSign', AdaptiveScale(0.1), [AGS]),
 }
-OF_BERT = ('bibert', 'bit', 'bit-2bit', 'surge-bit')
+OF_BERT = ('bibert', 'bit', 'bit-2bit', 'surge-bit', 'ste-embedding', 'surge-embedding')
 TASKS = {
     'cola': 2,
     'sst2': 2,
