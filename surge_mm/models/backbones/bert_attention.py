@@ -186,7 +186,8 @@ class BinarySelfAttention(BertSelfAttention):
         exact = self._infers()
         factor = self.query_binarizer.scale * self.key_binarizer.scale if exact else 1.0
         scores = query @ key.transpose(-1, -2) * (factor / query.shape[-1] ** 0.5)
-        scores.masked_fill_(~mask, float('-inf'))
+        padding = torch.zeros_like(mask, dtype=scores.dtype).masked_fill_(~mask, float('-inf'))
+        scores += padding  # masked_fill_ of all scores would not be vectorized
         scores = scores.softmax(dim=-1) if self.softmax else scores
         if not exact:
             return self.dropout(self.scores_binarizer(scores)) @ value
