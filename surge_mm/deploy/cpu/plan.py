@@ -191,7 +191,8 @@ class Plan:
     def _new_start(self, images: int, packs: bool, threads: int) -> _Start:
         if images * (self._packing * packs + self._convolving) < WORTH_THREADS:
             threads = 1
-        team = single_thread() if threads == 1 else thread_team()
+        function = kernels().run_parts.address
+        team = single_thread(function) if threads == 1 else thread_team(function)
         pixels, units = images * self._pixels * packs, images * self._units
         parts = [min(total, PARTS * threads) for total in (pixels, units)]
         counters = [owner * count // threads for owner in range(threads) for count in parts]

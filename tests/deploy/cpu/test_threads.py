@@ -1,4 +1,5 @@
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 import torch
@@ -15,8 +16,8 @@ def test_any_number_of_threads_computes_the_same(team, count, monkeypatch):
     monkeypatch.setattr(torch, 'get_num_threads', lambda: count)
     monkeypatch.setattr(plan, 'WORTH_THREADS', 0)
     if team == 'python':
-        python_threads = threads.Team(threads._run_in_python_threads, 0)
-        monkeypatch.setattr(plan, 'thread_team', lambda: python_threads)
+        run = threads._run_in_python_threads
+        monkeypatch.setattr(plan, 'thread_team', lambda f: threads.Team(partial(run, f), 0))
     layer, x = SurgeConv2d(70, 24, 3, padding=1).eval(), torch.randn(2, 70, 9, 8)
     assert torch.equal(PackedConv2d(layer)(x), layer(x))
 
