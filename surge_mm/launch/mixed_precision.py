@@ -5,18 +5,11 @@ from __future__ import annotations
 import torch
 from mmengine.config import Config
 
+from surge_mm.utils.cpu_features import has_bfloat16_units
 from surge_mm.utils.errors import LaunchError
 
 OF_GPUS = ('loss_scale', 'dtype', 'use_fsdp')
 """Arguments of MMEngine's ``AmpOptimWrapper`` that ``OptimWrapper`` lacks."""
-
-
-def has_bfloat16_units() -> bool:
-    """Return whether the CPU multiplies in bfloat16 by instructions of its own: AMX or AVX512_BF16."""
-    if hasattr(torch.cpu, 'get_capabilities'):  # PyTorch 2.11
-        capabilities = torch.cpu.get_capabilities()
-        return bool(capabilities.get('amx_bf16') or capabilities.get('avx512_bf16'))
-    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
 
 
 def use_mixed_precision(cfg: Config) -> None:
