@@ -1,6 +1,7 @@
 """Export a trained model for inference: a packed file with one bit per binary weight, or an ONNX file.
 
 python tools/export.py my_config.py work_dirs/my_config/epoch_12.pth detector.safetensors
+python tools/export.py my_config.py work_dirs/my_config/epoch_12.pth detector.safetensors --real int8
 python tools/export.py my_config.py work_dirs/my_config/epoch_12.pth detector.onnx --shape 320 320
 
 tools/test.py evaluates a packed file, tools/detect.py draws its detections, surge_mm.deploy.load_packed loads it.
@@ -17,13 +18,17 @@ import tempfile
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.runner import load_checkpoint
+from mmengine.evaluator import Evaluator
+from mmengine.runner import Runner, load_checkpoint
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 from torch import Tensor, nn
 
 import surge_mm  # noqa: F401  prepares the stack before the hosts are imported
 from surge_mm.analysis.complexity import model_size
+from surge_mm.analysis.plots import METRICS
+from surge_mm.analysis.sensitivity import evaluate
 from surge_mm.datasets.evaluation_set import dataset_meta, image_size
 from surge_mm.deploy import Packing, load_packed, pack, save_packed, strip
 from surge_mm.deploy.packed_file.config_policy import classes_to_allow
@@ -31,14 +36,17 @@ from surge_mm.deploy.packed_file.format import read_packed
 from surge_mm.deploy.packed_file.save_load import SUFFIX, check_output_path
 from surge_mm.deploy.packed_file.size_report import sizes_of
 from surge_mm.deploy.packed_file.trial_run import input_name, outputs_on_image, run_and_compare
+from surge_mm.deploy.real_layers.convert import FLOAT32, REAL
+from surge_mm.launch.calibration_set import DEFAULT_COUNT, CalibrationSet
 from surge_mm.launch.cli import Parser, add_settings, run
 from surge_mm.launch.config import load_config
 from surge_mm.launch.resume import check_checkpoint, check_fits
 from surge_mm.launch.runner import build_model
 from surge_mm.layers import BinaryLayer
 from surge_mm.layers.memory_format import to_channels_last
+from surge_mm.preflight.datasets import check_datasets
 from surge_mm.utils.atomic_write import write_atomically
-from surge_mm.utils.errors import LaunchError, describe_error
+from surge_mm.utils.errors import LaunchError, UsageError, describe_error
 
 ONNX = '.onnx'
 DEFAULT_SIZE = (224, 224)
@@ -58,6 +66,24 @@ def main() -> None:
         type=int,
         metavar=('HEIGHT', 'WIDTH'),
         help=f"for *{ONNX}: the size of an image in pixels; default that of the config's test pipeline",
+    )
+    parser.add_argument(
+        '--real',
+        choices=REAL,
+        default=FLOAT32,
+        help='dtype of the real-valued convolutions in a packed model; default float32, which changes no output. int8 '
+        'is calibrated on images of the config, and bfloat16 needs a CPU with units for it',
+    )
+    parser.add_argument(
+        '--images',
+        type=int,
+        metavar='N',
+        help=f'for --real int8: number of images for calibration; default {DEFAULT_COUNT}',
+    )
+    parser.add_argument(
+        '--no-metric',
+        action='store_true',
+        help='for --real int8 and bfloat16: do not evaluate what they change on the validation set',
     )
     parser.add_argument('--overwrite', action='store_true', help='replace the file')
     add_settings(parser)
@@ -93,6 +119,16 @@ def check(args: argparse.Namespace) -> None:
         raise LaunchError(f'--shape is for *{ONNX}; a packed model takes images of any size')
     if args.shape and min(args.shape) < 1:
         raise LaunchError(f'--shape {args.shape[0]} {args.shape[1]} must be at least 1 1')
+    if args.real != FLOAT32 and args.out.endswith(ONNX):
+        raise LaunchError(
+            f'--real {args.real} is for *{SUFFIX}; quantize an ONNX file with the tools of its runtime'
+        )
+    if args.images is not None and args.real != 'int8':
+        raise LaunchError(f'--images is for --real int8, not for --real {args.real}')
+    if args.images is not None and args.images < 1:
+        raise LaunchError(f'--images {args.images} must be at least 1')
+    if args.no_metric and args.real == FLOAT32:
+        raise LaunchError('--no-metric is for --real int8 and bfloat16, which alone are evaluated')
     check_checkpoint(args.checkpoint, 'checkpoint')
     if args.checkpoint.endswith(SUFFIX):
         raise LaunchError(
@@ -131,7 +167,11 @@ def export_packed(model: nn.Module, cfg: Config, args: argparse.Namespace) -> No
         if isinstance(module, BinaryLayer)
     }
     size, reference = reference_outputs(model, cfg)
-    pack(model)
+    images = CalibrationSet(cfg, args.images) if args.real == 'int8' else None
+    in_float32 = pack(copy.deepcopy(model)) if args.real != FLOAT32 and not args.no_metric else None
+    pack(model, args.real, images and track(images, 'calibration'))
+    if args.real != FLOAT32 and reference:
+        reference = outputs_on_image(model, size)
     with tempfile.TemporaryDirectory() as folder:  # the file is run before it gets its name
         path = Path(folder) / f'packed{SUFFIX}'
         save_packed(model, cfg, path)
@@ -148,9 +188,15 @@ def export_packed(model: nn.Module, cfg: Config, args: argparse.Namespace) -> No
         console.print(table_of_unfused(model.packing))
     else:
         print('norms and activations behind binary layers: none is left to PyTorch')
+    if args.real != FLOAT32:
+        console.print(table_of_real(model.packing, args.real))
+        if images:
+            print(f'calibrated on {len(images)} images of {images.source}')
     console.print(table_of_sizes(sizes_of(file, model, in_float)))
     if reference:
-        print(f'run on {input_name(model, size)}: {describe(difference)}')
+        print(f'run on {input_name(model, size)}: {describe(difference, args.real)}')
+    if in_float32:
+        print(change_of_metric(cfg, in_float32, model, args.real))
     console.print(f'{args.out}\nsha256 {file.sha256}', soft_wrap=True, highlight=False)
 
 
@@ -176,8 +222,18 @@ def reference_outputs(model: nn.Module, cfg: Config) -> tuple[tuple[int, int], d
         return size, {}
 
 
-def describe(difference: float) -> str:
-    """Return a sentence on the largest difference to the model of the checkpoint."""
+def describe(difference: float, real: str = FLOAT32) -> str:
+    """Return a sentence on the largest difference to the model of the checkpoint, or to the model before its file.
+
+    Args:
+        difference (float): Largest difference relative to the largest number of a tensor.
+        real (str): Dtype of the real-valued convolutions. Another one than float32 changes the outputs, so the file is
+            compared with the model before. Defaults to 'float32'.
+    """
+    if real != FLOAT32:
+        if difference:
+            return f'warning: the loaded file differs from the model by {difference:.1e} of the largest number'
+        return 'the loaded file gives the outputs of the model to the bit'
     if difference == 0:
         return 'its outputs equal those of the checkpoint to the bit'
     text = f'its outputs differ from those of the checkpoint by up to {difference:.1e} of the largest number'
@@ -218,6 +274,52 @@ def table_of_unfused(packing: Packing) -> Table:
     for row in packing.unfused.items():
         table.add_row(*row)
     return table
+
+
+def table_of_real(packing: Packing, real: str) -> Table:
+    """Return a table of the real-valued layers.
+
+    Args:
+        packing (Packing): What was packed.
+        real (str): Dtype that was asked for.
+    """
+    table = Table(title=f'{len(packing.real)} real-valued convolutions are in {real}')
+    for column in ('layer', 'is', 'reason'):
+        table.add_column(column, overflow='fold')
+    for name in packing.real:
+        table.add_row(name, real, '')
+    for name, reason in packing.kept_float.items():
+        table.add_row(name, 'float32', reason)
+    return table
+
+
+def change_of_metric(cfg: Config, before: nn.Module, after: nn.Module, real: str) -> str:
+    """Evaluate two packed models on the validation set, and return a sentence on the change.
+
+    Args:
+        cfg (Config): The config.
+        before (nn.Module): The packed model in float32.
+        after (nn.Module): The packed model in ``real``.
+        real (str): Dtype of the real-valued convolutions of ``after``.
+    """
+    if not cfg.get('val_dataloader') or not cfg.get('val_evaluator'):
+        return 'metric: not measured, the config has no val_dataloader and val_evaluator'
+    try:
+        check_datasets(cfg, ('val',))
+    except UsageError as error:
+        return f'metric: not measured, the validation set is not there ({error!s:.200})'
+    loader = Runner.build_dataloader(cfg.val_dataloader, seed=0)
+    evaluator = Evaluator(cfg.val_evaluator)
+    evaluator.dataset_meta = loader.dataset.metainfo
+    models = track((before, after), 'evaluation')
+    found = [evaluate(model, loader, evaluator) for model in models]
+    names = [name for name in METRICS if name in found[0]][:1] or list(found[0])
+    lines = [
+        f'{name}: {found[0][name]:.4f} in float32, {found[1][name]:.4f} in {real} '
+        f'({found[1][name] - found[0][name]:+.4f}), on the {len(loader.dataset)} images of the validation set'
+        for name in names
+    ]
+    return '\n'.join(lines)
 
 
 def table_of_sizes(sizes: dict[str, tuple[int, int]]) -> Table:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
@@ -17,6 +18,7 @@ from surge_mm.deploy.packed_layers import (
     PackedLinear,
     PackedShortcutConv2d,
 )
+from surge_mm.deploy.real_layers.convert import check_real, convert_real, find_real
 from surge_mm.deploy.unfused import (
     BASIC_BLOCK,
     BOTTLENECK,
@@ -43,16 +45,24 @@ class Packing:
         unfused (dict[str, str]): Names of the norms and activations behind binary layers that run in PyTorch, each with
             the reason. A module that is registered after a binary layer and before the next layer with weights counts
             as behind it. Functions such as ``torch.nn.functional.relu`` are not found. Defaults to ``{}``.
+        real (dict[str, str]): Names, in the packed model, of the real-valued convolutions that are not in float32, each
+            with its dtype. Defaults to ``{}``.
+        kept_float (dict[str, str]): Names of the other real-valued layers, each with the reason, if a dtype was asked
+            for. Defaults to ``{}``.
     """
 
     packed: tuple[str, ...]
     kept: dict[str, str]
     unfused: dict[str, str] = field(default_factory=dict)
+    real: dict[str, str] = field(default_factory=dict)
+    kept_float: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         lines = [f'{len(self.packed)} binary layers packed']
         lines += [f'kept: {name}: {reason}' for name, reason in self.kept.items()]
         lines += [f'in PyTorch: {name}: {reason}' for name, reason in self.unfused.items()]
+        lines += [f'in {dtype}: {name}' for name, dtype in self.real.items()]
+        lines += [f'in float32: {name}: {reason}' for name, reason in self.kept_float.items()]
         return '\n'.join(lines)
 
     __repr__ = __str__  # one line for each layer in a notebook too
@@ -85,7 +95,11 @@ def strip(model: nn.Module) -> nn.Module:
     return model
 
 
-def pack(model: nn.Module) -> nn.Module:
+def pack(
+    model: nn.Module,
+    real: Literal['float32', 'bfloat16', 'int8'] = 'float32',
+    calibration: Iterable[Any] | None = None,
+) -> nn.Module:
     """Strip a model and pack its binary layers, in place.
 
     The result is still the host's detector or classifier. In the blocks of this package's backbones, in ``ConvModule``
@@ -93,17 +107,25 @@ def pack(model: nn.Module) -> nn.Module:
     ``forward`` of their own are left as they are. Real convolutions
     get the memory format channels_last (:func:`surge_mm.layers.memory_format.to_channels_last`). ``model.packing``, a
     :class:`Packing`, lists the layers that were packed, those that were not, and the norms and activations behind them
-    that are not part of a packed layer.
+    that are not part of a packed layer. It also lists the real-valued convolutions that ``real`` replaces, and the
+    real-valued layers that it cannot replace.
 
     Args:
         model (nn.Module): A model with binary layers, or a binary layer.
+        real (str): Dtype of the real-valued convolutions. ``'int8'`` is quantized statically
+            (:mod:`surge_mm.deploy.real_layers.int8_conv`). ``'bfloat16'`` has an effect on CPUs with units for it.
+            Defaults to ``'float32'``, with the outputs of the model before.
+        calibration (Iterable, optional): Images on which the ranges of inputs are measured for ``'int8'``: tensors
+            (N, 3, H, W) for ``model(x)``, or batches of a data loader for ``model.test_step(batch)``. Defaults to None.
 
     Returns:
         nn.Module: The model itself, or the packed module if ``model`` is a binary layer or a block.
 
     Raises:
-        UsageError: if the model has no binary layer, none that can be packed, or is packed already.
+        UsageError: if the model has no binary layer, none that can be packed, or is packed already, ``real`` is
+            unknown, or images for ``'int8'`` are missing.
     """
+    check_real(real, calibration)
     if isinstance(model, PackedLayer) or any(isinstance(m, PackedLayer) for m in model.modules()):
         raise UsageError(f'{type(model).__name__} is packed already')
     binary = {name: m for name, m in model.named_modules() if isinstance(m, BinaryLayer)}
@@ -139,8 +161,15 @@ def pack(model: nn.Module) -> nn.Module:
     packed: dict[nn.Module, nn.Module] = {layer: _packed(layer) for layer in layers}  # type: ignore[arg-type]
     packed |= {layer: PackedEmbedding(layer) for layer in embeddings.values()}
     model = replace_modules(model, packed)
+    real_layers, kept_float = find_real(model, real)
     to_channels_last(model)
-    model.packing = replace(packing, unfused=find_unfused(model))  # type: ignore[assignment]
+    kept_float |= convert_real(model, real_layers, real, calibration)
+    model.packing = replace(  # type: ignore[assignment]
+        packing,
+        unfused=find_unfused(model),
+        real={name: real for name in real_layers if name not in kept_float},
+        kept_float=kept_float,
+    )
     return model
 
 

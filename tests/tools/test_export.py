@@ -130,6 +130,23 @@ def test_what_is_exported_is_evaluated_like_the_checkpoint_and_loaded_without_it
             ['mine.py', 'epoch_1.pth', 'a.safetensors', '--shape', '9', '9'],
             r'--shape is for \*.onnx',
         ),
+        (['mine.py', 'epoch_1.pth', 'a.onnx', '--real', 'int8'], r'--real int8 is for \*.safetens'),
+        (
+            ['mine.py', 'epoch_1.pth', 'a.safetensors', '--images', '9'],
+            '--images is for --real int8, not for --real float32',
+        ),
+        (
+            ['mine.py', 'epoch_1.pth', 'a.safetensors', '--real', 'int8', '--images', '0'],
+            '--images 0 must be at least 1',
+        ),
+        (
+            ['mine.py', 'epoch_1.pth', 'a.safetensors', '--real', 'int8', '--images', '9'],
+            '--images 9: train_dataloader of the config has 8 images. Ask for at most 8',
+        ),
+        (
+            ['mine.py', 'epoch_1.pth', 'a.safetensors', '--no-metric'],
+            '--no-metric is for --real int8 and bfloat16',
+        ),
         (['mine.py', 'epoch_1.pth', 'a.onnx', '--shape', '0', '9'], '--shape 0 9 must be at least'),
         (
             [
@@ -167,6 +184,39 @@ def test_a_file_is_replaced_on_request(folder, monkeypatch, tmp_path):
     out.write_text('before')
     main_of('export', monkeypatch, folder, 'mine.py', 'epoch_1.pth', out, '--overwrite')
     assert load_packed(out).dataset_meta['note'] == 'of the run'
+
+
+def test_real_layers_in_int8_are_calibrated_listed_and_evaluated(
+    folder, monkeypatch, tmp_path, capsys
+):
+    out = tmp_path / 'a.safetensors'
+    words = ('mine.py', 'epoch_1.pth', out, '--real', 'int8', '--images', '3')
+    main_of('export', monkeypatch, folder, *words)
+    printed = capsys.readouterr().out
+    layers = load_packed(out).packing.real
+    assert f'{len(layers)} real-valued convolutions are in int8' in printed
+    assert re.search(r'neck.lateral_convs.0.conv +│ int8', printed)
+    assert 'calibrated on 3 images of train_dataloader' in printed
+    assert 'the loaded file gives the outputs of the model to the bit' in printed
+    metric = (
+        r'coco/bbox_mAP: ([\d.]+) in float32, ([\d.]+) in int8 \(([+-][\d.]+)\), on the 4 images'
+    )
+    before, after, change = map(float, re.search(metric, printed).groups())
+    assert after - before == pytest.approx(change, abs=2e-4)
+
+
+def test_without_training_images_the_validation_set_calibrates_and_without_data_nothing(
+    folder, monkeypatch, tmp_path, capsys
+):
+    missing = [f'{key}_dataloader.dataset.ann_file=no.json' for key in ('train', 'val', 'test')]
+    words = ('mine.py', 'epoch_1.pth', tmp_path / 'a.safetensors', '--real', 'int8')
+    main_of('export', monkeypatch, folder, *words, '--no-metric', '--cfg-options', missing[0])
+    printed = capsys.readouterr().out
+    assert 'calibrated on 4 images of val_dataloader' in printed and 'bbox_mAP' not in printed
+    with pytest.raises(
+        LaunchError, match='--real int8 needs images of the config.*train_.*no.json'
+    ):
+        main_of('export', monkeypatch, folder, *words, '--overwrite', '--cfg-options', *missing)
 
 
 def test_norms_and_activations_that_run_in_pytorch_are_printed(

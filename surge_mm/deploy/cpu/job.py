@@ -96,3 +96,55 @@ class Job(NamedTuple):
     shortcut: int
     out: int
     signs: int
+
+
+class QuantizationPass(NamedTuple):
+    """Quantization of images, all int64; see :mod:`surge_mm.deploy.real_layers.int8_conv`.
+
+    Attributes:
+        next_part (int): The part that the next thread takes, counted by the threads.
+        parts (int): Parts into which the rows are divided.
+        rows (int): Rows of all padded images.
+        x (int): Address of the input, ``(N, H, W, C_in)``, float32.
+        out (int): Address of the bytes, ``(N, padded height, padded width, C_in)``.
+        numbers (int): Address of ``1 / step`` and of the byte of 0, float32.
+        height (int): Rows of an image, H.
+        row (int): Numbers of a row, W * C_in.
+        top (int): Rows of padding above.
+        bottom (int): Rows of padding below.
+        left (int): Bytes of padding on the left of a row.
+        right (int): Bytes of padding on the right of a row.
+    """
+
+    next_part: int
+    parts: int
+    rows: int
+    x: int
+    out: int
+    numbers: int
+    height: int
+    row: int
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+
+class EpiloguePass(NamedTuple):
+    """Epilogue of a convolution of bytes, all int64.
+
+    Attributes:
+        next_part (int): The part that the next thread takes, counted by the threads.
+        parts (int): Parts into which the rows are divided.
+        rows (int): Output pixels of all images.
+        sums (int): Address of the sums, ``(N, H', W', C_out)``, float32, replaced by the output.
+        table (int): Address of m1 and a1, ``(2, C_out)``, float32.
+        channels (int): Output channels, C_out.
+    """
+
+    next_part: int
+    parts: int
+    rows: int
+    sums: int
+    table: int
+    channels: int

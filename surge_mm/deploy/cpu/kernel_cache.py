@@ -19,7 +19,14 @@ from numba.core import caching, ccallback, sigutils
 
 from surge_mm.utils.logging import warn
 
-SOURCES = ('job.py', 'kernels.py', 'memory_intrinsics.py', 'tile_codegen.py', 'vector_codegen.py')
+SOURCES = (
+    'byte_kernels.py',
+    'job.py',
+    'kernels.py',
+    'memory_intrinsics.py',
+    'tile_codegen.py',
+    'vector_codegen.py',
+)
 FOLDER = Path(__file__).parent
 
 

@@ -132,6 +132,21 @@ def address_of(context, pointer):
 
 
 @intrinsic
+def pointer(context, address):
+    """Return an address as the pointer that ``numba.carray`` takes.
+
+    Args:
+        context (Context): Given by Numba.
+        address (int): The address.
+    """
+
+    def codegen(context, b, signature, arguments):
+        return b.inttoptr(arguments[0], cgutils.voidptr_t)
+
+    return types.voidptr(types.int64), codegen
+
+
+@intrinsic
 def add_one(context, address):
     """Add 1 to the int64 at an address atomically, and return its value before.
 

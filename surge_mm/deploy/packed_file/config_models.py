@@ -21,6 +21,7 @@ from surge_mm.deploy.packed_file.config_policy import (
     classes_to_allow,
 )
 from surge_mm.deploy.packed_file.vocabulary import check_fits, vocabulary_to_store
+from surge_mm.deploy.real_layers.convert import restore_real, stored_real
 from surge_mm.utils.errors import DatasetError, UsageError
 from surge_mm.utils.logging import warn
 from surge_mm.utils.registry_errors import explain
@@ -52,7 +53,7 @@ def config_to_store(model: nn.Module, cfg: Config) -> tuple[dict[str, Any], list
         warn(f'the packed file has no vocabulary, which tools/classify.py needs: {error}')
     try:
         check_structure(stored)
-        return stored, classes_to_allow(stored)
+        return {**stored, **stored_real(model)}, classes_to_allow(stored)
     except UsageError as error:
         raise UsageError(f'the config cannot be stored in a packed file: {error}') from error
 
@@ -69,6 +70,7 @@ def build_checked(config: Mapping[str, Any], allow: Collection[type | str]) -> n
     """
     content = {key: value for key, value in config.items() if key != 'custom_imports'}
     meta, vocabulary = content.pop('dataset_meta'), content.pop('vocabulary', None)
+    content.pop('real', None)
     # where mmseg.apis.inference_model reads and changes it
     content['test_pipeline'] = copy.deepcopy(content['test_dataloader']['dataset']['pipeline'])
     check_classes(dict(config), allow)
@@ -93,7 +95,7 @@ def build_packed(config: Mapping[str, Any]) -> nn.Module:
     try:
         with _build_lock, DefaultScope.overwrite_default_scope(config['default_scope']):
             model = ROOT_MODELS.build(copy.deepcopy(ConfigDict(config['model'])))
-        return pack(model)
+        return restore_real(pack(model), config.get('real'))
     except Exception as error:  # classes of the hosts raise anything for wrong arguments
         message = ' '.join(explain(error).split())
         raise UsageError(f'its model cannot be built: {message:.{MAX_MESSAGE}}') from error

@@ -1,11 +1,12 @@
 """Format of packed files: safetensors with these texts in the metadata of its header.
 
 - ``format``: ``'surge_mm packed model'``.
-- ``version``: version of the format, an integer: 2 for a model that no config built, 3 for a text classifier with its
-  vocabulary, else 1.
+- ``version``: version of the format, an integer: 4 for a model whose real-valued convolutions are not in float32, 2 for
+  one that no config built, 3 for a text classifier with its vocabulary, else 1.
 - ``surge_mm``: version of the package that wrote the file.
 - ``config``: the part of the config that inference needs (:mod:`surge_mm.deploy.packed_file.config`), as JSON. For a
-  model that no config built, its ``model`` is null, and ``class`` and ``structure`` describe the model.
+  model that no config built, its ``model`` is null, and ``class`` and ``structure`` describe the model. In version 4,
+  ``real`` has the dtype and the names of real-valued convolutions (:mod:`surge_mm.deploy.real_layers`).
 - ``same``: JSON from names of tensors to the name of an equal one; only the latter is stored.
 - ``sha256``: checksum of the other texts and of the name, dtype, shape and bytes of each tensor, in hexadecimal.
 
@@ -26,13 +27,14 @@ import torch
 from torch import Tensor
 
 from surge_mm.deploy.packed_file.json_text import from_json, to_json
+from surge_mm.deploy.real_layers.convert import check_stored_real
 from surge_mm.utils.atomic_write import write_atomically
 from surge_mm.utils.errors import CheckpointError, UsageError
 from surge_mm.utils.files import file_defect
 from surge_mm.utils.packages import require_packages
 from surge_mm.version import __version__
 
-FORMAT, VERSION = 'surge_mm packed model', 3
+FORMAT, VERSION = 'surge_mm packed model', 4
 WITHOUT_CONFIG = {'model', 'dataset_meta', 'class', 'structure'}
 """Keys of the config of a model that no config built."""
 TEXTS = ('format', 'version', 'surge_mm', 'config', 'same')
@@ -83,7 +85,7 @@ def write_packed(
     kept, same = each_once(state)
     texts = {
         'format': FORMAT,
-        'version': '2' if not config['model'] else '3' if 'vocabulary' in config else '1',
+        'version': _version_of(config),
         'surge_mm': __version__,
         'config': to_json(config),
         'same': json.dumps(same),
@@ -129,6 +131,12 @@ def read_packed(path: str | os.PathLike) -> PackedFile:
     return PackedFile(config, tensors, texts['sha256'], texts['surge_mm'], os.path.getsize(path))
 
 
+def _version_of(config: Mapping[str, Any]) -> str:
+    if 'real' in config:
+        return '4'
+    return '2' if not config['model'] else '3' if 'vocabulary' in config else '1'
+
+
 def _check_version(texts: Mapping[str, str]) -> None:
     if texts.get('format') != FORMAT:
         raise UsageError(NOT_PACKED)
@@ -138,11 +146,15 @@ def _check_version(texts: Mapping[str, str]) -> None:
             f'it has version {version[:9]} of the format, written by surge_mm {texts.get("surge_mm")!r:.40}; surge_mm '
             f'{__version__} reads up to version {VERSION}: install a later surge_mm, or export the model anew'
         )
-    if version not in ('1', '2', '3'):
+    if version not in ('1', '2', '3', '4'):
         raise UsageError('its header is damaged')
 
 
 def _check_structure(config: Any, version: str) -> None:
+    if version == '4':
+        config = dict(config)
+        check_stored_real(config.pop('real', None))
+        version = '1' if config.get('model') else '2'
     if version == '2':
         if set(config) != WITHOUT_CONFIG or config['model'] is not None or config['dataset_meta']:
             raise UsageError(

@@ -16,6 +16,7 @@ from surge_mm.checkpoint.matching import find_mismatches
 from surge_mm.deploy.convert import pack
 from surge_mm.deploy.packed_file.format import PackedFile, read_packed, write_packed
 from surge_mm.deploy.packed_layers import PackedLayer
+from surge_mm.deploy.real_layers.convert import restore_real, stored_real
 from surge_mm.models.binarization.layer_candidates import class_path
 from surge_mm.utils.errors import CheckpointError, UsageError
 from surge_mm.utils.logging import log, warn
@@ -65,7 +66,8 @@ def save_packed(
     state = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
     if cfg is None:
         structure = {'class': class_path(model), 'structure': _structure(model)}
-        return write_packed(path, {'model': None, 'dataset_meta': {}, **structure}, state)
+        content = {'model': None, 'dataset_meta': {}, **structure, **stored_real(model)}
+        return write_packed(path, content, state)
     from surge_mm.deploy.packed_file.config_models import build_packed, config_to_store
 
     stored, further = config_to_store(model, cfg)
@@ -150,6 +152,7 @@ def load_packed(
         model = pack(model)
     try:
         if model is not None:
+            restore_real(model, file.config.get('real'))
             problem = 'its tensors are not those of the given model, packed. Build and binarize it as the saved one'
             _check_tensors(model, file.tensors, problem)
             _warn_of_differences(model, file, path)

@@ -7,6 +7,7 @@ from torch import nn
 from surge_mm.deploy.packed_embedding import PackedEmbedding
 from surge_mm.deploy.packed_file.format import PackedFile
 from surge_mm.deploy.packed_layers import PackedLayer
+from surge_mm.deploy.real_layers.reduced_conv import ReducedConv2d
 
 
 def sizes_of(file: PackedFile, model: nn.Module, in_float: int) -> dict[str, tuple[int, int]]:
@@ -21,7 +22,8 @@ def sizes_of(file: PackedFile, model: nn.Module, in_float: int) -> dict[str, tup
     packed = {name: m for name, m in model.named_modules() if isinstance(m, kinds)}
     # equal tensors are stored once
     stored = {id(value): (name, value) for name, value in file.tensors.items()}
-    signs = numbers = real = binary = 0
+    reduced = {name for name, m in model.named_modules() if isinstance(m, ReducedConv2d)}
+    signs = numbers = real = binary = real_in_float = 0
     for name, value in stored.values():
         owner = name.removesuffix('.signs')
         if owner in packed:
@@ -31,11 +33,19 @@ def sizes_of(file: PackedFile, model: nn.Module, in_float: int) -> dict[str, tup
             numbers += value.nbytes
         else:
             real += value.nbytes
+            part, _, kind = name.rpartition('.')
+            if part not in reduced:
+                real_in_float += value.nbytes
+            elif kind == 'weight':
+                real_in_float += 4 * value.numel()
     rest = file.size - signs - numbers - real
     return {
         'binary weights': (binary, signs),
-        'numbers per filter: scales, norms, activations': (in_float - binary - real, numbers),
-        'real layers': (real, real),
+        'numbers per filter: scales, norms, activations': (
+            in_float - binary - real_in_float,
+            numbers,
+        ),
+        'real layers': (real_in_float, real),
         'config, names, checksum': (0, rest),
         'total': (in_float, file.size),
     }

@@ -120,10 +120,10 @@ def with_texts(path, target, **texts):
 
 
 def test_a_later_version_is_reported_first(path, tmp_path):
-    later = with_texts(path, tmp_path / 'later', version='4', surge_mm='9.0', config='{}')
+    later = with_texts(path, tmp_path / 'later', version='5', surge_mm='9.0', config='{}')
     refused(
         later,
-        "it has version 4 of the format, written by surge_mm '9.0'; .* reads up to version 3: ",
+        "it has version 5 of the format, written by surge_mm '9.0'; .* reads up to version 4: ",
     )
     refused(with_texts(path, tmp_path / 'a', version='9' * 5000), 'has version 9+ of the format')
 

@@ -1,0 +1,1 @@
+"""Real-valued convolutions of a packed model in int8 or bfloat16."""

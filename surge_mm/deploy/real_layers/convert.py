@@ -1,0 +1,180 @@
+"""Replacement of the real-valued convolutions of a packed model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from surge_mm.deploy.real_layers.bfloat16_conv import BFloat16Conv2d
+from surge_mm.deploy.real_layers.calibration import measure_ranges
+from surge_mm.deploy.real_layers.int8_conv import Int8Conv2d, unsupported_reason
+from surge_mm.deploy.real_layers.reduced_conv import ReducedConv2d
+from surge_mm.layers import BinaryLayer
+from surge_mm.models.binarization.layer_candidates import forward_path
+from surge_mm.utils.errors import UsageError
+from surge_mm.utils.modules import replace_modules
+
+FLOAT32 = 'float32'
+REAL = (FLOAT32, 'bfloat16', 'int8')
+"""Dtypes of real-valued layers, as ``real`` of :func:`surge_mm.deploy.pack`."""
+REAL_LAYERS = (nn.modules.conv._ConvNd, nn.Linear)
+FORWARDS = {'torch.nn.modules.conv.Conv2d', 'mmcv.cnn.bricks.wrappers.Conv2d'}
+
+
+def check_real(real: str, calibration: Any) -> None:
+    """Check two arguments of :func:`surge_mm.deploy.pack`.
+
+    Args:
+        real (str): Dtype of the real-valued convolutions.
+        calibration (Any): Images.
+
+    Raises:
+        UsageError: if ``real`` is unknown, or images are missing or not needed.
+    """
+    if real not in REAL:
+        raise UsageError(f'real={real!r} must be one of {", ".join(map(repr, REAL))}')
+    if real == 'int8' and calibration is None:
+        raise UsageError(
+            "real='int8' needs images, on which the ranges of inputs are measured: pack(model, real='int8', "
+            'calibration=images), a list of tensors (N, 3, H, W) or the batches of a data loader'
+        )
+    if real != 'int8' and calibration is not None:
+        raise UsageError(f"calibration is for real='int8', and real={real!r} takes none: omit it")
+
+
+def find_real(model: nn.Module, real: str) -> tuple[dict[str, nn.Conv2d], dict[str, str]]:
+    """Return the real-valued layers of a packed model that can be replaced, and the reasons why others cannot.
+
+    Args:
+        model (nn.Module): The packed model, in float32.
+        real (str): Dtype, one of :data:`REAL`.
+
+    Returns:
+        tuple[dict[str, nn.Conv2d], dict[str, str]]: Convolutions by name; and the reasons by name. Both are empty for
+        float32.
+    """
+    layers: dict[str, nn.Conv2d] = {}
+    reasons: dict[str, str] = {}
+    for name, layer in model.named_modules() if real != FLOAT32 else ():
+        if isinstance(layer, REAL_LAYERS) and not isinstance(layer, BinaryLayer):
+            if reason := _reason(layer, real):
+                reasons[name] = reason
+            else:
+                layers[name] = layer  # type: ignore[assignment]
+    return layers, reasons
+
+
+def convert_real(
+    model: nn.Module,
+    layers: Mapping[str, nn.Conv2d],
+    real: str,
+    calibration: Iterable[Any] | None,
+) -> dict[str, str]:
+    """Replace convolutions of a packed model, in place.
+
+    Args:
+        model (nn.Module): The packed model, in float32.
+        layers (Mapping[str, nn.Conv2d]): Convolutions that :func:`find_real` returned.
+        real (str): Dtype, one of :data:`REAL`.
+        calibration (Iterable, optional): Images, for int8.
+
+    Returns:
+        dict[str, str]: Names of the convolutions that stay as they are, each with the reason.
+
+    Raises:
+        UsageError: if there are no images for int8.
+    """
+    if real == 'int8' and layers:
+        assert calibration is not None
+        ranges = measure_ranges(model, layers, calibration)
+        replacements = {
+            layers[name]: Int8Conv2d(layers[name], found)
+            for name, found in ranges.items()
+            if found is not None
+        }
+        replace_modules(model, replacements)  # type: ignore[arg-type]
+        reason = 'the images for calibration gave it no input, or one that is not finite'
+        return {name: reason for name, found in ranges.items() if found is None}
+    replace_modules(model, {layer: BFloat16Conv2d(layer) for layer in layers.values()})
+    return {}
+
+
+def stored_real(model: nn.Module) -> dict[str, Any]:
+    """Return what the config of a packed file has on the real-valued convolutions: nothing, or their dtype and names.
+
+    Args:
+        model (nn.Module): The packed model.
+    """
+    found = {name: m for name, m in model.named_modules() if isinstance(m, ReducedConv2d)}
+    if not found:
+        return {}
+    return {'real': {'dtype': next(iter(found.values())).dtype, 'layers': list(found)}}
+
+
+def check_stored_real(stored: Any) -> None:
+    """Check what a packed file has on the real-valued convolutions.
+
+    Args:
+        stored (Any): ``real`` of its config.
+
+    Raises:
+        UsageError: if it is not as :func:`stored_real` returns it.
+    """
+    names = stored.get('layers') if isinstance(stored, dict) and len(stored) == 2 else None
+    valid = isinstance(names, list) and names and all(isinstance(name, str) for name in names)
+    if not valid or stored.get('dtype') not in REAL[1:]:
+        raise UsageError(
+            f'real={stored!r:.200} must have a dtype of {", ".join(REAL[1:])} and the names of layers'
+        )
+
+
+def restore_real(model: nn.Module, stored: Mapping[str, Any] | None) -> nn.Module:
+    """Replace the convolutions of a packed model that a file names, in place. Their tensors are loaded later.
+
+    Args:
+        model (nn.Module): The packed model.
+        stored (Mapping[str, Any], optional): ``real`` of the config of the file. None if it has none.
+
+    Returns:
+        nn.Module: The model.
+
+    Raises:
+        UsageError: if the model has no such convolution.
+    """
+    if stored is None:
+        return model
+    kind = BFloat16Conv2d if stored['dtype'] == 'bfloat16' else Int8Conv2d
+    modules = dict(model.named_modules())
+    replacements: dict[nn.Module, nn.Module] = {}
+    for name in stored['layers']:
+        layer = modules.get(name)
+        if isinstance(layer, kind):
+            continue
+        if not isinstance(layer, nn.Conv2d) or isinstance(layer, BinaryLayer):
+            raise UsageError(
+                f'{name!r:.200} is in {stored["dtype"]} in the file, and no such convolution of the model'
+            )
+        replacements[layer] = kind(layer)
+    real = dict.fromkeys(stored['layers'], stored['dtype'])
+    model.packing = replace(model.packing, real=real)  # type: ignore
+    return replace_modules(model, replacements)
+
+
+def _reason(layer: nn.Module, real: str) -> str:
+    kind = type(layer).__name__
+    if not isinstance(layer, nn.Conv2d):
+        return f'it is a {kind}, not a Conv2d'
+    if (
+        forward_path(layer) not in FORWARDS
+        or type(layer)._conv_forward is not nn.Conv2d._conv_forward
+    ):
+        return f'{kind} has a forward of its own'
+    if 'weight' not in layer._parameters or layer._forward_pre_hooks or layer._forward_hooks:
+        return 'it has hooks, or a weight that is computed'
+    if layer.weight.dtype != torch.float32:
+        return f'its weights are {layer.weight.dtype}, not float32'
+    return unsupported_reason(layer) if real == 'int8' else ''

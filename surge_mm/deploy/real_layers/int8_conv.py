@@ -1,0 +1,108 @@
+"""Convolution in int8. Its tensors define the arithmetic, so every CPU gives the same bits.
+
+The input x, float32, becomes bytes q. S is exact, and then rounded to float32. All other steps are in float32, each
+operation rounded::
+
+    q = min(max(rint(x inverse) + zero, 0), 255)     to the nearest integer, ties to even; 0 for NaN; zero in the border
+    S = sum of q_w q over the window                 |q_w| <= 63
+    y = S m1 + a1                                    two roundings, no fused multiply-add
+
+``m1 = step step_w`` and ``a1 = bias - zero m1 sum(q_w)`` are numbers per output channel, computed in float64 and
+rounded once.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from surge_mm.deploy.cpu.backend import can_run
+from surge_mm.deploy.real_layers.exact_sums import float64_sums
+from surge_mm.deploy.real_layers.int8_on_cpu import Int8OnCpu
+from surge_mm.deploy.real_layers.quantization import (
+    BYTE,
+    LARGEST_SUM,
+    WEIGHT,
+    Range,
+    quantize_weight,
+)
+from surge_mm.deploy.real_layers.reduced_conv import ReducedConv2d
+
+UNIT = Range(0.0, 1.0)
+"""Range of a layer whose tensors are loaded later."""
+
+
+class Int8Conv2d(ReducedConv2d):
+    """Convolution in int8, with float32 in and out.
+
+    Buffers: ``weight`` is q_w, int8; ``numbers`` has ``inverse`` and ``zero``; ``table`` has m1 and a1, ``(2, C_out)``.
+
+    Args:
+        conv (nn.Conv2d): The convolution, for which :func:`unsupported_reason` has no reason.
+        given (Range): Range of its input. Defaults to :data:`UNIT`.
+    """
+
+    dtype = 'int8'
+    numbers: Tensor
+    table: Tensor
+
+    def __init__(self, conv: nn.Conv2d, given: Range = UNIT) -> None:
+        super().__init__(conv)
+        weight, step = quantize_weight(conv.weight)
+        inverse, zero = given.numbers()
+        m1 = step / inverse
+        a1 = -zero * m1 * weight.flatten(1).sum(1, dtype=torch.float64)
+        if conv.bias is not None:
+            a1 = a1 + conv.bias.detach().double()
+        self.register_buffer('weight', weight.contiguous())
+        self.register_buffer('numbers', torch.tensor([inverse, zero]))
+        self.register_buffer('table', torch.stack([m1, a1]).float())
+
+    def compute(self, x: Tensor) -> Tensor:
+        """Return the output for an input of the right shape.
+
+        Args:
+            x (Tensor): ``(N, C_in, H, W)``.
+        """
+        if can_run(x) and x.numel():
+            return self._on_cpu().run(x)
+        q = self.quantize(x)
+        if x.is_cpu and x.numel() and not torch.compiler.is_compiling():
+            sums = self._on_cpu().sums(q)
+        else:
+            sums = float64_sums(self.weight, self.convolution)(q)
+        m1, a1 = self.table.float().view(2, -1, 1, 1)
+        return (sums * m1 + a1).to(x.dtype)
+
+    def quantize(self, x: Tensor) -> Tensor:
+        """Return the bytes of an input with its border, by operators of PyTorch.
+
+        Args:
+            x (Tensor): ``(N, C_in, H, W)``.
+
+        Returns:
+            Tensor: uint8, ``(N, C_in, padded height, padded width)``.
+        """
+        inverse, zero = self.numbers.float()
+        y = torch.round(x.float() * inverse) + zero
+        y = torch.where(y > 0, y, 0.0)
+        y = torch.where(y < BYTE, y, float(BYTE))
+        # the padding value of F.pad would have to be a number of Python, which is not in a graph
+        y = torch.nn.functional.pad(y - zero, self.convolution.padding) + zero
+        return y.to(torch.uint8)
+
+    def _on_cpu(self) -> Int8OnCpu:
+        if self._prepared is None:
+            numbers, table = (t.to('cpu', torch.float32) for t in (self.numbers, self.table))
+            self._prepared = Int8OnCpu(self.convolution, self.weight.cpu(), numbers, table)
+        return self._prepared
+
+
+def unsupported_reason(conv: nn.Conv2d) -> str:
+    """Return the reason why a convolution cannot be computed in int8, or an empty string if it can be."""
+    weights = conv.weight[0].numel()
+    if not bool(conv.weight.isfinite().all()):
+        return 'its weights are not finite'
+    if weights * BYTE * WEIGHT > LARGEST_SUM:
+        return f'a filter has {weights:,} weights, whose sums do not fit into 32 bits'
+    return ''

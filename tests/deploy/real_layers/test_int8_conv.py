@@ -1,0 +1,143 @@
+"""Int8 convolutions, against the formula of their module in NumPy."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from helpers.byte_sums import integer_sums
+from torch import nn
+
+from surge_mm.deploy.cpu import backend
+from surge_mm.deploy.real_layers import exact_sums, int8_on_cpu
+from surge_mm.deploy.real_layers.int8_conv import Int8Conv2d, unsupported_reason
+from surge_mm.deploy.real_layers.quantization import Range
+from surge_mm.utils.errors import UsageError
+
+CONVS = {
+    '3x3': lambda: nn.Conv2d(20, 36, 3, padding=1),
+    'stem': lambda: nn.Conv2d(3, 16, 7, 2, 3, bias=False),
+    '1x1': lambda: nn.Conv2d(33, 40, 1),
+    'groups and dilation': lambda: nn.Conv2d(16, 32, 3, padding=2, dilation=2, groups=4),
+    'one side padded': lambda: nn.Conv2d(8, 8, (2, 4), padding='same'),
+    'reflect': lambda: nn.Conv2d(8, 8, 3, padding=1, padding_mode='reflect'),
+}
+
+
+def formula(layer, x):
+    """Return the output by NumPy and integers, as the docstring of the module has it."""
+    inverse, zero = layer.numbers.numpy()
+    if layer.padding_mode == 'reflect':
+        x = nn.functional.pad(x, layer.input_padding, mode='reflect')
+    y = np.rint(x.numpy() * inverse) + zero
+    q = np.where(y > 0, np.minimum(y, np.float32(255)), np.float32(0))
+    q = nn.functional.pad(torch.from_numpy(q), layer.convolution.padding, value=float(zero))
+    weight = layer.weight
+    dilation = layer.convolution.dilation[0]
+    if dilation > 1:  # the same filter with zeros between its weights
+        size = dilation * (weight.shape[2] - 1) + 1
+        spread = weight.new_zeros(*weight.shape[:2], size, size)
+        spread[:, :, ::dilation, ::dilation] = weight
+        weight = spread
+    sums = integer_sums(q, weight, layer.convolution.stride[0], layer.convolution.groups)
+    m1, a1 = layer.table.numpy()[:, None, :, None, None]
+    return sums.numpy().astype(np.float32) * m1 + a1
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('plain', [False, True], ids=['compiled', 'plain'])
+@pytest.mark.parametrize('name', CONVS)
+def test_the_output_is_that_of_the_formula_to_the_bit(name, plain, monkeypatch):
+    if plain:
+        monkeypatch.setattr(backend, 'kernels', lambda: None)
+    elif backend.kernels() is None:
+        pytest.skip('needs Numba')
+    torch.manual_seed(0)
+    layer = Int8Conv2d(CONVS[name](), Range(-1.5, 3.0))
+    x = 2 * torch.randn(2, layer.in_channels, 12, 13)
+    found = layer(x)
+    assert found.is_contiguous(memory_format=torch.channels_last) or plain
+    assert np.array_equal(found.numpy(), formula(layer, x))
+    assert torch.equal(layer(x[0]), found[0])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('name', CONVS)
+def test_the_output_is_near_that_of_the_convolution(name):
+    torch.manual_seed(0)
+    conv = CONVS[name]()
+    x = torch.rand(2, conv.in_channels, 12, 13) * 4 - 1
+    error = Int8Conv2d(conv, Range(-1.0, 3.0))(x) - conv(x)
+    assert error.square().mean() < 1e-3 * conv(x).square().mean()
+
+
+@torch.no_grad()
+def test_numbers_that_are_not_finite_or_out_of_range_are_clipped():
+    layer = Int8Conv2d(nn.Conv2d(1, 1, 1, bias=False), Range(-1.0, 1.0))
+    layer.weight.fill_(1)
+    layer.table.copy_(torch.tensor([[1.0], [0.0]]))
+    x = torch.tensor([float('nan'), float('inf'), -float('inf'), 1e30, -1e30, 0.0, 1.0, -1.0])
+    expected = [0.0, 255.0, 0.0, 255.0, 0.0, 128.0, 255.0, 0.0]
+    x = x.reshape(1, 1, 1, -1)
+    assert layer(x).flatten().tolist() == expected
+    assert layer.quantize(x).flatten().tolist() == expected
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('threads', [1, 2, 5])
+def test_any_number_of_threads_computes_the_same(threads, monkeypatch):
+    layer, x = Int8Conv2d(CONVS['3x3'](), Range(-1.0, 1.0)), torch.randn(3, 20, 17, 15)
+    expected = formula(layer, x)
+    monkeypatch.setattr(int8_on_cpu, 'WORTH_THREADS', 0)
+    monkeypatch.setattr(torch, 'get_num_threads', lambda: threads)
+    assert np.array_equal(layer(x).numpy(), expected)
+
+
+@torch.no_grad()
+def test_without_the_operators_of_onednn_the_output_is_the_same(monkeypatch):
+    layer, x = Int8Conv2d(CONVS['stem'](), Range(-1.0, 1.0)), torch.randn(1, 3, 17, 15)
+    expected = layer(x)
+    monkeypatch.setattr(int8_on_cpu, 'onednn_is_exact', lambda: False)
+    assert exact_sums.onednn_is_exact() or expected is not None
+    assert torch.equal(copy.deepcopy(layer)(x), expected)
+
+
+@torch.no_grad()
+def test_a_copy_and_a_loaded_state_dict_compute_with_their_own_numbers():
+    torch.manual_seed(0)
+    x = torch.randn(1, 20, 9, 9)
+    first, second = (Int8Conv2d(CONVS['3x3'](), Range(-1.0, i)) for i in (1.0, 2.0))
+    expected = first(x)
+    assert not torch.equal(second(x), expected)
+    second.load_state_dict(first.state_dict())
+    assert torch.equal(second(x), expected)
+    assert torch.equal(pickle.loads(pickle.dumps(first))(x), expected)
+    assert torch.equal(first.double()(x.double()), expected.double())
+
+
+@torch.no_grad()
+def test_a_graph_of_torch_export_gives_the_same_output():
+    layer = Int8Conv2d(CONVS['one side padded'](), Range(-1.0, 1.0))
+    x = torch.randn(1, 8, 9, 9)
+    program = torch.export.export(layer, (x,)).module()
+    assert torch.equal(program(x), layer(x))
+
+
+def test_a_gradient_or_an_input_of_another_shape_is_an_error():
+    layer = Int8Conv2d(CONVS['3x3']())
+    with pytest.raises(UsageError, match='Int8Conv2d has no gradient: packed models are for'):
+        layer(torch.randn(1, 20, 9, 9, requires_grad=True))
+    with pytest.raises(UsageError, match=r'must have 20 channels'):
+        layer(torch.randn(1, 21, 9, 9))
+
+
+def test_a_filter_with_too_many_weights_or_one_that_is_not_finite_is_not_supported():
+    conv = nn.Conv2d(4, 4, 3)
+    assert unsupported_reason(conv) == ''
+    conv.weight.data[0, 0, 0, 0] = float('inf')
+    assert unsupported_reason(conv) == 'its weights are not finite'
+    with torch.device('meta'):
+        large = nn.Conv2d(133_675, 1, 1)
+    large.weight = nn.Parameter(torch.ones(1, 133_675, 1, 1))
+    assert 'has 133,675 weights, whose sums do not fit' in unsupported_reason(large)
