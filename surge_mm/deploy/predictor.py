@@ -11,9 +11,11 @@ import torch
 from mmengine.dataset import Compose, default_collate, pseudo_collate
 from mmengine.model import BaseModel
 from mmengine.registry import VISUALIZERS, DefaultScope
-from mmengine.structures import BaseDataElement
+from mmengine.structures import BaseDataElement, InstanceData
 from torch import nn
 
+from surge_mm.deploy.detector import Detections, Detector
+from surge_mm.models.binarization.layer_candidates import class_names
 from surge_mm.utils.class_names import class_name
 from surge_mm.utils.errors import UsageError
 
@@ -60,6 +62,7 @@ class Predictor:
             self.pipeline = Compose([step for step in steps if step not in loading])
             self.visualizer = VISUALIZERS.build(visualizer)
         self.visualizer.dataset_meta = model.dataset_meta
+        self.detector = Detector(model) if 'BaseDetector' in class_names(model) else None
 
     def predict(self, image: np.ndarray) -> BaseDataElement:
         """Return the data sample of the host with the predictions for an image.
@@ -68,6 +71,8 @@ class Predictor:
             image (np.ndarray): Shape (H, W, 3), uint8, BGR as OpenCV reads it.
         """
         size = image.shape[:2]
+        if self.detector and self.detector.is_direct:
+            return self._data_sample(self.detector(image), size)
         found = {'img': image.astype(self.dtype), 'img_path': None, 'img_id': 0}
         found |= {'img_shape': size, 'ori_shape': size}
         with DefaultScope.overwrite_default_scope(self.scope):
@@ -76,6 +81,16 @@ class Predictor:
         collate = default_collate if self.scope == 'mmpretrain' else pseudo_collate
         with torch.no_grad():
             return self.model.test_step(collate([found]))[0]
+
+    def _data_sample(self, found: Detections, size: tuple[int, ...]) -> BaseDataElement:
+        from mmdet.structures import DetDataSample
+
+        sample = DetDataSample(metainfo={'img_id': 0, 'img_path': None, 'ori_shape': size})
+        tensors = map(torch.from_numpy, found)
+        sample.pred_instances = InstanceData(
+            **dict(zip(('bboxes', 'scores', 'labels'), tensors, strict=True))
+        )
+        return sample
 
     def describe(self, sample: BaseDataElement) -> list[dict[str, Any]]:
         """Return the predictions as plain values.

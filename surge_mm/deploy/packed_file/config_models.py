@@ -14,6 +14,7 @@ from torch import nn
 
 from surge_mm.datasets.evaluation_set import dataset_meta
 from surge_mm.deploy.convert import pack
+from surge_mm.deploy.kept_priors import keep_priors
 from surge_mm.deploy.packed_file.config import stored_config
 from surge_mm.deploy.packed_file.config_policy import (
     check_classes,
@@ -77,6 +78,7 @@ def build_checked(config: Mapping[str, Any], allow: Collection[type | str]) -> n
     model = build_packed(config)
     model.cfg = model._config = Config(content)
     model.dataset_meta = model._dataset_meta = meta
+    keep_priors(model)
     if vocabulary:
         check_fits(vocabulary, model)
         model.vocabulary = vocabulary
