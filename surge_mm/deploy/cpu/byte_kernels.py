@@ -19,6 +19,17 @@ ZERO, LARGEST = np.float32(0), np.float32(255)
 
 
 @compiled
+def floats(address, count):
+    """Return consecutive float32 at an address as an array.
+
+    Args:
+        address (int): The address.
+        count (int): Number of them.
+    """
+    return carray(pointer(address), (count,), np.float32)
+
+
+@compiled
 def quantize_row(x, out, count, inverse, zero):
     """Write ``clamp(rint(x inverse) + zero, 0, 255)``, and 0 for NaN, for consecutive numbers.
 
@@ -29,10 +40,7 @@ def quantize_row(x, out, count, inverse, zero):
         inverse (float32): 1 / step.
         zero (float32): The byte that stands for 0.
     """
-    values, bytes_ = (
-        carray(pointer(x), (count,), np.float32),
-        carray(pointer(out), (count,), np.uint8),
-    )
+    values, bytes_ = floats(x, count), carray(pointer(out), (count,), np.uint8)
     for i in range(count):
         y = np.rint(values[i] * inverse) + zero
         y = y if y > ZERO else ZERO
@@ -55,21 +63,34 @@ def fill(out, count, value):
 
 
 @compiled
-def finish_pixels(sums, table, pixels, channels):
-    """Replace sums by ``sums m1 + a1``, for consecutive pixels.
+def finish_pixels(sums, table, pixels, channels, activates):
+    """Replace sums by the output, for consecutive pixels.
 
     Args:
         sums (int): Address of the sums, ``(pixels, channels)``, float32.
-        table (int): Address of m1 and a1, ``(2, channels)``, float32.
+        table (int): Address of the table, ``(9, channels)``, float32.
         pixels (int): Number of pixels.
         channels (int): Output channels, C_out.
+        activates (int): 1 if the table has steps after a1.
     """
-    m1 = carray(pointer(table), (channels,), np.float32)
-    a1 = carray(pointer(table + channels * 4), (channels,), np.float32)
+    row = channels * 4
+    m1, a1 = floats(table, channels), floats(table + row, channels)
+    if not activates:
+        for pixel in range(pixels):
+            out = floats(sums + pixel * row, channels)
+            for i in range(channels):
+                out[i] = out[i] * m1[i] + a1[i]
+        return
+    p, slope = floats(table + 4 * row, channels), floats(table + 5 * row, channels)
+    c, low = floats(table + 6 * row, channels), floats(table + 7 * row, channels)
+    high = floats(table + 8 * row, channels)
     for pixel in range(pixels):
-        y = carray(pointer(sums + pixel * channels * 4), (channels,), np.float32)
+        out = floats(sums + pixel * row, channels)
         for i in range(channels):
-            y[i] = y[i] * m1[i] + a1[i]
+            y = out[i] * m1[i] + a1[i] + p[i]
+            y = (y if y > ZERO else y * slope[i]) + c[i]
+            y = low[i] if y < low[i] else y
+            out[i] = high[i] if y > high[i] else y
 
 
 @compiled_callback(types.void(types.CPointer(types.int64)))
@@ -77,7 +98,7 @@ def quantize_parts(address):
     """Work on a :class:`~surge_mm.deploy.cpu.job.QuantizationPass` on the calling thread."""
     at = address_of(address)
     job = QuantizationPass(*load_quantization(at))
-    numbers = carray(pointer(job.numbers), (2,), np.float32)
+    numbers = floats(job.numbers, 2)
     inverse, zero = numbers[0], numbers[1]
     border = np.uint8(np.int32(zero))
     padded_height = job.top + job.height + job.bottom
@@ -106,5 +127,5 @@ def finish_parts(address):
     while part < job.parts:
         first, last = part * job.rows // job.parts, (part + 1) * job.rows // job.parts
         sums = job.sums + first * job.channels * 4
-        finish_pixels(sums, job.table, last - first, job.channels)
+        finish_pixels(sums, job.table, last - first, job.channels, job.activates)
         part = add_one(at)

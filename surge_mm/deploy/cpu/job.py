@@ -138,8 +138,9 @@ class EpiloguePass(NamedTuple):
         parts (int): Parts into which the rows are divided.
         rows (int): Output pixels of all images.
         sums (int): Address of the sums, ``(N, H', W', C_out)``, float32, replaced by the output.
-        table (int): Address of m1 and a1, ``(2, C_out)``, float32.
+        table (int): Address of the table of the epilogue, ``(9, C_out)``, float32.
         channels (int): Output channels, C_out.
+        activates (int): 1 if the table has steps after a1.
     """
 
     next_part: int
@@ -148,3 +149,4 @@ class EpiloguePass(NamedTuple):
     sums: int
     table: int
     channels: int
+    activates: int

@@ -11,7 +11,9 @@ from torch import nn
 
 from surge_mm.deploy.real_layers.bfloat16_conv import BFloat16Conv2d
 from surge_mm.deploy.real_layers.calibration import measure_ranges
-from surge_mm.deploy.real_layers.int8_conv import Int8Conv2d, unsupported_reason
+from surge_mm.deploy.real_layers.followers import find_followers, followers_of
+from surge_mm.deploy.real_layers.int8_conv import UNIT, Int8Conv2d, unsupported_reason
+from surge_mm.deploy.real_layers.quantization import Range
 from surge_mm.deploy.real_layers.reduced_conv import ReducedConv2d
 from surge_mm.layers import BinaryLayer
 from surge_mm.models.binarization.layer_candidates import forward_path
@@ -91,16 +93,25 @@ def convert_real(
     if real == 'int8' and layers:
         assert calibration is not None
         ranges = measure_ranges(model, layers, calibration)
-        replacements = {
-            layers[name]: Int8Conv2d(layers[name], found)
-            for name, found in ranges.items()
-            if found is not None
-        }
-        replace_modules(model, replacements)  # type: ignore[arg-type]
+        used = {name: layers[name] for name, found in ranges.items() if found is not None}
+        for name, following in find_followers(model, used).items():
+            _to_int8(model, layers[name], following, ranges[name])
         reason = 'the images for calibration gave it no input, or one that is not finite'
         return {name: reason for name, found in ranges.items() if found is None}
     replace_modules(model, {layer: BFloat16Conv2d(layer) for layer in layers.values()})
     return {}
+
+
+def _to_int8(
+    model: nn.Module, layer: nn.Conv2d, following: list[str], given: Range | None = None
+) -> None:
+    """Replace a convolution, and the modules that follow it, which become part of it."""
+    packed = Int8Conv2d(layer, given or UNIT, *followers_of(model, following))
+    packed.folded = tuple(following)
+    replace_modules(model, {layer: packed})
+    for name in following:
+        parent, _, own = name.rpartition('.')
+        model.get_submodule(parent)._modules[own] = nn.Identity()
 
 
 def stored_real(model: nn.Module) -> dict[str, Any]:
@@ -112,7 +123,8 @@ def stored_real(model: nn.Module) -> dict[str, Any]:
     found = {name: m for name, m in model.named_modules() if isinstance(m, ReducedConv2d)}
     if not found:
         return {}
-    return {'real': {'dtype': next(iter(found.values())).dtype, 'layers': list(found)}}
+    layers = {name: list(layer.folded) for name, layer in found.items()}
+    return {'real': {'dtype': next(iter(found.values())).dtype, 'layers': layers}}
 
 
 def check_stored_real(stored: Any) -> None:
@@ -124,11 +136,13 @@ def check_stored_real(stored: Any) -> None:
     Raises:
         UsageError: if it is not as :func:`stored_real` returns it.
     """
-    names = stored.get('layers') if isinstance(stored, dict) and len(stored) == 2 else None
-    valid = isinstance(names, list) and names and all(isinstance(name, str) for name in names)
-    if not valid or stored.get('dtype') not in REAL[1:]:
+    layers = stored.get('layers') if isinstance(stored, dict) and len(stored) == 2 else None
+    lists = list(layers.values()) if isinstance(layers, dict) else []
+    valid = all(isinstance(names, list) for names in lists)
+    valid = valid and all(isinstance(name, str) for names in lists for name in names)
+    if not lists or not valid or stored.get('dtype') not in REAL[1:]:
         raise UsageError(
-            f'real={stored!r:.200} must have a dtype of {", ".join(REAL[1:])} and the names of layers'
+            f'real={stored!r:.200} must have a dtype of {", ".join(REAL[1:])} and lists of names by the names of layers'
         )
 
 
@@ -147,21 +161,25 @@ def restore_real(model: nn.Module, stored: Mapping[str, Any] | None) -> nn.Modul
     """
     if stored is None:
         return model
-    kind = BFloat16Conv2d if stored['dtype'] == 'bfloat16' else Int8Conv2d
-    modules = dict(model.named_modules())
-    replacements: dict[nn.Module, nn.Module] = {}
-    for name in stored['layers']:
+    dtype, modules = stored['dtype'], dict(model.named_modules())
+    for name, following in stored['layers'].items():
         layer = modules.get(name)
-        if isinstance(layer, kind):
+        if isinstance(layer, ReducedConv2d) and (layer.dtype, list(layer.folded)) == (
+            dtype,
+            following,
+        ):
             continue
         if not isinstance(layer, nn.Conv2d) or isinstance(layer, BinaryLayer):
             raise UsageError(
-                f'{name!r:.200} is in {stored["dtype"]} in the file, and no such convolution of the model'
+                f'{name!r:.200} is in {dtype} in the file, and no such convolution of the model'
             )
-        replacements[layer] = kind(layer)
-    real = dict.fromkeys(stored['layers'], stored['dtype'])
+        if dtype == 'int8':
+            _to_int8(model, layer, following)
+        else:
+            replace_modules(model, {layer: BFloat16Conv2d(layer)})
+    real = dict.fromkeys(stored['layers'], dtype)
     model.packing = replace(model.packing, real=real)  # type: ignore
-    return replace_modules(model, replacements)
+    return model
 
 
 def _reason(layer: nn.Module, real: str) -> str:

@@ -6,8 +6,10 @@ operation rounded::
     q = min(max(rint(x inverse) + zero, 0), 255)     to the nearest integer, ties to even; 0 for NaN; zero in the border
     S = sum of q_w q over the window                 |q_w| <= 63
     y = S m1 + a1                                    two roundings, no fused multiply-add
+    y = clamp(max(y + p, 0) + slope min(y + p, 0) + c)
 
-``m1 = step step_w`` and ``a1 = bias - zero m1 sum(q_w)`` are numbers per output channel, computed in float64 and
+The last line is there if an activation follows, as in :mod:`surge_mm.deploy.epilogue`. ``m1 = step step_w`` and ``a1 =
+bias - zero m1 sum(q_w)`` are numbers per output channel, with a batch norm that follows, computed in float64 and
 rounded once.
 """
 
@@ -15,8 +17,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from surge_mm.deploy.cpu.backend import can_run
+from surge_mm.deploy.epilogue import Epilogue
 from surge_mm.deploy.real_layers.exact_sums import float64_sums
 from surge_mm.deploy.real_layers.int8_on_cpu import Int8OnCpu
 from surge_mm.deploy.real_layers.quantization import (
@@ -35,18 +39,26 @@ UNIT = Range(0.0, 1.0)
 class Int8Conv2d(ReducedConv2d):
     """Convolution in int8, with float32 in and out.
 
-    Buffers: ``weight`` is q_w, int8; ``numbers`` has ``inverse`` and ``zero``; ``table`` has m1 and a1, ``(2, C_out)``.
+    Buffers: ``weight`` is q_w, int8; ``numbers`` has ``inverse`` and ``zero``; those of ``epilogue``, a
+    :class:`surge_mm.deploy.epilogue.Epilogue` without m2 and a2.
 
     Args:
         conv (nn.Conv2d): The convolution, for which :func:`unsupported_reason` has no reason.
         given (Range): Range of its input. Defaults to :data:`UNIT`.
+        norm (_BatchNorm, optional): The batch norm after it, which becomes part of it. Defaults to None.
+        activation (nn.Module, optional): The activation after that, likewise. Defaults to None.
     """
 
     dtype = 'int8'
     numbers: Tensor
-    table: Tensor
 
-    def __init__(self, conv: nn.Conv2d, given: Range = UNIT) -> None:
+    def __init__(
+        self,
+        conv: nn.Conv2d,
+        given: Range = UNIT,
+        norm: _BatchNorm | None = None,
+        activation: nn.Module | None = None,
+    ) -> None:
         super().__init__(conv)
         weight, step = quantize_weight(conv.weight)
         inverse, zero = given.numbers()
@@ -54,9 +66,16 @@ class Int8Conv2d(ReducedConv2d):
         a1 = -zero * m1 * weight.flatten(1).sum(1, dtype=torch.float64)
         if conv.bias is not None:
             a1 = a1 + conv.bias.detach().double()
+        if norm is not None:
+            m2, a2 = scale_and_shift(norm)
+            m1, a1 = m1 * m2, a1 * m2 + a2
         self.register_buffer('weight', weight.contiguous())
         self.register_buffer('numbers', torch.tensor([inverse, zero]))
-        self.register_buffer('table', torch.stack([m1, a1]).float())
+        self.epilogue = Epilogue(self.out_channels)
+        self.epilogue.set('m1', m1)
+        self.epilogue.set('a1', a1)
+        if activation is not None:
+            self.epilogue.fold_activation(activation)
 
     def compute(self, x: Tensor) -> Tensor:
         """Return the output for an input of the right shape.
@@ -71,8 +90,7 @@ class Int8Conv2d(ReducedConv2d):
             sums = self._on_cpu().sums(q)
         else:
             sums = float64_sums(self.weight, self.convolution)(q)
-        m1, a1 = self.table.float().view(2, -1, 1, 1)
-        return (sums * m1 + a1).to(x.dtype)
+        return self.epilogue(sums).to(x.dtype)
 
     def quantize(self, x: Tensor) -> Tensor:
         """Return the bytes of an input with its border, by operators of PyTorch.
@@ -93,9 +111,26 @@ class Int8Conv2d(ReducedConv2d):
 
     def _on_cpu(self) -> Int8OnCpu:
         if self._prepared is None:
-            numbers, table = (t.to('cpu', torch.float32) for t in (self.numbers, self.table))
-            self._prepared = Int8OnCpu(self.convolution, self.weight.cpu(), numbers, table)
+            numbers = self.numbers.to('cpu', torch.float32)
+            table, activates = self.epilogue.table(), self.epilogue.activates()
+            self._prepared = Int8OnCpu(
+                self.convolution, self.weight.cpu(), numbers, table, activates
+            )
         return self._prepared
+
+
+def scale_and_shift(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
+    """Return the scale and the shift of a batch norm in evaluation, float64, ``(C,)`` each.
+
+    Args:
+        norm (_BatchNorm): A batch norm that :func:`surge_mm.deploy.epilogue.can_fold_norm` accepts.
+    """
+    assert norm.running_mean is not None and norm.running_var is not None
+    scale = (norm.running_var.double() + norm.eps).rsqrt()
+    if norm.weight is not None:
+        scale = scale * norm.weight.detach().double()
+    shift = -norm.running_mean.double() * scale
+    return scale, shift if norm.bias is None else shift + norm.bias.detach().double()
 
 
 def unsupported_reason(conv: nn.Conv2d) -> str:

@@ -34,14 +34,20 @@ class Int8OnCpu:
         convolution (Convolution): Stride, padding, dilation and groups.
         weight (Tensor): q_w, ``(C_out, C_in / groups, kH, kW)``, int8.
         numbers (Tensor): ``inverse`` and ``zero``, float32.
-        table (Tensor): m1 and a1, ``(2, C_out)``, float32.
+        table (Tensor): ``(9, C_out)``, float32, the steps of :mod:`surge_mm.deploy.epilogue`.
+        activates (bool): Whether the table has steps after a1.
     """
 
     def __init__(
-        self, convolution: Convolution, weight: Tensor, numbers: Tensor, table: Tensor
+        self,
+        convolution: Convolution,
+        weight: Tensor,
+        numbers: Tensor,
+        table: Tensor,
+        activates: bool,
     ) -> None:
         self.convolution, self.weight = convolution, weight
-        self.numbers, self.table = numbers.contiguous(), table.contiguous()
+        self.numbers, self.table, self.activates = numbers.contiguous(), table, activates
         self._sums_of = lru_cache(MOST_SHAPES)(self._new_sums)
 
     def run(self, x: Tensor) -> Tensor:
@@ -61,6 +67,7 @@ class Int8OnCpu:
             sums=sums.data_ptr(),
             table=self.table.data_ptr(),
             channels=channels,
+            activates=self.activates,
         )
         _run(finish_parts.address, job, sums.numel())
         return sums

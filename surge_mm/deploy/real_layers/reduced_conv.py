@@ -25,6 +25,8 @@ class ReducedConv2d(nn.Module):
     dtype: str
     """Name of the dtype, as ``real`` of :func:`surge_mm.deploy.pack`."""
     weight: Tensor
+    folded: tuple[str, ...] = ()
+    """Names, in the model before, of the modules after the convolution that are part of it."""
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()

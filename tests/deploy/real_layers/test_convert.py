@@ -29,11 +29,12 @@ class OwnConv(nn.Conv2d):
 
 
 def network():
-    """Return a model whose third layer is binary, with layers that stay in float32."""
+    """Return a model whose second convolution is binary, with layers that stay in float32."""
     torch.manual_seed(0)
     model = nn.Sequential(
         nn.Conv2d(3, 16, 3, padding=1),
         nn.BatchNorm2d(16),
+        nn.PReLU(16),
         surge_mm.SurgeConv2d(16, 16, 3, padding=1),
         nn.BatchNorm2d(16),
         nn.Conv2d(16, 16, 1),
@@ -78,21 +79,25 @@ def test_in_float32_nothing_changes():
 def test_convolutions_are_replaced_and_other_real_layers_listed(real):
     model = network()
     packed = pack(copy.deepcopy(model), real, calibration(real))
-    assert [type(packed[i]) for i in (0, 4)] == [KINDS[real]] * 2
-    assert isinstance(packed[2], PackedConv2d)
-    assert packed.packing.real == {'0': real, '4': real}
+    assert [type(packed[i]) for i in (0, 5)] == [KINDS[real]] * 2
+    assert isinstance(packed[3], PackedConv2d)
+    followers = [type(packed[i]) for i in (1, 2)]
+    assert followers == ([nn.Identity] * 2 if real == 'int8' else [nn.BatchNorm2d, nn.PReLU])
+    assert packed.packing.real == {'0': real, '5': real}
     reasons = packed.packing.kept_float
-    assert list(reasons) == ['5', '6', '7']
-    assert reasons['5'] == 'OwnConv has a forward of its own'
-    assert reasons['6'] == 'it is a ConvTranspose2d, not a Conv2d'
-    assert reasons['7'] == 'it has hooks, or a weight that is computed'
-    for line in (f'in {real}: 0', 'in float32: 5: OwnConv has a forward of its own'):
+    assert list(reasons) == ['6', '7', '8']
+    assert reasons['6'] == 'OwnConv has a forward of its own'
+    assert reasons['7'] == 'it is a ConvTranspose2d, not a Conv2d'
+    assert reasons['8'] == 'it has hooks, or a weight that is computed'
+    for line in (f'in {real}: 0', 'in float32: 6: OwnConv has a forward of its own'):
         assert line in str(packed.packing).splitlines()
-    # the second half of the network, from the same signs
-    inner = torch.randn(1, 16, 10, 10)
-    expected, found = (m[4:](inner) for m in (model, packed))
-    assert not torch.equal(found, expected)
-    torch.testing.assert_close(found, expected, rtol=0, atol=0.03 * float(expected.abs().max()))
+    # the parts before and after the binary layer, since a sign of a number near 0 may differ
+    x, inner = images()[0], torch.randn(1, 16, 10, 10)
+    for part, given in ((slice(3), x), (slice(5, None), inner)):
+        expected, found = (m[part](given) for m in (model, packed))
+        assert not torch.equal(found, expected)
+        atol = 0.03 * float(expected.abs().max())
+        torch.testing.assert_close(found, expected, rtol=0, atol=atol)
 
 
 @torch.no_grad()
@@ -184,10 +189,13 @@ def test_a_model_without_config_is_saved_and_loaded(real, tmp_path):
 @pytest.mark.parametrize(
     ('key', 'value', 'message'),
     [
-        ('real.layers', ['backbone'], "'backbone' is in int8 in the file, and no such convolution"),
-        ('real.layers', ['backbone.layer1.0.blocks.0.conv1'], 'no such convolution'),
-        ('real.layers', [], 'must have a dtype'),
-        ('real.layers', [1], 'must have a dtype'),
+        ('real.layers', {'neck': []}, "'neck' is in int8 in the file, and no such convolution"),
+        ('real.layers', {'backbone.layer1.0.blocks.0.conv1': []}, 'no such convolution'),
+        ('real.layers', {'bbox_head.conv_cls': ['neck']}, 'are no norm and activation'),
+        ('real.layers', {'bbox_head.conv_cls': ['no.such']}, 'are no norm and activation'),
+        ('real.layers', {}, 'must have a dtype'),
+        ('real.layers', ['bbox_head.conv_cls'], 'must have a dtype'),
+        ('real.layers', {'bbox_head.conv_cls': [1]}, 'must have a dtype'),
         ('real.dtype', 'int4', 'must have a dtype of bfloat16, int8'),
         ('real', None, 'must have a dtype'),
         ('real.dtype', 'bfloat16', 'tensors differ'),

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 from helpers.byte_sums import integer_sums
+from helpers.trained import trained
 from torch import nn
 
+import surge_mm
 from surge_mm.deploy.cpu import backend
 from surge_mm.deploy.real_layers import exact_sums, int8_on_cpu
 from surge_mm.deploy.real_layers.int8_conv import Int8Conv2d, unsupported_reason
@@ -21,8 +23,17 @@ CONVS = {
     '1x1': lambda: nn.Conv2d(33, 40, 1),
     'groups and dilation': lambda: nn.Conv2d(16, 32, 3, padding=2, dilation=2, groups=4),
     'one side padded': lambda: nn.Conv2d(8, 8, (2, 4), padding='same'),
+    'norm and activation': lambda: nn.Conv2d(8, 24, 3, padding=1),
     'reflect': lambda: nn.Conv2d(8, 8, 3, padding=1, padding_mode='reflect'),
 }
+
+
+def followers(name):
+    """Return the norm and the activation after a convolution."""
+    if name != 'norm and activation':
+        return None, None
+    model = trained(nn.Sequential(nn.BatchNorm2d(24), surge_mm.RPReLU(24)))
+    return model[0], model[1]
 
 
 def formula(layer, x):
@@ -41,8 +52,14 @@ def formula(layer, x):
         spread[:, :, ::dilation, ::dilation] = weight
         weight = spread
     sums = integer_sums(q, weight, layer.convolution.stride[0], layer.convolution.groups)
-    m1, a1 = layer.table.numpy()[:, None, :, None, None]
-    return sums.numpy().astype(np.float32) * m1 + a1
+    m1, a1, _, _, p, slope, c, low, high = layer.epilogue.table().numpy()[:, None, :, None, None]
+    y = sums.numpy().astype(np.float32) * m1 + a1
+    if layer.epilogue.activates():
+        y = y + p
+        y = np.where(y > 0, y, y * slope) + c
+        y = np.where(y < low, low, y)
+        y = np.where(y > high, high, y)
+    return y
 
 
 @torch.no_grad()
@@ -54,7 +71,7 @@ def test_the_output_is_that_of_the_formula_to_the_bit(name, plain, monkeypatch):
     elif backend.kernels() is None:
         pytest.skip('needs Numba')
     torch.manual_seed(0)
-    layer = Int8Conv2d(CONVS[name](), Range(-1.5, 3.0))
+    layer = Int8Conv2d(CONVS[name](), Range(-1.5, 3.0), *followers(name))
     x = 2 * torch.randn(2, layer.in_channels, 12, 13)
     found = layer(x)
     assert found.is_contiguous(memory_format=torch.channels_last) or plain
@@ -66,17 +83,32 @@ def test_the_output_is_that_of_the_formula_to_the_bit(name, plain, monkeypatch):
 @pytest.mark.parametrize('name', CONVS)
 def test_the_output_is_near_that_of_the_convolution(name):
     torch.manual_seed(0)
-    conv = CONVS[name]()
+    conv, (norm, activation) = CONVS[name](), followers(name)
     x = torch.rand(2, conv.in_channels, 12, 13) * 4 - 1
-    error = Int8Conv2d(conv, Range(-1.0, 3.0))(x) - conv(x)
-    assert error.square().mean() < 1e-3 * conv(x).square().mean()
+    found, expected = Int8Conv2d(conv, Range(-1.0, 3.0), norm, activation)(x), conv(x)
+    if norm is not None:
+        expected = activation(norm(expected))
+    assert (found - expected).square().mean() < 1e-3 * expected.square().mean()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    'activation', [nn.ReLU(), nn.ReLU6(), nn.LeakyReLU(0.2), nn.Hardtanh(-1, 0.5), nn.PReLU(16)]
+)
+def test_an_activation_alone_becomes_part_of_it(activation):
+    conv, x = CONVS['stem'](), torch.randn(2, 3, 12, 13)
+    layer = Int8Conv2d(conv, Range(-3.0, 3.0), None, activation)
+    expected = activation(Int8Conv2d(conv, Range(-3.0, 3.0))(x))
+    assert torch.equal(layer(x), expected)
+    assert np.array_equal(layer(x).numpy(), formula(layer, x))
 
 
 @torch.no_grad()
 def test_numbers_that_are_not_finite_or_out_of_range_are_clipped():
     layer = Int8Conv2d(nn.Conv2d(1, 1, 1, bias=False), Range(-1.0, 1.0))
     layer.weight.fill_(1)
-    layer.table.copy_(torch.tensor([[1.0], [0.0]]))
+    layer.epilogue.m1.fill_(1)
+    layer.epilogue.a1.fill_(0)
     x = torch.tensor([float('nan'), float('inf'), -float('inf'), 1e30, -1e30, 0.0, 1.0, -1.0])
     expected = [0.0, 255.0, 0.0, 255.0, 0.0, 128.0, 255.0, 0.0]
     x = x.reshape(1, 1, 1, -1)
@@ -113,7 +145,7 @@ def test_a_copy_and_a_loaded_state_dict_compute_with_their_own_numbers():
     second.load_state_dict(first.state_dict())
     assert torch.equal(second(x), expected)
     assert torch.equal(pickle.loads(pickle.dumps(first))(x), expected)
-    assert torch.equal(first.double()(x.double()), expected.double())
+    torch.testing.assert_close(first.double()(x.double()).float(), expected)
 
 
 @torch.no_grad()

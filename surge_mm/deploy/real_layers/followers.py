@@ -1,0 +1,105 @@
+"""Norms and activations that follow a real-valued convolution, and are part of it in int8."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from surge_mm.deploy.epilogue import can_fold_activation, can_fold_norm
+from surge_mm.deploy.unfused import is_conv_module, is_sequence
+from surge_mm.models.binarization.layer_candidates import class_path
+from surge_mm.utils.errors import UsageError
+
+CHAINS = {
+    'surge_mm.models.backbones.surge_resnet.SurgeResNet': (('conv1', 'bn1', 'act1'),),
+    'surge_mm.deploy.packed_blocks.PackedBottleneck': (
+        ('conv1', 'bn1', 'act1'),
+        ('conv3', 'bn3'),
+    ),
+}
+"""Modules that classes of this package call one after another."""
+SHORTCUT = 'surge_mm.models.backbones.residual_blocks.Shortcut'
+"""A sequence after a pool."""
+
+
+def find_followers(model: nn.Module, layers: dict[str, nn.Conv2d]) -> dict[str, list[str]]:
+    """Return the names of the batch norm and the activation that directly follow each convolution.
+
+    A convolution that is used in several places has none.
+
+    Args:
+        model (nn.Module): The packed model.
+        layers (dict[str, nn.Conv2d]): Convolutions by name.
+
+    Returns:
+        dict[str, list[str]]: For each convolution, at most a norm and an activation, in this order.
+    """
+    uses = Counter(id(m) for _, m in model.named_modules(remove_duplicate=False))
+    found: dict[str, list[str]] = {name: [] for name in layers}
+    for prefix, parent in model.named_modules():
+        for chain in _chains(parent):
+            names = [f'{prefix}.{name}'.lstrip('.') for name in chain]
+            for i, name in enumerate(names):
+                if name in layers and uses[id(layers[name])] == 1:
+                    # the last layer of a sequence within has followers in the outer chain alone
+                    following = _foldable(model, names[i + 1 : i + 3])
+                    found[name] = max(found[name], following, key=len)
+    return found
+
+
+def _chains(parent: nn.Module) -> Iterator[list[str]]:
+    """Yield names of modules that a module calls one after another. A sequence within is its modules."""
+    chains: list[list[str]] = [list(chain) for chain in CHAINS.get(class_path(parent), ())]
+    if is_sequence(parent) or class_path(parent) == SHORTCUT:
+        chains = [list(parent._modules)]
+    elif is_conv_module(parent):
+        names = {'conv': 'conv', 'norm': parent.norm_name, 'act': 'activate'}
+        order: tuple[str, ...] = parent.order  # type: ignore[assignment]
+        chains = [[names[part] for part in order if names[part] in parent._modules]]  # type: ignore
+    for chain in chains:
+        yield [inner for name in chain for inner in _flat(name, parent.get_submodule(name))]
+
+
+def _flat(name: str, module: nn.Module) -> list[str]:
+    if type(module) is not nn.Sequential:
+        return [name]
+    return [f'{name}.{inner}' for inner in module._modules]
+
+
+def _foldable(model: nn.Module, names: list[str]) -> list[str]:
+    modules = [model.get_submodule(name) for name in names]
+    norms = int(bool(modules) and can_fold_norm(modules[0]))
+    activates = len(modules) > norms and can_fold_activation(modules[norms])
+    return names[: norms + activates]
+
+
+def followers_of(model: nn.Module, names: list[str]) -> tuple[_BatchNorm | None, nn.Module | None]:
+    """Return the norm and the activation of a list of :func:`find_followers`.
+
+    Args:
+        model (nn.Module): The packed model.
+        names (list[str]): Their names.
+
+    Raises:
+        UsageError: if the model has no such modules that can be folded.
+    """
+    try:
+        valid = _foldable(model, names) == names
+    except AttributeError:  # no module of that name
+        valid = False
+    if not valid:
+        raise UsageError(
+            f'{names!r:.200} are no norm and activation of the model that can be folded'
+        )
+    norm: _BatchNorm | None = None
+    activation: nn.Module | None = None
+    for name in names:
+        module = model.get_submodule(name)
+        if isinstance(module, _BatchNorm):
+            norm = module
+        else:
+            activation = module
+    return norm, activation
