@@ -9,12 +9,27 @@ from __future__ import annotations
 import numpy as np
 from numba import carray, types
 
+from surge_mm.deploy.cpu.epilogue_codegen import (
+    finish_channels,
+    finish_few_channels,
+    pool_channels,
+)
 from surge_mm.deploy.cpu.job import EpiloguePass, QuantizationPass
 from surge_mm.deploy.cpu.kernel_cache import compiled, compiled_callback
-from surge_mm.deploy.cpu.memory_intrinsics import add_one, address_of, load_tuple, pointer
+from surge_mm.deploy.cpu.kernels import keep
+from surge_mm.deploy.cpu.memory_intrinsics import (
+    add_one,
+    address_of,
+    load_tuple,
+    pointer,
+    store,
+)
+from surge_mm.deploy.cpu.vector_codegen import ROW
 
 load_quantization = load_tuple(len(QuantizationPass._fields))
 load_epilogue = load_tuple(len(EpiloguePass._fields))
+TILE = 16
+"""Pixels that are finished together."""
 ZERO, LARGEST = np.float32(0), np.float32(255)
 
 
@@ -63,34 +78,65 @@ def fill(out, count, value):
 
 
 @compiled
-def finish_pixels(sums, table, pixels, channels, activates):
-    """Replace sums by the output, for consecutive pixels.
+def finish_pixels(sums, out, table, pixels, channels, activates):
+    """Write the outputs of consecutive pixels.
 
     Args:
         sums (int): Address of the sums, ``(pixels, channels)``, float32.
-        table (int): Address of the table, ``(9, channels)``, float32.
+        out (int): Address of the outputs, which may be the same.
+        table (int): Address of the table of the epilogue, ``(9, channels)``, float32.
         pixels (int): Number of pixels.
         channels (int): Output channels, C_out.
         activates (int): 1 if the table has steps after a1.
     """
     row = channels * 4
-    m1, a1 = floats(table, channels), floats(table + row, channels)
-    if not activates:
-        for pixel in range(pixels):
-            out = floats(sums + pixel * row, channels)
-            for i in range(channels):
-                out[i] = out[i] * m1[i] + a1[i]
-        return
-    p, slope = floats(table + 4 * row, channels), floats(table + 5 * row, channels)
-    c, low = floats(table + 6 * row, channels), floats(table + 7 * row, channels)
-    high = floats(table + 8 * row, channels)
-    for pixel in range(pixels):
-        out = floats(sums + pixel * row, channels)
-        for i in range(channels):
-            y = out[i] * m1[i] + a1[i] + p[i]
-            y = (y if y > ZERO else y * slope[i]) + c[i]
-            y = low[i] if y < low[i] else y
-            out[i] = high[i] if y > high[i] else y
+    for first in range(
+        0, pixels, TILE
+    ):  # a tile stays in the cache while its channels are computed
+        count = min(TILE, pixels - first)
+        for channel in range(0, channels, ROW):
+            at = first * row + channel * 4
+            steps = table + channel * 4, row, count, activates, channels - channel
+            if channels - channel >= ROW:
+                finish_channels(sums + at, out + at, *steps)
+            else:
+                finish_few_channels(sums + at, out + at, *steps)
+
+
+@compiled
+def pool_rows(job, rows, ring, addresses, first, last):
+    """Finish and pool output rows in sequence.
+
+    Args:
+        job (EpiloguePass): The pass.
+        rows (int): Rows of the output of an image.
+        ring (int): Address of ``pool_height`` rows of finished pixels.
+        addresses (int): Address of the addresses of the rows of a window.
+        first (int): Index of the first row, counted through all images.
+        last (int): Index after the last row.
+    """
+    row_bytes, pixel_bytes = job.width * job.channels * 4, job.channels * 4
+    columns = (job.width + 2 * job.pool_left - job.pool_width) // job.pool_step_x + 1
+    done = -1
+    for i in range(first, last):
+        image, row = i // rows, i % rows
+        if row == 0:
+            done = -1
+        top = row * job.pool_step_y - job.pool_top
+        bottom, top = min(top + job.pool_height, job.height), max(top, 0)
+        for y in range(top, bottom):
+            finished = ring + y % job.pool_height * row_bytes
+            store(addresses + (y - top) * 8, finished)
+            if y > done:
+                sums = job.sums + (image * job.height + y) * row_bytes
+                finish_pixels(sums, finished, job.table, job.width, job.channels, job.activates)
+                done = y
+        out = job.out + i * columns * pixel_bytes
+        for column in range(columns):
+            left = column * job.pool_step_x - job.pool_left
+            right, left = min(left + job.pool_width, job.width), max(left, 0)
+            window = left * pixel_bytes, right - left, job.channels
+            pool_channels(out + column * pixel_bytes, addresses, bottom - top, *window)
 
 
 @compiled_callback(types.void(types.CPointer(types.int64)))
@@ -123,9 +169,18 @@ def finish_parts(address):
     """Work on an :class:`~surge_mm.deploy.cpu.job.EpiloguePass` on the calling thread."""
     at = address_of(address)
     job = EpiloguePass(*load_epilogue(at))
+    rows = (job.height + 2 * job.pool_top - job.pool_height) // job.pool_step_y + 1
+    total = job.images * (rows if job.pool_height else job.height)
+    buffer = np.empty(job.pool_height * (job.width * job.channels + 2), np.float32)
+    addresses = buffer.ctypes.data
     part = add_one(at)
     while part < job.parts:
-        first, last = part * job.rows // job.parts, (part + 1) * job.rows // job.parts
-        sums = job.sums + first * job.channels * 4
-        finish_pixels(sums, job.table, last - first, job.channels, job.activates)
+        first, last = part * total // job.parts, (part + 1) * total // job.parts
+        if job.pool_height:
+            pool_rows(job, rows, addresses + job.pool_height * 8, addresses, first, last)
+        else:
+            pixels, at_pixel = (last - first) * job.width, first * job.width * job.channels * 4
+            sums, out = job.sums + at_pixel, job.out + at_pixel
+            finish_pixels(sums, out, job.table, pixels, job.channels, job.activates)
         part = add_one(at)
+    keep(buffer)

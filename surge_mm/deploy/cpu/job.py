@@ -131,22 +131,40 @@ class QuantizationPass(NamedTuple):
 
 
 class EpiloguePass(NamedTuple):
-    """Epilogue of a convolution of bytes, all int64.
+    """Epilogue of a convolution of bytes, and the max pool behind it, all int64.
 
     Attributes:
         next_part (int): The part that the next thread takes, counted by the threads.
-        parts (int): Parts into which the rows are divided.
-        rows (int): Output pixels of all images.
-        sums (int): Address of the sums, ``(N, H', W', C_out)``, float32, replaced by the output.
-        table (int): Address of the table of the epilogue, ``(9, C_out)``, float32.
+        parts (int): Parts into which the output rows are divided.
+        images (int): Number of images, N.
+        height (int): Rows of the sums, H'.
+        width (int): Columns of the sums, W'.
         channels (int): Output channels, C_out.
+        sums (int): Address of the sums, ``(N, H', W', C_out)``, float32.
+        out (int): Address of the output, float32. It may be that of the sums if there is no pool.
+        table (int): Address of the table of the epilogue, ``(9, C_out)``, float32.
         activates (int): 1 if the table has steps after a1.
+        pool_height (int): Rows of the window of the pool; 0 without one.
+        pool_width (int): Columns of the window.
+        pool_step_y (int): Vertical stride of the pool.
+        pool_step_x (int): Horizontal stride.
+        pool_top (int): Rows of padding above, and below.
+        pool_left (int): Columns of padding on the left, and on the right.
     """
 
     next_part: int
     parts: int
-    rows: int
-    sums: int
-    table: int
+    images: int
+    height: int
+    width: int
     channels: int
+    sums: int
+    out: int
+    table: int
     activates: int
+    pool_height: int
+    pool_width: int
+    pool_step_y: int
+    pool_step_x: int
+    pool_top: int
+    pool_left: int

@@ -21,6 +21,7 @@ from surge_mm.utils.logging import warn
 
 SOURCES = (
     'byte_kernels.py',
+    'epilogue_codegen.py',
     'job.py',
     'kernels.py',
     'memory_intrinsics.py',

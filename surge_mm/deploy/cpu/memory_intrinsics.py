@@ -97,6 +97,24 @@ def load(context, address):
     return types.int64(types.int64), codegen
 
 
+@intrinsic
+def store(context, address, value):
+    """Write an int64 to an address.
+
+    Args:
+        context (Context): Given by Numba.
+        address (int): The address.
+        value (int): The number.
+    """
+
+    def codegen(context, b, signature, arguments):
+        address, value = arguments
+        b.store(value, b.inttoptr(address, I64.as_pointer()))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), codegen
+
+
 def load_tuple(n: int) -> Any:
     """Return the intrinsic that loads n int64 from an address as a tuple.
 

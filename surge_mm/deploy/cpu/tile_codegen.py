@@ -12,6 +12,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from surge_mm.deploy.cpu.epilogue_codegen import activate
 from surge_mm.deploy.cpu.vector_codegen import (
     BITS,
     COUNTS,
@@ -244,7 +245,7 @@ def _finish(
     fuse = function(b, f'llvm.fmuladd.v{ROW}f32', FLOATS, FLOATS, FLOATS, FLOATS)
     row_bytes = b.mul(width, I64(4))
     row = Row(b, None if whole else channels)
-    m1, a1, m2, a2, p, slope, c, low, high = (
+    m1, a1, m2, a2, *others = (
         load_row(b, b.add(table, b.mul(row_bytes, I64(i)))) for i in range(9)
     )
     pixels = range(len(counts))
@@ -261,13 +262,7 @@ def _finish(
     outputs = joined
     with replace_if(b, b.icmp_unsigned('!=', activated, I64(0)), outputs) as joined:
         for i in pixels:
-            y = b.fadd(outputs[i], p)
-            y = b.select(
-                b.fcmp_ordered('>', y, ir.Constant(FLOATS, [0.0] * ROW)), y, b.fmul(y, slope)
-            )
-            y = b.fadd(y, c)
-            y = b.select(b.fcmp_ordered('<', y, low), low, y)
-            joined[i] = b.select(b.fcmp_ordered('>', y, high), high, y)
+            joined[i] = activate(b, outputs[i], others)
     outputs = joined
     with b.if_then(b.icmp_unsigned('!=', out, I64(0))):
         for i in pixels:

@@ -1,12 +1,14 @@
-"""Norms and activations that follow a real-valued convolution, and are part of it in int8."""
+"""Norms, activations and max pools that follow a real-valued convolution, and become part of it in int8."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.utils import _pair
 
 from surge_mm.deploy.epilogue import can_fold_activation, can_fold_norm
 from surge_mm.deploy.unfused import is_conv_module, is_sequence
@@ -14,7 +16,7 @@ from surge_mm.models.binarization.layer_candidates import class_path
 from surge_mm.utils.errors import UsageError
 
 CHAINS = {
-    'surge_mm.models.backbones.surge_resnet.SurgeResNet': (('conv1', 'bn1', 'act1'),),
+    'surge_mm.models.backbones.surge_resnet.SurgeResNet': (('conv1', 'bn1', 'act1', 'maxpool'),),
     'surge_mm.deploy.packed_blocks.PackedBottleneck': (
         ('conv1', 'bn1', 'act1'),
         ('conv3', 'bn3'),
@@ -26,7 +28,7 @@ SHORTCUT = 'surge_mm.models.backbones.residual_blocks.Shortcut'
 
 
 def find_followers(model: nn.Module, layers: dict[str, nn.Conv2d]) -> dict[str, list[str]]:
-    """Return the names of the batch norm and the activation that directly follow each convolution.
+    """Return the names of the batch norm, activation and max pool that directly follow each convolution.
 
     A convolution that is used in several places has none.
 
@@ -35,7 +37,7 @@ def find_followers(model: nn.Module, layers: dict[str, nn.Conv2d]) -> dict[str, 
         layers (dict[str, nn.Conv2d]): Convolutions by name.
 
     Returns:
-        dict[str, list[str]]: For each convolution, at most a norm and an activation, in this order.
+        dict[str, list[str]]: For each convolution, at most one of each, in this order.
     """
     uses = Counter(id(m) for _, m in model.named_modules(remove_duplicate=False))
     found: dict[str, list[str]] = {name: [] for name in layers}
@@ -45,7 +47,7 @@ def find_followers(model: nn.Module, layers: dict[str, nn.Conv2d]) -> dict[str, 
             for i, name in enumerate(names):
                 if name in layers and uses[id(layers[name])] == 1:
                     # the last layer of a sequence within has followers in the outer chain alone
-                    following = _foldable(model, names[i + 1 : i + 3])
+                    following = _foldable(model, names[i + 1 : i + 4])
                     found[name] = max(found[name], following, key=len)
     return found
 
@@ -69,15 +71,45 @@ def _flat(name: str, module: nn.Module) -> list[str]:
     return [f'{name}.{inner}' for inner in module._modules]
 
 
+class Followers(NamedTuple):
+    """Modules that become part of a convolution.
+
+    Attributes:
+        norm (_BatchNorm, optional): The batch norm.
+        activation (nn.Module, optional): The activation.
+        pool (nn.MaxPool2d, optional): The max pool.
+    """
+
+    norm: _BatchNorm | None = None
+    activation: nn.Module | None = None
+    pool: nn.MaxPool2d | None = None
+
+
+def _kind(module: nn.Module) -> str:
+    """Return the field of :class:`Followers` for a module, or an empty string."""
+    if can_fold_norm(module):
+        return 'norm'
+    if can_fold_activation(module):
+        return 'activation'
+    if type(module) is nn.MaxPool2d and not (module.ceil_mode or module.return_indices):
+        return 'pool' if _pair(module.dilation) == (1, 1) else ''
+    return ''
+
+
 def _foldable(model: nn.Module, names: list[str]) -> list[str]:
-    modules = [model.get_submodule(name) for name in names]
-    norms = int(bool(modules) and can_fold_norm(modules[0]))
-    activates = len(modules) > norms and can_fold_activation(modules[norms])
-    return names[: norms + activates]
+    """Return the names up to the first module that cannot be folded behind those before it."""
+    order, found = list(Followers._fields), []
+    for name in names:
+        kind = _kind(model.get_submodule(name))
+        if kind not in order:
+            break
+        order = order[order.index(kind) + 1 :]
+        found.append(name)
+    return found
 
 
-def followers_of(model: nn.Module, names: list[str]) -> tuple[_BatchNorm | None, nn.Module | None]:
-    """Return the norm and the activation of a list of :func:`find_followers`.
+def followers_of(model: nn.Module, names: list[str]) -> Followers:
+    """Return the modules of a list of :func:`find_followers`.
 
     Args:
         model (nn.Module): The packed model.
@@ -91,15 +123,6 @@ def followers_of(model: nn.Module, names: list[str]) -> tuple[_BatchNorm | None,
     except AttributeError:  # no module of that name
         valid = False
     if not valid:
-        raise UsageError(
-            f'{names!r:.200} are no norm and activation of the model that can be folded'
-        )
-    norm: _BatchNorm | None = None
-    activation: nn.Module | None = None
-    for name in names:
-        module = model.get_submodule(name)
-        if isinstance(module, _BatchNorm):
-            norm = module
-        else:
-            activation = module
-    return norm, activation
+        raise UsageError(f'{names!r:.200} are no norm, activation and pool that can be folded')
+    modules = [model.get_submodule(name) for name in names]
+    return Followers(**{_kind(module): module for module in modules})  # type: ignore[arg-type]

@@ -8,9 +8,9 @@ operation rounded::
     y = S m1 + a1                                    two roundings, no fused multiply-add
     y = clamp(max(y + p, 0) + slope min(y + p, 0) + c)
 
-The last line is there if an activation follows, as in :mod:`surge_mm.deploy.epilogue`. ``m1 = step step_w`` and ``a1 =
-bias - zero m1 sum(q_w)`` are numbers per output channel, with a batch norm that follows, computed in float64 and
-rounded once.
+The last line is there if an activation follows, as in :mod:`surge_mm.deploy.epilogue`. A max pool may follow.
+``m1 = step step_w`` and ``a1 = bias - zero m1 sum(q_w)`` are numbers per output channel, with the batch norm that
+follows, computed in float64 and rounded once.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ class Int8Conv2d(ReducedConv2d):
         given (Range): Range of its input. Defaults to :data:`UNIT`.
         norm (_BatchNorm, optional): The batch norm after it, which becomes part of it. Defaults to None.
         activation (nn.Module, optional): The activation after that, likewise. Defaults to None.
+        pool (nn.MaxPool2d, optional): The max pool after that, likewise. Defaults to None.
     """
 
     dtype = 'int8'
@@ -58,6 +59,7 @@ class Int8Conv2d(ReducedConv2d):
         given: Range = UNIT,
         norm: _BatchNorm | None = None,
         activation: nn.Module | None = None,
+        pool: nn.MaxPool2d | None = None,
     ) -> None:
         super().__init__(conv)
         weight, step = quantize_weight(conv.weight)
@@ -76,6 +78,7 @@ class Int8Conv2d(ReducedConv2d):
         self.epilogue.set('a1', a1)
         if activation is not None:
             self.epilogue.fold_activation(activation)
+        self.pool = pool
 
     def compute(self, x: Tensor) -> Tensor:
         """Return the output for an input of the right shape.
@@ -90,7 +93,8 @@ class Int8Conv2d(ReducedConv2d):
             sums = self._on_cpu().sums(q)
         else:
             sums = float64_sums(self.weight, self.convolution)(q)
-        return self.epilogue(sums).to(x.dtype)
+        out = self.epilogue(sums).to(x.dtype)
+        return out if self.pool is None else self.pool(out)
 
     def quantize(self, x: Tensor) -> Tensor:
         """Return the bytes of an input with its border, by operators of PyTorch.
@@ -114,7 +118,7 @@ class Int8Conv2d(ReducedConv2d):
             numbers = self.numbers.to('cpu', torch.float32)
             table, activates = self.epilogue.table(), self.epilogue.activates()
             self._prepared = Int8OnCpu(
-                self.convolution, self.weight.cpu(), numbers, table, activates
+                self.convolution, self.weight.cpu(), numbers, table, activates, self.pool
             )
         return self._prepared
 

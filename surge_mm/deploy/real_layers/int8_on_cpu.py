@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ctypes
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.utils import _pair
 
 from surge_mm.deploy.cpu.job import EpiloguePass, QuantizationPass
 from surge_mm.deploy.cpu.threads import single_thread, thread_team
@@ -27,6 +28,43 @@ PARTS = 2
 """Parts of a pass per thread."""
 
 
+class Pool(NamedTuple):
+    """Window of a max pool, in pixels.
+
+    Attributes:
+        height (int): Rows of the window; 0 without a pool.
+        width (int): Columns of the window.
+        step_y (int): Vertical stride.
+        step_x (int): Horizontal stride.
+        top (int): Rows of padding above, and below.
+        left (int): Columns of padding on the left, and on the right.
+    """
+
+    height: int = 0
+    width: int = 0
+    step_y: int = 1
+    step_x: int = 1
+    top: int = 0
+    left: int = 0
+
+    @classmethod
+    def of(cls, pool: nn.MaxPool2d) -> Pool:
+        """Return the window of a module."""
+        return cls(*_pair(pool.kernel_size), *_pair(pool.stride), *_pair(pool.padding))
+
+    def output_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return the height and width of the output.
+
+        Args:
+            height (int): Height of the input.
+            width (int): Width of the input.
+        """
+        return (
+            (height + 2 * self.top - self.height) // self.step_y + 1,
+            (width + 2 * self.left - self.width) // self.step_x + 1,
+        )
+
+
 class Int8OnCpu:
     """The tensors of a :class:`~surge_mm.deploy.real_layers.int8_conv.Int8Conv2d` as they are on the CPU.
 
@@ -36,6 +74,7 @@ class Int8OnCpu:
         numbers (Tensor): ``inverse`` and ``zero``, float32.
         table (Tensor): ``(9, C_out)``, float32, the steps of :mod:`surge_mm.deploy.epilogue`.
         activates (bool): Whether the table has steps after a1.
+        pool (nn.MaxPool2d, optional): The max pool behind it. Defaults to None.
     """
 
     def __init__(
@@ -45,9 +84,11 @@ class Int8OnCpu:
         numbers: Tensor,
         table: Tensor,
         activates: bool,
+        pool: nn.MaxPool2d | None = None,
     ) -> None:
         self.convolution, self.weight = convolution, weight
         self.numbers, self.table, self.activates = numbers.contiguous(), table, activates
+        self.pool = Pool() if pool is None else Pool.of(pool)
         self._sums_of = lru_cache(MOST_SHAPES)(self._new_sums)
 
     def run(self, x: Tensor) -> Tensor:
@@ -59,18 +100,31 @@ class Int8OnCpu:
         from surge_mm.deploy.cpu.byte_kernels import finish_parts
 
         sums = self.sums(self.quantize(x)).contiguous(memory_format=torch.channels_last)
-        channels = len(self.weight)
+        images, channels, height, width = sums.shape
+        out, rows = sums, height
+        if self.pool.height:
+            rows, columns = self.pool.output_size(height, width)
+            out = _empty(images, channels, rows, columns, torch.float32)
         job = EpiloguePass(
             next_part=0,
             parts=0,
-            rows=sums.numel() // channels,
-            sums=sums.data_ptr(),
-            table=self.table.data_ptr(),
+            images=images,
+            height=height,
+            width=width,
             channels=channels,
+            sums=sums.data_ptr(),
+            out=out.data_ptr(),
+            table=self.table.data_ptr(),
             activates=self.activates,
+            pool_height=self.pool.height,
+            pool_width=self.pool.width,
+            pool_step_y=self.pool.step_y,
+            pool_step_x=self.pool.step_x,
+            pool_top=self.pool.top,
+            pool_left=self.pool.left,
         )
-        _run(finish_parts.address, job, sums.numel())
-        return sums
+        _run(finish_parts.address, job, images * rows, sums.numel())
+        return out
 
     def sums(self, q: Tensor) -> Tensor:
         """Return the exact sums, rounded to float32: ``(N, C_out, H', W')``.
@@ -95,11 +149,7 @@ class Int8OnCpu:
         x = x.contiguous(memory_format=torch.channels_last)
         left, right, top, bottom = self.convolution.padding
         rows, columns = top + height + bottom, left + width + right
-        q = torch.empty_strided(
-            (images, channels, rows, columns),
-            (rows * columns * channels, 1, columns * channels, channels),
-            dtype=torch.uint8,
-        )
+        q = _empty(images, channels, rows, columns, torch.uint8)
         job = QuantizationPass(
             next_part=0,
             parts=0,
@@ -114,7 +164,7 @@ class Int8OnCpu:
             left=left * channels,
             right=right * channels,
         )
-        _run(quantize_parts.address, job, q.numel())
+        _run(quantize_parts.address, job, images * rows, q.numel())
         return q
 
     def _new_sums(self, shape: tuple[int, ...]) -> Sums:
@@ -123,9 +173,15 @@ class Int8OnCpu:
         return float64_sums(self.weight, self.convolution)
 
 
-def _run(function: int, job: Any, numbers: int) -> None:
-    """Run a pass over so many numbers on as many threads as are worth it."""
+def _empty(images: int, channels: int, rows: int, columns: int, dtype: torch.dtype) -> Tensor:
+    """Return a tensor in the memory format channels_last."""
+    strides = (rows * columns * channels, 1, columns * channels, channels)
+    return torch.empty_strided((images, channels, rows, columns), strides, dtype=dtype)
+
+
+def _run(function: int, job: Any, rows: int, numbers: int) -> None:
+    """Run a pass over so many rows and numbers on as many threads as are worth it."""
     threads = 1 if numbers < WORTH_THREADS else torch.get_num_threads()
-    parts = min(job.rows, PARTS * threads) if threads > 1 else 1
+    parts = min(rows, PARTS * threads) if threads > 1 else 1
     team = single_thread(function) if threads == 1 else thread_team(function)
     team.run((ctypes.c_int64 * len(job))(*job._replace(parts=parts)), threads)

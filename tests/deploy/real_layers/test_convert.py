@@ -191,8 +191,8 @@ def test_a_model_without_config_is_saved_and_loaded(real, tmp_path):
     [
         ('real.layers', {'neck': []}, "'neck' is in int8 in the file, and no such convolution"),
         ('real.layers', {'backbone.layer1.0.blocks.0.conv1': []}, 'no such convolution'),
-        ('real.layers', {'bbox_head.conv_cls': ['neck']}, 'are no norm and activation'),
-        ('real.layers', {'bbox_head.conv_cls': ['no.such']}, 'are no norm and activation'),
+        ('real.layers', {'bbox_head.conv_cls': ['neck']}, 'are no norm, activation and pool'),
+        ('real.layers', {'bbox_head.conv_cls': ['no.such']}, 'are no norm, activation and pool'),
         ('real.layers', {}, 'must have a dtype'),
         ('real.layers', ['bbox_head.conv_cls'], 'must have a dtype'),
         ('real.layers', {'bbox_head.conv_cls': [1]}, 'must have a dtype'),

@@ -32,6 +32,17 @@ CASES = {
         lambda: nn.Sequential(conv(), nn.BatchNorm2d(4), nn.PReLU(), conv(), nn.ReLU(), conv()),
         {'0': ['1', '2'], '3': ['4'], '5': []},
     ),
+    'pool': (
+        lambda: nn.Sequential(conv(), nn.ReLU(), nn.MaxPool2d(2), conv(), nn.MaxPool2d(2)),
+        {'0': ['1', '2'], '3': ['4']},
+    ),
+    'pool that cannot be folded, and one too many': (
+        lambda: nn.Sequential(
+            *(conv(), nn.MaxPool2d(2, ceil_mode=True)),
+            *(conv(), nn.MaxPool2d(2), nn.MaxPool2d(2), nn.ReLU()),
+        ),
+        {'0': [], '2': ['3']},
+    ),
     'another norm': (
         lambda: nn.Sequential(conv(), nn.GroupNorm(2, 4), nn.ReLU()),
         {'0': []},

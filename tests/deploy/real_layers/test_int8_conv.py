@@ -116,14 +116,43 @@ def test_numbers_that_are_not_finite_or_out_of_range_are_clipped():
     assert layer.quantize(x).flatten().tolist() == expected
 
 
+POOLS = {
+    'no pool': None,
+    '3x3': nn.MaxPool2d(3, 2, 1),
+    '2x2': nn.MaxPool2d(2),
+    'overlapping rows': nn.MaxPool2d((4, 1), (1, 3), (2, 0)),
+}
+
+
 @torch.no_grad()
+@pytest.mark.parametrize('pool', POOLS)
 @pytest.mark.parametrize('threads', [1, 2, 5])
-def test_any_number_of_threads_computes_the_same(threads, monkeypatch):
-    layer, x = Int8Conv2d(CONVS['3x3'](), Range(-1.0, 1.0)), torch.randn(3, 20, 17, 15)
-    expected = formula(layer, x)
+def test_any_number_of_threads_computes_the_same(threads, pool, monkeypatch):
+    layer = Int8Conv2d(CONVS['3x3'](), Range(-1.0, 1.0), None, nn.PReLU(36), POOLS[pool])
+    x = torch.randn(3, 20, 17, 15)
+    expected = torch.from_numpy(formula(layer, x))
+    if POOLS[pool] is not None:
+        expected = POOLS[pool](expected)
     monkeypatch.setattr(int8_on_cpu, 'WORTH_THREADS', 0)
     monkeypatch.setattr(torch, 'get_num_threads', lambda: threads)
-    assert np.array_equal(layer(x).numpy(), expected)
+    assert torch.equal(layer(x), expected)
+
+
+@torch.no_grad()
+def test_a_pool_keeps_nan_and_the_first_of_two_zeros_as_pytorch_does():
+    layer = Int8Conv2d(nn.Conv2d(1, 1, 1, bias=False), Range(-1.0, 1.0), pool=nn.MaxPool2d(1, 2))
+    plain = Int8Conv2d(nn.Conv2d(1, 1, 1, bias=False), Range(-1.0, 1.0))
+    for m1, a1 in ((float('nan'), 0.0), (0.0, -0.0), (-0.0, 0.0)):
+        for one in (layer, plain):
+            one.weight.fill_(1)
+            one.epilogue.m1.fill_(m1)
+            one.epilogue.a1.fill_(a1)
+            one._prepared = None
+        for pool in (nn.MaxPool2d(1, 2), nn.MaxPool2d(2)):
+            layer.pool, layer._prepared = pool, None
+            x = torch.randn(1, 1, 4, 4)
+            found, expected = (y.view(torch.int32) for y in (layer(x), pool(plain(x))))
+            assert torch.equal(found, expected)
 
 
 @torch.no_grad()

@@ -1,0 +1,112 @@
+"""Steps of the epilogue of a layer in LLVM IR, on vectors of 16 channels.
+
+The parameter ``b`` is the ``IRBuilder``, and arguments without a Python type are its values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from surge_mm.deploy.cpu.vector_codegen import FLOATS, I64, ROW, Row, replace_if
+
+
+def activate(b: Any, y: Any, rows: Sequence[Any]) -> Any:
+    """Return ``clamp(max(y + p, 0) + slope min(y + p, 0) + c)``.
+
+    Args:
+        b (IRBuilder): The builder.
+        y (Value): 16 of float32.
+        rows (Sequence[Value]): p, slope, c, low and high, each 16 of float32.
+    """
+    p, slope, c, low, high = rows
+    y = b.fadd(y, p)
+    zeros = ir.Constant(FLOATS, [0.0] * ROW)
+    y = b.select(b.fcmp_ordered('>', y, zeros), y, b.fmul(y, slope))
+    y = b.fadd(y, c)
+    y = b.select(b.fcmp_ordered('<', y, low), low, y)
+    return b.select(b.fcmp_ordered('>', y, high), high, y)
+
+
+def _finish(whole: bool) -> Any:
+    """Return the intrinsic that finishes 16 channels of consecutive pixels, or fewer if it is not ``whole``.
+
+    Each operation is rounded::
+
+        y = x m1 + a1
+        y = activate(y)     if activates
+
+    m1, a1, p, slope, c, low and high are rows 0, 1 and 4 to 8 of ``table``, ``row_bytes`` apart. Pixels are
+    ``row_bytes`` apart too. ``channels`` is the number of channels if they are fewer than 16.
+    """
+
+    @intrinsic
+    def finish(context, x, out, table, row_bytes, pixels, activates, channels):
+        def codegen(context, b, signature, arguments):
+            x, out, table, row_bytes, pixels, activates, channels = arguments
+            row = Row(b, None if whole else channels)
+            m1, a1, *others = (
+                row.load(b.add(table, b.mul(row_bytes, I64(i)))) for i in (0, 1, 4, 5, 6, 7, 8)
+            )
+            with cgutils.for_range(b, pixels, intp=I64) as loop:
+                at = b.mul(loop.index, row_bytes)
+                y = b.fadd(b.fmul(row.load(b.add(x, at)), m1), a1)
+                with replace_if(b, b.icmp_unsigned('!=', activates, I64(0)), [y]) as replaced:
+                    replaced[0] = activate(b, y, others)
+                row.store(replaced[0], b.add(out, at))
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 7), codegen
+
+    return finish
+
+
+finish_channels, finish_few_channels = _finish(True), _finish(False)
+
+
+@intrinsic
+def pool_channels(context, out, rows, n_rows, first, n_columns, channels):
+    """Write the largest number of a window for each channel, or NaN if there is one; the first of equal numbers.
+
+    Args:
+        context (Context): Given by Numba.
+        out (int): Address of the channels of an output pixel, float32.
+        rows (int): Address of the addresses of the rows of the window.
+        n_rows (int): Number of rows.
+        first (int): First column of the window, in bytes from the address of a row.
+        n_columns (int): Number of columns.
+        channels (int): Number of channels.
+    """
+
+    def codegen(context, b, signature, arguments):
+        out, rows, n_rows, first, n_columns, channels = arguments
+        rows, step = b.inttoptr(rows, I64.as_pointer()), b.mul(channels, I64(4))
+        blocks, rest = b.udiv(channels, I64(ROW)), b.urem(channels, I64(ROW))
+
+        def pool(row, block):
+            at = b.mul(block, I64(4 * ROW))
+            lowest = ir.Constant(FLOATS, [float('-inf')] * ROW)
+            largest = cgutils.alloca_once_value(b, lowest)
+            b.store(lowest, largest)
+            with cgutils.for_range(b, n_rows, intp=I64) as over_rows:
+                x = b.add(b.load(b.gep(rows, [over_rows.index])), b.add(first, at))
+                with cgutils.for_range(b, n_columns, intp=I64) as over_columns:
+                    y = row.load(b.add(x, b.mul(over_columns.index, step)))
+                    so_far = b.load(largest)
+                    larger = b.fcmp_ordered('>', y, so_far)
+                    larger = b.or_(larger, b.fcmp_unordered('uno', y, y))
+                    b.store(b.select(larger, y, so_far), largest)
+            row.store(b.load(largest), b.add(out, at))
+
+        with cgutils.for_range(b, blocks, intp=I64) as loop:
+            pool(Row(b, None), loop.index)
+        with b.if_then(b.icmp_unsigned('!=', rest, I64(0))):
+            pool(Row(b, rest), blocks)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 6), codegen
