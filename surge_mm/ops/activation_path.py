@@ -10,7 +10,7 @@ from torch import Tensor
 from surge_mm.ops.activation_binarizers import ActivationBinarizer
 from surge_mm.ops.elastic_binarizers import Elastic
 from surge_mm.ops.once_differentiable import once_differentiable
-from surge_mm.ops.surrogate import multiply_by_derivative, shifted_input
+from surge_mm.ops.surrogate import multiply_by_derivative, shift_gradient, shifted_input
 
 
 class ActivationPath(torch.autograd.Function):
@@ -56,5 +56,5 @@ class ActivationPath(torch.autograd.Function):
             grad_alpha = ctx.activation.scale_gradient(shifted, alpha, g)
         g_b, _ = multiply_by_derivative(ctx.activation, shifted, alpha, g.clone())
         if ctx.needs_input_grad[1]:
-            grad_shift = g_b.sum_to_size(shift.shape).to(shift.dtype)
+            grad_shift = shift_gradient(g_b, shift)
         return g_b, grad_shift, grad_alpha, None

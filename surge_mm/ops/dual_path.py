@@ -60,7 +60,12 @@ from surge_mm.ops.gradient_scale import (
 from surge_mm.ops.linear_maps import BilinearMap
 from surge_mm.ops.once_differentiable import once_differentiable
 from surge_mm.ops.registered import check_shape
-from surge_mm.ops.surrogate import in_region, multiply_by_derivative, shifted_input
+from surge_mm.ops.surrogate import (
+    in_region,
+    multiply_by_derivative,
+    shift_gradient,
+    shifted_input,
+)
 from surge_mm.ops.weight_binarizers import WeightBinarizer
 
 
@@ -305,7 +310,7 @@ def _surrogate_gradients(
             grad_alpha = spec.activation.scale_gradient(shifted, alpha, g_b)
         g_b, clipped = multiply_by_derivative(spec.activation, shifted, alpha, g_b, observes)
         if needs.shift:
-            grad_shift = g_b.sum_to_size(shift.shape).to(shift.dtype)
+            grad_shift = shift_gradient(g_b, shift)
     if grad_q is not None:
         grad_q = grad_q.to(w_b.dtype)
         if needs.gain:

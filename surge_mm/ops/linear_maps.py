@@ -39,7 +39,7 @@ class BilinearMap(Protocol):
         """
 
     def bias_gradient(self, g: Tensor) -> Tensor:
-        """Return the gradient of the bias, ``(C_out,)``."""
+        """Return the gradient of the bias, ``(C_out,)``, summed in float32 or wider."""
 
     def per_filter(self, values: Tensor) -> Tensor:
         """Reshape numbers per filter, C_out of them or one for all, to broadcast to the output."""
@@ -146,7 +146,7 @@ class Convolution(BilinearMap):
         return grad_x, grad_w
 
     def bias_gradient(self, g: Tensor) -> Tensor:
-        return g.sum(dim=(0, 2, 3))
+        return g.sum(dim=(0, 2, 3), dtype=torch.promote_types(g.dtype, torch.float32))
 
     def per_filter(self, values: Tensor) -> Tensor:
         return values.reshape(-1, 1, 1)
@@ -176,7 +176,7 @@ class LinearMap(BilinearMap):
         return grad_x, grad_w
 
     def bias_gradient(self, g: Tensor) -> Tensor:
-        return _rows(g).sum(dim=0)
+        return _rows(g).sum(dim=0, dtype=torch.promote_types(g.dtype, torch.float32))
 
     def per_filter(self, values: Tensor) -> Tensor:
         return values.reshape(-1)

@@ -19,6 +19,21 @@ def shifted_input(x: Tensor, shift: Tensor | None) -> Tensor:
     return x if shift is None else x + shift.to(x.dtype)
 
 
+def shift_gradient(g_b: Tensor, shift: Tensor) -> Tensor:
+    """Return the gradient of a learned shift, the sum of ``g_b`` over the axes along which the shift is repeated.
+
+    The sum is computed in float32 or wider: in float16 it overflows above 65504.
+
+    Args:
+        g_b (Tensor): Gradient of ``x + shift``, ``(N, C_in, H, W)`` or ``(..., C_in)``.
+        shift (Tensor): The shift, ``(C_in, 1, 1)`` or ``(C_in,)``, whose shape and dtype the result has.
+    """
+    first = g_b.dim() - shift.dim()
+    axes = [*range(first), *(first + i for i, size in enumerate(shift.shape) if size == 1)]
+    wide = torch.promote_types(g_b.dtype, torch.float32)
+    return (g_b.sum(axes, dtype=wide) if axes else g_b).reshape(shift.shape).to(shift.dtype)
+
+
 def multiply_by_derivative(
     activation: ActivationBinarizer,
     x: Tensor,

@@ -11,7 +11,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.checkpoint import checkpoint
 
-from surge_mm.layers import SurgeConv2d, SurgeLinear, compensated_layers
+from surge_mm.layers import BinaryActivation, SurgeConv2d, SurgeLinear, compensated_layers
 
 
 @pytest.fixture
@@ -302,3 +302,25 @@ def test_shapes_are_computed_without_values(training, mode):
         model[0].warn_as = 'first'
         assert model(torch.ones(4, 3, 8, 8)).shape == (4, 5)
     assert model[0].warn_as == 'first'
+
+
+@pytest.mark.parametrize(
+    'make, shape',
+    [
+        (lambda **given: SurgeConv2d(8, 4, 1, **given), (257, 8, 1, 1)),
+        (lambda **given: SurgeLinear(8, 4, **given), (257, 8)),
+        (lambda **given: BinaryActivation(given['activation'], 8), (257, 8)),
+    ],
+)
+def test_gradients_of_shift_and_bias_in_bfloat16_are_summed_in_float32(make, shape):
+    layer = make(activation={'type': 'RSign'})
+    if not isinstance(layer, BinaryActivation):
+        nn.init.constant_(layer.weight, 0.25)  # each input has the gradient 4 * 0.25 = 1
+    x = torch.zeros(shape, dtype=torch.bfloat16)  # where the derivative of RSign is 2
+    with torch.autocast('cpu', torch.bfloat16):
+        out = layer(x)
+    out.backward(torch.ones_like(out))
+    assert out.dtype == torch.bfloat16  # 8 bits: neither 514 nor 257
+    assert (layer.activation_shift.grad == 514).all()
+    if not isinstance(layer, BinaryActivation):
+        assert (layer.bias.grad == 257).all()
