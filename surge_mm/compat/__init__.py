@@ -17,6 +17,7 @@ from surge_mm.compat.config_prefix import register_configs
 from surge_mm.compat.image_loading import name_unreadable_images
 from surge_mm.compat.mmcv_ops.extension import install_mmcv_ops
 from surge_mm.compat.multimodal import disable_broken_multimodal
+from surge_mm.compat.short_warm_up import lengthen_short_warm_ups
 
 
 class Patch(NamedTuple):
@@ -63,6 +64,11 @@ PATCHES = (
         'mmcv.transforms.LoadImageFromFile.transform',
         'errors of OpenCV and Pillow do not name the file, so a broken image ends a training without a trace',
         name_unreadable_images,
+    ),
+    Patch(
+        'mmengine LinearParamScheduler.build_iter_from_epoch',
+        'a warm-up of a part of an epoch is an error, or never ends, where that part is less than two batches',
+        lengthen_short_warm_ups,
     ),
 )
 """The changes, in the order of their installation."""
