@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, fx, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from surge_mm.layers.compensator import DEFAULT_ETA, parse_compensator
 from surge_mm.layers.latent_weight import LatentWeight, check_not_merged
@@ -36,6 +37,20 @@ L = TypeVar('L', nn.Conv2d, nn.Linear)
 DEFAULT_ACTIVATION = {'type': 'ApproxSign'}
 DEFAULT_WEIGHT = {'type': 'ScaledSign'}
 DEFAULT_COMPENSATOR = {'eta': DEFAULT_ETA}
+
+
+def _count_fused_steps(optimizer: torch.optim.Optimizer, *arguments: Any) -> None:
+    """Increase the version of parameters after a step of a fused optimizer, which PyTorch (2.12) omits.
+
+    The version tells whether W_a is still the copy of W_b with which it starts.
+    """
+    for group in optimizer.param_groups:
+        if group.get('fused'):
+            for parameter in group['params']:
+                torch.autograd.graph.increment_version(parameter)
+
+
+register_optimizer_step_post_hook(_count_fused_steps)
 
 
 class BinaryLayer(LearnedActivation, LatentWeight):

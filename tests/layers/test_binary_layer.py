@@ -32,6 +32,21 @@ def test_auxiliary_weights_start_as_a_copy():
         assert torch.equal(layer.aux_weight, layer.weight)
 
 
+@pytest.mark.parametrize('fused', [False, True])
+def test_auxiliary_weights_are_no_copy_after_the_first_step(x, fused):
+    model = network({'eta': 0.1})
+    before = [layer.aux_weight.clone() for _, layer in compensated_layers(model)]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, fused=fused)
+    loss_of(model, x).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    trained = [layer.aux_weight.clone() for _, layer in compensated_layers(model)]
+    model.train().state_dict()
+    for (_, layer), own, first in zip(compensated_layers(model), trained, before, strict=True):
+        assert torch.equal(layer.aux_weight, own) and not torch.equal(own, first)
+        assert not torch.equal(own, layer.weight)
+
+
 def test_train_copies_weights_that_were_initialized_after_construction(x):
     model = network({'eta': 0.1})
     model.eval()(x)  # an evaluation with gradients before
