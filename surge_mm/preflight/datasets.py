@@ -31,6 +31,7 @@ from surge_mm.preflight.config_consistency import (
 from surge_mm.preflight.leaves import build_lazily, find_leaves
 from surge_mm.preflight.pipelines import advise_filter, step_of
 from surge_mm.preflight.text_consistency import (
+    check_texts,
     count_rows,
     match_evaluator,
     match_holdout,
@@ -159,6 +160,8 @@ class _Inspector:
             return
 
         root = f'{key}.data_root'
+        if 'vocabulary' in dataset.metainfo:
+            check_texts(key, dataset)
         if dataset.ann_file:
             self._must_exist(f'{key}.ann_file', dataset.ann_file, root)
         if 'vocabulary' in dataset.metainfo:  # surge_mm.GlueDataset
@@ -203,6 +206,8 @@ class _Inspector:
             lines.append(f'{key}: the files exist ({type(dataset).__name__})')
             return
 
+        if dataset._indices is not None:
+            lines.append(f'{key}: the counts are those of the file, of which indices takes a part')
         contents.append(content)
         self.found.datasets.append((key, config))
         self._check_image_files(key, folder, content)

@@ -9,7 +9,25 @@ from mmengine.config import Config
 
 from surge_mm.datasets.language.holdout import PARTS
 from surge_mm.utils.class_names import class_name
-from surge_mm.utils.errors import DatasetError
+from surge_mm.utils.errors import DatasetError, UsageError
+from surge_mm.utils.packages import require_packages
+
+
+def check_texts(key: str, dataset: Any) -> None:
+    """Check that the split of a data set exists and that its sentences can be tokenized.
+
+    Args:
+        key (str): config key of the data set.
+        dataset (GlueDataset): the data set.
+
+    Raises:
+        DatasetError: if there is no such split, or the package ``tokenizers`` is missing.
+    """
+    try:
+        require_packages('language', 'tokenizers')
+        dataset.check_split()
+    except UsageError as error:
+        raise DatasetError(f'{key}: {error}') from error
 
 
 def match_text(key: str, dataset: Any, cfg: Config) -> None:
@@ -46,7 +64,7 @@ def match_text(key: str, dataset: Any, cfg: Config) -> None:
 
 
 def count_rows(key: str, dataset: Any) -> str:
-    """Read the rows of a data set, and describe how many there are.
+    """Read the rows of a data set, and describe how many of them ``indices`` selects.
 
     Args:
         key (str): config key of the data set.
@@ -56,13 +74,23 @@ def count_rows(key: str, dataset: Any) -> str:
         str: a line with the number of rows, and of those of each class.
 
     Raises:
-        DatasetError: if a row is wrong.
+        DatasetError: if a row is wrong, or ``indices`` selects none or one that does not exist.
     """
-    labels = [row.label for row in dataset.read()]
+    dataset.data_list = rows = dataset.read()
+    total = f'{len(rows):,} rows'
+    if dataset._indices is not None:
+        try:
+            rows = dataset._get_unserialized_subset(dataset._indices)
+        except (IndexError, TypeError) as error:
+            raise DatasetError(f'{key}.indices: {error}. There are {total}') from error
+        if not rows:
+            raise DatasetError(f'{key}.indices={dataset._indices!r} selects none of {total}')
+        total = f'{len(rows):,} of {total}'
+    labels = [row.label for row in rows]
     classes = dataset.task.classes
     counts = [f'{labels.count(number):,} {name}' for number, name in enumerate(classes)]
     span = ', '.join(counts) or f'scores from {min(labels):g} to {max(labels):g}'
-    return f'{key}: {len(labels):,} rows, {span}'
+    return f'{key}: {total}, {span}'
 
 
 def match_evaluator(key: str, evaluator: Any, task: str) -> None:

@@ -1,3 +1,6 @@
+import sys
+from unittest import mock
+
 import pytest
 from helpers.sentences import TOKENS, write, write_glue, write_sst2, write_vocabulary
 from mmengine.config import Config
@@ -108,3 +111,50 @@ def test_missing_files_are_named_with_the_option_that_sets_them(settings):
         error.value
     )
     assert '--cfg-options train_dataloader.dataset.data_root=FOLDER' in str(error.value)
+
+
+@pytest.mark.parametrize(
+    'indices, counted',
+    [
+        (5, '5 of 20 rows, 3 negative, 2 positive'),
+        (-3, '3 of 20 rows, 1 negative, 2 positive'),
+        ([1, 3, 4], '3 of 20 rows, 1 negative, 2 positive'),
+    ],
+)
+def test_the_rows_that_indices_selects_are_counted(settings, tmp_path, indices, counted):
+    write_sst2(tmp_path / 'glue', rows=20)  # negative and positive in turn
+    train = {**settings, 'task': 'sst2', 'indices': indices}
+    lines = check(train, {'split': 'train', 'indices': None}, metric='sst2', num_classes=2)
+    assert lines == [
+        f'train_dataloader.dataset: {counted}',
+        'val_dataloader.dataset: 20 rows, 10 negative, 10 positive',
+    ]
+
+
+@pytest.mark.parametrize('indices, message', [([3, 99], 'There are 20 rows'), (0, 'selects none')])
+def test_indices_of_no_row_are_refused(settings, tmp_path, indices, message):
+    write_sst2(tmp_path / 'glue', rows=20)
+    train = {**settings, 'task': 'sst2', 'indices': indices}
+    with pytest.raises(DatasetError, match=rf'train_dataloader.dataset.indices.*{message}'):
+        check(train, {'split': 'train', 'indices': None}, metric='sst2', num_classes=2)
+
+
+@pytest.mark.parametrize(
+    'task, classes, known',
+    [
+        ('mnli', 3, "MNLI are 'train', 'dev_matched', 'dev_mismatched'"),
+        ('sst2', 2, "SST-2 are 'train', 'dev', 'fit', 'holdout'"),
+    ],
+)
+def test_an_unknown_split_is_refused_with_those_of_the_task(settings, task, classes, known):
+    message = (
+        f"val_dataloader.dataset: split='validation': .*validation.tsv is missing.* of {known}"
+    )
+    with pytest.raises(DatasetError, match=message):
+        check({**settings, 'task': task}, {'split': 'validation'}, metric=task, num_classes=classes)
+
+
+def test_a_missing_tokenizer_is_an_error_before_training(settings):
+    with mock.patch.dict(sys.modules, tokenizers=None), pytest.raises(DatasetError) as error:
+        check(settings, num_classes=3)
+    assert 'train_dataloader.dataset: tokenizers must be installed: pip install' in str(error.value)

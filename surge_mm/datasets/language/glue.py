@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,7 @@ from surge_mm.datasets.language.wordpiece import (
 )
 from surge_mm.registry import DATASETS
 from surge_mm.utils.argument_checks import Positive, checked
+from surge_mm.utils.errors import DatasetError
 from surge_mm.utils.suggestions import did_you_mean
 
 
@@ -92,8 +94,24 @@ class GlueDataset(BaseDataset):
             **self.metainfo,
         }
 
+    def check_split(self) -> None:
+        """Check that there is a file of the split, or that the split is one of GLUE, whose file is missing then.
+
+        Raises:
+            DatasetError: if it is neither.
+        """
+        known = [*self.task.splits, *(PARTS if self.task is TASKS['sst2'] else ())]
+        folder = os.path.dirname(self.ann_file)
+        if self.split in known or os.path.exists(self.ann_file) or not os.path.isdir(folder):
+            return
+        raise DatasetError(
+            f'split={self.split!r}: {self.ann_file} is missing. The splits of '
+            f'{self.task.folder} are {", ".join(map(repr, known))}'
+        )
+
     def read(self) -> list[Row]:
         """Return the sentences and labels of the split."""
+        self.check_split()
         rows = read_rows(self.ann_file, self.task)
         if self.split not in PARTS:
             return rows

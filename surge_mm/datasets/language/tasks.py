@@ -22,6 +22,7 @@ class Task:
         metrics (tuple[str, ...]): The official metrics; the first one is that of tables with one number for each task.
         columns (tuple[str, ...]): Columns of files without a header. Empty if the files have one.
         skips (bool): Whether the official files have damaged rows, which are skipped.
+        splits (tuple[str, ...]): Names of the official files with labels, without the suffix.
     """
 
     folder: str
@@ -32,6 +33,7 @@ class Task:
     metrics: tuple[str, ...] = ('accuracy',)
     columns: tuple[str, ...] = ()
     skips: bool = False
+    splits: tuple[str, ...] = ('train', 'dev')
 
     @property
     def num_outputs(self) -> int:
@@ -71,7 +73,14 @@ TASKS = {
         ('accuracy', 'f1'),
         skips=True,
     ),
-    'mnli': Task('MNLI', ('sentence1', 'sentence2'), 'gold_label', _INFERENCE, _INFERENCE),
+    'mnli': Task(
+        'MNLI',
+        ('sentence1', 'sentence2'),
+        'gold_label',
+        _INFERENCE,
+        _INFERENCE,
+        splits=('train', 'dev_matched', 'dev_mismatched'),
+    ),
     'qnli': Task('QNLI', ('question', 'sentence'), 'label', _ENTAILMENT, _ENTAILMENT),
     'rte': Task('RTE', ('sentence1', 'sentence2'), 'label', _ENTAILMENT, _ENTAILMENT),
 }
