@@ -16,6 +16,8 @@ from surge_mm.utils.argument_checks import Cfg, Fraction, Positive, checked
 from surge_mm.utils.errors import UsageError
 from surge_mm.utils.logging import warn
 
+INPUTS = ('input_ids', 'token_type_ids', 'attention_mask')
+
 
 class BertOutput(NamedTuple):
     """Output of :class:`SurgeBert`. The tuples are empty unless ``output_hidden_states=True``.
@@ -173,8 +175,15 @@ class SurgeBert(BaseModule):
                 Defaults to False.
 
         Raises:
-            UsageError: if a text has more tokens than there are positions.
+            UsageError: if an input is missing, or a text has more tokens than there are positions.
         """
+        missing = [name for name in INPUTS if name not in inputs]
+        if missing:
+            raise UsageError(
+                f'the inputs of SurgeBert lack {", ".join(missing)}; they have {", ".join(inputs) or "none"}. The data '
+                'preprocessor surge_mm.TextDataPreprocessor makes attention_mask, 1 for tokens and 0 for padding; '
+                'token_type_ids of a single sentence are 0'
+            )
         ids, attention_mask = inputs['input_ids'], inputs['attention_mask'].bool()
         positions = self.config['max_position_embeddings']
         if ids.shape[1] > positions:

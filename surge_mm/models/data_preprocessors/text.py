@@ -10,6 +10,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from surge_mm.registry import MODELS
 from surge_mm.utils.argument_checks import Count, checked
+from surge_mm.utils.errors import UsageError
 
 
 @MODELS.register_module()
@@ -38,7 +39,17 @@ class TextDataPreprocessor(BaseDataPreprocessor):
         Returns:
             dict: ``inputs``, a dict of ``input_ids``, ``token_type_ids`` and ``attention_mask`` (int64, ``(B, L)``),
             and ``data_samples``.
+
+        Raises:
+            UsageError: if ``input_ids`` or ``token_type_ids`` is missing.
         """
+        missing = [name for name in ('input_ids', 'token_type_ids') if name not in data['inputs']]
+        if missing:
+            raise UsageError(
+                f'the items of the data set lack {", ".join(missing)} in inputs; they have '
+                f'{", ".join(data["inputs"]) or "none"}. Return both, as surge_mm.GlueDataset does; token_type_ids of '
+                'a single sentence are 0'
+            )
         ids, types = data['inputs']['input_ids'], data['inputs']['token_type_ids']
         mask = [torch.ones_like(one) for one in ids]
         inputs = {

@@ -91,3 +91,11 @@ def test_wrong_arguments_are_named(settings, message):
 def test_a_text_longer_than_the_positions_is_an_error():
     with pytest.raises(UsageError, match='13 tokens is longer than max_position_embeddings=12'):
         SurgeBert(**SIZES)(text_batch(length=13))
+
+
+@pytest.mark.parametrize('name', ['input_ids', 'token_type_ids', 'attention_mask'])
+def test_a_missing_input_is_named(name):
+    inputs = text_batch()
+    del inputs[name]
+    with pytest.raises(UsageError, match=f'inputs of SurgeBert lack {name}; they have .*, '):
+        SurgeBert(**SIZES)(inputs)

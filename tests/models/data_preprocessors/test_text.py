@@ -25,3 +25,12 @@ def test_sequences_are_padded_to_the_longest():
 def test_a_negative_token_is_refused():
     with pytest.raises(ValueError, match='pad_id=-1'):
         MODELS.build({'type': 'surge_mm.TextDataPreprocessor', 'pad_id': -1})
+
+
+@pytest.mark.parametrize('name', ['input_ids', 'token_type_ids'])
+def test_a_missing_input_is_named(name):
+    inputs = {'input_ids': [torch.tensor([5])], 'token_type_ids': [torch.tensor([0])]}
+    del inputs[name]
+    preprocessor = MODELS.build({'type': 'surge_mm.TextDataPreprocessor'})
+    with pytest.raises(ValueError, match=f'data set lack {name} in inputs; they have '):
+        preprocessor({'inputs': inputs})
