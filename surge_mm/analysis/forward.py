@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from surge_mm.utils.modules import vocabulary_size
+
 
 def random_input(model: nn.Module, size: Sequence[int]) -> Any:
     """Return an image of noise, or a text of random tokens, for :func:`network_forward`.
@@ -24,7 +26,7 @@ def random_input(model: nn.Module, size: Sequence[int]) -> Any:
     if len(size) == 2:
         return torch.randn(1, 3, *size, device=weight.device, dtype=weight.dtype)
     encoder: Any = model.bert
-    ids = torch.randint(encoder.config['vocab_size'], (1, *size), device=weight.device)
+    ids = torch.randint(vocabulary_size(encoder), (1, *size), device=weight.device)
     return {
         'input_ids': ids,
         'token_type_ids': torch.zeros_like(ids),

@@ -4,7 +4,7 @@ from typing import Any
 
 from mmengine.optim.scheduler.param_scheduler import INF, LinearParamScheduler
 
-_build = LinearParamScheduler.build_iter_from_epoch.__func__  # type: ignore[attr-defined]
+_build = LinearParamScheduler.build_iter_from_epoch.__func__
 
 
 def lengthen_short_warm_ups() -> None:

@@ -141,4 +141,9 @@ def _load_classifier(module: TextClassifier, tensors: dict[str, Any], saved: Sav
             f'{str(saved.path)!r}: its classifier has {classes} classes, and num_classes={module.num_classes}. To '
             'start from the encoder alone, set init_cfg of the backbone instead of that of TextClassifier'
         )
+    if module.bert.pooler is None and 'pooler.dense.weight' in tensors:
+        warn(
+            f"{str(saved.path)!r}: its classifier takes the feature of its pooler, and pooling='mean' of the model has "
+            "no pooler. Set pooling='cls'"
+        )
     module.classifier.load_state_dict(theirs)

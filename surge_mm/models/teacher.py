@@ -11,6 +11,8 @@ from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 
+from surge_mm.checkpoint.hugging_face import read_folder
+from surge_mm.registry import WEIGHT_INITIALIZERS
 from surge_mm.utils.errors import UsageError
 from surge_mm.utils.logging import warn
 from surge_mm.utils.registry_errors import explain
@@ -56,11 +58,12 @@ def load_teacher(
 
     Args:
         config (str): Path of its config.
-        checkpoint (str): Path or address of its checkpoint.
+        checkpoint (str): Path or address of its checkpoint, or a folder that Hugging Face transformers has saved.
         require (Callable): Called with ``'teacher'`` and the model; raises an error if it cannot be a teacher.
 
     Returns:
-        tuple[nn.Module, dict]: The model, in evaluation mode and without gradients, and ``meta`` of the checkpoint.
+        tuple[nn.Module, dict]: The model, in evaluation mode and without gradients, and ``meta`` of the checkpoint; of
+            a folder, ``labels``, the names of its labels.
 
     Raises:
         UsageError: if a file does not exist, the config cannot be built, or the checkpoint does not fit it.
@@ -80,6 +83,9 @@ def load_teacher(
     if teacher is None:
         raise UsageError(f'teacher: config={config!r} has no model')
     require('teacher', teacher)
+    if Path(checkpoint).expanduser().is_dir():
+        meta = _load_folder(teacher, checkpoint)
+        return teacher.requires_grad_(False).eval(), meta
     try:
         loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
     except FileNotFoundError as error:
@@ -105,3 +111,18 @@ def load_teacher(
         )
     teacher.requires_grad_(False).eval()
     return teacher, loaded.get('meta') or {}
+
+
+def _load_folder(teacher: nn.Module, folder: str) -> dict[str, Any]:
+    """Load a folder of Hugging Face, which must have a classifier, and return the names of its labels as ``labels``."""
+    try:
+        saved = read_folder(folder)
+        if 'classifier.weight' not in saved.tensors:
+            raise UsageError(
+                f'{folder!r} has no classifier. A teacher is a model that was trained on the task, such as '
+                'BertForSequenceClassification'
+            )
+        WEIGHT_INITIALIZERS.build({'type': 'surge_mm.HuggingFaceInit', 'folder': folder})(teacher)
+    except UsageError as error:
+        raise UsageError(f'teacher: checkpoint: {error}') from error
+    return {'labels': saved.config.get('id2label') or {}}

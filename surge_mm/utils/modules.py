@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from typing import Any
 
 from torch import nn
+
+from surge_mm.utils.errors import UsageError
 
 
 def loaded_classes(module: str, *names: str) -> tuple[type, ...]:
@@ -23,6 +26,41 @@ def takes_texts(model: nn.Module) -> bool:
     """Return whether a model is a :class:`surge_mm.TextClassifier`."""
     module = 'surge_mm.models.classifiers.text_classifier'
     return isinstance(model, loaded_classes(module, 'TextClassifier'))
+
+
+def encoder_sizes(encoder: nn.Module) -> Mapping[str, Any]:
+    """Return the sizes of an encoder of texts, under Hugging Face's names such as ``vocab_size``.
+
+    They are those of its attribute ``config``, a dict or a config of transformers; none without one.
+
+    Args:
+        encoder (nn.Module): The encoder.
+    """
+    config = getattr(encoder, 'config', {})
+    if hasattr(config, 'to_dict'):
+        config = config.to_dict()
+    return config if isinstance(config, Mapping) else {}
+
+
+def vocabulary_size(encoder: nn.Module) -> int:
+    """Return the number of tokens of an encoder of texts: that of its config, or else of its first embedding.
+
+    Args:
+        encoder (nn.Module): The encoder.
+
+    Raises:
+        UsageError: if it has neither.
+    """
+    sizes = encoder_sizes(encoder)
+    if 'vocab_size' in sizes:
+        return sizes['vocab_size']
+    for module in encoder.modules():
+        if isinstance(module, nn.Embedding):
+            return module.num_embeddings
+    raise UsageError(
+        f'{type(encoder).__name__} has no embedding and no config with vocab_size, the number of tokens: give it the '
+        'attribute config=dict(vocab_size=...)'
+    )
 
 
 def is_packed(model: nn.Module) -> bool:

@@ -140,6 +140,8 @@ def test_a_missing_pooler_and_another_activation_are_warned_of(tmp_path, monkeyp
     assert 'has no pooler, which starts at random' in warned.pop()
     logits(init_cfg, pooling='mean', activation='relu')
     assert "hidden_act='gelu' of the folder is activation='relu' in SurgeBert" in warned.pop()
+    logits(folder(tmp_path), pooling='mean')
+    assert 'classifier takes the feature of its pooler' in warned.pop()
 
 
 WRONG_CONFIGS = {

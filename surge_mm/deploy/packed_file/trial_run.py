@@ -12,7 +12,7 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from surge_mm.utils.errors import UsageError, describe_error
-from surge_mm.utils.modules import takes_texts
+from surge_mm.utils.modules import takes_texts, vocabulary_size
 
 DEPTH = 2
 """Levels of the model below its root whose outputs are compared: backbone, neck and heads, and their parts."""
@@ -123,7 +123,7 @@ def run_and_compare(
 
 
 def _read_text(model: Any, generator: torch.Generator) -> Any:
-    ids = torch.randint(model.bert.config['vocab_size'], (TOKENS,), generator=generator)
+    ids = torch.randint(vocabulary_size(model.bert), (TOKENS,), generator=generator)
     inputs = {'input_ids': [ids], 'token_type_ids': [torch.zeros_like(ids)]}
     return model.test_step({'inputs': inputs})
 

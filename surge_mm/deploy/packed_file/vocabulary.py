@@ -21,6 +21,7 @@ from surge_mm.datasets.language.wordpiece import (
 )
 from surge_mm.utils.class_names import class_name
 from surge_mm.utils.errors import DatasetError, UsageError
+from surge_mm.utils.modules import encoder_sizes
 
 
 def vocabulary_to_store(model: nn.Module, cfg: Config) -> dict[str, Any] | None:
@@ -94,7 +95,8 @@ def check_fits(vocabulary: dict[str, Any], model: nn.Module) -> None:
     Raises:
         DatasetError: if it has fewer.
     """
-    sizes = getattr(getattr(model, 'bert', None), 'config', {})
+    encoder = getattr(model, 'bert', None)
+    sizes = {} if encoder is None else encoder_sizes(encoder)
     for name, needed, what in (
         ('vocab_size', len(vocabulary['tokens']), 'tokens'),
         ('max_position_embeddings', vocabulary['max_length'], 'as max_length'),

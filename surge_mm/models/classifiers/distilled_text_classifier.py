@@ -23,6 +23,7 @@ from surge_mm.registry import MODELS
 from surge_mm.utils.argument_checks import NonNegative, checked
 from surge_mm.utils.errors import UsageError
 from surge_mm.utils.logging import log
+from surge_mm.utils.modules import encoder_sizes, vocabulary_size
 
 HIDDEN = {'mse': hidden_loss, 'direction': direction_loss}
 
@@ -48,7 +49,8 @@ class DistilledTextClassifier(Teacher, TextClassifier):
 
     Args:
         teacher (dict): ``config`` and ``checkpoint`` of a text classifier with the same labels and vocabulary and,
-            unless only logits are compared, the same number and size of layers.
+            unless only logits are compared, the same number and size of layers. ``checkpoint`` may be a folder of
+            Hugging Face, that of a fine-tuned ``BertForSequenceClassification``.
         hidden (str): How hidden states are compared, ``'mse'`` as in BiT or ``'direction'`` as in BiBERT. Defaults to
             'mse'.
         hidden_weight (float): Weight of ``loss_distill_hidden``. 0 leaves it out. Defaults to 1.
@@ -92,7 +94,7 @@ class DistilledTextClassifier(Teacher, TextClassifier):
     def _load_teacher(self) -> Any:  # in a property, nn.Module would hide an AttributeError
         if not self._teacher:
             teacher, meta = load_teacher(**self._teacher_files, require=_require_text_classifier)
-            self._teacher_meta = meta.get('dataset_meta') or {}
+            self._teacher_meta = meta.get('dataset_meta') or meta
             _check_sizes(self, teacher, self.hidden_weight + self.relation_weight > 0)
             self._teacher.append(teacher.to(next(self.parameters())))
         return self._teacher[0]
@@ -123,11 +125,12 @@ class DistilledTextClassifier(Teacher, TextClassifier):
         teacher = self._load_teacher()
         _check_meta(self._teacher_meta)
         states = self.hidden_weight + self.relation_weight > 0
-        own = self.bert(inputs, output_hidden_states=states)
+        own = self.encode(inputs, states)
         logits = self.logits(own.pooled)
         with torch.no_grad():
-            theirs = teacher.bert(inputs, output_hidden_states=states)
+            theirs = teacher.encode(inputs, states)
             target = teacher.logits(theirs.pooled)
+        _check_states(own, theirs, self.hidden_weight, self.relation_weight)
         mask = inputs['attention_mask'].bool()
         losses = {'loss_distill': logit_loss(logits, target)}
         if self.hidden_weight:
@@ -155,15 +158,16 @@ def _require_text_classifier(name: str, model: nn.Module) -> None:
 
 def _check_sizes(student: Any, teacher: Any, states: bool) -> None:
     """Check that classes, vocabularies and, if hidden states are compared, layers have the same sizes."""
+    both = (student, teacher)
     pairs = {
-        'num_classes': [model.num_classes for model in (student, teacher)],
-        'vocab_size': [
-            model.bert.embeddings.word_embeddings.num_embeddings for model in (student, teacher)
-        ],
+        'num_classes': [model.num_classes for model in both],
+        'vocab_size': [vocabulary_size(model.bert) for model in both],
     }
     if states:
-        pairs['number of layers'] = [len(model.bert.encoder.layer) for model in (student, teacher)]
-        pairs['hidden_size'] = [model.bert.hidden_size for model in (student, teacher)]
+        layers = [encoder_sizes(model.bert).get('num_hidden_layers') for model in both]
+        if None not in layers:  # else the states of the first batch are compared
+            pairs['number of layers'] = layers
+        pairs['hidden_size'] = [model.bert.hidden_size for model in both]
     for what, (own, theirs) in pairs.items():
         if own != theirs:
             advice = 'Use a teacher of the same task and vocabulary'
@@ -171,6 +175,20 @@ def _check_sizes(student: Any, teacher: Any, states: bool) -> None:
                 advice = 'To compare the logits alone, set hidden_weight=0 and relation_weight=0'
             raise UsageError(
                 f'teacher: its {what} is {theirs}, that of the model is {own}. {advice}'
+            )
+
+
+def _check_states(
+    own: BertOutput, theirs: BertOutput, hidden_weight: float, relation_weight: float
+) -> None:
+    """Check that both encoders return what is compared, with the same number of layers."""
+    for weight, name in ((hidden_weight, 'hidden_states'), (relation_weight, 'queries')):
+        counts = [len(getattr(output, name, ())) for output in (own, theirs)]
+        if weight and (0 in counts or counts[0] != counts[1]):
+            raise UsageError(
+                f'with output_hidden_states=True, the output of the encoder of the model has {counts[0]} {name}, and '
+                f'that of the teacher {counts[1]}: both need the same number, at least 1. To compare the logits alone, '
+                'set hidden_weight=0 and relation_weight=0'
             )
 
 
@@ -182,3 +200,10 @@ def _check_meta(theirs: Mapping[str, Any]) -> None:
                 f'teacher: it was trained with {key}={theirs[key]!r}, the training set has {own[key]!r}. Set task, '
                 'vocab and lowercase of the data set to those of the teacher, or use another teacher'
             )
+    classes = list(own.get('classes') or ())
+    labels = [str(name).lower() for _, name in sorted(theirs.get('labels', {}).items())]
+    if labels != classes and sorted(labels) == sorted(classes):
+        raise UsageError(
+            f'teacher: the labels of its folder are {labels}, the classes of the training set {classes}. Bring the '
+            'rows of classifier.weight and classifier.bias, and id2label of its config.json, into this order'
+        )

@@ -10,9 +10,15 @@ from mmengine.model import BaseModel
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
+from surge_mm.models.backbones.surge_bert import BertOutput
 from surge_mm.registry import MODELS
 from surge_mm.utils.argument_checks import Cfg, Fraction, Positive, checked
 from surge_mm.utils.errors import UsageError
+
+CONTRACT = (
+    'An encoder has hidden_size, and its forward(inputs) returns an object with pooled, (B, hidden_size), such as '
+    'surge_mm.models.backbones.surge_bert.BertOutput'
+)
 
 
 @MODELS.register_module()
@@ -23,13 +29,19 @@ class TextClassifier(BaseModel):
     the linear layer ``classifier``. The loss is the cross entropy, or with ``num_classes=1`` the mean squared error.
 
     Args:
-        backbone (dict): Config of :class:`surge_mm.SurgeBert`, or of another encoder with its inputs and output.
+        backbone (dict): Config of :class:`surge_mm.SurgeBert`, or of another encoder: a module with the attribute
+            ``hidden_size``, whose ``forward(inputs)`` returns an object with ``pooled``, ``(B, hidden_size)``. The
+            losses of a distillation on hidden states need ``forward(inputs, output_hidden_states=True)`` and
+            ``hidden_states``, as :class:`.BertOutput` has them.
         num_classes (int): Number of classes. 1 for the regression of a number.
         dropout (float): Dropout of the input of the linear layer. Defaults to 0.1.
         data_preprocessor (dict, optional): Config of the data preprocessor. Defaults to None.
         init_cfg (dict or list[dict], optional): MMEngine's weight initialization, or
             :class:`surge_mm.models.hugging_face_init.HuggingFaceInit`. None selects BERT's for the classifier: normal
             with the standard deviation 0.02. Defaults to None.
+
+    Raises:
+        UsageError: if the encoder has no ``hidden_size``, or its output no ``pooled``.
     """
 
     @checked
@@ -46,19 +58,43 @@ class TextClassifier(BaseModel):
             init_cfg = {'type': 'Normal', 'std': 0.02, 'override': classifier}
         super().__init__(data_preprocessor, init_cfg)
         self.bert = MODELS.build(backbone)
+        if not hasattr(self.bert, 'hidden_size'):
+            raise UsageError(
+                f'backbone: {type(self.bert).__name__} has no attribute hidden_size, the number of features of a text. '
+                f'{CONTRACT}'
+            )
         self.dropout = nn.Dropout(dropout)
         self.num_classes = num_classes
         self.classifier = nn.Linear(self.bert.hidden_size, num_classes)
 
     def init_weights(self) -> None:
         """Initialize the encoder by its ``init_cfg``, then the whole model by its own."""
-        self.bert.init_weights()  # MMEngine would do it last, and undo a start of the whole model
+        if hasattr(self.bert, 'init_weights'):
+            self.bert.init_weights()  # MMEngine would do it last, and undo a start of the whole model
         super().init_weights()
 
     @property
     def backbone(self) -> nn.Module:
         """The encoder, ``bert``."""
         return self.bert
+
+    def encode(self, inputs: dict[str, Tensor], states: bool = False) -> BertOutput:
+        """Return the output of the encoder.
+
+        Args:
+            inputs (dict[str, Tensor]): As for :meth:`forward`.
+            states (bool): Whether it has the hidden states, queries, keys and values. Defaults to False.
+
+        Raises:
+            UsageError: if the output has no ``pooled``.
+        """
+        output = self.bert(inputs, output_hidden_states=True) if states else self.bert(inputs)
+        if not hasattr(output, 'pooled'):
+            raise UsageError(
+                f'backbone: the output of {type(self.bert).__name__}, {type(output).__name__}, has no pooled, the '
+                f'features of the texts. {CONTRACT}'
+            )
+        return output
 
     def logits(self, pooled: Tensor) -> Tensor:
         """Return the logits of the features of texts.
@@ -94,7 +130,7 @@ class TextClassifier(BaseModel):
             raise UsageError(f"mode={mode!r} must be 'tensor', 'loss' or 'predict'")
         if mode == 'loss':
             return self.loss(inputs, data_samples or [])
-        logits = self.logits(self.bert(inputs).pooled)
+        logits = self.logits(self.encode(inputs).pooled)
         return logits if mode == 'tensor' else self._predictions(logits, data_samples)
 
     def loss(self, inputs: dict[str, Tensor], data_samples: list[DataSample]) -> dict[str, Tensor]:
@@ -107,7 +143,7 @@ class TextClassifier(BaseModel):
         Returns:
             dict[str, Tensor]: ``loss``.
         """
-        return self.label_loss(self.logits(self.bert(inputs).pooled), data_samples)
+        return self.label_loss(self.logits(self.encode(inputs).pooled), data_samples)
 
     def label_loss(self, logits: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
         """Return the loss of logits on the labels.

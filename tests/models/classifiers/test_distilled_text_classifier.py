@@ -1,4 +1,5 @@
 import copy
+import json
 
 import pytest
 import torch
@@ -8,6 +9,9 @@ from mmengine.logging import MessageHub
 from mmengine.registry import MODELS
 from mmengine.runner.checkpoint import get_state_dict
 
+from surge_mm.analysis.forward import random_input
+from surge_mm.deploy.packed_file.trial_run import outputs_on_image
+from surge_mm.models.backbones.surge_bert import BertOutput
 from surge_mm.models.classifiers.text_distillation_losses import (
     direction_loss,
     hidden_loss,
@@ -197,3 +201,106 @@ def test_bad_arguments_are_named(teacher, change, message):
 def test_missing_files_of_the_teacher_are_named(teacher, key, file):
     with pytest.raises(UsageError, match=f'teacher: .*{file}'):
         student({**teacher, key: file}).init_weights()
+
+
+def hugging_face_teacher(folder, model=None, **config):
+    """Write a folder of Hugging Face with the weights of a teacher, and return both keys ``teacher``."""
+    from safetensors.torch import save_file
+
+    teacher = save_teacher(folder, model=model)
+    save_file(torch.load(teacher['checkpoint'])['state_dict'], folder / 'model.safetensors')
+    sizes = {'model_type': 'bert', 'id2label': {'0': 'NEGATIVE', '1': 'POSITIVE'}, **SIZES}
+    (folder / 'config.json').write_text(json.dumps({**sizes, **config}))
+    return teacher, {**teacher, 'checkpoint': str(folder)}
+
+
+def test_a_folder_of_hugging_face_teaches_as_the_checkpoint_of_the_same_weights(tmp_path, hub):
+    hub.update_info('dataset_meta', META)
+    losses = []
+    for teacher in hugging_face_teacher(tmp_path):
+        model = student(teacher, init='teacher', relation_weight=1.0)
+        model.init_weights()
+        losses.append(model.loss(*batch()))
+    assert losses[0] == losses[1]
+    assert not any(p.requires_grad or module.training
+                   for module in model.teacher.modules() for p in module.parameters())  # fmt: skip
+
+
+def test_a_folder_with_the_labels_in_another_order_is_refused(tmp_path, hub):
+    hub.update_info('dataset_meta', META)
+    labels = {'1': 'negative', '0': 'positive'}
+    _, teacher = hugging_face_teacher(tmp_path, id2label=labels)
+    model = student(teacher)
+    model.init_weights()
+    with pytest.raises(UsageError, match=r"labels of its folder are \['positive', 'negative'\]"):
+        model.loss(*batch())
+
+
+def test_a_folder_without_a_classifier_or_of_other_sizes_is_refused(tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    _, teacher = hugging_face_teacher(tmp_path, hidden_size=8)
+    with pytest.raises(UsageError, match='teacher: checkpoint: .*hidden_size=8 is 16 in the model'):
+        student(teacher).init_weights()
+    weights = load_file(tmp_path / 'model.safetensors')
+    encoder = {key: value for key, value in weights.items() if 'classifier' not in key}
+    save_file(encoder, tmp_path / 'model.safetensors')
+    with pytest.raises(UsageError, match='teacher: checkpoint: .*has no classifier'):
+        student(teacher).init_weights()
+
+
+class BagOfWords(torch.nn.Module):
+    """An encoder of another family: without BERT's names of modules, config and, as asked for, hidden states."""
+
+    hidden_size = 16
+
+    def __init__(self, states=True):
+        super().__init__()
+        self.tokens = torch.nn.Embedding(SIZES['vocab_size'], 16)
+        self.first, self.second = torch.nn.Linear(16, 16), torch.nn.Linear(16, 16)
+        self.states = states
+
+    def forward(self, inputs, output_hidden_states=False):
+        x = self.tokens(inputs['input_ids'])
+        states = [x, self.first(x), self.second(self.first(x))]
+        kept = tuple(states) if output_hidden_states and self.states else ()
+        return BertOutput(states[-1].mean(1), kept)
+
+
+MODELS.register_module(module=BagOfWords)
+
+
+def bag_of_words(**settings):
+    model = classifier()
+    rules = [{'name': 'second', 'to': 'binary'}, {'name': '*', 'to': 'keep'}]
+    binarized = {'type': 'surge_mm.Binarized', 'base_type': 'BagOfWords', 'rules': rules}
+    return {**model, 'backbone': {**binarized, **settings}}
+
+
+def test_an_encoder_of_another_family_is_taught_and_runs_on_random_tokens(tmp_path):
+    teacher = save_teacher(tmp_path, model=bag_of_words())
+    backbone = bag_of_words()['backbone']
+    model = student(teacher, backbone=backbone)
+    model.init_weights()
+    losses = model.loss(*batch())
+    assert losses.keys() == {'loss_distill', 'loss_distill_hidden'} and model.training
+    model.data_preprocessor = MODELS.build({'type': 'surge_mm.TextDataPreprocessor'})
+    found = outputs_on_image(model.eval(), (8, 8))
+    assert found['prediction (call 0).0.pred_score'].shape == (2,)
+    assert model(random_input(model, (5,))).shape == (1, 2)
+    model = student(save_teacher(tmp_path, num_hidden_layers=1), backbone=backbone)
+    model.init_weights()
+    with pytest.raises(UsageError, match='has 3 hidden_states, and that of the teacher 2'):
+        model.loss(*batch())
+
+
+@pytest.mark.parametrize(
+    'settings, name', [({}, '0 hidden_states'), ({'relation_weight': 1.0, 'hidden_weight': 0.0}, '0 queries')]
+)  # fmt: skip
+def test_an_encoder_without_what_is_compared_is_refused(tmp_path, settings, name):
+    model = student(
+        save_teacher(tmp_path, num_hidden_layers=2), backbone=bag_of_words(states=False)['backbone'], **settings
+    )  # fmt: skip
+    model.init_weights()
+    with pytest.raises(UsageError, match=f'the encoder of the model has {name}.*hidden_weight=0'):
+        model.loss(*batch())

@@ -1,3 +1,5 @@
+from unittest import mock
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -5,6 +7,7 @@ from helpers.texts import labeled, text_batch, text_classifier
 from mmengine.optim import OptimWrapper
 from mmpretrain.structures import DataSample
 
+from surge_mm import TextClassifier
 from surge_mm.utils.errors import UsageError
 
 
@@ -49,3 +52,23 @@ def test_a_sample_without_its_label_is_an_error(num_classes):
         model(text_batch(count=1, length=2), [DataSample()], mode='loss')
     with pytest.raises(UsageError, match=f'no {name}'):
         model(text_batch(count=1, length=2), mode='loss')
+
+
+@pytest.mark.parametrize(
+    'attributes, message',
+    [
+        ({}, 'Embedding has no attribute hidden_size'),
+        ({'hidden_size': 3}, 'output of Embedding, Tensor, has no pooled'),
+    ],
+)
+def test_what_an_encoder_lacks_is_named(attributes, message):
+    """torch.nn.Embedding stands for an encoder of another family."""
+    backbone = torch.nn.Embedding(5, 3)
+    vars(backbone).update(attributes)
+    with (
+        mock.patch(
+            'surge_mm.models.classifiers.text_classifier.MODELS.build', lambda cfg: backbone
+        ),
+        pytest.raises(UsageError, match=f'backbone: .*{message}.*An encoder has hidden_size'),
+    ):
+        TextClassifier({'type': 'Embedding'}, num_classes=2)(torch.ones(2, 3, dtype=torch.int64))
