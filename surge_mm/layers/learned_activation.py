@@ -22,12 +22,15 @@ class LearnedActivation(nn.Module):
             1 until the first batch in training mode, from which it starts.
         activation_scale_bits (Tensor, optional): 0 until alpha has started, then the bits of the binarizer. It is part
             of the state dict, so a resumed training does not start alpha again, and one with other bits does.
+        start_mask (Tensor, optional): True for the tokens of the next batch, ``(B, L)``; :func:`leave_out_padding` sets
+            it until alpha has started.
     """
 
     activation: ActivationBinarizer
     activation_shift: nn.Parameter | None
     activation_scale: nn.Parameter | None
     activation_scale_bits: Tensor | None
+    start_mask: Tensor | None = None
     _scale_is_checked = False
 
     def _init_activation(
@@ -77,7 +80,7 @@ class LearnedActivation(nn.Module):
         if int(bits) != binarizer.bits:
             shift = 0 if self.activation_shift is None else self.activation_shift
             wide = torch.promote_types(x.dtype, torch.float32)
-            mean = (x + shift).abs().mean(dtype=wide)
+            mean = _tokens(x + shift, self.start_mask).abs().mean(dtype=wide)
             if torch.distributed.is_available() and torch.distributed.is_initialized():
                 torch.distributed.all_reduce(mean)
                 mean /= torch.distributed.get_world_size()
@@ -89,7 +92,7 @@ class LearnedActivation(nn.Module):
                 )
             self.activation_scale.copy_(binarizer.first_scale(mean))
             bits.fill_(binarizer.bits)
-        self._scale_is_checked = True
+        self._scale_is_checked, self.start_mask = True, None
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
@@ -108,3 +111,27 @@ class LearnedActivation(nn.Module):
             )
         self._scale_is_checked = False
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def leave_out_padding(model: nn.Module, mask: Tensor) -> None:
+    """Leave out the padding of the next batch where it starts a scale. Call it before the forward pass of training.
+
+    Args:
+        model (nn.Module): Encoder of texts.
+        mask (Tensor): True for the tokens that are no padding, ``(B, L)``.
+    """
+    for module in model.modules():
+        learns = getattr(module, 'activation_scale', None) is not None
+        if learns and isinstance(module, LearnedActivation) and not module._scale_is_checked:
+            module.start_mask = mask
+
+
+def _tokens(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Return the values of ``x`` at tokens: of hidden states ``(B, L, C)``, or of attention ``(B, heads, L, L)``."""
+    if mask is None or len(x) != len(mask) or not mask.any():
+        return x
+    if x.dim() == 3 and x.shape[1] == mask.shape[1]:
+        return x[mask]
+    if x.dim() == 4 and x.shape[2:] == (mask.shape[1],) * 2:
+        return x.transpose(0, 1)[:, mask[:, :, None] & mask[:, None, :]]
+    return x

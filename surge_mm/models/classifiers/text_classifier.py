@@ -10,6 +10,7 @@ from mmengine.model import BaseModel
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
+from surge_mm.layers.learned_activation import leave_out_padding
 from surge_mm.models.backbones.surge_bert import BertOutput
 from surge_mm.registry import MODELS
 from surge_mm.utils.argument_checks import Cfg, Fraction, Positive, checked
@@ -88,6 +89,8 @@ class TextClassifier(BaseModel):
         Raises:
             UsageError: if the output has no ``pooled``.
         """
+        if self.training and 'attention_mask' in inputs and not torch.compiler.is_compiling():
+            leave_out_padding(self.bert, inputs['attention_mask'].bool())
         output = self.bert(inputs, output_hidden_states=True) if states else self.bert(inputs)
         if not hasattr(output, 'pooled'):
             raise UsageError(

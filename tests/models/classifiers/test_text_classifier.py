@@ -3,7 +3,7 @@ from unittest import mock
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers.texts import labeled, text_batch, text_classifier
+from helpers.texts import BIT, labeled, text_batch, text_classifier
 from mmengine.optim import OptimWrapper
 from mmpretrain.structures import DataSample
 
@@ -57,13 +57,13 @@ def test_a_sample_without_its_label_is_an_error(num_classes):
 @pytest.mark.parametrize(
     'attributes, message',
     [
-        ({}, 'Embedding has no attribute hidden_size'),
-        ({'hidden_size': 3}, 'output of Embedding, Tensor, has no pooled'),
+        ({}, 'Identity has no attribute hidden_size'),
+        ({'hidden_size': 3}, 'output of Identity, dict, has no pooled'),
     ],
 )
 def test_what_an_encoder_lacks_is_named(attributes, message):
-    """torch.nn.Embedding stands for an encoder of another family."""
-    backbone = torch.nn.Embedding(5, 3)
+    """torch.nn.Identity stands for an encoder of another family."""
+    backbone = torch.nn.Identity()
     vars(backbone).update(attributes)
     with (
         mock.patch(
@@ -71,4 +71,19 @@ def test_what_an_encoder_lacks_is_named(attributes, message):
         ),
         pytest.raises(UsageError, match=f'backbone: .*{message}.*An encoder has hidden_size'),
     ):
-        TextClassifier({'type': 'Embedding'}, num_classes=2)(torch.ones(2, 3, dtype=torch.int64))
+        TextClassifier({'type': 'Identity'}, num_classes=2)(text_batch())
+
+
+def test_learned_scales_start_without_padding():
+    """Padding would lower the mean of the attention probabilities, and add what the padding token has."""
+    scales = {}
+    for padding in (0, 5):
+        model = text_classifier(**{**BIT, 'linear_cfg': {**BIT['linear_cfg'], 'compensator': None}})
+        inputs = text_batch(length=7, padding=padding)
+        inputs = {name: values[:3] for name, values in inputs.items()}  # of 7 tokens each
+        model(inputs)
+        scales[padding] = {
+            name: p.item() for name, p in model.named_parameters() if name.endswith('_scale')
+        }
+    assert len(scales[0]) == 21
+    assert scales[5] == pytest.approx(scales[0], rel=1e-5)
