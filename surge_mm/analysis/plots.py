@@ -5,6 +5,7 @@ Each function draws a new figure and saves one PNG. None of them uses pyplot or 
 
 import math
 import os
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -231,6 +232,39 @@ def plot_costs(
     ax.invert_yaxis()
     ax.set(xlabel=label)
     ax.grid(alpha=0.3, axis='x')
+    ax.spines[['top', 'right']].set_visible(False)
+    return save(figure, out)
+
+
+def draw_time_profile(
+    parts: Mapping[str, Mapping[str, float]], title: str, out: str | os.PathLike
+) -> Path:
+    """Draw a bar for each part of a :class:`.TimeProfile`, divided into its layers, and save one PNG.
+
+    Args:
+        parts (Mapping[str, Mapping[str, float]]): the seconds of each name within a part, by part. Empty parts are left
+            out.
+        title (str): title of the figure.
+        out (str): the PNG file to write. Its folder is created if necessary.
+
+    Returns:
+        Path: ``out``.
+    """
+    parts = {part: inner for part, inner in parts.items() if inner}
+    whole = sum(sum(inner.values()) for inner in parts.values())
+    figure = Figure(figsize=(7, 1 + 0.3 * len(parts)), layout='constrained')
+    ax = figure.subplots()
+    for row, inner in enumerate(parts.values()):
+        left = 0.0
+        for seconds in inner.values():
+            ax.barh(row, 1e3 * seconds, left=left, color=BLUE, edgecolor='white', linewidth=0.4)
+            left += 1e3 * seconds
+        ax.text(left, row, f'  {left:.2f} ms, {left / (1e3 * whole):.0%}', va='center', fontsize=8)
+    ax.set_yticks(range(len(parts)), list(parts), fontsize=8)
+    ax.invert_yaxis()
+    ax.margins(x=0.2)
+    ax.set(xlabel=f'ms, {1e3 * whole:.2f} together')
+    ax.set_title(textwrap.fill(title, 90), fontsize=7)
     ax.spines[['top', 'right']].set_visible(False)
     return save(figure, out)
 

@@ -65,7 +65,7 @@ class BoxDecoder:
         )
         return cls(head) if is_plain else None
 
-    def __call__(
+    def decode(
         self,
         maps: Sequence[Sequence[Tensor]],
         shape: tuple[int, int],
@@ -96,7 +96,7 @@ class BoxDecoder:
             if not large.all():
                 boxes, scores, labels = boxes[large], scores[large], labels[large]
         if len(boxes):
-            boxes, scores, labels = self._suppress(boxes, scores, labels)
+            boxes, scores, labels = self.suppress(boxes, scores, labels)
         return boxes, scores, labels
 
     def _candidates(
@@ -117,10 +117,16 @@ class BoxDecoder:
         gathered = (values.index_select(0, places) for values in (deltas, priors, *factors))
         return found, labels, *gathered
 
-    def _suppress(
+    def suppress(
         self, boxes: Tensor, scores: Tensor, labels: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the boxes that non-maximum suppression of each class selects, the best first."""
+        """Return the boxes that non-maximum suppression of each class selects, the best first.
+
+        Args:
+            boxes (Tensor): ``(n, 4)``, with at least one box.
+            scores (Tensor): ``(n,)``.
+            labels (Tensor): ``(n,)``.
+        """
         if not self.is_plain_nms or len(boxes) >= SPLIT:
             found, kept = batched_nms(boxes, scores, labels, self.nms)
             scores = found[: self.max_boxes, -1]

@@ -52,7 +52,8 @@ class Detector:
     Attributes:
         model (nn.Module): The detector of MMDetection.
         classes (tuple[str, ...]): Names of the classes.
-        is_direct (bool): Whether images and boxes are passed without data samples of the host.
+        image_input (ImageInput): Preparation of an image.
+        decoder (BoxDecoder, optional): Decoding of the boxes. None if that of the host is used.
 
     Raises:
         CheckpointError: if the file is no packed file; see :func:`surge_mm.deploy.load_packed`.
@@ -88,9 +89,8 @@ class Detector:
         self.score_thr = score_thr
         self.channel_order = channel_order
         keep_priors(model)
-        self._input = ImageInput(model)
-        self._decoder = BoxDecoder.of(model) if self._input.is_plain else None
-        self.is_direct = self._decoder is not None
+        self.image_input = ImageInput(model)
+        self.decoder = BoxDecoder.of(model) if self.image_input.is_plain else None
 
     def __call__(self, image: np.ndarray | str | os.PathLike) -> Detections:
         """Return the boxes of an image.
@@ -117,14 +117,16 @@ class Detector:
 
     def _detect(self, image: np.ndarray | str) -> tuple[Tensor, Tensor, Tensor]:
         model: Any = self.model
-        if not self._input.is_plain:
-            found = model.test_step(self._input.batch(image))[0].pred_instances
+        if not self.image_input.is_plain:
+            found = model.test_step(self.image_input.batch(image))[0].pred_instances
             return found.bboxes, found.scores, found.labels
-        inputs, meta = self._input(self._input.read(image) if isinstance(image, str) else image)
-        if self._decoder is not None:
+        inputs, meta = self.image_input.prepare(
+            self.image_input.read(image) if isinstance(image, str) else image
+        )
+        if self.decoder is not None:
             maps = model.bbox_head(model.extract_feat(inputs))
-            return self._decoder(maps, meta['img_shape'], meta['scale_factor'])
-        found = model(inputs, [self._input.sample(meta)], mode='predict')[0].pred_instances
+            return self.decoder.decode(maps, meta['img_shape'], meta['scale_factor'])
+        found = model(inputs, [self.image_input.sample(meta)], mode='predict')[0].pred_instances
         return found.bboxes, found.scores, found.labels
 
 

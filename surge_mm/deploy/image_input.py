@@ -67,7 +67,7 @@ class ImageInput:
         """
         return self.loads({'img_path': path})['img']
 
-    def __call__(self, pixels: np.ndarray) -> tuple[Tensor, dict[str, Any]]:
+    def prepare(self, pixels: np.ndarray) -> tuple[Tensor, dict[str, Any]]:
         """Return the input of the network, (1, 3, H', W'), float32, and the sizes of the image.
 
         Args:

@@ -71,7 +71,7 @@ class Predictor:
             image (np.ndarray): Shape (H, W, 3), uint8, BGR as OpenCV reads it.
         """
         size = image.shape[:2]
-        if self.detector and self.detector.is_direct:
+        if self.detector and self.detector.decoder:
             return self._data_sample(self.detector(image), size)
         found = {'img': image.astype(self.dtype), 'img_path': None, 'img_id': 0}
         found |= {'img_shape': size, 'ori_shape': size}

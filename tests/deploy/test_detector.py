@@ -89,8 +89,8 @@ def test_boxes_are_those_of_inference_detector_to_the_bit(name):
     model = confident(CONFIGS_OF[name]())
     expected = [inference_detector(model, image(size)) for size in SIZES]
     detector = Detector(model)
-    assert detector._input.is_plain
-    assert (detector._decoder is None) == (name == 'faster-rcnn')
+    assert detector.image_input.is_plain
+    assert (detector.decoder is None) == (name == 'faster-rcnn')
     for size, sample in zip(SIZES, expected, strict=True):
         assert_same(detector(image(size)), sample)
     assert sum(len(sample.pred_instances) for sample in expected) > 20 * len(SIZES)
@@ -115,7 +115,7 @@ def test_a_pipeline_with_another_step_and_a_loader_of_floats_run_as_the_host_run
         cfg.test_dataloader.dataset.pipeline[0].update(changes)
         model = confident(cfg)
         detector = Detector(model)
-        assert not detector._input.is_plain
+        assert not detector.image_input.is_plain
         for given in (str(tmp_path / 'a.png'), image((90, 70))):
             assert_same(detector(given), inference_detector(model, given))
 
