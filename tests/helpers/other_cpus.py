@@ -1,16 +1,20 @@
-"""Packed layers in a process that compiles them for another CPU."""
+"""Packed layers, and int8 ones, in a process that compiles them for another CPU."""
 
 import os
 import sys
 
 import torch
+from torch import nn
 
 from surge_mm import SurgeConv2d
 from surge_mm.deploy import PackedConv2d, instruction_set
+from surge_mm.deploy.real_layers.exact_sums import float64_sums
+from surge_mm.deploy.real_layers.int8_conv import Int8Conv2d
+from surge_mm.deploy.real_layers.quantization import Range
 
 
 def run_packed(settings, folder):
-    """Compare packed layers with the binary ones; write the instruction set and the messages into ``folder``.
+    """Compare packed layers with binary ones and int8 layers with PyTorch; write instruction set and messages.
 
     Args:
         settings (dict[str, str]): variables of Numba, which must not have been imported yet.
@@ -27,4 +31,17 @@ def run_packed(settings, folder):
         x = torch.randn(2, channels, 9, 8)
         with torch.no_grad():
             assert torch.equal(PackedConv2d(layer)(x), layer(x))
+    if 'NUMBA_CPU_FEATURES' in settings:
+        compare_int8()
     (folder / 'instructions').write_text(instruction_set())
+
+
+@torch.no_grad()
+def compare_int8():
+    """Compare the compiled passes of int8 layers with operators of PyTorch."""
+    for channels, filters, kernel, pool in ((20, 36, 3, None), (3, 16, 7, nn.MaxPool2d(3, 2, 1))):
+        conv = nn.Conv2d(channels, filters, kernel, 2, 1)
+        layer = Int8Conv2d(conv, Range(-1.5, 3.0), None, nn.PReLU(filters), pool)
+        x = 2 * torch.randn(2, channels, 19, 18)
+        out = layer.epilogue(float64_sums(layer.weight, layer.convolution)(layer.quantize(x)))
+        assert torch.equal(layer(x), out if pool is None else pool(out))

@@ -104,9 +104,9 @@ class QuantizationPass(NamedTuple):
     Attributes:
         next_part (int): The part that the next thread takes, counted by the threads.
         parts (int): Parts into which the rows are divided.
-        rows (int): Rows of all padded images.
         x (int): Address of the input, ``(N, H, W, C_in)``, float32.
         out (int): Address of the bytes, ``(N, padded height, padded width, C_in)``.
+        rows (int): Rows of all padded images.
         numbers (int): Address of ``1 / step`` and of the byte of 0, float32.
         height (int): Rows of an image, H.
         row (int): Numbers of a row, W * C_in.
@@ -118,9 +118,9 @@ class QuantizationPass(NamedTuple):
 
     next_part: int
     parts: int
-    rows: int
     x: int
     out: int
+    rows: int
     numbers: int
     height: int
     row: int
@@ -136,12 +136,12 @@ class EpiloguePass(NamedTuple):
     Attributes:
         next_part (int): The part that the next thread takes, counted by the threads.
         parts (int): Parts into which the output rows are divided.
+        sums (int): Address of the sums, ``(N, H', W', C_out)``, float32.
+        out (int): Address of the output, float32. It may be that of the sums if there is no pool.
         images (int): Number of images, N.
         height (int): Rows of the sums, H'.
         width (int): Columns of the sums, W'.
         channels (int): Output channels, C_out.
-        sums (int): Address of the sums, ``(N, H', W', C_out)``, float32.
-        out (int): Address of the output, float32. It may be that of the sums if there is no pool.
         table (int): Address of the table of the epilogue, ``(9, C_out)``, float32.
         activates (int): 1 if the table has steps after a1.
         pool_height (int): Rows of the window of the pool; 0 without one.
@@ -154,12 +154,12 @@ class EpiloguePass(NamedTuple):
 
     next_part: int
     parts: int
+    sums: int
+    out: int
     images: int
     height: int
     width: int
     channels: int
-    sums: int
-    out: int
     table: int
     activates: int
     pool_height: int

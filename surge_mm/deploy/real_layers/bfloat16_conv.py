@@ -34,11 +34,12 @@ class BFloat16Conv2d(ReducedConv2d):
         self.register_buffer('bias', None if bias is None else bias.detach().clone())
 
     def compute(self, x: Tensor) -> Tensor:
-        """Return the output for an input of the right shape.
+        """Return the output.
 
         Args:
             x (Tensor): ``(N, C_in, H, W)``.
         """
+        self.check_input(x)
         if x.is_cpu and not torch.compiler.is_compiling() and not _in_bfloat16():
             weight = self._float_weight()
             return self.convolution.forward(x, weight.to(x.dtype), self.bias, 0.0)

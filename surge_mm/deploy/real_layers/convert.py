@@ -195,4 +195,6 @@ def _reason(layer: nn.Module, real: str) -> str:
         return 'it has hooks, or a weight that is computed'
     if layer.weight.dtype != torch.float32:
         return f'its weights are {layer.weight.dtype}, not float32'
+    if layer.groups > 1 and layer.groups == layer.in_channels:
+        return 'it is depthwise, which is faster in float32'
     return unsupported_reason(layer) if real == 'int8' else ''

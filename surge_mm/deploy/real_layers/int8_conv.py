@@ -81,13 +81,14 @@ class Int8Conv2d(ReducedConv2d):
         self.pool = pool
 
     def compute(self, x: Tensor) -> Tensor:
-        """Return the output for an input of the right shape.
+        """Return the output.
 
         Args:
             x (Tensor): ``(N, C_in, H, W)``.
         """
         if can_run(x) and x.numel():
             return self._on_cpu().run(x)
+        self.check_input(x)
         q = self.quantize(x)
         if x.is_cpu and x.numel() and not torch.compiler.is_compiling():
             sums = self._on_cpu().sums(q)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ctypes
-from functools import lru_cache
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
+from surge_mm.deploy.cpu.geometry import check_input
 from surge_mm.deploy.cpu.job import EpiloguePass, QuantizationPass
 from surge_mm.deploy.cpu.threads import single_thread, thread_team
 from surge_mm.deploy.real_layers.exact_sums import (
@@ -21,7 +23,7 @@ from surge_mm.deploy.real_layers.exact_sums import (
 from surge_mm.ops import Convolution
 
 MOST_SHAPES = 16
-"""Shapes of inputs for which a layer keeps its weight in the layout of oneDNN."""
+"""Shapes of inputs for which a layer keeps its weight in the layout of oneDNN, and its plan."""
 WORTH_THREADS = 1 << 17
 """Numbers below which a pass runs on one thread."""
 PARTS = 2
@@ -90,6 +92,7 @@ class Int8OnCpu:
         self.numbers, self.table, self.activates = numbers.contiguous(), table, activates
         self.pool = Pool() if pool is None else Pool.of(pool)
         self._sums_of = lru_cache(MOST_SHAPES)(self._new_sums)
+        self._plan = lru_cache(MOST_SHAPES)(partial(_Plan, self))
 
     def run(self, x: Tensor) -> Tensor:
         """Return the output of the convolution, by the compiled passes.
@@ -97,33 +100,13 @@ class Int8OnCpu:
         Args:
             x (Tensor): ``(N, C_in, H, W)``, float32, not empty.
         """
-        from surge_mm.deploy.cpu.byte_kernels import finish_parts
-
-        sums = self.sums(self.quantize(x)).contiguous(memory_format=torch.channels_last)
-        images, channels, height, width = sums.shape
-        out, rows = sums, height
-        if self.pool.height:
-            rows, columns = self.pool.output_size(height, width)
-            out = _empty(images, channels, rows, columns, torch.float32)
-        job = EpiloguePass(
-            next_part=0,
-            parts=0,
-            images=images,
-            height=height,
-            width=width,
-            channels=channels,
-            sums=sums.data_ptr(),
-            out=out.data_ptr(),
-            table=self.table.data_ptr(),
-            activates=self.activates,
-            pool_height=self.pool.height,
-            pool_width=self.pool.width,
-            pool_step_y=self.pool.step_y,
-            pool_step_x=self.pool.step_x,
-            pool_top=self.pool.top,
-            pool_left=self.pool.left,
-        )
-        _run(finish_parts.address, job, images * rows, sums.numel())
+        plan = self._plan(x.shape, torch.get_num_threads())
+        x = x.contiguous(memory_format=torch.channels_last)
+        q = torch.empty_strided(*plan.bytes, dtype=torch.uint8)
+        plan.quantize(x.data_ptr(), q.data_ptr())
+        sums = plan.sums(q).contiguous(memory_format=torch.channels_last)
+        out = torch.empty_strided(*plan.out, dtype=torch.float32) if plan.out else sums
+        plan.finish(sums.data_ptr(), out.data_ptr())
         return out
 
     def sums(self, q: Tensor) -> Tensor:
@@ -132,31 +115,42 @@ class Int8OnCpu:
         Args:
             q (Tensor): Bytes with their border, not empty.
         """
-        return self._sums_of(tuple(q.shape))(q)
+        return self._sums_of(q.shape)(q)
 
-    def quantize(self, x: Tensor) -> Tensor:
-        """Return the bytes of an input with its border, by the compiled pass.
+    def _new_sums(self, shape: torch.Size) -> Sums:
+        if onednn_is_exact():
+            return onednn_sums(self.weight, self.convolution, shape)
+        return float64_sums(self.weight, self.convolution)
 
-        Args:
-            x (Tensor): ``(N, C_in, H, W)``, float32.
 
-        Returns:
-            Tensor: uint8, ``(N, C_in, padded height, padded width)``, channels_last.
-        """
-        from surge_mm.deploy.cpu.byte_kernels import quantize_parts
+class _Plan:
+    """What a layer needs for inputs of one shape.
 
-        images, channels, height, width = x.shape
-        x = x.contiguous(memory_format=torch.channels_last)
-        left, right, top, bottom = self.convolution.padding
-        rows, columns = top + height + bottom, left + width + right
-        q = _empty(images, channels, rows, columns, torch.uint8)
-        job = QuantizationPass(
-            next_part=0,
-            parts=0,
+    Args:
+        layer (Int8OnCpu): The layer.
+        shape (torch.Size): ``(N, C_in, H, W)``.
+        threads (int): Threads of PyTorch.
+    """
+
+    def __init__(self, layer: Int8OnCpu, shape: torch.Size, threads: int) -> None:
+        from surge_mm.deploy.cpu.byte_kernels import finish_parts, quantize_parts
+
+        images, channels, height, width = shape
+        convolution, pool, filters = layer.convolution, layer.pool, len(layer.weight)
+        check_input(convolution, layer.weight.shape, channels, (height, width))
+        left, right, top, bottom = convolution.padding
+        rows, columns = convolution.padded_size(height, width)
+        kernel_size = (layer.weight.shape[2], layer.weight.shape[3])
+        out_height, out_width = convolution.output_size(height, width, kernel_size)
+        self.bytes = _layout(images, channels, rows, columns)
+        self.sums = layer._sums_of(torch.Size(self.bytes[0]))
+        self.out = None
+        if pool.height:
+            self.out = _layout(images, filters, *pool.output_size(out_height, out_width))
+        quantization = QuantizationPass(
+            *(0, 0, 0, 0),
             rows=images * rows,
-            x=x.data_ptr(),
-            out=q.data_ptr(),
-            numbers=self.numbers.data_ptr(),
+            numbers=layer.numbers.data_ptr(),
             height=height,
             row=width * channels,
             top=top,
@@ -164,24 +158,52 @@ class Int8OnCpu:
             left=left * channels,
             right=right * channels,
         )
-        _run(quantize_parts.address, job, images * rows, q.numel())
-        return q
+        epilogue = EpiloguePass(
+            *(0, 0, 0, 0),
+            images=images,
+            height=out_height,
+            width=out_width,
+            channels=filters,
+            table=layer.table.data_ptr(),
+            activates=layer.activates,
+            pool_height=pool.height,
+            pool_width=pool.width,
+            pool_step_y=pool.step_y,
+            pool_step_x=pool.step_x,
+            pool_top=pool.top,
+            pool_left=pool.left,
+        )
+        numbers = images * rows * columns * channels
+        self.quantize = _start(
+            quantize_parts.address, quantization, images * rows, numbers, threads
+        )
+        rows = images * (self.out[0][2] if self.out else out_height)
+        numbers = images * out_height * out_width * filters
+        self.finish = _start(finish_parts.address, epilogue, rows, numbers, threads)
 
-    def _new_sums(self, shape: tuple[int, ...]) -> Sums:
-        if onednn_is_exact():
-            return onednn_sums(self.weight, self.convolution, shape)
-        return float64_sums(self.weight, self.convolution)
 
-
-def _empty(images: int, channels: int, rows: int, columns: int, dtype: torch.dtype) -> Tensor:
-    """Return a tensor in the memory format channels_last."""
+def _layout(
+    images: int, channels: int, rows: int, columns: int
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the shape and the strides of a tensor in the memory format channels_last."""
     strides = (rows * columns * channels, 1, columns * channels, channels)
-    return torch.empty_strided((images, channels, rows, columns), strides, dtype=dtype)
+    return (images, channels, rows, columns), strides
 
 
-def _run(function: int, job: Any, rows: int, numbers: int) -> None:
-    """Run a pass over so many rows and numbers on as many threads as are worth it."""
-    threads = 1 if numbers < WORTH_THREADS else torch.get_num_threads()
-    parts = min(rows, PARTS * threads) if threads > 1 else 1
+def _start(
+    function: int, job: tuple[int, ...], rows: int, numbers: int, threads: int
+) -> Callable[[int, int], None]:
+    """Return a function that runs a pass from one address to another.
+
+    Args:
+        function (int): Address of the C function.
+        job (tuple[int, ...]): Fields of the pass. Those of the parts and of the two addresses are set here.
+        rows (int): Rows that are shared out.
+        numbers (int): Numbers of the pass, which decide whether several threads are worth it.
+        threads (int): Number of threads then.
+    """
+    threads = 1 if numbers < WORTH_THREADS else threads
     team = single_thread(function) if threads == 1 else thread_team(function)
-    team.run((ctypes.c_int64 * len(job))(*job._replace(parts=parts)), threads)
+    parts = min(rows, PARTS * threads) if threads > 1 else 1
+    array, others, run = ctypes.c_int64 * len(job), job[4:], team.run
+    return lambda source, target: run(array(0, parts, source, target, *others), threads)

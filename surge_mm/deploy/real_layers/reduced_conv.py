@@ -60,14 +60,27 @@ class ReducedConv2d(nn.Module):
             )
         if any(self.input_padding):
             x = F.pad(x, self.input_padding, mode=self.padding_mode)
-        check_input(self.convolution, self.weight.shape, x.shape[1], (x.shape[2], x.shape[3]))
         return self.compute(x)
 
+    def check_input(self, x: Tensor) -> None:
+        """Check the shape of an input.
+
+        Args:
+            x (Tensor): ``(N, C_in, H, W)``.
+
+        Raises:
+            UsageError: if it is not that of an input.
+        """
+        check_input(self.convolution, self.weight.shape, x.shape[1], (x.shape[2], x.shape[3]))
+
     def compute(self, x: Tensor) -> Tensor:
-        """Return the output for an input of the right shape.
+        """Return the output.
 
         Args:
             x (Tensor): ``(N, C_in, H, W)``, with the padding of a ``padding_mode`` other than 'zeros'.
+
+        Raises:
+            UsageError: if it has another shape than the layer takes.
         """
         raise NotImplementedError
 

@@ -41,6 +41,7 @@ def network():
         OwnConv(16, 8, 1),
         nn.ConvTranspose2d(8, 8, 2),
         nn.utils.spectral_norm(nn.Conv2d(8, 8, 1)),
+        nn.Conv2d(8, 8, 3, groups=8),
     )
     return trained(model)
 
@@ -85,10 +86,11 @@ def test_convolutions_are_replaced_and_other_real_layers_listed(real):
     assert followers == ([nn.Identity] * 2 if real == 'int8' else [nn.BatchNorm2d, nn.PReLU])
     assert packed.packing.real == {'0': real, '5': real}
     reasons = packed.packing.kept_float
-    assert list(reasons) == ['6', '7', '8']
+    assert list(reasons) == ['6', '7', '8', '9']
     assert reasons['6'] == 'OwnConv has a forward of its own'
     assert reasons['7'] == 'it is a ConvTranspose2d, not a Conv2d'
     assert reasons['8'] == 'it has hooks, or a weight that is computed'
+    assert reasons['9'] == 'it is depthwise, which is faster in float32'
     for line in (f'in {real}: 0', 'in float32: 6: OwnConv has a forward of its own'):
         assert line in str(packed.packing).splitlines()
     # the parts before and after the binary layer, since a sign of a number near 0 may differ
