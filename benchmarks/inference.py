@@ -10,6 +10,8 @@ Variants of one structure:
   int8                 PyTorch's quantized operators; a layer takes and returns int8, as inside a network
   packed               surge_mm.deploy.pack of the binary model; a layer takes and returns float32
   packed, from signs   a layer that takes sign bits, as behind another packed layer
+  packed, real layers in int8
+                       a network of pack(model, real='int8', calibration=...)
 Weights and the statistics of batch norms are random; speed does not depend on them. The decoding of a detector's boxes
 is not measured. The variants take turns of 20 images (layer) or 3 (networks); medians of the turns are reported.
 File: bytes of the tensors. Peak memory: of a process that runs the variant on one thread, Python and PyTorch included.

@@ -24,10 +24,11 @@ from surge_mm.layers import SurgeConv2d
 from surge_mm.models import SurgeResNet, to_float
 
 FLOAT, INT8, PACKED, FROM_SIGNS = 'float', 'int8', 'packed', 'packed, from signs'
+REAL_INT8 = 'packed, real layers in int8'
 VARIANTS = {
     'layer': (FLOAT, INT8, PACKED, FROM_SIGNS),
-    'backbone': (FLOAT, INT8, PACKED),
-    'detector': (FLOAT, PACKED),
+    'backbone': (FLOAT, INT8, PACKED, REAL_INT8),
+    'detector': (FLOAT, PACKED, REAL_INT8),
 }
 NOT_AVAILABLE = {
     'detector': {
@@ -89,12 +90,16 @@ class BenchmarkCase:
         channels = workload.channels if workload.what == 'layer' else 3
         x = torch.randn(1, channels, workload.height, workload.width)
         self.x: Any = x.to(memory_format=torch.channels_last)
-        if variant in (PACKED, FROM_SIGNS):
+        if variant == REAL_INT8:
+            self.model = pack(binary, 'int8', [self.x])
+        elif variant in (PACKED, FROM_SIGNS):
             self.model = pack(binary)
         else:
             self.model = to_float(binary).eval().requires_grad_(False)
             self.model.to(memory_format=torch.channels_last)
         self.bytes = model_size(self.model).float_bytes
+        if variant == REAL_INT8:
+            self.bytes = sum(value.nbytes for value in self.model.state_dict().values())
         if variant == INT8:
             # one byte for each weight of a matrix, the rest in float32
             self.bytes -= 3 * sum(p.numel() for p in self.model.parameters() if p.dim() > 1)

@@ -18,6 +18,7 @@ from benchmark_cases.inference import (
     FROM_SIGNS,
     INT8,
     PACKED,
+    REAL_INT8,
     VARIANTS,
     BenchmarkCase,
     Workload,
@@ -29,7 +30,7 @@ from surge_mm.analysis.timing import interleaved_times, median_ratio
 
 RUNS_PER_TURN = {'layer': 20, 'backbone': 3, 'detector': 3}
 """Images that are timed as one: a layer inside a network starts with warm caches."""
-COLORS = {FLOAT: ORANGE, INT8: VERMILION, PACKED: BLUE, FROM_SIGNS: SKY}
+COLORS = {FLOAT: ORANGE, INT8: VERMILION, PACKED: BLUE, FROM_SIGNS: SKY, REAL_INT8: SKY}
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
+from surge_mm.deploy.real_layers.reduced_conv import ReducedConv2d
+
 SIZES = ('Resize', 'FixScaleResize', 'Pad')
 """Steps that change the size alone. They run as the host's own, between reading and normalization."""
 ARRAYS = 'mmdet.LoadImageFromNDArray'
@@ -137,6 +139,8 @@ def _normalization_table(preprocessor: Any) -> np.ndarray:
 def _is_channels_last(model: nn.Module) -> bool:
     """Whether the first convolution takes its input in the memory format channels_last."""
     for module in model.modules():
+        if isinstance(module, ReducedConv2d):
+            return True
         if isinstance(module, nn.Conv2d):
             return module.weight.is_contiguous(memory_format=torch.channels_last)
     return False

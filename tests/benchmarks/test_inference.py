@@ -24,8 +24,12 @@ def test_a_layer_is_measured_in_all_variants_and_drawn(run_script, tmp_path, cap
 def test_a_detector_is_measured_and_the_missing_int8_is_explained(run_script, tmp_path, capsys):
     run_script('inference', 'detector', '--pixels', '64', '--rounds', '1', '--threads', '1', *QUICK)
     answer = json.loads((tmp_path / 'a.json').read_text())
-    assert [row['variant'] for row in answer['rows']] == ['float', 'packed']
-    assert [row['gain'] for row in answer['rows']] == [None, None]
+    assert [row['variant'] for row in answer['rows']] == [
+        'float',
+        'packed',
+        'packed, real layers in int8',
+    ]
+    assert [row['gain'] for row in answer['rows']] == [None] * 3
     assert answer['rows'][0]['file_MB'] > 5 * answer['rows'][1]['file_MB']
     assert list(answer['not_available']) == ['int8']
     assert 'int8 is not available: PyTorch' in capsys.readouterr().out

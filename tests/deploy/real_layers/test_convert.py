@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from helpers.packed_files import changed, detector_config, setting, trained_model
@@ -10,7 +11,7 @@ from mmdet.apis import inference_detector
 from torch import nn
 
 import surge_mm
-from surge_mm.deploy import PackedConv2d, load_packed, pack, save_packed
+from surge_mm.deploy import Detector, PackedConv2d, load_packed, pack, save_packed
 from surge_mm.deploy.onnx.export import export_onnx
 from surge_mm.deploy.packed_file import format as packed_format
 from surge_mm.deploy.packed_file.format import read_packed
@@ -151,7 +152,9 @@ def test_a_detector_comes_back_from_its_file_to_the_bit(real, detector, tmp_path
     x = torch.randn(1, 3, 64, 64)
     for one, other in zip(model(x), loaded(x), strict=True):
         assert all(torch.equal(*pair) for pair in zip(one, other, strict=True))
-    assert len(inference_detector(loaded, image).pred_instances) > 0
+    found, detector = inference_detector(loaded, image).pred_instances, Detector(path)
+    assert len(found) > 0 and detector.image_input.channels_last
+    assert np.array_equal(detector(image).boxes, found.bboxes.numpy())
     for one, other in zip(packed['float32'](x), loaded(x), strict=True):
         assert not any(torch.equal(*pair) for pair in zip(one, other, strict=True))
 
