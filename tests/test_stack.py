@@ -134,6 +134,7 @@ def test_operators_that_do_not_load_are_reported_with_the_reason(monkeypatch) ->
     def fail() -> None:
         raise RuntimeError('operator torchvision::nms does not exist')
 
+    monkeypatch.setattr(_stack, 'operators_load', lambda: False)
     monkeypatch.setattr('torchvision.extension._assert_has_ops', fail)
     with pytest.raises(_stack.StackError, match='operator torchvision::nms does not exist') as info:
         _stack.check_stack()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -46,6 +47,7 @@ class LearnedActivation(nn.Module):
             self.activation_scale = nn.Parameter(torch.empty((), **options))
             bits = torch.empty((), device=options.get('device'), dtype=torch.int64)
             self.activation_scale_bits = bits
+            _keep_start_out_of_graphs()
 
     @property
     def learns_activation(self) -> bool:
@@ -62,7 +64,6 @@ class LearnedActivation(nn.Module):
             self.activation_scale_bits.zero_()
             self._scale_is_checked = False
 
-    @torch.compiler.disable
     @torch.no_grad()
     def _start_scale(self, x: Tensor) -> None:
         """Start the scale from ``x``, the first batch in training mode, unless it has started.
@@ -135,3 +136,10 @@ def _tokens(x: Tensor, mask: Tensor | None) -> Tensor:
     if x.dim() == 4 and x.shape[2:] == (mask.shape[1],) * 2:
         return x.transpose(0, 1)[:, mask[:, :, None] & mask[:, None, :]]
     return x
+
+
+@functools.cache
+def _keep_start_out_of_graphs() -> None:
+    """Have compilers call ``_start_scale`` as it is. The decorator imports torch._dynamo, which takes 1 s."""
+    start = torch.compiler.disable(LearnedActivation._start_scale)
+    LearnedActivation._start_scale = start  # type: ignore[method-assign]

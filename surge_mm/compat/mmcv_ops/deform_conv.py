@@ -25,10 +25,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-import torchvision  # noqa: F401  (defines torch.ops.torchvision)
 from torch import Tensor
 
-from surge_mm.compat.mmcv_ops import to_full_precision
+from surge_mm.compat.mmcv_ops import to_full_precision, torchvision_operators
 
 _GROUPS = ('group', 'deformable_group')
 _GEOMETRY = ('dH', 'dW', 'padH', 'padW', 'dilationH', 'dilationW', *_GROUPS)
@@ -61,7 +60,7 @@ def deform_conv_forward(
         **geometry (int): see the module.
     """
     operands = _operands(geometry, input, weight, offset)
-    output.copy_(torch.ops.torchvision.deform_conv2d(*operands))
+    output.copy_(torchvision_operators().deform_conv2d(*operands))
 
 
 def deform_conv_backward_input(
@@ -142,7 +141,7 @@ def modulated_deform_conv_forward(
     """
     offset, mask = (_as_read(t, output.shape[2:]) for t in (offset, mask))
     operands = _operands(geometry, input, weight, offset, mask, bias if with_bias else None)
-    output.copy_(torch.ops.torchvision.deform_conv2d(*operands))
+    output.copy_(torchvision_operators().deform_conv2d(*operands))
 
 
 def modulated_deform_conv_backward(
@@ -220,7 +219,7 @@ def _as_read(x: Tensor, size: torch.Size) -> Tensor:
 def _gradients(grad_output: Tensor, operands: tuple[Any, ...]) -> tuple[Tensor, ...]:
     """Return the gradients with respect to input, weight, offset, mask and bias."""
     grad = to_full_precision(grad_output)
-    gradients = torch.ops.torchvision._deform_conv2d_backward(grad, *operands)
+    gradients = torchvision_operators()._deform_conv2d_backward(grad, *operands)
     gradients[2].masked_fill_(_at_border(*operands[1:3], *operands[5:11]), 0)
     return gradients
 

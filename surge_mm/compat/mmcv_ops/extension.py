@@ -14,18 +14,17 @@ import importlib
 import sys
 from collections.abc import Callable
 from importlib.machinery import ModuleSpec, SourceFileLoader
+from importlib.metadata import version
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
-
-import torchvision
 
 from surge_mm.compat.mmcv_ops import deform_conv, focal_loss, ms_deform_attn, nms, roi
 
 
 def get_compiler_version() -> str:
     """Return the entry for the compiler of mmcv in MMEngine's report on the environment."""
-    return f'n/a (operators of torchvision {torchvision.__version__})'
+    return f'n/a (operators of torchvision {version("torchvision")})'
 
 
 def get_compiling_cuda_version() -> str:

@@ -13,8 +13,9 @@ the order of decreasing scores. A box that overlaps a kept one is dropped by ``n
 from collections.abc import Callable
 
 import torch
-import torchvision
 from torch import Tensor
+
+from surge_mm.compat.mmcv_ops import torchvision_operators
 
 
 def _overlaps(box: Tensor, others: Tensor, offset: int) -> Tensor:
@@ -41,7 +42,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
         Tensor: indices of the selected boxes in the order of decreasing scores, shape (K,), int64.
     """
     if offset == 0:
-        return torchvision.ops.nms(boxes, scores, iou_threshold)
+        return torchvision_operators().nms(boxes, scores, iou_threshold)
     groups = _groups(boxes, scores, lambda box, rest: _overlaps(box, rest, offset) > iou_threshold)
     kept = [group[0] for group in groups]
     return torch.tensor(kept, dtype=torch.long, device=boxes.device)

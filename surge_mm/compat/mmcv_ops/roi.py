@@ -8,10 +8,9 @@ Source: K. He et al., "Mask R-CNN", 2017.
 """
 
 import torch
-import torchvision  # noqa: F401  (defines torch.ops.torchvision)
 from torch import Tensor
 
-from surge_mm.compat.mmcv_ops import to_full_precision
+from surge_mm.compat.mmcv_ops import to_full_precision, torchvision_operators
 
 
 def roi_align_forward(
@@ -54,7 +53,7 @@ def roi_align_forward(
     if type(rois) is Tensor and rois.device.type == 'cpu' and not torch.compiler.is_compiling():
         _check(rois, len(features), size, spatial_scale, sampling_ratio, aligned)
     output.copy_(
-        torch.ops.torchvision.roi_align(
+        torchvision_operators().roi_align(
             features, rois, spatial_scale, *size, sampling_ratio, aligned
         )
     )
@@ -109,7 +108,7 @@ def roi_align_backward(
     grad, rois = to_full_precision(grad_output), to_full_precision(rois)
     size = (aligned_height, aligned_width, *grad_input.shape)
     grad_input.copy_(
-        torch.ops.torchvision._roi_align_backward(
+        torchvision_operators()._roi_align_backward(
             grad, rois, spatial_scale, *size, sampling_ratio, aligned
         )
     )
