@@ -313,7 +313,7 @@ def change_of_metric(cfg: Config, before: nn.Module, after: nn.Module, real: str
     evaluator.dataset_meta = loader.dataset.metainfo
     models = track((before, after), 'evaluation')
     found = [evaluate(model, loader, evaluator) for model in models]
-    names = [name for name in METRICS if name in found[0]][:1] or list(found[0])
+    names = [name for name in METRICS if name in found[0]] or list(found[0])
     lines = [
         f'{name}: {found[0][name]:.4f} in float32, {found[1][name]:.4f} in {real} '
         f'({found[1][name] - found[0][name]:+.4f}), on the {len(loader.dataset)} images of the validation set'
