@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from surge_mm.deploy.real_layers.quantization import Range, best_range
-from surge_mm.utils.errors import UsageError
 
 SAMPLES = 4096
 """Numbers that are sampled from each input of a layer."""
@@ -54,22 +53,13 @@ def measure_ranges(
 
     Returns:
         dict[str, Range | None]: None for a layer that no image reached, or whose inputs were not all finite.
-
-    Raises:
-        UsageError: if there is no batch.
     """
     statistics = {name: InputStatistics() for name in layers}
     handles = [layer.register_forward_pre_hook(statistics[name]) for name, layer in layers.items()]
-    count = 0
     try:
-        for count, batch in enumerate(batches, 1):  # noqa: B007
+        for batch in batches:
             model(batch) if torch.is_tensor(batch) else model.test_step(batch)
     finally:
         for handle in handles:
             handle.remove()
-    if not count:
-        raise UsageError(
-            "calibration has no images, and real='int8' needs some: pass a list of tensors (N, 3, H, W), or the "
-            'batches of a data loader'
-        )
     return {name: found.range() for name, found in statistics.items()}

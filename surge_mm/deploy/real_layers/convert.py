@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import torch
@@ -27,12 +28,15 @@ REAL_LAYERS = (nn.modules.conv._ConvNd, nn.Linear)
 FORWARDS = {'torch.nn.modules.conv.Conv2d', 'mmcv.cnn.bricks.wrappers.Conv2d'}
 
 
-def check_real(real: str, calibration: Any) -> None:
-    """Check two arguments of :func:`surge_mm.deploy.pack`.
+def check_real(real: str, calibration: Iterable[Any] | None) -> Iterable[Any] | None:
+    """Check two arguments of :func:`surge_mm.deploy.pack`, before the model is changed.
 
     Args:
         real (str): Dtype of the real-valued convolutions.
-        calibration (Any): Images.
+        calibration (Iterable, optional): Images.
+
+    Returns:
+        Iterable, optional: The images.
 
     Raises:
         UsageError: if ``real`` is unknown, or images are missing or not needed.
@@ -46,6 +50,15 @@ def check_real(real: str, calibration: Any) -> None:
         )
     if real != 'int8' and calibration is not None:
         raise UsageError(f"calibration is for real='int8', and real={real!r} takes none: omit it")
+    if calibration is None:
+        return None
+    batches = iter(calibration)
+    for first in batches:
+        return chain((first,), batches)
+    raise UsageError(
+        "calibration has no images, and real='int8' needs some: pass a list of tensors (N, 3, H, W), or the batches of "
+        'a data loader'
+    )
 
 
 def find_real(model: nn.Module, real: str) -> tuple[dict[str, nn.Conv2d], dict[str, str]]:
@@ -87,8 +100,6 @@ def convert_real(
     Returns:
         dict[str, str]: Names of the convolutions that stay as they are, each with the reason.
 
-    Raises:
-        UsageError: if there are no images for int8.
     """
     if real == 'int8' and layers:
         assert calibration is not None

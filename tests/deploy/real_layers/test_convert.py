@@ -135,8 +135,10 @@ def test_a_shared_convolution_is_replaced_once_and_stays_shared():
     ],
 )
 def test_an_unknown_dtype_and_missing_images_are_errors(arguments, message):
+    model = network().train()
     with pytest.raises(UsageError, match=message):
-        pack(network(), *arguments)
+        pack(model, *arguments)
+    assert model.training and model[3].weight.requires_grad  # left as it was
 
 
 @torch.no_grad()
