@@ -22,7 +22,7 @@ from surge_mm.deploy.real_layers.exact_sums import (
 )
 from surge_mm.ops import Convolution
 
-MOST_SHAPES = 16
+MOST_SHAPES = 32
 """Shapes of inputs for which a layer keeps its weight in the layout of oneDNN, and its plan."""
 WORTH_THREADS = 1 << 17
 """Numbers below which a pass runs on one thread."""
@@ -115,11 +115,11 @@ class Int8OnCpu:
         Args:
             q (Tensor): Bytes with their border, not empty.
         """
-        return self._sums_of(q.shape)(q)
+        return self._sums_of(tuple(q.shape[1:]))(q)
 
-    def _new_sums(self, shape: torch.Size) -> Sums:
-        if onednn_is_exact():
-            return onednn_sums(self.weight, self.convolution, shape)
+    def _new_sums(self, shape: tuple[int, ...]) -> Sums:
+        if onednn_is_exact():  # its layout for one image is that for any number, such as of regions
+            return onednn_sums(self.weight, self.convolution, (1, *shape))
         return float64_sums(self.weight, self.convolution)
 
 
@@ -143,7 +143,7 @@ class _Plan:
         kernel_size = (layer.weight.shape[2], layer.weight.shape[3])
         out_height, out_width = convolution.output_size(height, width, kernel_size)
         self.bytes = _layout(images, channels, rows, columns)
-        self.sums = layer._sums_of(torch.Size(self.bytes[0]))
+        self.sums = layer._sums_of(self.bytes[0][1:])
         self.out = None
         if pool.height:
             self.out = _layout(images, filters, *pool.output_size(out_height, out_width))

@@ -156,6 +156,22 @@ def test_a_pool_keeps_nan_and_the_first_of_two_zeros_as_pytorch_does():
 
 
 @torch.no_grad()
+def test_the_weight_is_laid_out_once_for_any_number_of_images(monkeypatch):
+    layouts = []
+
+    def counted(*args):
+        layouts.append(args)
+        return exact_sums.onednn_sums(*args)
+
+    monkeypatch.setattr(int8_on_cpu, 'onednn_sums', counted)
+    layer = Int8Conv2d(CONVS['3x3'](), Range(-1.0, 1.0))
+    for count in (1, 2, 5):
+        x = torch.randn(count, 20, 9, 9)
+        assert np.array_equal(layer(x).numpy(), formula(layer, x))
+    assert len(layouts) == exact_sums.onednn_is_exact()
+
+
+@torch.no_grad()
 def test_without_the_operators_of_onednn_the_output_is_the_same(monkeypatch):
     layer, x = Int8Conv2d(CONVS['stem'](), Range(-1.0, 1.0)), torch.randn(1, 3, 17, 15)
     expected = layer(x)
