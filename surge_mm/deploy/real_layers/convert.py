@@ -13,7 +13,7 @@ from torch import nn
 from surge_mm.deploy.real_layers.bfloat16_conv import BFloat16Conv2d
 from surge_mm.deploy.real_layers.calibration import measure_ranges
 from surge_mm.deploy.real_layers.followers import find_followers, followers_of
-from surge_mm.deploy.real_layers.int8_conv import UNIT, Int8Conv2d, unsupported_reason
+from surge_mm.deploy.real_layers.int8_conv import Int8Conv2d, unsupported_reason
 from surge_mm.deploy.real_layers.quantization import Range
 from surge_mm.deploy.real_layers.reduced_conv import ReducedConv2d
 from surge_mm.layers import BinaryLayer
@@ -99,7 +99,6 @@ def convert_real(
 
     Returns:
         dict[str, str]: Names of the convolutions that stay as they are, each with the reason.
-
     """
     if real == 'int8' and layers:
         assert calibration is not None
@@ -117,7 +116,7 @@ def _to_int8(
     model: nn.Module, layer: nn.Conv2d, following: list[str], given: Range | None = None
 ) -> None:
     """Replace a convolution, and the modules that follow it, which become part of it."""
-    packed = Int8Conv2d(layer, given or UNIT, *followers_of(model, following))
+    packed = Int8Conv2d(layer, given, *followers_of(model, following))
     packed.folded = tuple(following)
     replace_modules(model, {layer: packed})
     for name in following:
@@ -188,8 +187,8 @@ def restore_real(model: nn.Module, stored: Mapping[str, Any] | None) -> nn.Modul
             _to_int8(model, layer, following)
         else:
             replace_modules(model, {layer: BFloat16Conv2d(layer)})
-    real = dict.fromkeys(stored['layers'], dtype)
-    model.packing = replace(model.packing, real=real)  # type: ignore
+    if packing := getattr(model, 'packing', None):  # the layers may be packed in parts of the model
+        model.packing = replace(packing, real=dict.fromkeys(stored['layers'], dtype))
     return model
 
 

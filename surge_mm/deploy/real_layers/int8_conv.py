@@ -32,9 +32,6 @@ from surge_mm.deploy.real_layers.quantization import (
 )
 from surge_mm.deploy.real_layers.reduced_conv import ReducedConv2d
 
-UNIT = Range(0.0, 1.0)
-"""Range of a layer whose tensors are loaded later."""
-
 
 class Int8Conv2d(ReducedConv2d):
     """Convolution in int8, with float32 in and out.
@@ -44,7 +41,7 @@ class Int8Conv2d(ReducedConv2d):
 
     Args:
         conv (nn.Conv2d): The convolution, for which :func:`unsupported_reason` has no reason.
-        given (Range): Range of its input. Defaults to :data:`UNIT`.
+        given (Range, optional): Range of its input. Defaults to None, for a layer whose tensors are loaded later.
         norm (_BatchNorm, optional): The batch norm after it, which becomes part of it. Defaults to None.
         activation (nn.Module, optional): The activation after that, likewise. Defaults to None.
         pool (nn.MaxPool2d, optional): The max pool after that, likewise. Defaults to None.
@@ -56,15 +53,19 @@ class Int8Conv2d(ReducedConv2d):
     def __init__(
         self,
         conv: nn.Conv2d,
-        given: Range = UNIT,
+        given: Range | None = None,
         norm: _BatchNorm | None = None,
         activation: nn.Module | None = None,
         pool: nn.MaxPool2d | None = None,
     ) -> None:
         super().__init__(conv)
-        weight, step = quantize_weight(conv.weight)
-        inverse, zero = given.numbers()
-        m1 = step / inverse
+        if given is None:  # finding the steps takes longer than all the rest of loading
+            weight, step = torch.zeros_like(conv.weight, dtype=torch.int8), torch.ones(1)
+            inverse, zero = 1.0, 0.0
+        else:
+            weight, step = quantize_weight(conv.weight)
+            inverse, zero = given.numbers()
+        m1 = step.double() / inverse
         a1 = -zero * m1 * weight.flatten(1).sum(1, dtype=torch.float64)
         if conv.bias is not None:
             a1 = a1 + conv.bias.detach().double()
