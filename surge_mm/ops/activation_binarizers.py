@@ -240,7 +240,7 @@ class STESign(ActivationBinarizer):
     """
 
     def derivative(self, x: Tensor) -> Tensor:
-        return (x.abs() <= 1).to(x.dtype)
+        return x.abs().le_(1)  # a comparison to bool takes 5 times as long on a CPU
 
 
 class ApproxSign(ActivationBinarizer):

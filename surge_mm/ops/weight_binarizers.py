@@ -141,7 +141,7 @@ class Sign(WeightBinarizer):
         return TwoValues(w, torch.ones((), dtype=w.dtype, device=w.device))
 
     def gradient(self, w: Tensor, grad_q: Tensor) -> Tensor:
-        return grad_q * (w.abs() <= 1)
+        return grad_q * w.abs().le_(1)
 
 
 class ScaledSign(WeightBinarizer):
@@ -165,7 +165,7 @@ class XNOR(ScaledSign):
 
     def gradient(self, w: Tensor, grad_q: Tensor) -> Tensor:
         n = w[0].numel()
-        return grad_q * (1 / n + magnitude(w) * (w.abs() <= 1))
+        return grad_q * (1 / n + magnitude(w) * w.abs().le_(1))
 
 
 class ReAct(ScaledSign):
@@ -175,7 +175,7 @@ class ReAct(ScaledSign):
     """
 
     def gradient(self, w: Tensor, grad_q: Tensor) -> Tensor:
-        return grad_q * (w.abs() <= 1)
+        return grad_q * w.abs().le_(1)
 
 
 class BiBERT(ReAct):
