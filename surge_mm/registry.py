@@ -5,6 +5,9 @@ registered here. MMEngine imports the modules in ``locations``, and with them MM
 this scope is first looked up.
 """
 
+from importlib import import_module
+from typing import Any
+
 from mmengine.registry import DATA_SAMPLERS as ROOT_DATA_SAMPLERS
 from mmengine.registry import DATASETS as ROOT_DATASETS
 from mmengine.registry import FUNCTIONS as ROOT_FUNCTIONS
@@ -19,7 +22,33 @@ from torch import nn
 
 from surge_mm.layers import RPReLU, SurgeConv2d, SurgeLinear
 
-MODELS = Registry(
+
+class ModelRegistry(Registry):
+    """Registry of models. A name of this package imports the module of that name alone, not all locations."""
+
+    def get(self, key: str) -> Any:
+        """Return the class of a name, or None.
+
+        Args:
+            key (str): The name, with or without a scope.
+        """
+        scope, name = self.split_scope_key(key)
+        found = self.find(name) if scope in (None, self.scope) else None
+        return super().get(key) if found is None else found
+
+    def find(self, name: str) -> Any:
+        """Return the class of this package that has a name; None if there is none.
+
+        Args:
+            name (str): The name, without a scope.
+        """
+        modules = import_module('surge_mm.models').MODULES
+        if name in modules:
+            import_module(modules[name])
+        return self.module_dict.get(name)
+
+
+MODELS = ModelRegistry(
     'model',
     parent=ROOT_MODELS,
     scope='surge_mm',

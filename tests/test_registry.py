@@ -8,6 +8,7 @@ import pytest
 from mmengine.registry import Registry
 
 from surge_mm import registry
+from surge_mm.models import MODULES
 
 PACKAGE = Path(registry.__file__).parent
 REGISTRIES = {name: made for name, made in vars(registry).items() if isinstance(made, Registry)}
@@ -66,3 +67,13 @@ def test_a_module_that_registers_lies_within_a_location_of_its_registry():
         if not any(within(module, location) for location in OURS[name]._locations)
     ]
     assert orphans == []
+
+
+def test_each_model_is_found_by_its_name_without_the_import_of_all_locations():
+    made = registry.MODELS
+    made.import_from_location()
+    own = [
+        name for name, cls in made.module_dict.items() if within(cls.__module__, 'surge_mm.models')
+    ]
+    assert set(own) == set(MODULES) and len(own) > 10
+    assert made.find('FPN') is None

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from surge_mm.deploy.convert import Packing, pack, strip
 from surge_mm.deploy.cpu.backend import instruction_set
+from surge_mm.deploy.optional_packages import lean_imports
 from surge_mm.deploy.packed_file.save_load import load_packed, save_packed
 from surge_mm.deploy.packed_layers import PackedConv2d, PackedLinear
 
@@ -17,6 +18,7 @@ __all__ = [
     'PackedLinear',
     'Packing',
     'instruction_set',
+    'lean_imports',
     'load_packed',
     'pack',
     'save_packed',

@@ -22,6 +22,7 @@ from surge_mm.deploy.packed_file.allowed_classes import full_name, is_allowed
 from surge_mm.deploy.packed_file.config import NONE, READING, TRAINING, TYPE_ARGUMENTS, WRITING
 from surge_mm.deploy.packed_file.vocabulary import check_vocabulary
 from surge_mm.ops import ActivationBinarizer, WeightBinarizer
+from surge_mm.registry import MODELS
 from surge_mm.utils.errors import UsageError
 from surge_mm.utils.hosts import is_installed_host, missing_host
 
@@ -211,8 +212,10 @@ def _registered(kind: str, name: str, scope: str) -> Any:
     root = getattr(mmengine.registry, kind)
     named_scope, _, bare = name.rpartition('.')
     place = named_scope or scope
-    for host in (*SCOPES[1:], *([place] if is_installed_host(place) else ())):
-        import_module(f'{host}.registry')
+    if is_installed_host(place):
+        import_module(f'{place}.registry')
+    if kind == 'MODELS' and place == 'surge_mm':
+        return MODELS.find(bare) or (None if named_scope else root.module_dict.get(bare))
     own = root if place == 'mmengine' else root.children.get(place)
     for table in (own, None if named_scope else root):
         if table is not None:
