@@ -19,6 +19,7 @@ from surge_mm.deploy.packed_layers import (
     PackedShortcutConv2d,
 )
 from surge_mm.deploy.real_layers.convert import check_real, convert_real, find_real
+from surge_mm.deploy.real_norms import fuse_norms
 from surge_mm.deploy.unfused import (
     BASIC_BLOCK,
     BOTTLENECK,
@@ -104,8 +105,9 @@ def pack(
 
     The result is still the host's detector or classifier. In the blocks of this package's backbones, in ``ConvModule``
     and in ``nn.Sequential``, batch norm, shortcut and activation after a layer are folded into it. Subclasses with a
-    ``forward`` of their own are left as they are. Real convolutions
-    get the memory format channels_last (:func:`surge_mm.layers.memory_format.to_channels_last`). ``model.packing``, a
+    ``forward`` of their own are left as they are. Real convolutions get the memory format channels_last
+    (:func:`surge_mm.layers.memory_format.to_channels_last`). The other batch norms compute the activation and the max
+    pool behind them in one pass (:mod:`surge_mm.deploy.real_norms`), with the same outputs. ``model.packing``, a
     :class:`Packing`, lists the layers that were packed, those that were not, and the norms and activations behind them
     that are not part of a packed layer. It also lists the real-valued convolutions that ``real`` replaces, and the
     real-valued layers that it cannot replace.
@@ -170,6 +172,7 @@ def pack(
         real={name: real for name in real_layers if name not in kept_float},
         kept_float=kept_float,
     )
+    fuse_norms(model)
     return model
 
 

@@ -1,7 +1,7 @@
-"""Passes before and after a convolution of bytes, compiled by Numba for this CPU: quantization and epilogue.
+"""Passes before a convolution of bytes and after a real-valued one, compiled by Numba: quantization and epilogue.
 
-Both are computed in float32, with each operation rounded, so that every CPU gives the same bits. Several threads share
-a pass: each takes the next part of its rows until none is left. Addresses are passed as integers.
+Both are computed in float32. For bytes, each operation is rounded, so that every CPU gives the same bits. Several
+threads share a pass: each takes the next part of its rows until none is left. Addresses are passed as integers.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def finish_pixels(sums, out, table, pixels, channels, activates):
         table (int): Address of the table of the epilogue, ``(9, channels)``, float32.
         pixels (int): Number of pixels.
         channels (int): Output channels, C_out.
-        activates (int): 1 if the table has steps after a1.
+        activates (int): 1 if the table has steps after a2.
     """
     row = channels * 4
     for first in range(

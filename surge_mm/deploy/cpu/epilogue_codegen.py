@@ -13,7 +13,14 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from surge_mm.deploy.cpu.vector_codegen import FLOATS, I64, ROW, Row, replace_if
+from surge_mm.deploy.cpu.vector_codegen import (
+    FLOATS,
+    I64,
+    ROW,
+    Row,
+    function,
+    replace_if,
+)
 
 
 def activate(b: Any, y: Any, rows: Sequence[Any]) -> Any:
@@ -36,13 +43,14 @@ def activate(b: Any, y: Any, rows: Sequence[Any]) -> Any:
 def _finish(whole: bool) -> Any:
     """Return the intrinsic that finishes 16 channels of consecutive pixels, or fewer if it is not ``whole``.
 
-    Each operation is rounded::
+    Steps::
 
-        y = x m1 + a1
+        y = (x m1 + a1) m2 + a2
         y = activate(y)     if activates
 
-    m1, a1, p, slope, c, low and high are rows 0, 1 and 4 to 8 of ``table``, ``row_bytes`` apart. Pixels are
-    ``row_bytes`` apart too. ``channels`` is the number of channels if they are fewer than 16.
+    with one rounding for ``y m2 + a2`` where the CPU has it, and one for each other operation. m1, a1, m2, a2, p,
+    slope, c, low and high are the rows of ``table``, ``row_bytes`` apart. Pixels are ``row_bytes`` apart too.
+    ``channels`` is the number of channels if they are fewer than 16.
     """
 
     @intrinsic
@@ -50,12 +58,14 @@ def _finish(whole: bool) -> Any:
         def codegen(context, b, signature, arguments):
             x, out, table, row_bytes, pixels, activates, channels = arguments
             row = Row(b, None if whole else channels)
-            m1, a1, *others = (
-                row.load(b.add(table, b.mul(row_bytes, I64(i)))) for i in (0, 1, 4, 5, 6, 7, 8)
+            fuse = function(b, f'llvm.fmuladd.v{ROW}f32', FLOATS, FLOATS, FLOATS, FLOATS)
+            m1, a1, m2, a2, *others = (
+                row.load(b.add(table, b.mul(row_bytes, I64(i)))) for i in range(9)
             )
             with cgutils.for_range(b, pixels, intp=I64) as loop:
                 at = b.mul(loop.index, row_bytes)
                 y = b.fadd(b.fmul(row.load(b.add(x, at)), m1), a1)
+                y = b.call(fuse, [y, m2, a2])
                 with replace_if(b, b.icmp_unsigned('!=', activates, I64(0)), [y]) as replaced:
                     replaced[0] = activate(b, y, others)
                 row.store(replaced[0], b.add(out, at))

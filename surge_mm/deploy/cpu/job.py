@@ -131,19 +131,19 @@ class QuantizationPass(NamedTuple):
 
 
 class EpiloguePass(NamedTuple):
-    """Epilogue of a convolution of bytes, and the max pool behind it, all int64.
+    """Epilogue of a real-valued convolution, and the max pool behind it, all int64.
 
     Attributes:
         next_part (int): The part that the next thread takes, counted by the threads.
         parts (int): Parts into which the output rows are divided.
-        sums (int): Address of the sums, ``(N, H', W', C_out)``, float32.
+        sums (int): Address of the output of the convolution, ``(N, H', W', C_out)``, float32.
         out (int): Address of the output, float32. It may be that of the sums if there is no pool.
         images (int): Number of images, N.
         height (int): Rows of the sums, H'.
         width (int): Columns of the sums, W'.
         channels (int): Output channels, C_out.
         table (int): Address of the table of the epilogue, ``(9, C_out)``, float32.
-        activates (int): 1 if the table has steps after a1.
+        activates (int): 1 if the table has steps after a2.
         pool_height (int): Rows of the window of the pool; 0 without one.
         pool_width (int): Columns of the window.
         pool_step_y (int): Vertical stride of the pool.

@@ -16,6 +16,7 @@ from surge_mm.deploy.real_layers.followers import find_followers, followers_of
 from surge_mm.deploy.real_layers.int8_conv import Int8Conv2d, unsupported_reason
 from surge_mm.deploy.real_layers.quantization import Range
 from surge_mm.deploy.real_layers.reduced_conv import ReducedConv2d
+from surge_mm.deploy.real_norms import fuse_norms, split_norms
 from surge_mm.layers import BinaryLayer
 from surge_mm.models.binarization.layer_candidates import forward_path
 from surge_mm.utils.errors import UsageError
@@ -171,6 +172,7 @@ def restore_real(model: nn.Module, stored: Mapping[str, Any] | None) -> nn.Modul
     """
     if stored is None:
         return model
+    split_norms(model)
     dtype, modules = stored['dtype'], dict(model.named_modules())
     for name, following in stored['layers'].items():
         layer = modules.get(name)
@@ -187,6 +189,7 @@ def restore_real(model: nn.Module, stored: Mapping[str, Any] | None) -> nn.Modul
             _to_int8(model, layer, following)
         else:
             replace_modules(model, {layer: BFloat16Conv2d(layer)})
+    fuse_norms(model)
     if packing := getattr(model, 'packing', None):  # the layers may be packed in parts of the model
         model.packing = replace(packing, real=dict.fromkeys(stored['layers'], dtype))
     return model

@@ -1,4 +1,4 @@
-"""Norms, activations and max pools that follow a real-valued convolution, and become part of it in int8."""
+"""Norms, activations and max pools that follow a real-valued convolution, and are computed with it."""
 
 from __future__ import annotations
 
@@ -42,26 +42,30 @@ def find_followers(model: nn.Module, layers: dict[str, nn.Conv2d]) -> dict[str, 
     uses = Counter(id(m) for _, m in model.named_modules(remove_duplicate=False))
     found: dict[str, list[str]] = {name: [] for name in layers}
     for prefix, parent in model.named_modules():
-        for chain in _chains(parent):
+        for chain in chains(parent):
             names = [f'{prefix}.{name}'.lstrip('.') for name in chain]
             for i, name in enumerate(names):
                 if name in layers and uses[id(layers[name])] == 1:
                     # the last layer of a sequence within has followers in the outer chain alone
-                    following = _foldable(model, names[i + 1 : i + 4])
+                    following = foldable(model, names[i + 1 : i + 4])
                     found[name] = max(found[name], following, key=len)
     return found
 
 
-def _chains(parent: nn.Module) -> Iterator[list[str]]:
-    """Yield names of modules that a module calls one after another. A sequence within is its modules."""
-    chains: list[list[str]] = [list(chain) for chain in CHAINS.get(class_path(parent), ())]
+def chains(parent: nn.Module) -> Iterator[list[str]]:
+    """Yield names of modules that a module calls one after another. A sequence within is its modules.
+
+    Args:
+        parent (nn.Module): The module.
+    """
+    found: list[list[str]] = [list(chain) for chain in CHAINS.get(class_path(parent), ())]
     if is_sequence(parent) or class_path(parent) == SHORTCUT:
-        chains = [list(parent._modules)]
+        found = [list(parent._modules)]
     elif is_conv_module(parent):
         names = {'conv': 'conv', 'norm': parent.norm_name, 'act': 'activate'}
         order: tuple[str, ...] = parent.order  # type: ignore[assignment]
-        chains = [[names[part] for part in order if names[part] in parent._modules]]  # type: ignore
-    for chain in chains:
+        found = [[names[part] for part in order if names[part] in parent._modules]]  # type: ignore
+    for chain in found:
         yield [inner for name in chain for inner in _flat(name, parent.get_submodule(name))]
 
 
@@ -96,8 +100,13 @@ def _kind(module: nn.Module) -> str:
     return ''
 
 
-def _foldable(model: nn.Module, names: list[str]) -> list[str]:
-    """Return the names up to the first module that cannot be folded behind those before it."""
+def foldable(model: nn.Module, names: list[str]) -> list[str]:
+    """Return the names up to the first module that cannot be folded behind those before it.
+
+    Args:
+        model (nn.Module): The packed model.
+        names (list[str]): Names of modules that are called one after another.
+    """
     order, found = list(Followers._fields), []
     for name in names:
         kind = _kind(model.get_submodule(name))
@@ -119,7 +128,7 @@ def followers_of(model: nn.Module, names: list[str]) -> Followers:
         UsageError: if the model has no such modules that can be folded.
     """
     try:
-        valid = _foldable(model, names) == names
+        valid = foldable(model, names) == names
     except AttributeError:  # no module of that name
         valid = False
     if not valid:

@@ -11,7 +11,7 @@ from helpers.trained import trained
 from torch import nn
 
 import surge_mm
-from surge_mm.deploy.cpu import backend
+from surge_mm.deploy.cpu import backend, passes
 from surge_mm.deploy.real_layers import exact_sums, int8_on_cpu
 from surge_mm.deploy.real_layers.int8_conv import Int8Conv2d, unsupported_reason
 from surge_mm.deploy.real_layers.quantization import Range
@@ -133,7 +133,7 @@ def test_any_number_of_threads_computes_the_same(threads, pool, monkeypatch):
     expected = torch.from_numpy(formula(layer, x))
     if POOLS[pool] is not None:
         expected = POOLS[pool](expected)
-    monkeypatch.setattr(int8_on_cpu, 'WORTH_THREADS', 0)
+    monkeypatch.setattr(passes, 'WORTH_THREADS', 0)
     monkeypatch.setattr(torch, 'get_num_threads', lambda: threads)
     assert torch.equal(layer(x), expected)
 
