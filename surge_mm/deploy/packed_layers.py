@@ -47,6 +47,7 @@ class PackedLayer(nn.Module):
         if reason := unsupported_reason(layer):
             raise UsageError(f'{type(layer).__name__} cannot be packed: {reason}')
         self.convolution, self.input_padding = geometry_of(layer)
+        self._pads_input = any(self.input_padding)
         self.pad_value = int(getattr(layer, 'pad_value', 0))
         self.pad_mode = str(getattr(layer, 'padding_mode', 'zeros'))
         weight, scale, offset, shift, bias = parts_of(layer)
@@ -134,15 +135,18 @@ class PackedLayer(nn.Module):
             UsageError: if a gradient is asked for, the layer is in training mode, or the input or the shortcut has
                 another shape than the layer takes.
         """
-        self._check_evaluation()
+        if self.training:
+            self._check_evaluation()
         if isinstance(x, Signs):
             return self._run_cpu(x, shortcut, following, values)
-        self._check_no_gradient(x)
-        x = self._pad_input(x)
+        if x.requires_grad:
+            self._check_no_gradient(x)
+        if self._pads_input:
+            x = self._pad_input(x)
         if not can_run(x):
             check_input(self.convolution, self.shape, x.shape[1], (x.shape[2], x.shape[3]))
             return LayerOutput(self._run_plain(x, shortcut), None)
-        if self.offset is not None:
+        if self._buffers['offset'] is not None:  # without the time of nn.Module.__getattr__
             sums = self.cpu_layer().run(x, None, None, values=True).values
             assert sums is not None
             return LayerOutput(self.epilogue(sums, shortcut, self._extra(self._signs_of(x))), None)
@@ -150,11 +154,12 @@ class PackedLayer(nn.Module):
 
     def _pad_input(self, x: Tensor) -> Tensor:
         """Pad an input with values of its own, before its signs are taken."""
-        return F.pad(x, self.input_padding, mode=self.pad_mode) if any(self.input_padding) else x
+        return F.pad(x, self.input_padding, mode=self.pad_mode)
 
     def takes_signs(self) -> bool:
         """Return whether the layer before may write the sign bits of this layer's input."""
-        return self.convolution.groups == 1 and not any(self.input_padding) and self.offset is None
+        own = self._pads_input or self._buffers['offset'] is not None
+        return self.convolution.groups == 1 and not own
 
     def cpu_layer(self) -> CpuLayer:
         """Return the layer as the compiled loops run it, made when it is first needed."""

@@ -75,32 +75,30 @@ class CpuLayer:
         Raises:
             UsageError: if the input does not fit the convolution, or the shortcut the output.
         """
+        pixels = None
         if isinstance(x, Signs):
-            pixels, signs = None, x
+            words, size = x
+            images = words.shape[0]
         else:
-            pixels, signs = (
-                _dense(x),
-                self.new_signs(x.shape[0], x.shape[1], (x.shape[2], x.shape[3])),
-            )
-        images, channels = signs.words.shape[0], self.weight_shape[0]
-        plan = self._plan(signs.size, following)
-        shape = (images, channels, *plan.size)
+            images, channels, *pair = x.shape
+            words, size = self.new_signs(images, channels, tuple(pair))  # type: ignore[arg-type]
+            pixels = _dense(x)
+        plan = self._plan(size, following)
+        start = plan.start(images, pixels is not None, torch.get_num_threads())
         out = made = None
         if values:
-            # channels last, given by strides: more than a microsecond faster than by memory_format
-            height, width = plan.size
-            row = width * channels
-            out = torch.empty_strided(shape, (height * row, 1, row, channels), dtype=torch.float32)
+            # by strides: more than a microsecond faster than by memory_format
+            out = torch.empty_strided(start.shape, start.strides, dtype=torch.float32)
         if shortcut is not None:
-            if shortcut.shape != shape or shortcut.dtype != torch.float32:
+            if shortcut.shape != start.shape or shortcut.dtype != torch.float32:
                 raise UsageError(
-                    f'the shortcut {tuple(shortcut.shape)} of {shortcut.dtype} must be as the output, {shape} of '
+                    f'the shortcut {tuple(shortcut.shape)} of {shortcut.dtype} must be as the output, {start.shape} of '
                     'float32'
                 )
-            shortcut = _dense(shortcut)
+            shortcut = pixels if shortcut is x else _dense(shortcut)
         if following is not None:
-            made = following.new_signs(images, channels, plan.size)
-        plan.run(images, pixels, signs.words, shortcut, out, None if made is None else made.words)
+            made = following.new_signs(images, start.shape[1], plan.size)
+        start.run(pixels, words, shortcut, out, None if made is None else made.words)
         return LayerOutput(out, made)
 
     def new_signs(self, images: int, channels: int, size: tuple[int, int]) -> Signs:
@@ -114,19 +112,23 @@ class CpuLayer:
         Raises:
             UsageError: if such an input does not fit the convolution.
         """
-        image = self._empty_image(channels, size)
+        image, words = self._empty_image(channels, size)
         if self.pad_value == -1:
             return Signs(image.repeat(images, 1), size)
-        return Signs(torch.zeros(images, image.shape[1], dtype=torch.int64), size)
+        return Signs(torch.zeros(images, words, dtype=torch.int64), size)
 
-    def _new_image(self, channels: int, size: tuple[int, int]) -> Tensor:
-        """Return the words of a padded image, ``(1, words)``: bits of -1 in the border if that is the padding value."""
+    def _new_image(self, channels: int, size: tuple[int, int]) -> tuple[Tensor, int]:
+        """Return the words of a padded image, ``(1, words)``, and their number.
+
+        There are bits of -1 in the border if that is the padding value.
+        """
         check_input(self.convolution, self.weight_shape, channels, size)
         border = -1.0 if self.pad_value == -1 else 1.0  # 0 is corrected in the sums
         image = F.pad(torch.zeros(size), self.convolution.padding, value=border)
         groups = self.convolution.groups
         z = image[..., None, None].expand(-1, -1, groups, channels // groups)
-        return pack_words(z).reshape(1, -1)
+        image = pack_words(z).reshape(1, -1)
+        return image, image.shape[1]
 
 
 def _dense(x: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor
 from surge_mm.deploy.cpu.backend import kernels
 from surge_mm.deploy.cpu.geometry import geometry
 from surge_mm.deploy.cpu.job import Job, LayerArguments
+from surge_mm.deploy.cpu.passes import layout
 from surge_mm.deploy.cpu.threads import single_thread, thread_team
 
 if TYPE_CHECKING:
@@ -78,22 +79,57 @@ def widen(table: Tensor, groups: int) -> Tensor:
     return rows.flatten(1).contiguous()
 
 
-class _Start(NamedTuple):
-    """How a job is started: ``run(job(*head, *addresses of tensors, *counters), threads)``.
+class Start(NamedTuple):
+    """A plan for so many images and threads.
 
     Attributes:
-        run (Callable): As ``Team.run``.
+        shape (tuple[int, ...]): Shape of the output, ``(N, C_out, H', W')``.
+        strides (tuple[int, ...]): Its strides, those of the memory format channels_last.
+        team_run (Callable): As ``Team.run``.
         threads (int): Number of threads.
         job (type): Array of C for a :class:`Job` and the counters of its threads.
-        head (tuple[int, ...]): Fields of the job before the addresses.
-        counters (list[int]): The first part to pack and the first to convolve of each thread.
+        head (tuple[int, ...]): Fields of the job before the addresses of the tensors.
+        counters (tuple[int, ...]): The first part to pack and the first to convolve of each thread.
     """
 
-    run: Callable[[Any, int], None]
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    team_run: Callable[[Any, int], None]
     threads: int
     job: Callable[..., Any]
     head: tuple[int, ...]
-    counters: list[int]
+    counters: tuple[int, ...]
+
+    def run(
+        self,
+        x: Tensor | None,
+        words: Tensor,
+        shortcut: Tensor | None,
+        out: Tensor | None,
+        signs: Tensor | None,
+    ) -> None:
+        """Convolve sign bits and apply the epilogue. All tensors are dense, images in the format channels_last.
+
+        Args:
+            x (Tensor, optional): Input, ``(N, C_in, H, W)``, float32. Its sign bits are first written into ``words``;
+                None if they are there already.
+            words (Tensor): ``(N, words of a padded image)``, int64.
+            shortcut (Tensor, optional): ``(N, C_out, H', W')``, float32, added to the output.
+            out (Tensor, optional): Output of the shape of ``shortcut``, float32, written. None if only signs are
+                wanted.
+            signs (Tensor, optional): ``(N, words of a padded image of the next layer)``, int64, written within the
+                border.
+        """
+        job = self.job(
+            *self.head,
+            0 if x is None else x.data_ptr(),
+            words.data_ptr(),
+            0 if shortcut is None else shortcut.data_ptr(),
+            0 if out is None else out.data_ptr(),
+            0 if signs is None else signs.data_ptr(),
+            *self.counters,
+        )
+        self.team_run(job, self.threads)
 
 
 class Plan:
@@ -159,44 +195,28 @@ class Plan:
         self._pixels = len(own.places)
         self._convolving = pixels * filters.numel()  # operations on an image
         self._packing = self._pixels * layer.channels
-        self._start = lru_cache(MOST_STARTS)(self._new_start)
+        self._channels = channels
+        self.start = lru_cache(MOST_STARTS)(self._new_start)
 
-    def run(
-        self,
-        images: int,
-        x: Tensor | None,
-        words: Tensor,
-        shortcut: Tensor | None,
-        out: Tensor | None,
-        signs: Tensor | None,
-    ) -> None:
-        """Convolve sign bits and apply the epilogue. All tensors are dense, images in the format channels_last.
+    def _new_start(self, images: int, packs: bool, threads: int) -> Start:
+        """Return the plan for so many images.
 
         Args:
             images (int): Number of images, N.
-            x (Tensor, optional): Input, ``(N, C_in, H, W)``, float32. Its sign bits are first written into ``words``;
-                None if they are there already.
-            words (Tensor): ``(N, words of a padded image)``, int64.
-            shortcut (Tensor, optional): ``(N, C_out, H', W')``, float32, added to the output.
-            out (Tensor, optional): Output of the shape of ``shortcut``, float32, written. None if only signs are
-                wanted.
-            signs (Tensor, optional): ``(N, words of a padded image of the next layer)``, int64, written within the
-                border.
+            packs (bool): Whether the sign bits of the input are to be written first.
+            threads (int): Threads of PyTorch.
         """
-        start = self._start(images, x is not None, torch.get_num_threads())
-        tensors = (x, words, shortcut, out, signs)
-        addresses = [0 if tensor is None else tensor.data_ptr() for tensor in tensors]
-        start.run(start.job(*start.head, *addresses, *start.counters), start.threads)
-
-    def _new_start(self, images: int, packs: bool, threads: int) -> _Start:
         if images * (self._packing * packs + self._convolving) < WORTH_THREADS:
             threads = 1
         function = kernels().run_parts.address
         team = single_thread(function) if threads == 1 else thread_team(function)
         pixels, units = images * self._pixels * packs, images * self._units
         parts = [min(total, PARTS * threads) for total in (pixels, units)]
-        counters = [owner * count // threads for owner in range(threads) for count in parts]
-        return _Start(
+        counters = tuple(owner * count // threads for owner in range(threads) for count in parts)
+        shape, strides = layout(images, self._channels, *self.size)
+        return Start(
+            shape,
+            strides,
             team.run,
             threads,
             ctypes.c_int64 * (len(Job._fields) + len(counters)),
