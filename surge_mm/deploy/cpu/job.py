@@ -168,3 +168,39 @@ class EpiloguePass(NamedTuple):
     pool_step_x: int
     pool_top: int
     pool_left: int
+
+
+class BytePass(NamedTuple):
+    """Convolution of bytes with its epilogue, all int64; see :mod:`surge_mm.deploy.cpu.vnni_kernels`.
+
+    Attributes:
+        next_part (int): The part that the next thread takes, counted by the threads.
+        parts (int): Parts into which the units are divided.
+        x (int): Address of the bytes, ``(N, padded height, padded width, C_in)``, and 3 more bytes.
+        out (int): Address of the output, ``(N, H', W', C_out)``, float32.
+        units (int): Tiles of all images.
+        pixels (int): Output pixels of an image.
+        channels (int): Output channels, C_out.
+        image_bytes (int): Bytes of a padded image.
+        offsets (int): Address of the byte at which the window of each output pixel begins, int64.
+        steps (int): Address of the offsets of four bytes each from the first byte of a window, int64.
+        n_steps (int): Number of steps.
+        filters (int): Address of the weights, ``(blocks, n_steps, 16, 4)``, int8.
+        table (int): Address of the table of the epilogue, ``(9, C_out)``, float32.
+        activates (int): 1 if the table has steps after a1.
+    """
+
+    next_part: int
+    parts: int
+    x: int
+    out: int
+    units: int
+    pixels: int
+    channels: int
+    image_bytes: int
+    offsets: int
+    steps: int
+    n_steps: int
+    filters: int
+    table: int
+    activates: int

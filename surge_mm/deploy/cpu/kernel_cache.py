@@ -27,6 +27,7 @@ SOURCES = (
     'memory_intrinsics.py',
     'tile_codegen.py',
     'vector_codegen.py',
+    'vnni_kernels.py',
 )
 FOLDER = Path(__file__).parent
 

@@ -1,7 +1,8 @@
-"""A convolution in int8 on a CPU: compiled passes before and after the exact sums."""
+"""A convolution in int8 on a CPU: by compiled tiles, or by compiled passes before and after the sums of oneDNN."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache, partial
 
 import torch
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 from surge_mm.deploy.cpu.geometry import check_input
 from surge_mm.deploy.cpu.job import QuantizationPass
 from surge_mm.deploy.cpu.passes import Finish, Pool, layout, start_pass
+from surge_mm.deploy.epilogue import Epilogue
+from surge_mm.deploy.real_layers.byte_tiles import BYTES, ByteTiles, can_tile
 from surge_mm.deploy.real_layers.exact_sums import (
     Sums,
     float64_sums,
@@ -20,6 +23,9 @@ from surge_mm.ops import Convolution
 
 MOST_SHAPES = 32
 """Shapes of inputs for which a layer keeps its weight in the layout of oneDNN, and its plan."""
+
+STEP = 8
+"""Numbers of a pass that take as long as a step of a tile."""
 
 
 class Int8OnCpu:
@@ -46,6 +52,7 @@ class Int8OnCpu:
         self.convolution, self.weight = convolution, weight
         self.numbers, self.table, self.activates = numbers.contiguous(), table, activates
         self.pool = Pool.of(pool)
+        self.tiles = ByteTiles(convolution, weight) if can_tile(convolution) else None
         self._sums_of = lru_cache(MOST_SHAPES)(self._new_sums)
         self._plan = lru_cache(MOST_SHAPES)(partial(_Plan, self))
 
@@ -57,9 +64,16 @@ class Int8OnCpu:
         """
         plan = self._plan(x.shape, torch.get_num_threads())
         x = x.contiguous(memory_format=torch.channels_last)
-        q = torch.empty_strided(*plan.bytes, dtype=torch.uint8)
+        q = torch.empty(plan.n_bytes, dtype=torch.uint8)
         plan.quantize(x.data_ptr(), q.data_ptr())
-        sums = plan.sums(q).contiguous(memory_format=torch.channels_last)
+        if plan.convolve:
+            sums = torch.empty_strided(*plan.convolved, dtype=torch.float32)
+            plan.convolve(q.data_ptr(), sums.data_ptr())
+            if not plan.finish.pools:
+                return sums
+        else:
+            sums = self.sums(q.as_strided(*plan.bytes))
+            sums = sums.contiguous(memory_format=torch.channels_last)
         return plan.finish.run(sums, in_place=True)
 
     def sums(self, q: Tensor) -> Tensor:
@@ -96,7 +110,8 @@ class _Plan:
         kernel_size = (layer.weight.shape[2], layer.weight.shape[3])
         out_height, out_width = convolution.output_size(height, width, kernel_size)
         self.bytes = layout(images, channels, rows, columns)
-        self.sums = layer._sums_of(self.bytes[0][1:])
+        self.n_bytes = images * channels * rows * columns + BYTES  # tiles read beyond the end
+        self.convolved = layout(images, filters, out_height, out_width)
         quantization = QuantizationPass(
             *(0, 0, 0, 0),
             rows=images * rows,
@@ -108,9 +123,18 @@ class _Plan:
             left=left * channels,
             right=right * channels,
         )
-        numbers = images * rows * columns * channels
         self.quantize = start_pass(
-            quantize_parts.address, quantization, images * rows, numbers, threads
+            quantize_parts.address, quantization, images * rows, self.n_bytes, threads
         )
         sums = (images, filters, out_height, out_width)
         self.finish = Finish(layer.table, layer.activates, layer.pool, sums, threads)
+        self.convolve: Callable[[int, int], None] | None = None
+        if layer.tiles is not None:
+            from surge_mm.deploy.cpu.vnni_kernels import convolve_parts
+
+            steps = (layer.table, layer.activates)
+            if self.finish.pools:  # the epilogue is computed with the pool
+                steps = (Epilogue(filters).table(), False)
+            job, self._owners = layer.tiles.job(images, (height, width), *steps)
+            work = job.units * job.n_steps * STEP
+            self.convolve = start_pass(convolve_parts.address, job, job.units, work, threads)
