@@ -4,10 +4,18 @@ python tools/benchmark_inference.py my_config.py
 python tools/benchmark_inference.py my_config.py work_dirs/my_config/epoch_12.pth --shape 320 320
 python tools/benchmark_inference.py detector.safetensors --threads 1 4
 python tools/benchmark_inference.py sentiment.safetensors --length 128 --threads 1
+python tools/benchmark_inference.py my_config.py --real int8 --against openvino onnxruntime
+python tools/benchmark_inference.py my_config.py my.pth --against openvino --full-precision float_config.py float.pth
 
-The network runs on one random image, or text, without its data pipeline; boxes are not decoded. Both variants take
-turns on the same machine, and medians are reported. Without a checkpoint, weights are random, on which speed does not
-depend.
+The network runs on one random image, or text, without its data pipeline; boxes are not decoded. The variants take
+turns on the same machine, and medians are reported, of the time of the clock and of the CPU time of all threads. With
+one thread, the ratios are those of CPU times, on which the load of other programs has less influence. Without a
+checkpoint, weights are random, on which speed does not depend.
+
+--against adds the network with real convolutions in INT8, quantized statically in OpenVINO (by NNCF) or ONNX Runtime.
+They are calibrated on images of the config, or on noise if its data are not there. --full-precision names the same
+network trained in full precision: then float and INT8 are measured with its weights, and the metric of each variant
+is measured on the validation set of the config.
 """
 
 import signal
@@ -18,13 +26,17 @@ if __name__ == '__main__' and signal.getsignal(signal.SIGINT) is signal.default_
 import argparse
 import copy
 import json
+import time
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.runner import load_checkpoint
+from mmengine.evaluator import Evaluator
+from mmengine.runner import Runner, load_checkpoint
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -32,9 +44,15 @@ from torch import nn
 
 import surge_mm
 from surge_mm.analysis.forward import input_name, network_forward, random_input
+from surge_mm.analysis.plots import METRICS
+from surge_mm.analysis.sensitivity import evaluate
+from surge_mm.analysis.tables import wide_console
 from surge_mm.analysis.timing import STAT, BackgroundLoad, cpu_name, interleaved_times
 from surge_mm.deploy import instruction_set, load_packed, pack
+from surge_mm.deploy.onnx.int8_engines import ENGINES, Int8Engine, require_engines
 from surge_mm.deploy.packed_file.save_load import SUFFIX
+from surge_mm.deploy.real_layers.convert import FLOAT32, REAL
+from surge_mm.launch.calibration_set import DEFAULT_COUNT, CalibrationSet
 from surge_mm.launch.cli import Parser, add_allow, add_settings, run
 from surge_mm.launch.config import load_config
 from surge_mm.launch.input_size import add_input_size, check_input_size, input_size
@@ -42,6 +60,7 @@ from surge_mm.launch.resume import check_checkpoint, check_fits
 from surge_mm.launch.runner import build_model
 from surge_mm.layers.memory_format import to_channels_last
 from surge_mm.models import to_float
+from surge_mm.preflight.datasets import check_datasets
 from surge_mm.utils.errors import LaunchError, UsageError, describe_error
 
 
@@ -53,30 +72,72 @@ def main() -> None:
     parser.add_argument('--threads', type=int, nargs='+', default=[1, 2], help='default: 1 2')
     parser.add_argument('--rounds', type=int, default=30, help='measured rounds; default: 30')
     parser.add_argument('--warmup', type=int, default=3, help='rounds before them; default: 3')
+    parser.add_argument(
+        '--real',
+        choices=REAL,
+        default=FLOAT32,
+        help='dtype of the real-valued convolutions of the packed model; default float32',
+    )
+    parser.add_argument(
+        '--against',
+        nargs='+',
+        choices=list(ENGINES),
+        default=[],
+        metavar='ENGINE',
+        help='also measure the network with real convolutions in INT8 in these engines: openvino, onnxruntime '
+        '(pip install -r requirements/rivals.txt)',
+    )
+    parser.add_argument(
+        '--images',
+        type=int,
+        metavar='N',
+        help=f'for --real int8 and --against: number of images for calibration; default {DEFAULT_COUNT}',
+    )
+    parser.add_argument(
+        '--full-precision',
+        nargs=2,
+        metavar=('CONFIG', 'CHECKPOINT'),
+        help='for --against: the same network trained in full precision, for the metric of float and of INT8',
+    )
+    parser.add_argument(
+        '--no-metric', action='store_true', help='for --against: do not measure the metric'
+    )
     parser.add_argument('--json', metavar='FILE', help='also write the figures to this file')
     add_allow(parser)
     add_settings(parser)
     args = parser.parse_args()
     check(args)
 
-    packed, real, cfg = load_models(args)
-    size = input_size(args, packed, cfg)
+    models, cfg, size, source = load_models(args)
     load = BackgroundLoad() if STAT.exists() else None
-    times = measure({'float': real, 'packed': packed}, size, args)
+    times = measure(models, size, args)
     warning = load.warning(max(args.threads)) if load else ''
     title = f'one {input_name(size)}, {cpu_name()}, {instruction_set()}'
-    title += f', torch {torch.__version__}, surge_mm {surge_mm.__version__}'
+    title += f', torch {torch.__version__} {torch.backends.cpu.get_cpu_capability()}'
+    title += f', surge_mm {surge_mm.__version__}, real layers in {args.real}'
     print_table(times, title)
+    if source:
+        print(f'int8 is calibrated on {source}')
     if warning:
         print(warning)
+    metrics = metrics_of(models, cfg, args) if args.against else {}
     if args.json:
         shape = {'shape': size} if len(size) == 2 else {'length': size[0]}
-        figures = {'title': title, **shape, 'seconds': times}
+        wall, cpu = ({n: own[i] for n, own in times.items()} for i in (0, 1))
+        figures = {
+            'title': title,
+            **shape,
+            'seconds': wall,
+            'cpu_seconds': cpu,
+            'calibration': source,
+            'metrics': metrics,
+        }
         Path(args.json).write_text(json.dumps(figures, indent=1) + '\n')
 
 
 def check(args: argparse.Namespace) -> None:
     """Check the arguments before a model is built."""
+    require_engines(args.against)
     check_input_size(args)
     for name, least in (('rounds', 1), ('warmup', 0)):
         if getattr(args, name) < least:
@@ -94,17 +155,36 @@ def check(args: argparse.Namespace) -> None:
                 f'--json {args.json!r} would replace an input, or a file that does not end in .json: name another file'
             )
     if args.config.endswith(SUFFIX):
-        for name in ('checkpoint', 'cfg_options'):
+        for name in ('checkpoint', 'cfg_options', 'full_precision'):
             if getattr(args, name):
                 raise LaunchError(
                     f'{args.config!r} is a packed model with a config and weights of its own, so it takes no {name}'
                 )
+        if args.real != FLOAT32:
+            raise LaunchError(f'--real {args.real} is for a config, not for a packed model')
     elif args.checkpoint:
         check_checkpoint(args.checkpoint, 'checkpoint')
+    if len(set(args.against)) < len(args.against):
+        raise LaunchError(f'--against {" ".join(args.against)} names an engine twice')
+    for name in ('full_precision', 'no_metric'):
+        if getattr(args, name) and not args.against:
+            raise LaunchError(f'--{name.replace("_", "-")} is for --against, which is not given')
+    if args.full_precision:
+        check_checkpoint(args.full_precision[1], '--full-precision')
+    if args.images is not None and not args.against and args.real != 'int8':
+        raise LaunchError('--images is for --against and --real int8')
+    if args.images is not None and args.images < 1:
+        raise LaunchError(f'--images {args.images} must be at least 1')
 
 
-def load_models(args: argparse.Namespace) -> tuple[nn.Module, nn.Module, Config]:
-    """Return the packed model, the same network with real convolutions, and the config of both."""
+def load_models(
+    args: argparse.Namespace,
+) -> tuple[dict[str, Any], Config, tuple[int, ...], str]:
+    """Return the models by name, their config, the size of the input and the images of the calibration, if any.
+
+    The models are the network with real convolutions, ``float``; ``packed``; and an :class:`Int8Engine` for each
+    engine.
+    """
     if args.config.endswith(SUFFIX):
         packed = load_packed(args.config, allow=args.allow)
         cfg = packed.cfg
@@ -115,13 +195,60 @@ def load_models(args: argparse.Namespace) -> tuple[nn.Module, nn.Module, Config]
         if args.checkpoint:
             check_fits(model, args.checkpoint)
             load_checkpoint(model, args.checkpoint, map_location='cpu')
-        packed = pack(copy.deepcopy(model))
+    size = input_size(args, model, cfg)
+    images, source = calibration_images(args, model, cfg, size)
+    if not args.config.endswith(SUFFIX):
+        batches = track(images, 'calibration') if args.real == 'int8' else None
+        packed = pack(copy.deepcopy(model), args.real, batches)
+    real = real_model(model, cfg, args)
+    models: dict[str, Any] = {'float': real, 'packed': packed}
+    if args.against:
+        with torch.no_grad():
+            tensors = [as_tensor(image, real) for image in images]
+        for name in args.against:
+            models[ENGINES[name].title] = ENGINES[name](real, tensors)
+    return models, cfg, size, source
+
+
+def real_model(model: nn.Module, cfg: Config, args: argparse.Namespace) -> nn.Module:
+    """Return the network with real convolutions."""
+    if args.full_precision:
+        settings = {**vars(args), 'config': args.full_precision[0], 'cfg_options': None}
+        model = build_model(load_config(argparse.Namespace(**settings)))
+        check_fits(model, args.full_precision[1])
+        load_checkpoint(model, args.full_precision[1], map_location='cpu')
+        # to_float would also replace the activations, with which it was trained
+        return to_channels_last(model).eval()
     if isinstance(getattr(model, 'bert', None), surge_mm.SurgeBert):
         # attention and embeddings have binary parts that to_float leaves
         model = build_model(full_precision(cfg))
-    real = to_channels_last(to_float(model))
-    real.eval()
-    return packed, real, cfg
+    return to_channels_last(to_float(model)).eval()
+
+
+def calibration_images(
+    args: argparse.Namespace, model: nn.Module, cfg: Config, size: tuple[int, ...]
+) -> tuple[Any, str]:
+    """Return images, or batches of one image, and where they are from; nothing if no variant is calibrated."""
+    if not args.against and args.real != 'int8':
+        return [], ''
+    if len(size) == 1:
+        raise LaunchError(
+            f'--against and --real int8 are for models of images, and {type(model).__name__} takes texts'
+        )
+    try:
+        images = CalibrationSet(cfg, args.images)
+    except LaunchError:
+        if args.images is not None:
+            raise
+        torch.manual_seed(0)
+        noise = [random_input(model, size) for _ in range(4)]
+        return noise, 'noise, since no data set of the config is there'
+    return images, f'{len(images)} images of {images.source}'
+
+
+def as_tensor(batch: Any, model: Any) -> torch.Tensor:
+    """Return the normalized image, (1, 3, H, W), of a batch of a data loader, or the image itself."""
+    return batch if torch.is_tensor(batch) else model.data_preprocessor(batch)['inputs']
 
 
 def full_precision(cfg: Config) -> Config:
@@ -132,21 +259,32 @@ def full_precision(cfg: Config) -> Config:
     return cfg
 
 
+Times = dict[str, list[float]]
+"""Seconds of each round, by model."""
+
+
 def measure(
-    models: dict[str, nn.Module], size: tuple[int, ...], args: argparse.Namespace
-) -> dict[int, dict[str, list[float]]]:
-    """Time the models in turn, and return the seconds by number of threads and by model."""
+    models: dict[str, Any], size: tuple[int, ...], args: argparse.Namespace
+) -> dict[int, tuple[Times, Times]]:
+    """Time the models in turn, and return for each number of threads the times of the clock and the CPU times."""
     torch.manual_seed(0)
     given = random_input(models['float'], size)
     if len(size) == 2:
         given = given.to(memory_format=torch.channels_last)
-    forwards = {name: network_forward(model, given) for name, model in models.items()}
+    forwards = {
+        name: model.prepare(given)
+        if isinstance(model, Int8Engine)
+        else network_forward(model, given)
+        for name, model in models.items()
+    }
     times = {}
     for count in track(args.threads, 'threads', console=Console(stderr=True)):
         torch.set_num_threads(count)
-        steps = {name: partial(infer, forward) for name, forward in forwards.items()}
+        cpu: Times = {name: [] for name in models}
+        steps = {name: partial(infer, run, cpu[name]) for name, run in forwards.items()}
         try:
-            times[count] = interleaved_times(steps, args.rounds, args.warmup)
+            # engines compile for a number of threads at the first call
+            wall = interleaved_times(steps, args.rounds, args.warmup + bool(args.against))
         except UsageError:
             raise
         except (RuntimeError, AttributeError, TypeError, ValueError, AssertionError) as error:
@@ -154,27 +292,81 @@ def measure(
                 f'the model does not run on one {input_name(size)}: {describe_error(error)}. Choose another size with '
                 '--shape or --length'
             ) from error
+        times[count] = (wall, {name: seconds[-args.rounds :] for name, seconds in cpu.items()})
     return times
 
 
 @torch.inference_mode()
-def infer(forward):
-    """Call ``forward`` without recording gradients."""
+def infer(forward: Callable[[], object], seconds: list[float]) -> None:
+    """Call ``forward`` without recording gradients, and append its CPU time to ``seconds``."""
+    start = time.process_time()
     forward()
+    seconds.append(time.process_time() - start)
 
 
-def print_table(times: dict[int, dict[str, list[float]]], title: str) -> None:
-    """Print a row for each number of threads."""
+def print_table(times: dict[int, tuple[Times, Times]], title: str) -> None:
+    """Print a row for each number of threads and each model."""
     table = Table(title=title)
-    for column in ('threads', 'float, ms', 'packed, ms', 'times as fast'):
-        table.add_column(column, justify='right')
-    for count, seconds in times.items():
-        real, packed = (1e3 * median(seconds[name]) for name in ('float', 'packed'))
-        table.add_row(str(count), f'{real:,.3g}', f'{packed:,.3g}', f'{real / packed:.2f}')
-    console = Console()
-    if not console.is_terminal:  # a file or a pipe has no width
-        console = Console(width=140)
-    console.print(table)
+    engines = [engine.title for engine in ENGINES.values() if engine.title in times[min(times)][0]]
+    columns = ['threads', 'variant', 'ms', 'CPU, ms', 'times as fast as float']
+    if engines:
+        columns.append("times the faster INT8's time")
+    for column in columns:
+        table.add_column(column, justify='left' if column == 'variant' else 'right')
+    for count, (wall, cpu) in times.items():
+        compared = {name: median(own) for name, own in (cpu if count == 1 else wall).items()}
+        for name, own in compared.items():
+            cells = [f'{1e3 * median(seconds[name]):,.3g}' for seconds in (wall, cpu)]
+            cells.append(f'{compared["float"] / own:.2f}')
+            if engines:
+                cells.append(f'{own / min(compared[engine] for engine in engines):.2f}')
+            table.add_row(str(count), name, *cells)
+    wide_console().print(table)
+
+
+def metrics_of(
+    models: dict[str, Any], cfg: Config, args: argparse.Namespace
+) -> dict[str, dict[str, float]]:
+    """Return the metrics of each variant on the validation set, print the first, or print why they are not measured."""
+    reason = reason_without_metric(models['float'], cfg, args)
+    if reason:
+        print(f'metric: not measured, {reason}')
+        return {}
+    loader = Runner.build_dataloader(cfg.val_dataloader, seed=0)
+    evaluator = Evaluator(cfg.val_evaluator)
+    evaluator.dataset_meta = loader.dataset.metainfo
+    found = {}
+    for name, model in track(list(models.items()), 'evaluation'):
+        if name == 'packed' and not args.checkpoint:
+            continue
+        if isinstance(model, Int8Engine):
+            model = model.in_place_of(models['float'])
+        found[name] = evaluate(model, loader, evaluator)
+    names: Iterable[str] = found['float']
+    first = next((name for name in METRICS if name in found['float']), next(iter(names)))
+    for name, metrics in found.items():
+        print(f'{first} of {name}: {metrics[first]:.4f}')
+    print(f'on the {len(loader.dataset)} images of the validation set')
+    return found
+
+
+def reason_without_metric(model: nn.Module, cfg: Config, args: argparse.Namespace) -> str:
+    """Return why the metrics of INT8 cannot be measured; empty if they can."""
+    if args.no_metric:
+        return '--no-metric is given'
+    if not args.full_precision:
+        return (
+            'which needs the network trained in full precision: --full-precision CONFIG CHECKPOINT'
+        )
+    if not hasattr(model, 'bbox_head') and not hasattr(model, 'head'):
+        return f'{type(model).__name__} has no head whose outputs could be replaced'
+    if not cfg.get('val_dataloader') or not cfg.get('val_evaluator'):
+        return 'the config has no val_dataloader and val_evaluator'
+    try:
+        check_datasets(cfg, ('val',))
+    except UsageError as error:
+        return f'the validation set is not there ({error!s:.200})'
+    return ''
 
 
 if __name__ == '__main__':
