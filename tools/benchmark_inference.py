@@ -195,7 +195,8 @@ def load_models(
         if args.checkpoint:
             check_fits(model, args.checkpoint)
             load_checkpoint(model, args.checkpoint, map_location='cpu')
-    size = input_size(args, model, cfg)
+    # a packed file has the length of its texts
+    size = input_size(args, packed if args.config.endswith(SUFFIX) else model, cfg)
     images, source = calibration_images(args, model, cfg, size)
     if not args.config.endswith(SUFFIX):
         batches = track(images, 'calibration') if args.real == 'int8' else None

@@ -76,6 +76,6 @@ def test_the_metric_of_int8_is_measured_with_the_heads_of_the_host():
 
 def test_a_missing_package_is_an_error_before_anything_is_built(benchmark, monkeypatch):
     monkeypatch.setattr(int8_engines, 'find_spec', lambda name: None)
-    words = 'openvino needs openvino and nncf.*pip install -r requirements/rivals.txt'
+    words = 'openvino needs openvino and nncf, .*pip install -r requirements/rivals.txt'
     with pytest.raises(UsageError, match=words):
         benchmark('no_such_config.py', '--against', 'openvino')

@@ -191,7 +191,7 @@ class OnnxRuntime(Int8Engine):
             quantize_static(
                 paths[1],
                 paths[2],
-                SimpleNamespace(get_next=lambda: next(feeds, None)),  # type: ignore[arg-type]
+                SimpleNamespace(get_next=lambda: next(feeds, None)),
                 quant_format=QuantFormat.QDQ,
                 per_channel=True,
                 activation_type=QuantType.QUInt8,
@@ -230,7 +230,8 @@ def require_engines(names: Sequence[str]) -> None:
         missing = [package for package in ENGINES[name].packages if find_spec(package) is None]
         if missing:
             raise UsageError(
-                f'{name} needs {" and ".join(missing)}, not installed here. Run: pip install -r requirements/rivals.txt'
+                f'{name} needs {" and ".join(missing)}, not installed here. Run: pip install -r '
+                f'requirements/rivals.txt, or pip install {" ".join(missing)}'
             )
 
 
