@@ -117,16 +117,22 @@ class Detector:
 
     def _detect(self, image: np.ndarray | str) -> tuple[Tensor, Tensor, Tensor]:
         model: Any = self.model
-        if not self.image_input.is_plain:
-            found = model.test_step(self.image_input.batch(image))[0].pred_instances
-            return found.bboxes, found.scores, found.labels
-        inputs, meta = self.image_input.prepare(
-            self.image_input.read(image) if isinstance(image, str) else image
-        )
-        if self.decoder is not None:
-            maps = model.bbox_head(model.extract_feat(inputs))
-            return self.decoder.decode(maps, meta['img_shape'], meta['scale_factor'])
-        found = model(inputs, [self.image_input.sample(meta)], mode='predict')[0].pred_instances
+        if self.image_input.is_plain:
+            inputs, meta = self.image_input.prepare(
+                self.image_input.read(image) if isinstance(image, str) else image
+            )
+            if self.decoder is not None:
+                maps = model.bbox_head(model.extract_feat(inputs))
+                return self.decoder.decode(maps, meta['img_shape'], meta['scale_factor'])
+            sample = model(inputs, [self.image_input.sample(meta)], mode='predict')[0]
+        else:
+            sample = model.test_step(self.image_input.batch(image))[0]
+        if 'pred_instances' not in sample:
+            raise UsageError(
+                f'{type(model).__name__} predicts no boxes, but {", ".join(sample.keys())}: run it by Predictor of '
+                'surge_mm.deploy.predictor'
+            )
+        found = sample.pred_instances
         return found.bboxes, found.scores, found.labels
 
 

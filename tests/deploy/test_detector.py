@@ -16,7 +16,9 @@ from helpers.packed_files import (
     packed_file,
 )
 from mmdet.apis import inference_detector
+from mmdet.structures import DetDataSample
 from mmengine.config import Config
+from mmengine.structures import PixelData
 
 from surge_mm.deploy import Detector, load_packed, pack
 from surge_mm.launch.runner import build_model
@@ -193,6 +195,11 @@ def test_wrong_arguments_are_errors(tmp_path):
         Detector(model, score_thr=1.5)
     with pytest.raises(UsageError, match='Linear is no detector'):
         Detector(torch.nn.Linear(1, 1))
+    model.predict = lambda *_: [DetDataSample(pred_panoptic_seg=PixelData())]
+    detector = Detector(model)
+    detector.decoder = None  # as of a detector with two stages
+    with pytest.raises(UsageError, match='FCOS predicts no boxes, but pred_panoptic_seg'):
+        detector(image((64, 64)))
     path = packed_file(classifier_config(), tmp_path / 'classifier.safetensors')
     with pytest.raises(UsageError, match="ImageClassifier of '.*classifier.safetensors' is no det"):
         Detector(path)
