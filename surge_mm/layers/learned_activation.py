@@ -68,7 +68,7 @@ class LearnedActivation(nn.Module):
     def _start_scale(self, x: Tensor) -> None:
         """Start the scale from ``x``, the first batch in training mode, unless it has started.
 
-        With several ranks, it starts from the mean over their batches.
+        With several ranks, it starts from the mean over the tokens of all their batches.
 
         Raises:
             UsageError: if the batch is not finite.
@@ -81,10 +81,13 @@ class LearnedActivation(nn.Module):
         if int(bits) != binarizer.bits:
             shift = 0 if self.activation_shift is None else self.activation_shift
             wide = torch.promote_types(x.dtype, torch.float32)
-            mean = _tokens(x + shift, self.start_mask).abs().mean(dtype=wide)
+            values = _tokens(x + shift, self.start_mask).abs()
+            total = torch.stack(
+                [values.sum(dtype=wide), values.new_tensor(values.numel(), dtype=wide)]
+            )
             if torch.distributed.is_available() and torch.distributed.is_initialized():
-                torch.distributed.all_reduce(mean)
-                mean /= torch.distributed.get_world_size()
+                torch.distributed.all_reduce(total)  # ranks may have other numbers of tokens
+            mean = total[0] / total[1]
             if not mean.isfinite():
                 raise UsageError(
                     f'{binarizer}: its scale starts from the first training batch, and the input of '
