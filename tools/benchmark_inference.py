@@ -53,7 +53,7 @@ from surge_mm.deploy.onnx.int8_engines import ENGINES, Int8Engine, require_engin
 from surge_mm.deploy.packed_file.save_load import SUFFIX
 from surge_mm.deploy.real_layers.convert import FLOAT32, REAL
 from surge_mm.launch.calibration_set import DEFAULT_COUNT, CalibrationSet
-from surge_mm.launch.cli import Parser, add_allow, add_settings, run
+from surge_mm.launch.cli import Parser, add_allow, add_settings, check_packed_alone, run
 from surge_mm.launch.config import load_config
 from surge_mm.launch.input_size import add_input_size, check_input_size, input_size
 from surge_mm.launch.resume import check_checkpoint, check_fits
@@ -155,11 +155,7 @@ def check(args: argparse.Namespace) -> None:
                 f'--json {args.json!r} would replace an input, or a file that does not end in .json: name another file'
             )
     if args.config.endswith(SUFFIX):
-        for name in ('checkpoint', 'cfg_options', 'full_precision'):
-            if getattr(args, name):
-                raise LaunchError(
-                    f'{args.config!r} is a packed model with a config and weights of its own, so it takes no {name}'
-                )
+        check_packed_alone(args, ('checkpoint', 'cfg_options', 'full_precision'))
         if args.real != FLOAT32:
             raise LaunchError(f'--real {args.real} is for a config, not for a packed model')
     elif args.checkpoint:

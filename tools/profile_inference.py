@@ -52,7 +52,7 @@ from surge_mm.datasets.evaluation_set import dataset_meta, image_size
 from surge_mm.deploy import Detector, instruction_set, load_packed, pack
 from surge_mm.deploy.packed_file.save_load import SUFFIX
 from surge_mm.deploy.predictor import Predictor
-from surge_mm.launch.cli import Parser, add_allow, add_settings, add_shape, run
+from surge_mm.launch.cli import Parser, add_allow, add_settings, add_shape, check_packed_alone, run
 from surge_mm.launch.config import load_config
 from surge_mm.launch.resume import check_checkpoint, check_fits
 from surge_mm.launch.runner import build_model
@@ -137,11 +137,7 @@ def check(args: argparse.Namespace) -> None:
                 f'--{name} {getattr(args, name)!r} must be a file in an existing folder that ends in {ending}'
             )
     if args.config.endswith(SUFFIX):
-        for name in ('checkpoint', 'cfg_options', 'float'):
-            if getattr(args, name):
-                raise LaunchError(
-                    f'{args.config!r} is a packed model with a config and weights of its own, so it takes no {name}'
-                )
+        check_packed_alone(args, ('checkpoint', 'cfg_options', 'float'))
     elif args.checkpoint:
         check_checkpoint(args.checkpoint, 'checkpoint')
 

@@ -143,6 +143,23 @@ def add_shape(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def check_packed_alone(args: argparse.Namespace, names: Sequence[str]) -> None:
+    """Check that a packed model, given as ``args.config``, has none of the arguments that are for a config.
+
+    Args:
+        args (argparse.Namespace): Arguments of the tool.
+        names (Sequence[str]): Names of the arguments that are for a config.
+
+    Raises:
+        LaunchError: if one of them is given.
+    """
+    for name in names:
+        if getattr(args, name):
+            raise LaunchError(
+                f'{args.config!r} is a packed model with a config and weights of its own, so it takes no {name}'
+            )
+
+
 def run(
     main: Callable[[], None],
     advice: str = 'run the same command with --resume to continue from the last checkpoint, or from the start if '

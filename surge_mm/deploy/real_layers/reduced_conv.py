@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from surge_mm.ops import Convolution
 from surge_mm.utils.errors import UsageError
 
 
-class ReducedConv2d(nn.Module):
+class ReducedConv2d(nn.Module, ABC):
     """Convolution ``(N, C_in, H, W) -> (N, C_out, H', W')`` with float32 in and out, for inference only.
 
     A subclass defines ``compute``, and sets the buffer ``weight``.
@@ -73,6 +74,7 @@ class ReducedConv2d(nn.Module):
         """
         check_input(self.convolution, self.weight.shape, x.shape[1], (x.shape[2], x.shape[3]))
 
+    @abstractmethod
     def compute(self, x: Tensor) -> Tensor:
         """Return the output.
 
@@ -82,7 +84,6 @@ class ReducedConv2d(nn.Module):
         Raises:
             UsageError: if it has another shape than the layer takes.
         """
-        raise NotImplementedError
 
     def _apply(self, fn: Any, recurse: bool = True) -> ReducedConv2d:
         self._prepared = None
