@@ -21,12 +21,12 @@ from surge_mm.utils.logging import warn
 
 SOURCES = (
     'byte_kernels.py',
-    'epilogue_codegen.py',
+    'codegen/epilogue.py',
+    'codegen/memory.py',
+    'codegen/tiles.py',
+    'codegen/vectors.py',
     'job.py',
     'kernels.py',
-    'memory_intrinsics.py',
-    'tile_codegen.py',
-    'vector_codegen.py',
     'vnni_kernels.py',
 )
 FOLDER = Path(__file__).parent
@@ -56,8 +56,7 @@ class _StampOfAllSources:
 
     @classmethod
     def from_function(cls, py_func: Any, py_file: str) -> Any:
-        file = Path(py_file)
-        if file.parent != FOLDER or file.name not in SOURCES:
+        if Path(py_file) not in [FOLDER / name for name in SOURCES]:
             return None  # Numba goes on to its own locators
         return super().from_function(py_func, py_file)  # type: ignore[misc]
 

@@ -13,9 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 
-from surge_mm.deploy.cpu.job import Job, LayerArguments
-from surge_mm.deploy.cpu.kernel_cache import compiled, compiled_callback
-from surge_mm.deploy.cpu.memory_intrinsics import (
+from surge_mm.deploy.cpu.codegen.memory import (
     add_one,
     address_of,
     call,
@@ -25,13 +23,15 @@ from surge_mm.deploy.cpu.memory_intrinsics import (
     pack_signs,
     parities,
 )
-from surge_mm.deploy.cpu.tile_codegen import (
+from surge_mm.deploy.cpu.codegen.tiles import (
     partial_tile_of_pixel,
     partial_tile_of_pixels,
     tile_of_pixel,
     tile_of_pixels,
 )
-from surge_mm.deploy.cpu.vector_codegen import FEATURES, LANE, PIXELS, ROW, WIDE
+from surge_mm.deploy.cpu.codegen.vectors import FEATURES, LANE, PIXELS, ROW, WIDE
+from surge_mm.deploy.cpu.job import Job, LayerArguments
+from surge_mm.deploy.cpu.kernel_cache import compiled, compiled_callback
 
 __all__ = ['FEATURES', 'LANE', 'PIXELS', 'ROW', 'WIDE', 'run_parts']
 

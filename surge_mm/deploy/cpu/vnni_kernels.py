@@ -12,11 +12,9 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from surge_mm.deploy.cpu.epilogue_codegen import activate
-from surge_mm.deploy.cpu.job import BytePass
-from surge_mm.deploy.cpu.kernel_cache import compiled, compiled_callback
-from surge_mm.deploy.cpu.memory_intrinsics import add_one, address_of, load_tuple
-from surge_mm.deploy.cpu.vector_codegen import (
+from surge_mm.deploy.cpu.codegen.epilogue import activate
+from surge_mm.deploy.cpu.codegen.memory import add_one, address_of, load_tuple
+from surge_mm.deploy.cpu.codegen.vectors import (
     FLOATS,
     I8,
     I32,
@@ -28,6 +26,8 @@ from surge_mm.deploy.cpu.vector_codegen import (
     replace_if,
     splat,
 )
+from surge_mm.deploy.cpu.job import BytePass
+from surge_mm.deploy.cpu.kernel_cache import compiled, compiled_callback
 
 PIXELS = 6
 load_pass = load_tuple(len(BytePass._fields))

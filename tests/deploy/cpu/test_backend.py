@@ -35,8 +35,7 @@ def test_without_numba_the_output_is_the_same_and_one_message_is_logged(messages
     for name in [
         n
         for n in sys.modules
-        if n.startswith('surge_mm.deploy.')
-        and n.endswith(('kernels', 'memory_intrinsics', 'tile_codegen', 'vector_codegen'))
+        if n.startswith('surge_mm.deploy.') and ('.codegen' in n or n.endswith('kernels'))
     ]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.delattr(sys.modules['surge_mm.deploy.cpu'], 'kernels', raising=False)

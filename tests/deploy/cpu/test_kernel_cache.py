@@ -39,9 +39,8 @@ def test_loops_are_compiled_again_after_a_change_of_a_module_that_they_use(
 
     monkeypatch.setattr(ccallback.CFunc, '_compile_uncached', compile_uncached)
     assert load().cache_hits == 1
-    for name in kernel_cache.SOURCES:
-        shutil.copy(FOLDER / name, tmp_path)
-    with (tmp_path / 'tile_codegen.py').open('a') as source:
+    shutil.copytree(FOLDER, tmp_path, dirs_exist_ok=True)
+    with (tmp_path / 'codegen/tiles.py').open('a') as source:
         source.write('# changed\n')
     with monkeypatch.context() as patch:
         patch.setattr(kernel_cache, 'FOLDER', tmp_path)
@@ -66,12 +65,12 @@ def test_functions_of_other_files_have_the_stamp_of_numba(tmp_path, monkeypatch)
 
 
 def imported_by(name):
-    """Return the modules of the folder that a module needs, itself included."""
+    """Return the modules of the folder and its subfolders that a module needs, itself included."""
     found = {name}
     for other in re.findall(
-        r'^from surge_mm\.deploy\.cpu\.(\w+) import', (FOLDER / name).read_text(), re.M
+        r'^from surge_mm\.deploy\.cpu\.([\w.]+) import', (FOLDER / name).read_text(), re.M
     ):
-        found |= imported_by(f'{other}.py')
+        found |= imported_by(f'{other.replace(".", "/")}.py')
     return found
 
 
@@ -79,8 +78,7 @@ def test_the_stamp_is_of_each_module_that_makes_machine_code(tmp_path, monkeypat
     makers = ('kernels.py', 'byte_kernels.py', 'vnni_kernels.py')
     needed = set().union(*map(imported_by, makers))
     assert needed - {'kernel_cache.py'} == set(kernel_cache.SOURCES)
-    for name in kernel_cache.SOURCES:
-        shutil.copy(FOLDER / name, tmp_path)
+    shutil.copytree(FOLDER, tmp_path, dirs_exist_ok=True)
     monkeypatch.setattr(kernel_cache, 'FOLDER', tmp_path)
     stamps = {kernel_cache.source_hash.__wrapped__()}
     for name in kernel_cache.SOURCES:

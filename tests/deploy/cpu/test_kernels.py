@@ -1,32 +1,14 @@
 """Cases of the compiled loops that the layers of test_packed_layers.py do not reach."""
 
-import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from surge_mm import SurgeConv2d
 from surge_mm.deploy import PackedConv2d
 from surge_mm.deploy.cpu import plan
 
-numba = pytest.importorskip('numba')
-from surge_mm.deploy.cpu import memory_intrinsics, vector_codegen  # noqa: E402  need Numba
-
-
-@numba.njit
-def parities(words, column_step, to, n):
-    memory_intrinsics.parities(words, column_step, to, n)
-
-
-@given(st.integers(1, 40), st.integers(1, 9), st.integers(0, 2**31))
-def test_parities_are_the_xor_of_three_words(n, step, seed):
-    draw = np.random.default_rng(seed)
-    words = draw.integers(-(2**63), 2**63, n + 2 * step, dtype=np.int64)
-    to = np.full(n + 3, 7, dtype=np.int64)
-    parities(words.ctypes.data, step, to.ctypes.data, n)
-    assert (to[:n] == words[:n] ^ words[step : n + step] ^ words[2 * step :]).all()
-    assert (to[n:] == 7).all()
+pytest.importorskip('numba')
+from surge_mm.deploy.cpu.codegen import vectors  # noqa: E402  needs Numba
 
 
 @torch.no_grad()
@@ -37,7 +19,7 @@ def test_an_image_of_more_tiles_than_are_read_at_once(channels, filters, count, 
     monkeypatch.setattr(plan, 'WORTH_THREADS', 0)
     layer = SurgeConv2d(channels, filters, 3, padding=1).eval()
     x = torch.randn(2, channels, 31, 29)
-    assert 3 * 32 * vector_codegen.PIXELS < 31 * 29
+    assert 3 * 32 * vectors.PIXELS < 31 * 29
     assert torch.equal(PackedConv2d(layer)(x), layer(x))
 
 

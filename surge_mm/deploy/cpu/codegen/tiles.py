@@ -12,8 +12,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from surge_mm.deploy.cpu.epilogue_codegen import activate
-from surge_mm.deploy.cpu.vector_codegen import (
+from surge_mm.deploy.cpu.codegen.epilogue import activate
+from surge_mm.deploy.cpu.codegen.vectors import (
     BITS,
     COUNTS,
     FLOATS,
@@ -47,7 +47,7 @@ def _tile(pixels: int, whole: bool) -> Any:
         count[p, f] = sum popcount(odd) + 2 popcount(two)
 
     x' is ``column_step`` words after x. ``parity`` words after x is x ^ x' ^ x'', which
-    :func:`surge_mm.deploy.cpu.memory_intrinsics.parities` has written. w ^ w' ^ w'' takes the place of w''.
+    :func:`surge_mm.deploy.cpu.codegen.memory.parities` has written. w ^ w' ^ w'' takes the place of w''.
 
     Then outputs and sign bits, with ``S = base - 2 count`` and the rows m1, a1, m2, a2, p, slope, c, low, high of
     ``table``::

@@ -13,7 +13,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from surge_mm.deploy.cpu.vector_codegen import I32, I64, ROW, Row
+from surge_mm.deploy.cpu.codegen.vectors import I32, I64, ROW, Row
 
 
 @intrinsic

@@ -13,7 +13,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from surge_mm.deploy.cpu.vector_codegen import (
+from surge_mm.deploy.cpu.codegen.vectors import (
     FLOATS,
     I64,
     ROW,
