@@ -27,11 +27,8 @@ if __name__ == '__main__' and signal.getsignal(signal.SIGINT) is signal.default_
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback of the imports, which take seconds
 
 import argparse
-import re
-from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
 
 from mmengine.config import Config
 
@@ -45,30 +42,15 @@ from surge_mm.analysis.ablation import (
     read_run,
     summarize,
 )
-from surge_mm.analysis.methods import apply_method
-from surge_mm.launch.cli import Parser, parse_settings, run, setting
-from surge_mm.launch.config import with_names
+from surge_mm.launch.cli import Parser, run, setting
 from surge_mm.launch.resume import remember_settings
 from surge_mm.launch.trainings import check_builds, is_finished, train_all
+from surge_mm.launch.variants import changed, check_names, compose, parse_variant
 from surge_mm.utils.errors import LaunchError
 from surge_mm.utils.suggestions import did_you_mean
 
 TRAIN = Path(__file__).resolve().parent / 'train.py'
 BASE = TRAIN.parents[1] / 'configs' / '_base_'
-
-
-class Variant(NamedTuple):
-    """A method or config with other settings.
-
-    Attributes:
-        name (str): name of the variant.
-        base (str): method, or name of one of the configs.
-        settings (dict): value of each key that is set.
-    """
-
-    name: str
-    base: str
-    settings: dict[str, Any]
 
 
 def main() -> None:
@@ -123,7 +105,7 @@ def main() -> None:
     configs: dict[str, Path] = {}
     if args.methods is not None or any(one.base not in stems for one in variants):
         recipe = find_recipe(args.configs)
-        composed = compose(recipe, args.methods or [], variants)
+        composed = compose(recipe, args.methods or [], variants, known=files_of('methods'))
         origins = dict.fromkeys(composed, recipe)
     else:
         configs = {path.stem: path for path in find_configs(args.configs)}
@@ -203,136 +185,6 @@ def find_recipe(names: list[str]) -> Path:
             f'{did_you_mean(name, known)}'
         )
     return known[name]
-
-
-def parse_variant(words: list[str]) -> Variant:
-    """Return the variant of the words behind ``--variant``.
-
-    Raises:
-        LaunchError: if they are no name, base and settings ``KEY=VALUE``.
-    """
-    if len(words) < 2 or not re.fullmatch(r'\w[\w.+-]*', words[0]) or '=' in words[1]:
-        raise LaunchError(
-            f'--variant {" ".join(words)} must be NAME METHOD KEY=VALUE ..., with a name of letters, digits and -+._'
-        )
-    name, base, *texts = words
-    return Variant(name, base, parse_settings(texts, f'--variant {" ".join(words)}'))
-
-
-def check_names(names: list[str]) -> None:
-    """Check that the names of the variants differ.
-
-    Raises:
-        LaunchError: if two are equal.
-    """
-    if len(set(names)) < len(names):
-        raise LaunchError(f'variants must have different names, got {names}')
-
-
-def read_config(path: Path) -> Config:
-    """Read a config or a method.
-
-    Raises:
-        LaunchError: if it cannot be read.
-    """
-    try:
-        cfg = with_names(Config.fromfile(path))
-    except Exception as error:  # a config is code of its author
-        kind = type(error).__name__
-        raise LaunchError(f'config {str(path)!r} cannot be read: {kind}: {error}') from error
-    if cfg.default_scope is None:  # a method has none
-        cfg.pop('default_scope')
-    return cfg
-
-
-def changed(path: Path, variant: Variant, *others: Config) -> Config:
-    """Return a config or method with the settings of a variant.
-
-    Args:
-        path (Path): config or method.
-        variant (Variant): its settings.
-        *others (Config): configs that the settings may refer to besides.
-
-    Returns:
-        Config: the changed config.
-
-    Raises:
-        LaunchError: if a key is unknown or does not fit.
-    """
-    cfg = read_config(path)
-    for key in variant.settings:
-        known = [name for one in (cfg, *others) for name in one]
-        if key.partition('.')[0] not in known:
-            hint = did_you_mean(key.partition('.')[0], known)
-            raise LaunchError(f'--variant {variant.name}: unknown key {key!r}{hint}')
-    try:
-        cfg.merge_from_dict(variant.settings)
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
-        raise LaunchError(
-            f'--variant {variant.name}: {variant.settings} does not fit {path.name}: {error}'
-        ) from error
-    return cfg
-
-
-def compose(
-    recipe: Path, methods: list[str], variants: Sequence[Variant] = ()
-) -> dict[str, Config]:
-    """Apply each method to the recipe.
-
-    Args:
-        recipe (Path): config file.
-        methods (list[str]): names of files in ``configs/_base_/methods``, or paths.
-        variants (Sequence[Variant]): methods with other settings. Defaults to none.
-
-    Returns:
-        dict[str, Config]: composed config of each method and variant.
-
-    Raises:
-        LaunchError: if a method is unknown or repeated, or the recipe cannot be read or has no binary layers.
-    """
-    known = files_of('methods')
-    for method in [*methods, *(one.base for one in variants)]:
-        if method not in known and not Path(method).is_file():
-            raise LaunchError(
-                f'method {method!r} is neither a file (looked from {Path.cwd()}) nor a method of configs/_base_/methods'
-                f'{did_you_mean(method, known)}'
-            )
-    every = [*(Variant(Path(method).stem, method, {}) for method in methods), *variants]
-    check_names([one.name for one in every])
-    cfg = read_config(recipe)
-    composed = {}
-    for one in every:
-        method = changed(known.get(one.base, Path(one.base)), one, cfg)
-        check_eta(method, one)
-        composed[one.name] = apply_method(cfg, method)
-    return composed
-
-
-def check_eta(method: Config, variant: Variant) -> None:
-    """Check that the hook of AGS does not replace the eta that a variant sets in the layers.
-
-    Args:
-        method (Config): method with the settings of the variant.
-        variant (Variant): the variant.
-
-    Raises:
-        LaunchError: if it does.
-    """
-    layers, part = (
-        (method.bert.linear_cfg, 'bert.linear_cfg')
-        if 'bert' in method
-        else (method.conv_cfg, 'conv_cfg')
-    )
-    key = f'{part}.compensator.eta'
-    if key not in variant.settings or 'type' in layers.compensator:  # the hook leaves it
-        return
-    for i, hook in enumerate(method.get('custom_hooks', [])):
-        eta = hook.get('eta', variant.settings[key])
-        if eta != variant.settings[key]:
-            raise LaunchError(
-                f'--variant {variant.name}: {key} has no effect, since the hook custom_hooks.{i} sets eta={eta} in all '
-                f'layers. Set custom_hooks.{i}.eta'
-            )
 
 
 def files_of(folder: str) -> dict[str, Path]:
