@@ -27,6 +27,8 @@ if __name__ == '__main__' and signal.getsignal(signal.SIGINT) is signal.default_
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback of the imports, which take seconds
 
 import argparse
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -42,10 +44,12 @@ from surge_mm.analysis.ablation import (
     read_run,
     summarize,
 )
-from surge_mm.launch.cli import Parser, run, setting
+from surge_mm.analysis.methods import apply_method
+from surge_mm.analysis.variants import Variant, changed, check_eta
+from surge_mm.launch.cli import Parser, parse_settings, run, setting
+from surge_mm.launch.config import with_names
 from surge_mm.launch.resume import remember_settings
 from surge_mm.launch.trainings import check_builds, is_finished, train_all
-from surge_mm.launch.variants import changed, check_names, compose, parse_variant
 from surge_mm.utils.errors import LaunchError
 from surge_mm.utils.suggestions import did_you_mean
 
@@ -105,12 +109,12 @@ def main() -> None:
     configs: dict[str, Path] = {}
     if args.methods is not None or any(one.base not in stems for one in variants):
         recipe = find_recipe(args.configs)
-        composed = compose(recipe, args.methods or [], variants, known=files_of('methods'))
+        composed = compose(recipe, args.methods or [], variants)
         origins = dict.fromkeys(composed, recipe)
     else:
         configs = {path.stem: path for path in find_configs(args.configs)}
         check_names([*configs, *(one.name for one in variants)])
-        composed = {one.name: changed(configs[one.base], one) for one in variants}
+        composed = {one.name: changed(read_config(configs[one.base]), one) for one in variants}
         origins = {one.name: configs[one.base] for one in variants}
     baseline = find_baseline(args.baseline, [*configs, *composed])
 
@@ -185,6 +189,80 @@ def find_recipe(names: list[str]) -> Path:
             f'{did_you_mean(name, known)}'
         )
     return known[name]
+
+
+def parse_variant(words: list[str]) -> Variant:
+    """Return the variant of the words behind ``--variant``.
+
+    Raises:
+        LaunchError: if they are no name, base and settings ``KEY=VALUE``.
+    """
+    if len(words) < 2 or not re.fullmatch(r'\w[\w.+-]*', words[0]) or '=' in words[1]:
+        raise LaunchError(
+            f'--variant {" ".join(words)} must be NAME METHOD KEY=VALUE ..., with a name of letters, digits and -+._'
+        )
+    name, base, *texts = words
+    return Variant(name, base, parse_settings(texts, f'--variant {" ".join(words)}'))
+
+
+def check_names(names: list[str]) -> None:
+    """Check that the names of the variants differ.
+
+    Raises:
+        LaunchError: if two are equal.
+    """
+    if len(set(names)) < len(names):
+        raise LaunchError(f'variants must have different names, got {names}')
+
+
+def read_config(path: Path) -> Config:
+    """Read a config or a method.
+
+    Raises:
+        LaunchError: if it cannot be read.
+    """
+    try:
+        cfg = with_names(Config.fromfile(path))
+    except Exception as error:  # a config is code of its author
+        kind = type(error).__name__
+        raise LaunchError(f'config {str(path)!r} cannot be read: {kind}: {error}') from error
+    if cfg.default_scope is None:  # a method has none
+        cfg.pop('default_scope')
+    return cfg
+
+
+def compose(
+    recipe: Path, methods: list[str], variants: Sequence[Variant] = ()
+) -> dict[str, Config]:
+    """Apply each method to the recipe.
+
+    Args:
+        recipe (Path): config file.
+        methods (list[str]): names of files in ``configs/_base_/methods``, or paths.
+        variants (Sequence[Variant]): methods with other settings. Defaults to none.
+
+    Returns:
+        dict[str, Config]: composed config of each method and variant.
+
+    Raises:
+        LaunchError: if a method is unknown or repeated, or the recipe cannot be read or has no binary layers.
+    """
+    known = files_of('methods')
+    for method in [*methods, *(one.base for one in variants)]:
+        if method not in known and not Path(method).is_file():
+            raise LaunchError(
+                f'method {method!r} is neither a file (looked from {Path.cwd()}) nor a method of configs/_base_/methods'
+                f'{did_you_mean(method, known)}'
+            )
+    every = [*(Variant(Path(method).stem, method, {}) for method in methods), *variants]
+    check_names([one.name for one in every])
+    cfg = read_config(recipe)
+    composed = {}
+    for one in every:
+        method = changed(read_config(known.get(one.base, Path(one.base))), one, cfg)
+        check_eta(method, one)
+        composed[one.name] = apply_method(cfg, method)
+    return composed
 
 
 def files_of(folder: str) -> dict[str, Path]:

@@ -332,11 +332,22 @@ def test_a_recipe_is_a_name_or_a_path(folder):
         ablation.find_recipe(['resnet20_600e_cifar10', 'resnet18_600e_cifar10'])
 
 
+def test_methods_that_are_unknown_or_repeated_are_refused(folder):
+    recipe = folder / 'small.py'
+    with pytest.raises(
+        LaunchError, match="'surg' is neither a file .* did you mean 'surge'.* adabin, "
+    ):
+        ablation.compose(recipe, ['ste', 'surg'])
+    with pytest.raises(LaunchError, match=r"must have different names, got \['ste', 'ste'\]"):
+        ablation.compose(recipe, ['ste', 'ste'])
+    (folder / 'torn.py').write_text('model = dict(')
+    with pytest.raises(LaunchError, match=r"torn.py' cannot be read: SyntaxError"):
+        ablation.compose(folder / 'torn.py', ['ste'])
+
+
 def test_the_composed_config_of_a_leaf_is_called_by_the_new_method(tmp_path):
     leaf = ROOT / 'configs' / 'retinanet' / 'surge_retinanet-1bit_r18_fpn_1x_coco.py'
-    files = ablation.write_configs(
-        ablation.compose(leaf, ['ste'], known=ablation.files_of('methods')), {'ste': leaf}, tmp_path
-    )
+    files = ablation.write_configs(ablation.compose(leaf, ['ste']), {'ste': leaf}, tmp_path)
     assert files == {'ste': tmp_path / 'ste' / 'ste_retinanet-1bit_r18_fpn_1x_coco.py'}
     expected = Config.fromfile(leaf.with_name(files['ste'].name)).to_dict()
     assert expected.pop('conv_cfg') is not None

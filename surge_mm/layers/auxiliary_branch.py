@@ -1,0 +1,189 @@
+"""The full-precision auxiliary branch of a binary layer: its weights, its rule for lambda and its statistics."""
+
+from __future__ import annotations
+
+import ctypes
+import zlib
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from surge_mm.layers.compensator import parse_compensator
+from surge_mm.layers.latent_weight import LatentWeight
+from surge_mm.ops import GradientScale, Statistics
+
+A = TypeVar('A', bound='AuxiliaryBranch')
+
+
+def _count_fused_steps(optimizer: torch.optim.Optimizer, *arguments: Any) -> None:
+    """Increase the version of parameters after a step of a fused optimizer, which PyTorch (2.12) omits.
+
+    The version tells whether W_a is still the copy of W_b with which it starts.
+    """
+    for group in optimizer.param_groups:
+        if group.get('fused'):
+            for parameter in group['params']:
+                torch.autograd.graph.increment_version(parameter)
+
+
+register_optimizer_step_post_hook(_count_fused_steps)
+
+
+class AuxiliaryBranch(LatentWeight):
+    """Base of :class:`.BinaryLayer`: the auxiliary weights W_a, of the shape of the latent weights W_b.
+
+    With ``init='copy'``, W_a starts as a copy of W_b. The copy is taken at construction, by :meth:`reset_parameters`
+    and by loading a state dict without ``aux_weight``. As long as nothing else has written to ``aux_weight``,
+    :meth:`train` and :meth:`state_dict` take it again: W_a starts from what ``init_weights`` did to ``weight``.
+
+    Attributes:
+        aux_weight (Parameter | None): W_a; None without a compensator and for a tied one.
+        scale (GradientScale | None): The rule for lambda.
+        tied (bool): Whether W_a is W_b itself, which the branch then does not train.
+        frozen (bool): Whether W_a stays as it was drawn.
+        region (str | None): Where g_a is used: ``'inside'`` or ``'outside'`` of the window of the surrogate derivative;
+            None for everywhere.
+        branch_dtype (torch.dtype | None): The dtype of the products of the branch; None for that of the binary path.
+        ags_warmup (Tensor): 0-dimensional factor of lambda.
+        ags_statistics (Tensor): What the last backward pass under AGS recorded, or the mean of passes that observe:
+            the fields of :class:`surge_mm.ops.Statistics`.
+    """
+
+    aux_weight: nn.Parameter | None
+    ags_warmup: Tensor | None
+    ags_statistics: Tensor | None
+
+    def _init_branch(self, compensator: dict[str, Any] | None) -> None:
+        self.scale: GradientScale | None = None
+        self.tied = self.frozen = False
+        self.branch_dtype: torch.dtype | None = None
+        self.region: str | None = None
+        self._aux_init = 'copy'
+        self._aux_written: tuple[int, int] | None = None
+        self.register_parameter('aux_weight', None)
+        for name in ('ags_warmup', 'ags_statistics'):
+            self.register_buffer(name, None, persistent=False)
+        if compensator is None:
+            return
+        try:
+            parsed = parse_compensator(compensator)
+        except ValueError as error:
+            called = f'{type(self).__name__}({super().extra_repr()})'
+            raise ValueError(f'{called}: {error}') from error
+        self.scale, self._aux_init = parsed.scale, parsed.init
+        self.tied, self.frozen, self.region = parsed.tied, parsed.frozen, parsed.region
+        if parsed.dtype is not None:
+            self.branch_dtype = getattr(torch, parsed.dtype)
+        options: dict[str, Any] = {'device': self.weight.device, 'dtype': torch.float32}
+        self.ags_warmup = torch.empty((), **options)
+        self.ags_statistics = torch.empty(len(Statistics._fields), **options)
+        if not self.tied:
+            aux_weight = torch.empty_like(self.weight)
+            self.aux_weight = nn.Parameter(aux_weight, requires_grad=not self.frozen)
+
+    def _reset_branch(self) -> None:
+        """Restart W_a as ``init`` says, with its warm-up and statistics."""
+        self._reset_statistics()
+        if self.aux_weight is None:
+            return
+        if self.aux_weight.is_meta:  # the weight may have been assigned by load_state_dict
+            learns = self.aux_weight.requires_grad
+            self.aux_weight = nn.Parameter(torch.empty_like(self.weight), requires_grad=learns)
+        if self._aux_init == 'copy':
+            self._copy_weight()
+        elif not self.aux_weight.is_meta:
+            fresh = torch.empty(self.aux_weight.shape, device='cpu')
+            nn.init.kaiming_uniform_(fresh, a=5**0.5, generator=weight_generator(self.weight))
+            with torch.no_grad():
+                self.aux_weight.copy_(fresh)
+
+    def _reset_statistics(self) -> None:
+        if self.ags_warmup is not None and self.ags_statistics is not None:
+            options: dict[str, Any] = {'device': self.weight.device, 'dtype': torch.float32}
+            self.ags_warmup = torch.ones((), **options)
+            self.ags_statistics = torch.zeros(len(Statistics._fields), **options)
+
+    def _copy_weight(self) -> None:
+        assert self.aux_weight is not None
+        computed = 'weight' not in self._parameters  # by a forward pre-hook
+        with torch.no_grad():
+            self.aux_weight.copy_(self.effective_weight() if computed else self.weight)
+        if not self.aux_weight.is_inference():
+            self._aux_written = (id(self.aux_weight), self.aux_weight._version)
+
+    def finish_loading(self) -> None:
+        """Keep all parameters, after code that sets them one by one and leaves buffers without values."""
+        self._aux_written = None
+        if self.aux_weight is not None and self.frozen:
+            self.aux_weight.requires_grad_(False)
+        self._reset_statistics()
+
+    def _follow_weight(self) -> None:
+        """Copy W_b to W_a again, unless W_a holds anything but the last copy, or has a gradient already."""
+        aux = self.aux_weight
+        if self._aux_written is None or aux is None or aux.is_inference():
+            return
+        untouched = self._aux_written == (id(aux), aux._version)
+        if untouched and aux.requires_grad and aux.grad is None:
+            self._copy_weight()
+
+    def train(self: A, mode: bool = True) -> A:
+        """Set training or evaluation mode.
+
+        Args:
+            mode (bool): True for training. Defaults to True.
+        """
+        if mode:
+            self._follow_weight()
+        return super().train(mode)
+
+    def _save_to_state_dict(
+        self, destination: dict[str, Any], prefix: str, keep_vars: bool
+    ) -> None:
+        self._follow_weight()
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        """Load with or without ``aux_weight`` in ``state_dict``: the branch restarts, or the entry is ignored."""
+        key = prefix + 'aux_weight'
+        # weight_orig of spectral_norm, weight_g and weight_v of weight_norm
+        own = [name for name in self._parameters if name.startswith('weight')]
+        loaded = any(prefix + name in state_dict for name in own if name != 'weight_gain')
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+        if self.aux_weight is None:
+            if key in unexpected_keys:
+                unexpected_keys.remove(key)
+        elif key not in state_dict:
+            if key in missing_keys:
+                missing_keys.remove(key)
+            if loaded:
+                self._reset_branch()
+        if loaded:  # a layer made on the meta device has no values here
+            self._reset_statistics()
+
+
+def weight_generator(weight: Tensor) -> torch.Generator:
+    """Return a generator seeded by a weight.
+
+    It leaves the global generators as they are, so that a seed gives all variants the same weights. Layers draw
+    different numbers, and ranks with the same weights draw the same.
+
+    Args:
+        weight (Tensor): Weight of a layer, of any shape.
+    """
+    values = weight.detach().float().cpu().contiguous()
+    data = ctypes.string_at(values.data_ptr(), values.numel() * values.element_size())
+    return torch.Generator('cpu').manual_seed(zlib.crc32(data))
