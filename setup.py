@@ -40,6 +40,7 @@ with tempfile.TemporaryDirectory() as build_base:
                 '.mim/tools/**/*',
                 'py.typed',
             ],
+            'surge_mm.deploy.c': ['sources/*'],
             'surge_mm.deploy.packed_file': ['allowed_classes.txt'],
         },
         exclude_package_data={'surge_mm': ['*.pyc', '.mim/**/*.pyc']},

@@ -1,0 +1,1 @@
+"""Export to one C file that needs no library but that of C."""
