@@ -1,0 +1,42 @@
+#ifndef @NAME@_H
+#define @NAME@_H
+
+#include <stddef.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum {
+    @NAME@_ERROR_NULL = -1,   /* a pointer is null, or the context was not initialized */
+    @NAME@_ERROR_SIZE = -2,   /* the image is empty, too large, or does not fit the strides of the network */
+    @NAME@_ERROR_STRIDE = -3, /* rows overlap */
+    @NAME@_ERROR_MEMORY = -4  /* the memory is too short */
+};
+
+#define @NAME@_MEMORY @memory@ /* bytes of memory that a context needs */
+#define @NAME@_MAPS @maps@
+#define @NAME@_CLASSES @n_classes@
+
+/* One thread at a time uses a context. Several contexts, each with memory of its own, may be used at once. */
+typedef struct {
+    unsigned char *arena;
+} @name@_context;
+
+/* A map of the network in memory as (height, width, channels), valid until the context is used again. */
+typedef struct {
+    const float *values;
+    int height, width, channels;
+} @name@_map;
+
+extern const char *const @name@_classes[@NAME@_CLASSES + 1];
+
+int @name@_init(@name@_context *context, void *memory, size_t bytes);
+
+/* Compute the maps of an image, (height, width, 3), normalized. Return 0 or an error. */
+int @name@_forward(@name@_context *context, const float *image, int height, int width, @name@_map maps[@NAME@_MAPS]);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,180 @@
+/* Operations between the convolutions. */
+
+/* The number that an epilogue gives for a sum. shortcut: the number that is added, or NULL. */
+static inline float surge_finish(const surge_epilogue *e, int channel, float y, const float *shortcut)
+{
+    if (e->m1) y = y * e->m1[channel];
+    if (e->a1) y = y + e->a1[channel];
+    if (e->m2) y = fmaf(y, e->m2[channel], e->a2[channel]);
+    if (shortcut) y = y + *shortcut;
+    if (e->p) y = y + e->p[channel];
+    if (e->slope) y = y > 0 ? y : y * e->slope[channel];
+    if (e->c) y = y + e->c[channel];
+    if (e->low) {
+        y = y < e->low[channel] ? e->low[channel] : y;
+        y = y > e->high[channel] ? e->high[channel] : y;
+    }
+    return y;
+}
+
+static inline size_t surge_pixels(surge_shape s)
+{
+    return (size_t)s.height * (size_t)s.width;
+}
+
+static inline size_t surge_numbers(surge_shape s)
+{
+    return surge_pixels(s) * (size_t)s.channels;
+}
+
+static inline int surge_equal(surge_shape a, surge_shape b)
+{
+    return a.height == b.height && a.width == b.width && a.channels == b.channels;
+}
+
+static inline int surge_same_size(surge_shape a, surge_shape b)
+{
+    return a.height == b.height && a.width == b.width;
+}
+
+static inline int surge_exists(surge_shape s)
+{
+    return s.height > 0 && s.width > 0;
+}
+
+/* out may be x. */
+static inline void surge_pointwise(const surge_epilogue *e, surge_shape s, const float *x, const float *shortcut, float *out)
+{
+    size_t pixels = surge_pixels(s), at = 0;
+    for (size_t i = 0; i < pixels; i++)
+        for (int c = 0; c < s.channels; c++, at++) out[at] = surge_finish(e, c, x[at], shortcut ? shortcut + at : NULL);
+}
+
+typedef struct {
+    int kernel_height, kernel_width, stride_y, stride_x, pad_y, pad_x, ceil_mode;
+} surge_window;
+
+static inline int surge_pooled(int size, int kernel, int stride, int pad, int ceil_mode)
+{
+    int rest = size + 2 * pad - kernel + (ceil_mode ? stride - 1 : 0);
+    int out = rest < 0 ? 0 : rest / stride + 1;
+    /* a window must begin within the map or its first border */
+    return ceil_mode && (out - 1) * stride >= size + pad ? out - 1 : out;
+}
+
+static inline surge_shape surge_window_output(const surge_window *w, surge_shape in)
+{
+    surge_shape out;
+    out.height = surge_pooled(in.height, w->kernel_height, w->stride_y, w->pad_y, w->ceil_mode);
+    out.width = surge_pooled(in.width, w->kernel_width, w->stride_x, w->pad_x, w->ceil_mode);
+    out.channels = in.channels;
+    return out;
+}
+
+/* The largest number of each window, or its mean; pixels of the border do not count. */
+static inline void surge_pool(const surge_window *w, surge_shape in, const float *x, float *out, int mean)
+{
+    surge_shape shape = surge_window_output(w, in);
+    size_t channels = (size_t)in.channels;
+    for (int row = 0; row < shape.height; row++)
+        for (int column = 0; column < shape.width; column++, out += channels) {
+            int top = row * w->stride_y - w->pad_y, left = column * w->stride_x - w->pad_x;
+            int bottom = top + w->kernel_height, right = left + w->kernel_width;
+            if (top < 0) top = 0;
+            if (left < 0) left = 0;
+            if (bottom > in.height) bottom = in.height;
+            if (right > in.width) right = in.width;
+            for (size_t c = 0; c < channels; c++) out[c] = mean ? 0.0f : -INFINITY;
+            for (int y = top; y < bottom; y++)
+                for (int i = left; i < right; i++) {
+                    const float *pixel = x + ((size_t)y * (size_t)in.width + (size_t)i) * channels;
+                    if (mean)
+                        for (size_t c = 0; c < channels; c++) out[c] += pixel[c];
+                    else
+                        for (size_t c = 0; c < channels; c++)
+                            out[c] = pixel[c] > out[c] || pixel[c] != pixel[c] ? pixel[c] : out[c];
+                }
+            if (mean)
+                for (size_t c = 0; c < channels; c++) out[c] /= (float)((bottom - top) * (right - left));
+        }
+}
+
+static inline void surge_global_average(surge_shape in, const float *x, float *out)
+{
+    size_t channels = (size_t)in.channels, row = (size_t)in.width * channels;
+    for (size_t c = 0; c < channels; c++) {
+        float sum = 0.0f;
+        for (int y = 0; y < in.height; y++) {
+            float of_row = 0.0f; /* sums of few numbers each, for less rounding */
+            for (size_t i = c; i < row; i += channels) of_row += x[(size_t)y * row + i];
+            sum += of_row;
+        }
+        out[c] = sum / ((float)in.height * (float)in.width);
+    }
+}
+
+/* The nearest pixel, as torch.nn.functional.interpolate(mode='nearest') finds it. */
+static inline void surge_upsample(surge_shape in, const float *x, surge_shape shape, float *out)
+{
+    float step_y = (float)in.height / (float)shape.height, step_x = (float)in.width / (float)shape.width;
+    size_t channels = (size_t)in.channels;
+    for (int row = 0; row < shape.height; row++) {
+        int y = (int)((float)row * step_y);
+        if (y > in.height - 1) y = in.height - 1;
+        for (int column = 0; column < shape.width; column++, out += channels) {
+            int i = (int)((float)column * step_x);
+            if (i > in.width - 1) i = in.width - 1;
+            memcpy(out, x + ((size_t)y * (size_t)in.width + (size_t)i) * channels, channels * sizeof(float));
+        }
+    }
+}
+
+/* Copy a map to the channels from first on of a map with more channels. */
+static inline void surge_place(surge_shape in, const float *x, float *out, int channels, int first)
+{
+    size_t pixels = surge_pixels(in);
+    for (size_t i = 0; i < pixels; i++)
+        memcpy(out + i * (size_t)channels + first, x + i * (size_t)in.channels, (size_t)in.channels * sizeof(float));
+}
+
+/* Multiply each channel by a number. out may be x. */
+static inline void surge_scale(surge_shape s, const float *x, const float *numbers, float *out)
+{
+    size_t pixels = surge_pixels(s), at = 0;
+    for (size_t i = 0; i < pixels; i++)
+        for (int c = 0; c < s.channels; c++, at++) out[at] = x[at] * numbers[c];
+}
+
+static inline float surge_sigmoid(float x)
+{
+    return 1.0f / (1.0f + expf(-x));
+}
+
+static inline float surge_silu(float x)
+{
+    return x / (1.0f + expf(-x));
+}
+
+static inline float surge_exp(float x)
+{
+    return expf(x);
+}
+
+static inline float surge_hardsigmoid(float x)
+{
+    float y = x + 3.0f;
+    return (y < 0.0f ? 0.0f : y > 6.0f ? 6.0f : y) / 6.0f;
+}
+
+static inline float surge_hardswish(float x)
+{
+    float y = x + 3.0f;
+    return x * (y < 0.0f ? 0.0f : y > 6.0f ? 6.0f : y) / 6.0f;
+}
+
+/* out may be x. */
+static inline void surge_each(surge_shape s, const float *x, float *out, float (*function)(float))
+{
+    size_t numbers = surge_numbers(s);
+    for (size_t i = 0; i < numbers; i++) out[i] = function(x[i]);
+}
