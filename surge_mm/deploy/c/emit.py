@@ -89,7 +89,9 @@ def network(graph: Graph, plan: Plan, constants: Constants, name: str) -> str:
     for node in graph.nodes:
         lines += _statements(node, plan, constants, name)
     for i, (title, value) in enumerate(graph.outputs.items()):
-        lines.append(f'    maps[{i}] = ({name}_map){{x{value}, s{value}.height, s{value}.width, s{value}.channels}};')
+        lines.append(
+            f'    maps[{i}] = ({name}_map){{x{value}, s{value}.height, s{value}.width, s{value}.channels}};'
+        )
         lines[-1] += f' /* {title} */'
     return '\n'.join([*lines, '    return 0;', '}'])
 
@@ -99,7 +101,9 @@ def _statements(node: Node, plan: Plan, constants: Constants, name: str) -> Iter
     struct = _struct(node, constants)
     yield f'    /* {node.name} */'
     yield f'    const surge_shape s{out} = {_shape(node, struct)};'
-    conditions = [] if node.kind in ('pointwise', 'function', 'scale') else [f'!surge_exists(s{out})']
+    conditions = (
+        [] if node.kind in ('pointwise', 'function', 'scale') else [f'!surge_exists(s{out})']
+    )
     if node.shortcut is not None:
         conditions.append(f'!surge_equal(s{out}, s{node.shortcut})')
     if node.kind == 'concatenate':
@@ -140,7 +144,11 @@ def _convolution(node: Node, plan: Plan, constants: Constants, struct: str, shor
         arguments.append(f'b{first}' if signs else 'NULL')
     arguments += [shortcut, f'x{out}' if (out, 'values') in plan.buffers else 'NULL']
     follower = plan.signs_from.get(out)
-    arguments += ['NULL', 'NULL'] if follower is None else [constants.array(follower.options['shift']), f'b{out}']
+    arguments += (
+        ['NULL', 'NULL']
+        if follower is None
+        else [constants.array(follower.options['shift']), f'b{out}']
+    )
     workspace = plan.buffers.get((out, 'workspace'))
     arguments.append('NULL' if workspace is None else f'arena + {workspace.offset}')
     return f'surge_{node.kind}({", ".join(arguments)});'
@@ -178,7 +186,12 @@ def _struct(node: Node, constants: Constants) -> str:
     if node.kind == 'pointwise':
         return constants.struct('surge_epilogue', _epilogue(node, constants), node.name)
     if node.kind in ('max_pool', 'average_pool'):
-        numbers = [*options['kernel'], *options['stride'], *options['padding'], int(options['ceil_mode'])]
+        numbers = [
+            *options['kernel'],
+            *options['stride'],
+            *options['padding'],
+            int(options['ceil_mode']),
+        ]
         return constants.struct('surge_window', f'{{{", ".join(map(str, numbers))}}}', node.name)
     if node.kind not in LAYERS:
         return ''
@@ -192,10 +205,16 @@ def _struct(node: Node, constants: Constants) -> str:
         packed = constants.array(binary_weights(weight, convolution.groups))
         fields += [packed, str(options['pad_value']), constants.array(options['shift'])]
     elif node.kind == 'int8':
-        fields += [constants.array(int8_weights(weight, convolution.groups)), _number(np.float32(options['inverse']))]
+        fields += [
+            constants.array(int8_weights(weight, convolution.groups)),
+            _number(np.float32(options['inverse'])),
+        ]
         fields.append(str(options['zero']))
     else:
-        fields += [constants.array(float_weights(weight, convolution.groups)), constants.array(options['bias'])]
+        fields += [
+            constants.array(float_weights(weight, convolution.groups)),
+            constants.array(options['bias']),
+        ]
     fields.append(_epilogue(node, constants))
     return constants.struct(f'surge_{node.kind}_layer', f'{{{", ".join(fields)}}}', node.name)
 

@@ -17,7 +17,13 @@ STEPS = ('m1', 'a1', 'm2', 'a2', 'shortcut', 'p', 'slope', 'c', 'low', 'high')
 
 
 class Shape(NamedTuple):
-    """Shape of a map of one image, in memory as (height, width, channels)."""
+    """Shape of a map of one image, in memory as (height, width, channels).
+
+    Attributes:
+        height (int): Rows.
+        width (int): Columns.
+        channels (int): Numbers of a pixel.
+    """
 
     height: int
     width: int
@@ -66,11 +72,13 @@ class Graph:
         nodes (list[Node]): Operations in order. Map 0 is the image.
         outputs (dict[str, int]): The maps that the network returns, by name.
         channels (int): Channels of the image.
+        traced (dict[int, Shape]): Shapes of the maps of the image with which the model was traced.
     """
 
     nodes: list[Node]
     outputs: dict[str, int]
     channels: int = 3
+    traced: dict[int, Shape] = field(default_factory=dict)
 
     def readers(self, value: int) -> list[Node]:
         """Return the nodes that read a map."""

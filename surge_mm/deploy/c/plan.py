@@ -63,7 +63,9 @@ def sign_readers(graph: Graph, value: int) -> list[Node]:
     layers = [
         node
         for node in graph.readers(value)
-        if node.kind == 'binary' and node.inputs[0] == value and node.options['convolution'].groups == 1
+        if node.kind == 'binary'
+        and node.inputs[0] == value
+        and node.options['convolution'].groups == 1
     ]
     return [node for node in layers if _same_shift(node, layers[0])]
 

@@ -1,4 +1,4 @@
-const char *const @name@_classes[@NAME@_CLASSES + 1] = {@classes@, NULL};
+const char *const @name@_classes[@NAME@_CLASSES + 1] = {@classes@NULL};
 
 int @name@_init(@name@_context *context, void *memory, size_t bytes)
 {
