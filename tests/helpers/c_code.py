@@ -1,0 +1,46 @@
+"""C code compiled to a shared library for a test."""
+
+import ctypes
+import shutil
+import subprocess
+from importlib.resources import files
+
+import numpy as np
+
+COMPILER = shutil.which('cc')
+FLAGS = ['-std=c99', '-Wall', '-Wextra', '-Werror', '-O2', '-shared', '-fPIC']
+SOURCES = files('surge_mm.deploy.c') / 'sources'
+
+
+def compiled(folder, *parts):
+    """Return the library of C code.
+
+    Args:
+        folder (Path): where it is compiled.
+        *parts (str): texts of C, or names of files in ``sources``.
+    """
+    texts = [
+        (SOURCES / part).read_text() if part.endswith(('.c', '.h')) else part for part in parts
+    ]
+    (folder / 'code.c').write_text('\n'.join(texts))
+    out = folder / 'code.so'
+    subprocess.run([COMPILER, *FLAGS, str(folder / 'code.c'), '-o', str(out), '-lm'], check=True)
+    return ctypes.CDLL(str(out))
+
+
+def pointer(array):
+    """Return the address of a contiguous array, or NULL for None."""
+    if array is None:
+        return None
+    assert array.flags.c_contiguous
+    return array.ctypes.data_as(ctypes.c_void_p)
+
+
+def guarded(n_bytes):
+    """Return a buffer of bytes between two guards, and a function that checks that these are untouched."""
+    whole = np.full(n_bytes + 128, 0xA5, np.uint8)
+
+    def check():
+        assert (whole[:64] == 0xA5).all() and (whole[64 + n_bytes :] == 0xA5).all()
+
+    return whole[64 : 64 + n_bytes], check
