@@ -2,10 +2,12 @@
 
 python tools/profile_inference.py detector.safetensors --image image.jpg --picture profile.png
 python tools/profile_inference.py my_config.py work_dirs/my_config/epoch_12.pth --shape 480 640
+python tools/profile_inference.py my_config.py --real int8
 python tools/profile_inference.py my_config.py --float
 python tools/profile_inference.py detector.safetensors --host --json profile.json
 
-The model of a config is packed if it has binary layers. A detector runs by surge_mm.deploy.Detector; with --host, and
+The model of a config is packed if it has binary layers, with real-valued convolutions in the dtype of --real; int8 is
+calibrated on noise, on which speed does not depend. A detector runs by surge_mm.deploy.Detector; with --host, and
 a classifier or segmentor always, the pipeline and the data samples of the host are used. Reading of the file is not
 part of the time. The parts add up to the whole: what no timer covers is "rest". With one thread the time is that of
 the CPU, on which the load of other programs has less influence; with more threads it is that of the clock.
@@ -34,11 +36,15 @@ from rich.table import Table
 from torch import nn
 
 import surge_mm  # prepares the stack before the hosts are imported
+from surge_mm.analysis.forward import random_input
 from surge_mm.analysis.plots import draw_time_profile
 from surge_mm.analysis.tables import wide_console
 from surge_mm.analysis.time_profile import (
+    BINARY,
     DECODING,
+    NETWORK,
     NMS,
+    OTHER,
     PARTS,
     PIPELINE,
     PREPROCESSING,
@@ -52,6 +58,7 @@ from surge_mm.datasets.evaluation_set import dataset_meta, image_size
 from surge_mm.deploy import Detector, instruction_set, load_packed, pack
 from surge_mm.deploy.packed_file.save_load import SUFFIX
 from surge_mm.deploy.predictor import Predictor
+from surge_mm.deploy.real_layers.convert import FLOAT32, REAL
 from surge_mm.launch.cli import Parser, add_allow, add_settings, add_shape, check_packed_alone, run
 from surge_mm.launch.config import load_config
 from surge_mm.launch.resume import check_checkpoint, check_fits
@@ -72,6 +79,12 @@ def main() -> None:
     add_shape(parser)
     parser.add_argument(
         '--float', action='store_true', help='of a config: the same network in full precision'
+    )
+    parser.add_argument(
+        '--real',
+        choices=REAL,
+        default=FLOAT32,
+        help='of a config: dtype of the real-valued convolutions of the packed model; default float32',
     )
     parser.add_argument(
         '--host', action='store_true', help='with the pipeline and the data samples of the host'
@@ -138,6 +151,8 @@ def check(args: argparse.Namespace) -> None:
             )
     if args.config.endswith(SUFFIX):
         check_packed_alone(args, ('checkpoint', 'cfg_options', 'float'))
+        if args.real != FLOAT32:
+            raise LaunchError(f'--real {args.real} is for a config, not for a packed model')
     elif args.checkpoint:
         check_checkpoint(args.checkpoint, 'checkpoint')
 
@@ -153,7 +168,8 @@ def load_model(args: argparse.Namespace) -> tuple[nn.Module, set[str]]:
         load_checkpoint(model, args.checkpoint, map_location='cpu')
     binary = {name for name, module in model.named_modules() if isinstance(module, BinaryLayer)}
     if binary and not args.float:
-        model = pack(model)
+        noise = [random_input(model, image_size(cfg)) for _ in range(4)]
+        model = pack(model, args.real, noise if args.real == 'int8' else None)
     elif args.float:
         model = to_channels_last(to_float(model))
     model.cfg, model.dataset_meta = cfg, dataset_meta(cfg)
@@ -216,6 +232,12 @@ def print_table(found: TimeProfile, title: str) -> None:
     console = wide_console()
     console.print(table)
     overhead = found.total / found.without_timers - 1
+    network = {part: sum(found.part(part).values()) for part in NETWORK}
+    whole = sum(network.values())
+    console.print(
+        f'{1e3 * whole:.3f} ms in the network, {1 - (network[BINARY] + network[OTHER]) / whole:.1%} of it real-valued: '
+        'stem, real layers, norms and activations'
+    )
     console.print(
         f'{1e3 * found.without_timers:.3f} ms without timers (median), so the timers add {overhead:+.1%}'
     )

@@ -35,6 +35,8 @@ BINARY, REAL, NORM, OTHER = (
 DECODING, NMS, REST = 'decoding', 'non-maximum suppression', 'rest'
 PARTS = (PIPELINE, PREPROCESSING, STEM, BINARY, REAL, NORM, OTHER, DECODING, NMS, REST)
 """Names of the parts, in the order of an image."""
+NETWORK = (STEM, BINARY, REAL, NORM, OTHER)
+"""Names of the parts within the network."""
 ACTIVATIONS = (
     'torch.nn.modules.activation',
     *(f'mmcv.cnn.bricks.{name}' for name in ('activation', 'swish', 'hs')),

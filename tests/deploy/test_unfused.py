@@ -66,8 +66,12 @@ def test_towers_with_a_batch_norm_for_each_level_are_packed_completely(act_cfg):
     assert not any(isinstance(m, nn.BatchNorm2d) for m in packed.bbox_head.modules())
 
 
-def test_the_demo_detector_is_packed_completely():
-    packed = packed_to_the_bit(detector(DEMO))
+@pytest.mark.parametrize(
+    'config',
+    [DEMO, *(f'cpu/ste_fcos-cpu-1bit_r18-{size}_40e_bccd.py' for size in 'sml')],
+)
+def test_the_detectors_of_the_demo_and_for_cpus_are_packed_completely(config):
+    packed = packed_to_the_bit(detector(config))
     assert packed.packing.unfused == {} and len(packed.packing.packed) == 16 + 3 + 2 * 2
 
 

@@ -61,6 +61,13 @@ def test_a_config_is_packed_or_with_float_has_the_same_layers_in_full_precision(
     assert folded in real['norms and activations']
     assert folded not in packed['norms and activations']
     assert 'bbox_head.conv_cls' in real['real layers'].keys() & packed['real layers'].keys()
+    int8, _, output = profile('cfg.py', '--real', 'int8')
+    assert 'norms and activations' in present(packed) - present(int8)
+    whole, binary = (
+        sum(sum(int8[part].values()) for part in parts)
+        for parts in (NETWORK | {'other operations'}, ('binary layers', 'other operations'))
+    )
+    assert f'{1 - binary / whole:.1%} of it real-valued' in output
 
 
 def test_a_classifier_runs_by_its_host(profile, tmp_path):
@@ -75,6 +82,7 @@ def test_a_classifier_runs_by_its_host(profile, tmp_path):
         (['a.safetensors', '--float'], 'so it takes no float'),
         (['a.py', '--image', 'x.png', '--shape', '8', '8'], 'without --image'),
         (['a.py', '--picture', 'x.jpg'], 'ends in .png'),
+        (['a.safetensors', '--real', 'int8'], '--real int8 is for a config'),
         (['a.py', '--rounds', '0'], '--rounds 0 must be at least 1'),
     ],
 )

@@ -24,10 +24,16 @@ class FCOSSepBNHead(FCOSHead):
     Args:
         *args: Arguments of ``FCOSHead``. ``strides`` has one entry for each level.
         norm_cfg (dict, optional): Norm of the towers. None leaves it out. Defaults to ``dict(type='BN')``.
+        narrow (bool): Predict by two 1x1 convolutions: ``conv_cls``, and ``conv_reg`` with 5 filters, of which the last
+            predicts the centerness. Needs ``centerness_on_reg=True``. False for the three 3x3 convolutions of
+            ``FCOSHead``. Defaults to False.
         **kwargs: Arguments of ``FCOSHead``.
 
     Shape: features ``(N, in_channels, H, W)`` of each level to the lists of ``FCOSHead``: class scores
     ``(N, num_classes, H, W)``, distances ``(N, 4, H, W)`` and centernesses ``(N, 1, H, W)``.
+
+    Raises:
+        ValueError: if ``narrow`` is set without ``centerness_on_reg``.
     """
 
     @checked
@@ -35,15 +41,28 @@ class FCOSSepBNHead(FCOSHead):
         self,
         *args: Any,
         norm_cfg: Cfg | None = {'type': 'BN'},  # noqa: B006
+        narrow: bool = False,
         **kwargs: Any,
     ) -> None:
+        self.narrow = narrow
         super().__init__(*args, norm_cfg=norm_cfg, **kwargs)
+        if narrow and not self.centerness_on_reg:
+            raise ValueError(
+                'narrow=True predicts distances and centerness by one convolution: set centerness_on_reg=True'
+            )
 
     def _init_cls_convs(self) -> None:
         self.cls_convs = self._towers(super()._init_cls_convs, 'cls_convs')
 
     def _init_reg_convs(self) -> None:
         self.reg_convs = self._towers(super()._init_reg_convs, 'reg_convs')
+
+    def _init_layers(self) -> None:
+        super()._init_layers()
+        if self.narrow:
+            self.conv_cls = nn.Conv2d(self.feat_channels, self.cls_out_channels, 1)
+            self.conv_reg = nn.Conv2d(self.feat_channels, 4 + 1, 1)
+            del self.conv_centerness
 
     def _towers(self, build: Callable[[], None], name: str) -> nn.ModuleList:
         """Return a tower for each level, with the convolutions of the first one."""
@@ -93,8 +112,12 @@ class FCOSSepBNHead(FCOSHead):
             cls_feat = layer(cls_feat)
         for layer in reg_convs:
             reg_feat = layer(reg_feat)
-        centerness = self.conv_centerness(reg_feat if self.centerness_on_reg else cls_feat)
-        distances = scale(self.conv_reg(reg_feat)).float()  # exp may overflow in float16
+        distances = self.conv_reg(reg_feat)
+        if self.narrow:
+            distances, centerness = distances.split((4, 1), dim=1)
+        else:
+            centerness = self.conv_centerness(reg_feat if self.centerness_on_reg else cls_feat)
+        distances = scale(distances).float()  # exp may overflow in float16
         if not self.norm_on_bbox:
             distances = distances.exp()
         else:

@@ -22,6 +22,12 @@ def test_outputs_have_the_strides_and_channels_of_a_resnet(depth, expansion):
     ]
 
 
+@pytest.mark.parametrize('stem', ['light', 'patch'])
+def test_the_stems_of_small_networks_have_the_resolution_of_the_usual_one(stem):
+    outputs = SurgeResNet(18, base_channels=8, stem=stem)(torch.randn(1, 3, 63, 96))
+    assert [tuple(out.shape[2:]) for out in outputs] == [(16, 24), (8, 12), (4, 6), (2, 3)]
+
+
 def resnet20(**options):
     return SurgeResNet(
         20,

@@ -114,6 +114,27 @@ def test_weights_start_as_those_of_the_host():
     assert all(m.weight.eq(1).all() for m in convs if isinstance(m, nn.BatchNorm2d))
 
 
+@torch.no_grad()
+def test_a_narrow_head_predicts_distances_and_centerness_by_one_convolution():
+    narrow = {'narrow': True, 'norm_on_bbox': True, 'centerness_on_reg': True}
+    ours = FCOSSepBNHead(**SETTINGS, **narrow).eval()
+    plain = FCOSSepBNHead(**SETTINGS, norm_on_bbox=True, centerness_on_reg=True).eval()
+    weights = ours.state_dict()
+    for part, filters in (('reg', slice(4)), ('centerness', slice(4, 5)), ('cls', slice(None))):
+        source = 'conv_cls' if part == 'cls' else 'conv_reg'
+        center = torch.zeros_like(plain.state_dict()[f'conv_{part}.weight'])
+        center[:, :, 1, 1] = weights[f'{source}.weight'][filters, :, 0, 0]
+        bias = weights[f'{source}.bias'][filters]
+        plain.load_state_dict({f'conv_{part}.weight': center, f'conv_{part}.bias': bias}, False)
+    others = {name: t for name, t in weights.items() if not name.startswith('conv_')}
+    plain.load_state_dict(others, strict=False)
+    for found, expected in zip(ours(features()), plain(features()), strict=True):
+        for own, reference in zip(found, expected, strict=True):
+            torch.testing.assert_close(own, reference)
+    with pytest.raises(ValueError, match='set centerness_on_reg=True'):
+        FCOSSepBNHead(**SETTINGS, narrow=True)
+
+
 def test_other_norms_and_deformable_convolutions_of_the_host_are_built():
     group = {'type': 'GN', 'num_groups': 2}
     assert isinstance(FCOSSepBNHead(**SETTINGS, norm_cfg=group).cls_convs[2][1].gn, nn.GroupNorm)

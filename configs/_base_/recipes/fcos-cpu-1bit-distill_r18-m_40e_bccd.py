@@ -1,0 +1,11 @@
+# The detector in full precision is the teacher and the start. Train it first.
+_base_ = './fcos-cpu-1bit_r18-m_40e_bccd.py'
+
+model = dict(
+    type='surge_mm.DistilledDetector',
+    teacher=dict(
+        config='{{ fileDirname }}/../../cpu/fcos-cpu_r18-m_40e_bccd.py',
+        checkpoint='work_dirs/fcos-cpu_r18-m_40e_bccd/epoch_40.pth',
+    ),
+    init='teacher',
+)

@@ -1,0 +1,2 @@
+# Binarize the neck and head too, except predictors and 1x1 convolutions.
+_base_ = './fcos-cpu_r18-l_100e_voc0712.py'

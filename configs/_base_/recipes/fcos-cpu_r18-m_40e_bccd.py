@@ -1,0 +1,3 @@
+_base_ = './fcos-cpu_r18-s_40e_bccd.py'
+
+model = dict(backbone=dict(base_channels=48), neck=dict(in_channels=[96, 192, 384]))

@@ -1,0 +1,3 @@
+_base_ = ['../_base_/recipes/fcos-cpu_r18-s_100e_voc0712.py', '../_base_/methods/fp.py']
+
+model = dict(backbone=dict(conv_cfg={{_base_.conv_cfg}}), structure_only=True)
