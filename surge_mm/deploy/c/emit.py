@@ -202,17 +202,17 @@ def _struct(node: Node, constants: Constants) -> str:
     numbers += [top, bottom, left, right, convolution.groups]
     fields = [f'{{{", ".join(map(str, numbers))}}}']
     if node.kind == 'binary':
-        packed = constants.array(binary_weights(weight, convolution.groups))
+        packed = constants.array(binary_weights(weight, convolution))
         fields += [packed, str(options['pad_value']), constants.array(options['shift'])]
     elif node.kind == 'int8':
         fields += [
-            constants.array(int8_weights(weight, convolution.groups)),
+            constants.array(int8_weights(weight, convolution)),
             _number(np.float32(options['inverse'])),
         ]
         fields.append(str(options['zero']))
     else:
         fields += [
-            constants.array(float_weights(weight, convolution.groups)),
+            constants.array(float_weights(weight, convolution)),
             constants.array(options['bias']),
         ]
     fields.append(_epilogue(node, constants))

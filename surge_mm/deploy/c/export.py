@@ -13,6 +13,7 @@ from torch import nn
 from surge_mm.deploy.c.emit import Constants, network
 from surge_mm.deploy.c.fuse import fuse
 from surge_mm.deploy.c.graph import Graph
+from surge_mm.deploy.c.kernels import kernels
 from surge_mm.deploy.c.plan import ALIGNMENT, make_plan
 from surge_mm.deploy.c.trace import trace
 from surge_mm.deploy.c.weights import workspace_bytes
@@ -20,7 +21,7 @@ from surge_mm.utils.atomic_write import write_atomically
 from surge_mm.utils.errors import UsageError, describe_error
 
 SUFFIX = '.c'
-SOURCES = ('layers.h', 'steps.c', 'plain.c')
+SOURCES = ('layers.h', 'steps.c')
 OTHER_SIZE = (32, 64)
 """Pixels by which the image of a second trace is larger than that of the first."""
 
@@ -147,6 +148,7 @@ def c_file(
     texts = {part: (folder / part).read_text() for part in (*SOURCES, 'api.h', 'api.c')}
     header, api = (_filled(texts[part], values) for part in ('api.h', 'api.c'))
     parts = [f'#include "{name}.h"\n', *(texts[part] for part in SOURCES)]
+    parts.append(kernels({node.kind for node in graph.nodes}))
     parts += ['\n'.join(constants.lines), '', body, '', api]
     return CFile('\n'.join(parts), header, memory, constants.bytes)
 
