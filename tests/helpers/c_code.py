@@ -8,7 +8,16 @@ from importlib.resources import files
 import numpy as np
 
 COMPILER = shutil.which('cc')
-FLAGS = ['-std=c99', '-Wall', '-Wextra', '-Werror', '-O2', '-shared', '-fPIC']
+FLAGS = [
+    '-std=c99',
+    '-Wall',
+    '-Wextra',
+    '-Werror',
+    '-Wno-unused-function',
+    '-O2',
+    '-shared',
+    '-fPIC',
+]
 SOURCES = files('surge_mm.deploy.c') / 'sources'
 
 
