@@ -1,8 +1,9 @@
-"""Export a trained model for inference: a packed file with one bit per binary weight, or an ONNX file.
+"""Export a trained model for inference: a packed file with one bit per binary weight, a C file, or an ONNX file.
 
 python tools/export.py my_config.py work_dirs/my_config/epoch_12.pth detector.safetensors
 python tools/export.py my_config.py work_dirs/my_config/epoch_12.pth detector.safetensors --real int8
 python tools/export.py my_config.py work_dirs/my_config/epoch_12.pth detector.onnx --shape 320 320
+python tools/export.py my_config.py work_dirs/my_config/epoch_12.pth detector.c
 
 tools/test.py evaluates a packed file, tools/detect.py draws its detections, surge_mm.deploy.load_packed loads it.
 """
@@ -18,19 +19,17 @@ import tempfile
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.evaluator import Evaluator
-from mmengine.runner import Runner, load_checkpoint
+from mmengine.runner import load_checkpoint
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 from torch import Tensor, nn
 
 import surge_mm  # noqa: F401  prepares the stack before the hosts are imported
 from surge_mm.analysis.complexity import model_size
-from surge_mm.analysis.plots import METRICS
-from surge_mm.analysis.sensitivity import evaluate
 from surge_mm.datasets.evaluation_set import dataset_meta, image_size
-from surge_mm.deploy import Packing, load_packed, pack, save_packed, strip
+from surge_mm.deploy import load_packed, pack, save_packed, strip
+from surge_mm.deploy.c.export import SUFFIX as C
+from surge_mm.deploy.c.export import check_name, export_c, largest_inputs
 from surge_mm.deploy.packed_file.config_policy import classes_to_allow
 from surge_mm.deploy.packed_file.format import read_packed
 from surge_mm.deploy.packed_file.save_load import SUFFIX, check_output_path
@@ -40,32 +39,38 @@ from surge_mm.deploy.real_layers.convert import FLOAT32, REAL
 from surge_mm.launch.calibration_set import DEFAULT_COUNT, CalibrationSet
 from surge_mm.launch.cli import Parser, add_settings, run
 from surge_mm.launch.config import load_config
+from surge_mm.launch.export_report import (
+    change_of_metric,
+    describe,
+    table_of_layers,
+    table_of_real,
+    table_of_sizes,
+    table_of_unfused,
+)
 from surge_mm.launch.resume import check_checkpoint, check_fits
 from surge_mm.launch.runner import build_model
 from surge_mm.layers import BinaryLayer
 from surge_mm.layers.memory_format import to_channels_last
-from surge_mm.preflight.datasets import check_datasets
 from surge_mm.utils.atomic_write import write_atomically
-from surge_mm.utils.errors import LaunchError, UsageError, describe_error
+from surge_mm.utils.errors import LaunchError, describe_error
 
 ONNX = '.onnx'
 DEFAULT_SIZE = (224, 224)
 """Height and width of the image of the trial run, if the test pipeline does not set them."""
-TOLERANCE = 1e-4
-"""Largest difference by rounding, relative to the largest number of a tensor."""
 
 
 def main() -> None:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='path of a config file')
     parser.add_argument('checkpoint', help='path or address of a checkpoint')
-    parser.add_argument('out', help=f'the file to write, *{SUFFIX} or *{ONNX}')
+    parser.add_argument('out', help=f'the file to write, *{SUFFIX}, *{C} or *{ONNX}')
     parser.add_argument(
         '--shape',
         nargs=2,
         type=int,
         metavar=('HEIGHT', 'WIDTH'),
-        help=f"for *{ONNX}: the size of an image in pixels; default that of the config's test pipeline",
+        help=f"for *{ONNX} and *{C}: the size of an image in pixels, of *{C} the largest; default that of the config's "
+        'test pipeline',
     )
     parser.add_argument(
         '--real',
@@ -92,10 +97,12 @@ def main() -> None:
     check(args)
     cfg = load_config(args)
     shape = None
-    if args.out.endswith(ONNX):
+    if not args.out.endswith(SUFFIX):
         shape = tuple(args.shape) if args.shape else image_size(cfg)
     model = trained_model(cfg, args.checkpoint)
-    if shape:
+    if shape and args.out.endswith(C):
+        write_c(model, cfg, args, shape)
+    elif shape:
         from surge_mm.deploy.onnx.export import export_onnx
 
         size = export_onnx(strip(model), args.out, shape)
@@ -114,9 +121,16 @@ def check(args: argparse.Namespace) -> None:
         raise LaunchError(
             f'{args.out!r} exists already: name another file, or add --overwrite to replace it'
         )
-    check_output_path(args.out, args.overwrite, (SUFFIX, ONNX))
-    if args.shape and not args.out.endswith(ONNX):
-        raise LaunchError(f'--shape is for *{ONNX}; a packed model takes images of any size')
+    check_output_path(args.out, args.overwrite, (SUFFIX, C, ONNX))
+    if args.out.endswith(C):
+        check_name(Path(args.out))
+        check_output_path(Path(args.out).with_suffix('.h'), args.overwrite, ('.h',))
+        if args.real == 'bfloat16':
+            raise LaunchError(f'--real bfloat16 is for *{SUFFIX}; a *{C} file has float32 or int8')
+    if args.shape and args.out.endswith(SUFFIX):
+        raise LaunchError(
+            f'--shape is for *{ONNX} and *{C}; a packed model takes images of any size'
+        )
     if args.shape and min(args.shape) < 1:
         raise LaunchError(f'--shape {args.shape[0]} {args.shape[1]} must be at least 1 1')
     if args.real != FLOAT32 and args.out.endswith(ONNX):
@@ -134,6 +148,31 @@ def check(args: argparse.Namespace) -> None:
         raise LaunchError(
             f'checkpoint {args.checkpoint!r} is packed already; name the one of the training'
         )
+
+
+def write_c(
+    model: nn.Module, cfg: Config, args: argparse.Namespace, shape: tuple[int, int]
+) -> None:
+    """Pack the model, write the C file and its header, and print their sizes.
+
+    Args:
+        model (nn.Module): The trained model.
+        cfg (Config): Its config.
+        args (argparse.Namespace): Arguments of the tool.
+        shape (tuple[int, int]): Height and width of the largest image.
+    """
+    images = CalibrationSet(cfg, args.images) if args.real == 'int8' else None
+    pack(model, args.real, images and track(images, 'calibration'))
+    if images:
+        print(f'calibrated on {len(images)} images of {images.source}')
+    model.cfg = cfg  # type: ignore[assignment]
+    largest = largest_inputs(model, shape)
+    made = export_c(model, args.out, largest)
+    sizes = ' or '.join(f'{height}x{width}' for height, width in largest)
+    print(
+        f'{args.out}: weights {made.constants:,} bytes, memory {made.memory:,} bytes for images up to {sizes}'
+    )
+    print(f'compile it by: cc -O2 -c {args.out}')
 
 
 def trained_model(cfg: Config, path: str) -> nn.Module:
@@ -220,118 +259,6 @@ def reference_outputs(model: nn.Module, cfg: Config) -> tuple[tuple[int, int], d
             f'on {input_name(model, size)} alone: {describe_error(error)}'
         )
         return size, {}
-
-
-def describe(difference: float, real: str = FLOAT32) -> str:
-    """Return a sentence on the largest difference to the model of the checkpoint, or to the model before its file.
-
-    Args:
-        difference (float): Largest difference relative to the largest number of a tensor.
-        real (str): Dtype of the real-valued convolutions. Another one than float32 changes the outputs, so the file is
-            compared with the model before. Defaults to 'float32'.
-    """
-    if real != FLOAT32:
-        if difference:
-            return f'warning: the loaded file differs from the model by {difference:.1e} of the largest number'
-        return 'the loaded file gives the outputs of the model to the bit'
-    if difference == 0:
-        return 'its outputs equal those of the checkpoint to the bit'
-    text = f'its outputs differ from those of the checkpoint by up to {difference:.1e} of the largest number'
-    if difference <= TOLERANCE:
-        return text
-    return (
-        f'warning: {text}. A sign of a number near 0 may differ by rounding; evaluate the file by tools/test.py '
-        'before you use it'
-    )
-
-
-def table_of_layers(packing: Packing, shapes: dict[str, tuple[int, ...]]) -> Table:
-    """Return a table of the binary layers.
-
-    Args:
-        packing (Packing): What was packed.
-        shapes (dict[str, tuple[int, ...]]): Shape of the weight of each binary layer.
-    """
-    table = Table(title=f'{len(packing.packed)} of {len(shapes)} binary layers are packed')
-    for column in ('layer', 'weight', 'is', 'reason'):
-        table.add_column(column, overflow='fold')
-    for name, shape in shapes.items():
-        reason = packing.kept.get(name, '')
-        table.add_row(name, 'x'.join(map(str, shape)), 'kept' if reason else 'packed', reason)
-    return table
-
-
-def table_of_unfused(packing: Packing) -> Table:
-    """Return a table of the norms and activations that are not part of a packed layer.
-
-    Args:
-        packing (Packing): What was packed.
-    """
-    count = len(packing.unfused)
-    table = Table(title=f'{count} norms and activations behind binary layers run in PyTorch')
-    for column in ('module', 'reason'):
-        table.add_column(column, overflow='fold')
-    for row in packing.unfused.items():
-        table.add_row(*row)
-    return table
-
-
-def table_of_real(packing: Packing, real: str) -> Table:
-    """Return a table of the real-valued layers.
-
-    Args:
-        packing (Packing): What was packed.
-        real (str): Dtype that was asked for.
-    """
-    table = Table(title=f'{len(packing.real)} real-valued convolutions are in {real}')
-    for column in ('layer', 'is', 'reason'):
-        table.add_column(column, overflow='fold')
-    for name in packing.real:
-        table.add_row(name, real, '')
-    for name, reason in packing.kept_float.items():
-        table.add_row(name, 'float32', reason)
-    return table
-
-
-def change_of_metric(cfg: Config, before: nn.Module, after: nn.Module, real: str) -> str:
-    """Evaluate two packed models on the validation set, and return a sentence on the change.
-
-    Args:
-        cfg (Config): The config.
-        before (nn.Module): The packed model in float32.
-        after (nn.Module): The packed model in ``real``.
-        real (str): Dtype of the real-valued convolutions of ``after``.
-    """
-    if not cfg.get('val_dataloader') or not cfg.get('val_evaluator'):
-        return 'metric: not measured, the config has no val_dataloader and val_evaluator'
-    try:
-        check_datasets(cfg, ('val',))
-    except UsageError as error:
-        return f'metric: not measured, the validation set is not there ({error!s:.200})'
-    loader = Runner.build_dataloader(cfg.val_dataloader, seed=0)
-    evaluator = Evaluator(cfg.val_evaluator)
-    evaluator.dataset_meta = loader.dataset.metainfo
-    models = track((before, after), 'evaluation')
-    found = [evaluate(model, loader, evaluator) for model in models]
-    names = [name for name in METRICS if name in found[0]] or list(found[0])
-    lines = [
-        f'{name}: {found[0][name]:.4f} in float32, {found[1][name]:.4f} in {real} '
-        f'({found[1][name] - found[0][name]:+.4f}), on the {len(loader.dataset)} images of the validation set'
-        for name in names
-    ]
-    return '\n'.join(lines)
-
-
-def table_of_sizes(sizes: dict[str, tuple[int, int]]) -> Table:
-    """Return a table of the sizes before and after packing."""
-    table = Table(title='size in bytes')
-    table.add_column('')
-    for column in ('float32', 'packed', 'times less'):
-        table.add_column(column, justify='right')
-    for name, (before, after) in sizes.items():
-        times = f'{before / after:.1f}' if before and after else ''
-        table.add_row(name, f'{before:,}' if before else '', f'{after:,}', times)
-    return table
 
 
 if __name__ == '__main__':

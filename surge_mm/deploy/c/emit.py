@@ -128,7 +128,7 @@ def _statements(node: Node, plan: Plan, constants: Constants, name: str) -> Iter
     elif node.kind == 'concatenate':
         before = '0'
         for i in node.inputs:
-            yield f'    surge_place(s{i}, x{i}, x{out}, s{out}.channels, {before});'
+            yield f'    surge_copy_channels(s{i}, x{i}, x{out}, s{out}.channels, {before});'
             before = f's{i}.channels' if before == '0' else f'{before} + s{i}.channels'
     elif node.kind == 'scale':
         yield f'    surge_scale(s{first}, x{first}, x{node.inputs[1]}, x{out});'

@@ -6,10 +6,11 @@ import os
 import re
 from importlib.resources import files
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import nn
 
+from surge_mm.datasets.evaluation_set import evaluation_pipeline
 from surge_mm.deploy.c.emit import Constants, network
 from surge_mm.deploy.c.fuse import fuse
 from surge_mm.deploy.c.graph import Graph
@@ -17,6 +18,8 @@ from surge_mm.deploy.c.kernels import kernels
 from surge_mm.deploy.c.plan import ALIGNMENT, make_plan
 from surge_mm.deploy.c.trace import trace
 from surge_mm.deploy.c.weights import workspace_bytes
+from surge_mm.deploy.packed_layers import PackedLayer
+from surge_mm.models.binarization.layer_candidates import class_names
 from surge_mm.utils.atomic_write import write_atomically
 from surge_mm.utils.errors import UsageError, describe_error
 
@@ -83,6 +86,22 @@ def check_name(path: Path) -> None:
         )
 
 
+def largest_inputs(model: Any, shape: tuple[int, int]) -> list[tuple[int, int]]:
+    """Return heights and widths of the largest images after the padding of the data preprocessor.
+
+    They are two if the test pipeline keeps the ratio of an image, whose longer side may be either one.
+
+    Args:
+        model (nn.Module): The model, with its config in ``cfg``.
+        shape (tuple[int, int]): Height and width of the largest image before it is padded.
+    """
+    divisor = getattr(getattr(model, 'data_preprocessor', None), 'pad_size_divisor', 1)
+    height, width = (-(-size // divisor) * divisor for size in shape)
+    steps = evaluation_pipeline(model.cfg)
+    keeps_ratio = any(step.get('keep_ratio', step['type'] == 'FixScaleResize') for step in steps)
+    return list(dict.fromkeys([(height, width), *[(width, height)] * keeps_ratio]))
+
+
 def graph_of(model: nn.Module, size: tuple[int, int]) -> Graph:
     """Return the graph of a packed model, with few passes over its maps.
 
@@ -93,7 +112,15 @@ def graph_of(model: nn.Module, size: tuple[int, int]) -> Graph:
     Raises:
         UsageError: if the model has an operation that has no form in C, or runs for images of one size alone.
     """
-    graph = trace(model, *size)
+    _check_model(model)
+    try:
+        graph = trace(model, *size)
+    except UsageError:
+        raise
+    except Exception as error:  # of any layer of the hosts
+        raise UsageError(
+            f'{type(model).__name__} does not run on an image of {size} alone: {describe_error(error)}'
+        ) from error
     other = (size[0] + OTHER_SIZE[0], size[1] + OTHER_SIZE[1])
     try:
         again = trace(model, *other)
@@ -112,6 +139,18 @@ def graph_of(model: nn.Module, size: tuple[int, int]) -> Graph:
             )
     fuse(graph)
     return graph
+
+
+def _check_model(model: nn.Module) -> None:
+    if not any(isinstance(module, PackedLayer) for module in model.modules()):
+        raise UsageError(
+            f'{type(model).__name__} has no packed layer: call surge_mm.deploy.pack(model) first'
+        )
+    if 'BaseDetector' in class_names(model) and not hasattr(model, 'bbox_head'):
+        raise UsageError(
+            f'{type(model).__name__} has several stages, with boxes between them, and has no form in C. Export a '
+            'one-stage detector, or the backbone: model.backbone'
+        )
 
 
 def c_file(

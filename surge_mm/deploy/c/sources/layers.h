@@ -17,6 +17,11 @@
 #pragma STDC FP_CONTRACT OFF
 #endif
 
+/* A network calls those functions of this file that it needs. */
+#ifdef __GNUC__
+#pragma GCC diagnostic ignored "-Wunused-function"
+#endif
+
 #if FLT_EVAL_METHOD != 0 && FLT_EVAL_METHOD != 16
 #error "Compile with -msse2 -mfpmath=sse, or for a CPU that computes in float32: numbers must not be kept in more bits."
 #endif

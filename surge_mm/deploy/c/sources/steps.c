@@ -130,7 +130,7 @@ static inline void surge_upsample(surge_shape in, const float *x, surge_shape sh
 }
 
 /* Copy a map to the channels from first on of a map with more channels. */
-static inline void surge_place(surge_shape in, const float *x, float *out, int channels, int first)
+static inline void surge_copy_channels(surge_shape in, const float *x, float *out, int channels, int first)
 {
     size_t pixels = surge_pixels(in);
     for (size_t i = 0; i < pixels; i++)
