@@ -19,13 +19,16 @@ import tempfile
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.runner import load_checkpoint
+from mmengine.evaluator import Evaluator
+from mmengine.runner import Runner, load_checkpoint
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 
 import surge_mm  # noqa: F401  prepares the stack before the hosts are imported
 from surge_mm.analysis.complexity import model_size
+from surge_mm.analysis.plots import METRICS
+from surge_mm.analysis.sensitivity import evaluate
 from surge_mm.datasets.evaluation_set import dataset_meta, image_size
 from surge_mm.deploy import load_packed, pack, save_packed, strip
 from surge_mm.deploy.c.export import SUFFIX as C
@@ -34,25 +37,25 @@ from surge_mm.deploy.packed_file.config_policy import classes_to_allow
 from surge_mm.deploy.packed_file.format import read_packed
 from surge_mm.deploy.packed_file.save_load import SUFFIX, check_output_path
 from surge_mm.deploy.packed_file.size_report import sizes_of
-from surge_mm.deploy.packed_file.trial_run import input_name, outputs_on_image, run_and_compare
-from surge_mm.deploy.real_layers.convert import FLOAT32, REAL
-from surge_mm.launch.calibration_set import DEFAULT_COUNT, CalibrationSet
-from surge_mm.launch.cli import Parser, add_settings, run
-from surge_mm.launch.config import load_config
-from surge_mm.launch.export_report import (
-    change_of_metric,
+from surge_mm.deploy.packed_file.tables import (
     describe,
     table_of_layers,
     table_of_real,
     table_of_sizes,
     table_of_unfused,
 )
+from surge_mm.deploy.packed_file.trial_run import input_name, outputs_on_image, run_and_compare
+from surge_mm.deploy.real_layers.convert import FLOAT32, REAL
+from surge_mm.launch.calibration_set import DEFAULT_COUNT, CalibrationSet
+from surge_mm.launch.cli import Parser, add_settings, run
+from surge_mm.launch.config import load_config
 from surge_mm.launch.resume import check_checkpoint, check_fits
 from surge_mm.launch.runner import build_model
 from surge_mm.layers import BinaryLayer
 from surge_mm.layers.memory_format import to_channels_last
+from surge_mm.preflight.datasets import check_datasets
 from surge_mm.utils.atomic_write import write_atomically
-from surge_mm.utils.errors import LaunchError, describe_error
+from surge_mm.utils.errors import LaunchError, UsageError, describe_error
 
 ONNX = '.onnx'
 DEFAULT_SIZE = (224, 224)
@@ -259,6 +262,35 @@ def reference_outputs(model: nn.Module, cfg: Config) -> tuple[tuple[int, int], d
             f'on {input_name(model, size)} alone: {describe_error(error)}'
         )
         return size, {}
+
+
+def change_of_metric(cfg: Config, before: nn.Module, after: nn.Module, real: str) -> str:
+    """Evaluate two packed models on the validation set, and return a sentence on the change.
+
+    Args:
+        cfg (Config): The config.
+        before (nn.Module): The packed model in float32.
+        after (nn.Module): The packed model in ``real``.
+        real (str): Dtype of the real-valued convolutions of ``after``.
+    """
+    if not cfg.get('val_dataloader') or not cfg.get('val_evaluator'):
+        return 'metric: not measured, the config has no val_dataloader and val_evaluator'
+    try:
+        check_datasets(cfg, ('val',))
+    except UsageError as error:
+        return f'metric: not measured, the validation set is not there ({error!s:.200})'
+    loader = Runner.build_dataloader(cfg.val_dataloader, seed=0)
+    evaluator = Evaluator(cfg.val_evaluator)
+    evaluator.dataset_meta = loader.dataset.metainfo
+    models = track((before, after), 'evaluation')
+    found = [evaluate(model, loader, evaluator) for model in models]
+    names = [name for name in METRICS if name in found[0]] or list(found[0])
+    lines = [
+        f'{name}: {found[0][name]:.4f} in float32, {found[1][name]:.4f} in {real} '
+        f'({found[1][name] - found[0][name]:+.4f}), on the {len(loader.dataset)} images of the validation set'
+        for name in names
+    ]
+    return '\n'.join(lines)
 
 
 if __name__ == '__main__':

@@ -119,7 +119,7 @@ def test_what_is_exported_is_evaluated_like_the_checkpoint_and_loaded_without_it
 @pytest.mark.parametrize(
     'words, message',
     [
-        (['mine.py', 'epoch_1.pth', 'a.pth'], "'a.pth' must end in .safetensors or .onnx"),
+        (['mine.py', 'epoch_1.pth', 'a.pth'], "'a.pth' must end in .safetensors or .c or .onnx"),
         (['mine.py', 'epoch_1.pth', 'mine.safetensors'], 'exists already.*--overwrite'),
         (['mine.py', 'epoch_1.pth', 'folder.onnx'], "'folder.onnx' is a folder"),
         (['mine.py', 'no.pth', 'a.safetensors'], "checkpoint 'no.pth': there is no such file"),
@@ -148,6 +148,12 @@ def test_what_is_exported_is_evaluated_like_the_checkpoint_and_loaded_without_it
             '--no-metric is for --real int8 and bfloat16',
         ),
         (['mine.py', 'epoch_1.pth', 'a.onnx', '--shape', '0', '9'], '--shape 0 9 must be at least'),
+        (['mine.py', 'epoch_1.pth', 'a-b.c'], "'a-b' of 'a-b.c' is no identifier of C"),
+        (['mine.py', 'epoch_1.pth', 'taken.c'], r"'taken.h' exists already"),
+        (
+            ['mine.py', 'epoch_1.pth', 'a.c', '--real', 'bfloat16'],
+            r'--real bfloat16 is for \*.safetensors; a \*.c file has float32 or int8',
+        ),
         (
             [
                 *('mine.py', 'epoch_1.pth', 'a.safetensors'),
@@ -160,6 +166,7 @@ def test_what_is_exported_is_evaluated_like_the_checkpoint_and_loaded_without_it
 def test_invalid_arguments_are_refused(words, message, folder, monkeypatch):
     (folder / 'mine.safetensors').write_text('mine')
     (folder / 'folder.onnx').mkdir(exist_ok=True)
+    (folder / 'taken.h').touch()
     before = sorted(folder.rglob('*'))
     with pytest.raises(UsageError, match=message):
         main_of('export', monkeypatch, folder, *words)
@@ -249,6 +256,14 @@ def test_onnx_has_the_size_of_the_test_pipeline_or_of_the_option(
     main_of('export', monkeypatch, folder, 'mine.py', 'epoch_1.pth', out, *words)
     (image,) = onnx.load(out).graph.input
     assert tuple(d.dim_value for d in image.type.tensor_type.shape.dim)[1:] == (3, *shape)
+
+
+def test_a_c_file_has_the_largest_size_of_the_option(folder, monkeypatch, tmp_path, capsys):
+    words = ['mine.py', 'epoch_1.pth', tmp_path / 'mine.c', '--shape', 64, 96]
+    main_of('export', monkeypatch, folder, *words)
+    assert 'bytes for images up to 64x96' in capsys.readouterr().out
+    assert {path.name for path in tmp_path.iterdir()} == {'mine.c', 'mine.h'}
+    assert '(height <= 64 && width <= 96)' in (tmp_path / 'mine.c').read_text()
 
 
 def test_a_file_without_a_detector_of_these_classes_is_not_evaluated(folder, monkeypatch, tmp_path):

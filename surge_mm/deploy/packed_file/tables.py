@@ -1,20 +1,11 @@
-"""Report of an export: tables of the layers and sizes, and what packing changes."""
+"""Tables of the layers and sizes of a packed model, for a terminal."""
 
 from __future__ import annotations
 
-from mmengine.config import Config
-from mmengine.evaluator import Evaluator
-from mmengine.runner import Runner
-from rich.progress import track
 from rich.table import Table
-from torch import nn
 
-from surge_mm.analysis.plots import METRICS
-from surge_mm.analysis.sensitivity import evaluate
-from surge_mm.deploy import Packing
+from surge_mm.deploy.convert import Packing
 from surge_mm.deploy.real_layers.convert import FLOAT32
-from surge_mm.preflight.datasets import check_datasets
-from surge_mm.utils.errors import UsageError
 
 TOLERANCE = 1e-4
 """Largest difference by rounding, relative to the largest number of a tensor."""
@@ -89,35 +80,6 @@ def table_of_real(packing: Packing, real: str) -> Table:
     for name, reason in packing.kept_float.items():
         table.add_row(name, 'float32', reason)
     return table
-
-
-def change_of_metric(cfg: Config, before: nn.Module, after: nn.Module, real: str) -> str:
-    """Evaluate two packed models on the validation set, and return a sentence on the change.
-
-    Args:
-        cfg (Config): The config.
-        before (nn.Module): The packed model in float32.
-        after (nn.Module): The packed model in ``real``.
-        real (str): Dtype of the real-valued convolutions of ``after``.
-    """
-    if not cfg.get('val_dataloader') or not cfg.get('val_evaluator'):
-        return 'metric: not measured, the config has no val_dataloader and val_evaluator'
-    try:
-        check_datasets(cfg, ('val',))
-    except UsageError as error:
-        return f'metric: not measured, the validation set is not there ({error!s:.200})'
-    loader = Runner.build_dataloader(cfg.val_dataloader, seed=0)
-    evaluator = Evaluator(cfg.val_evaluator)
-    evaluator.dataset_meta = loader.dataset.metainfo
-    models = track((before, after), 'evaluation')
-    found = [evaluate(model, loader, evaluator) for model in models]
-    names = [name for name in METRICS if name in found[0]] or list(found[0])
-    lines = [
-        f'{name}: {found[0][name]:.4f} in float32, {found[1][name]:.4f} in {real} '
-        f'({found[1][name] - found[0][name]:+.4f}), on the {len(loader.dataset)} images of the validation set'
-        for name in names
-    ]
-    return '\n'.join(lines)
 
 
 def table_of_sizes(sizes: dict[str, tuple[int, int]]) -> Table:
