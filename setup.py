@@ -50,7 +50,7 @@ with tempfile.TemporaryDirectory() as build_base:
         install_requires=requirements('runtime'),
         extras_require={
             extra: requirements(extra)
-            for extra in ('lite', 'deploy', 'onnx', 'language', 'tests', 'docs')
+            for extra in ('lite', 'deploy', 'onnx', 'c', 'language', 'tests', 'docs')
         },
         options={'build': {'build_base': build_base}},
         zip_safe=False,

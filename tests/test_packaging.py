@@ -137,6 +137,7 @@ def test_the_wheel_does_not_require_any_mmcv_except_as_an_extra(wheel: Path) -> 
 @pytest.mark.parametrize(
     'extra, packages',
     [
+        ('c', {'ziglang'}),
         ('deploy', {'numba', 'safetensors'}),
         ('language', {'tokenizers'}),
         ('onnx', {'onnx', 'onnxruntime'}),
