@@ -32,7 +32,7 @@ from surge_mm.analysis.sensitivity import evaluate
 from surge_mm.datasets.evaluation_set import dataset_meta, image_size
 from surge_mm.deploy import load_packed, pack, save_packed, strip
 from surge_mm.deploy.c.export import SUFFIX as C
-from surge_mm.deploy.c.export import check_name, export_c, largest_inputs
+from surge_mm.deploy.c.export import check_name, export_c
 from surge_mm.deploy.packed_file.config_policy import classes_to_allow
 from surge_mm.deploy.packed_file.format import read_packed
 from surge_mm.deploy.packed_file.save_load import SUFFIX, check_output_path
@@ -53,6 +53,7 @@ from surge_mm.launch.resume import check_checkpoint, check_fits
 from surge_mm.launch.runner import build_model
 from surge_mm.layers import BinaryLayer
 from surge_mm.layers.memory_format import to_channels_last
+from surge_mm.models.binarization.layer_candidates import class_names
 from surge_mm.preflight.datasets import check_datasets
 from surge_mm.utils.atomic_write import write_atomically
 from surge_mm.utils.errors import LaunchError, UsageError, describe_error
@@ -100,11 +101,11 @@ def main() -> None:
     check(args)
     cfg = load_config(args)
     shape = None
-    if not args.out.endswith(SUFFIX):
+    if args.out.endswith(ONNX):
         shape = tuple(args.shape) if args.shape else image_size(cfg)
     model = trained_model(cfg, args.checkpoint)
-    if shape and args.out.endswith(C):
-        write_c(model, cfg, args, shape)
+    if args.out.endswith(C):
+        write_c(model, cfg, args)
     elif shape:
         from surge_mm.deploy.onnx.export import export_onnx
 
@@ -153,25 +154,23 @@ def check(args: argparse.Namespace) -> None:
         )
 
 
-def write_c(
-    model: nn.Module, cfg: Config, args: argparse.Namespace, shape: tuple[int, int]
-) -> None:
+def write_c(model: nn.Module, cfg: Config, args: argparse.Namespace) -> None:
     """Pack the model, write the C file and its header, and print their sizes.
 
     Args:
         model (nn.Module): The trained model.
         cfg (Config): Its config.
         args (argparse.Namespace): Arguments of the tool.
-        shape (tuple[int, int]): Height and width of the largest image.
     """
     images = CalibrationSet(cfg, args.images) if args.real == 'int8' else None
     pack(model, args.real, images and track(images, 'calibration'))
     if images:
         print(f'calibrated on {len(images)} images of {images.source}')
     model.cfg = cfg  # type: ignore[assignment]
-    largest = largest_inputs(model, shape)
-    made = export_c(model, args.out, largest)
-    sizes = ' or '.join(f'{height}x{width}' for height, width in largest)
+    is_detector = 'BaseDetector' in class_names(model)
+    shape = tuple(args.shape) if args.shape else None if is_detector else image_size(cfg)
+    made = export_c(model, args.out, shape)
+    sizes = ' or '.join(f'{height}x{width}' for height, width in made.largest)
     print(
         f'{args.out}: weights {made.constants:,} bytes, memory {made.memory:,} bytes for images up to {sizes}'
     )

@@ -130,6 +130,8 @@ def _statements(node: Node, plan: Plan, constants: Constants, name: str) -> Iter
         for i in node.inputs:
             yield f'    surge_copy_channels(s{i}, x{i}, x{out}, s{out}.channels, {before});'
             before = f's{i}.channels' if before == '0' else f'{before} + s{i}.channels'
+    elif node.kind == 'slice':
+        yield f'    surge_slice(s{first}, x{first}, x{out}, s{out}.channels, {node.options["first"]});'
     elif node.kind == 'scale':
         yield f'    surge_scale(s{first}, x{first}, x{node.inputs[1]}, x{out});'
     else:
@@ -177,6 +179,8 @@ def _shape(node: Node, struct: str) -> str:
     if node.kind == 'concatenate':
         channels = ' + '.join(f's{i}.channels' for i in node.inputs)
         return f'{{s{first}.height, s{first}.width, {channels}}}'
+    if node.kind == 'slice':
+        return f'{{s{first}.height, s{first}.width, {node.options["channels"]}}}'
     return f's{first}'
 
 

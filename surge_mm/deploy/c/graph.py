@@ -36,8 +36,8 @@ class Node:
 
     Attributes:
         kind (str): One of :data:`LAYERS`, or ``'pointwise'`` (an epilogue alone), ``'max_pool'``, ``'average_pool'``,
-            ``'global_average'``, ``'upsample'``, ``'concatenate'``, ``'scale'`` (a map times one number per channel) or
-            ``'function'``.
+            ``'global_average'``, ``'upsample'``, ``'concatenate'``, ``'slice'``, ``'scale'`` (a map times one number
+            per channel) or ``'function'``.
         name (str): Name of the module that computes it.
         inputs (list[int]): Maps that it reads, without the shortcut.
         output (int): The map that it makes.
@@ -139,6 +139,8 @@ def _shape(node: Node, shapes: dict[int, Shape]) -> Shape:
         return Shape(*shapes[node.inputs[1]][:2], first.channels)
     if node.kind == 'concatenate':
         return Shape(*first[:2], sum(shapes[i].channels for i in node.inputs))
+    if node.kind == 'slice':
+        return Shape(*first[:2], options['channels'])
     return first
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,7 +43,7 @@ def _mm(tracer: Tracer, given: Given, x: Any, out: Tensor) -> None:
     tracer.add('float', [x], out, weight=weight, bias=None, convolution=Convolution())
 
 
-def _native_batch_norm(tracer: Tracer, given: Given, x: Any, out: Tensor) -> None:
+def _native_batch_norm(tracer: Tracer, given: Given, x: Any, outs: Sequence[Tensor]) -> None:
     if given['training']:
         raise tracer.unsupported('a batch norm that uses statistics of the batch')
     norm = nn.BatchNorm2d(x.shape[1], given['eps'], affine=given['weight'] is not None).eval()
@@ -55,7 +55,7 @@ def _native_batch_norm(tracer: Tracer, given: Given, x: Any, out: Tensor) -> Non
     with tracer.paused():
         epilogue = Epilogue(x.shape[1])
         epilogue.fold_norm(norm)
-    tracer.add('pointwise', [x], out, steps=steps_of(epilogue))
+    tracer.add('pointwise', [x], outs[0], steps=steps_of(epilogue))
 
 
 def _step(tracer: Tracer, x: Tensor, out: Tensor, **values: Any) -> None:
@@ -122,7 +122,11 @@ def _mul(tracer: Tracer, given: Given, x: Any, out: Tensor) -> None:
     tracer.add('scale', [x, other], out)
 
 
-def _max_pool2d_with_indices(tracer: Tracer, given: Given, x: Any, out: Tensor) -> None:
+def _max_pool2d_with_indices(tracer: Tracer, given: Given, x: Any, outs: Sequence[Tensor]) -> None:
+    _max_pool2d(tracer, given, x, outs[0])
+
+
+def _max_pool2d(tracer: Tracer, given: Given, x: Any, out: Tensor) -> None:
     if tuple(given['dilation']) != (1, 1):
         raise tracer.unsupported('a max pool with dilation')
     tracer.add('max_pool', [x], out, **_window(given))
@@ -169,6 +173,15 @@ def _cat(tracer: Tracer, given: Given, x: Any, out: Tensor) -> None:
     tracer.add('concatenate', tensors, out)
 
 
+def _split(tracer: Tracer, given: Given, x: Any, outs: Sequence[Tensor]) -> None:
+    if given['dim'] % x.dim() != 1:
+        raise tracer.unsupported(f'a split along dimension {given["dim"]}')
+    first = 0
+    for out in outs:
+        tracer.add('slice', [x], out, first=first, channels=out.shape[1])
+        first += out.shape[1]
+
+
 def _window(given: dict[str, Any]) -> dict[str, Any]:
     kernel, stride, padding = (tuple(given[name]) for name in ('kernel_size', 'stride', 'padding'))
     stride = stride or kernel
@@ -195,7 +208,7 @@ def steps_of(epilogue: Epilogue) -> dict[str, np.ndarray]:
     }
 
 
-OPERATORS: dict[str, Callable[[Tracer, Given, Any, Tensor], None]] = {
+OPERATORS: dict[str, Callable[[Tracer, Given, Any, Any], None]] = {
     'convolution': _convolution,
     'addmm': _addmm,
     'mm': _mm,
@@ -214,6 +227,8 @@ OPERATORS: dict[str, Callable[[Tracer, Given, Any, Tensor], None]] = {
     'upsample_nearest2d': _upsample_nearest2d,
     'cat': _cat,
     'clamp_min': _clamp,
-    'max_pool2d': _max_pool2d_with_indices,
+    'max_pool2d': _max_pool2d,
+    'split_with_sizes': _split,
+    'split': _split,
 }
 """How a node is made of each operator that has a form in C, beside those of :mod:`surge_mm.deploy.c.trace`."""

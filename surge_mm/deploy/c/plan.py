@@ -12,6 +12,8 @@ from surge_mm.deploy.c.graph import LAYERS, Graph, Node, Shape
 ALIGNMENT = 64
 IN_PLACE = ('pointwise', 'function', 'scale')
 """Kinds of nodes that may write over their input."""
+BEFORE, AFTER = -1, -2
+"""In place of the number of a map, for workspaces before and after the network."""
 Form = Literal['values', 'signs', 'workspace']
 
 
@@ -76,7 +78,11 @@ def _same_shift(one: Node, other: Node) -> bool:
 
 
 def make_plan(
-    graph: Graph, largest: list[tuple[int, int]], workspaces: dict[int, int], after: int = 0
+    graph: Graph,
+    largest: list[tuple[int, int]],
+    workspaces: dict[int, int],
+    before: int = 0,
+    after: int = 0,
 ) -> Plan:
     """Return the places of all buffers.
 
@@ -84,6 +90,7 @@ def make_plan(
         graph (Graph): The network.
         largest (list[tuple[int, int]]): Heights and widths of the largest images.
         workspaces (dict[int, int]): Bytes of the workspace of a node, by its output.
+        before (int): Bytes that are needed to prepare the image, beside the image. Defaults to 0.
         after (int): Bytes that are needed after the network, beside its outputs. Defaults to 0.
     """
     plan, end = Plan(), len(graph.nodes)
@@ -120,8 +127,8 @@ def make_plan(
                 plan.buffers[value, 'values'] = Buffer(size, i, last_value)
         if workspaces.get(value):
             plan.buffers[value, 'workspace'] = Buffer(workspaces[value], i, i)
-    if after:
-        plan.buffers[-1, 'workspace'] = Buffer(after, end, end)
+    plan.buffers[BEFORE, 'workspace'] = Buffer(before, -1, -1)
+    plan.buffers[AFTER, 'workspace'] = Buffer(after, end, end)
     plan.bytes = _place(list({id(b): b for b in plan.buffers.values()}.values()))
     return plan
 

@@ -235,17 +235,16 @@ class Tracer(TorchDispatchMode):
         tensors = [t for v in given.values() for t in (v if isinstance(v, list) else [v])]
         if any(self.is_map(t) for t in tensors):
             name = func._schema.name.partition('::')[2]
-            first = out[0] if isinstance(out, (tuple, list)) else out
-            self._record(name.removesuffix('_'), given, first)
+            self._record(name.removesuffix('_'), given, out)
         return out
 
-    def _record(self, name: str, given: dict[str, Any], out: Tensor) -> None:
+    def _record(self, name: str, given: dict[str, Any], out: Any) -> None:
         """Add the node of an operator of ATen.
 
         Args:
             name (str): Name of the operator.
             given (dict[str, Any]): Its arguments by name.
-            out (Tensor): Its output.
+            out (Tensor | Sequence[Tensor]): Its output.
         """
         x: Any = given.get('input', given.get('self'))
         operator = OPERATORS.get(name)

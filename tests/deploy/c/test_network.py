@@ -1,26 +1,26 @@
-"""Maps of a network in C against those of the packed model."""
+"""Maps and boxes of a model in C against those of the packed model."""
 
 import ctypes
-import shutil
-import subprocess
 
 import numpy as np
 import pytest
 import torch
+from helpers.c_code import COMPILER
+from helpers.c_network import Box, Map, Network
 from helpers.narrow import CONFIGS, NARROW, flat
+from helpers.packed_files import NARROW_FCOS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import nn
 
-from surge_mm.deploy import pack
+from surge_mm.deploy import Detector, pack
 from surge_mm.deploy.c.export import export_c
 from surge_mm.deploy.onnx.export import outputs_of
 from surge_mm.launch.runner import build_model
 from surge_mm.layers import SurgeConv2d
 from surge_mm.utils.errors import UsageError
 
-pytestmark = pytest.mark.skipif(shutil.which('cc') is None, reason='no C compiler')
-FLAGS = ['-std=c99', '-Wall', '-Wextra', '-Werror', '-fPIC', '-shared']
+pytestmark = pytest.mark.skipif(COMPILER is None, reason='no C compiler')
 LARGEST = (96, 128)
 
 
@@ -51,40 +51,8 @@ def model_of(family, real='float32'):
             nn.init.uniform_(module.running_mean, -0.5, 0.5)
             nn.init.uniform_(module.running_var, 0.5, 2)
     images = [torch.randn(1, 3, *LARGEST)] if real == 'int8' else None
+    model.cfg = cfg
     return pack(model, real, images)
-
-
-class Map(ctypes.Structure):
-    _fields_ = [
-        ('values', ctypes.POINTER(ctypes.c_float)),
-        *((name, ctypes.c_int) for name in ('height', 'width', 'channels')),
-    ]
-
-
-class Network:
-    """A compiled network."""
-
-    def __init__(self, folder, made, *flags):
-        library = folder / 'net.so'
-        command = ['cc', '-O1', *FLAGS, *flags, str(folder / 'net.c'), '-o', str(library), '-lm']
-        subprocess.run(command, check=True)
-        self.library = ctypes.CDLL(str(library))
-        self.memory = ctypes.create_string_buffer(made.memory)
-        self.context = ctypes.create_string_buffer(64)
-        size = ctypes.c_size_t(made.memory)
-        assert self.library.net_init(self.context, self.memory, size) == 0
-
-    def __call__(self, image, outputs):
-        """Return the maps ``(C, H, W)`` of an image ``(1, 3, H, W)``, or an error."""
-        values = np.ascontiguousarray(image[0].permute(1, 2, 0).numpy())
-        pointer = values.ctypes.data_as(ctypes.c_void_p)
-        maps = (Map * outputs)()
-        code = self.library.net_forward(self.context, pointer, *values.shape[:2], maps)
-        if code:
-            return code
-        shapes = [(m.height, m.width, m.channels) for m in maps]
-        arrays = [np.ctypeslib.as_array(m.values, s) for m, s in zip(maps, shapes, strict=True)]
-        return [torch.from_numpy(a.copy()).permute(2, 0, 1) for a in arrays]
 
 
 @torch.no_grad()
@@ -109,7 +77,7 @@ def largest_difference(model, network, size):
 )
 def test_maps_equal_those_of_the_packed_model_for_any_size(tmp_path, family, real, sizes):
     model = model_of(family, real)
-    network = Network(tmp_path, export_c(model, tmp_path / 'net.c', [LARGEST]))
+    network = Network(tmp_path, model, LARGEST)
     found = [largest_difference(model, network, size) for size in (LARGEST, *sizes)]
     assert max(found) == 0 if real == 'int8' else 0 < max(found) < 1e-5
 
@@ -122,7 +90,7 @@ def simple(*layers):
 
 def test_binary_layers_that_hand_over_signs_equal_packed_ones_to_the_bit(tmp_path):
     model = simple(SurgeConv2d(40, 16, 3, 2, padding=1), nn.PReLU(), SurgeConv2d(16, 7, 1))
-    network = Network(tmp_path, export_c(model, tmp_path / 'net.c', [(9, 30), (20, 11)]))
+    network = Network(tmp_path, model, (20, 30))
     sizes = [(9, 30), (20, 11), (8, 10), (1, 1)]
     assert [largest_difference(model, network, size) for size in sizes] == [0] * 4
 
@@ -130,17 +98,17 @@ def test_binary_layers_that_hand_over_signs_equal_packed_ones_to_the_bit(tmp_pat
 def test_an_unknown_operator_is_named_with_its_layer_and_nothing_is_written(tmp_path):
     model = simple(nn.Sequential(nn.Identity(), nn.GELU()))
     with pytest.raises(UsageError, match=r'2\.1: the operator gelu has no form in C'):
-        export_c(model, tmp_path / 'net.c', [(8, 8)])
+        export_c(model, tmp_path / 'net.c', (8, 8))
     assert not list(tmp_path.iterdir())
 
 
 def test_a_stem_that_is_no_identifier_is_an_error(tmp_path):
     with pytest.raises(UsageError, match="'my-net' .* no identifier of C"):
-        export_c(simple(), tmp_path / 'my-net.c', [(8, 8)])
+        export_c(simple(), tmp_path / 'my-net.c', (8, 8))
 
 
 def test_wrong_arguments_in_c_return_errors(tmp_path):
-    network = Network(tmp_path, export_c(simple(), tmp_path / 'net.c', [(8, 16)]))
+    network = Network(tmp_path, simple(), (8, 16))
     assert [network(torch.zeros(1, 3, *size), 1) for size in ((9, 16), (8, 17))] == [-2, -2]
     library, image, maps = network.library, ctypes.create_string_buffer(4), (Map * 1)()
     assert library.net_forward(network.context, image, 0, 5, maps) == -2
@@ -153,6 +121,74 @@ def test_wrong_arguments_in_c_return_errors(tmp_path):
     assert library.net_forward(network.context, image, 8, 8, maps) == -1  # not initialized
 
 
+class Pyramid(nn.Module):
+    def forward(self, x):
+        half = nn.functional.max_pool2d(x, 2)
+        return torch.cat([x, nn.functional.interpolate(half, scale_factor=2.0)], 1)
+
+
 def test_sizes_that_do_not_fit_the_strides_return_an_error(tmp_path):
-    network = Network(tmp_path, export_c(model_of('rtmdet'), tmp_path / 'net.c', [LARGEST]))
-    assert network(torch.zeros(1, 3, 33, 64), 6) == -2
+    model = simple(Pyramid())
+    network = Network(tmp_path, model, (16, 32))
+    assert largest_difference(model, network, (16, 8)) == 0
+    assert network(torch.zeros(1, 3, 15, 8), 1) == -2
+    with pytest.raises(
+        UsageError, match='does not run on an image of 15x8 alone.*size that its strides divide'
+    ):
+        export_c(model, tmp_path / 'net.c', (15, 8))
+
+
+@pytest.fixture(scope='module')
+def digits(tmp_path_factory):
+    """Return the narrow detector of the demo in int8, whose boxes do not depend on the order of sums."""
+    cfg = Config.fromfile(CONFIGS / CONFIGS_OF['demo'][0])
+    cfg.merge_from_dict(NARROW_FCOS | {'model.test_cfg.score_thr': 0.0})
+    init_default_scope(cfg.default_scope)
+    torch.manual_seed(0)
+    model = build_model(cfg)
+    model.cfg = cfg
+    pack(model, 'int8', [torch.randn(1, 3, *LARGEST)])
+    return Detector(model, channel_order='rgb'), Network(tmp_path_factory.mktemp('net'), model)
+
+
+def test_boxes_are_those_of_the_detector_for_pictures_of_any_size(digits):
+    detector, network = digits
+    generator = np.random.default_rng(0)
+    for height, width in [(128, 128), (96, 200), (311, 57), (1, 1), (40, 40)]:
+        rgb = generator.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        expected, (boxes, scores, labels) = detector(rgb), network.detect(rgb, 200)
+        assert len(boxes) == len(expected.boxes) > 0
+        order, other = (
+            np.lexsort([*b.round(1).T, ls]) for b, ls in [(boxes, labels), expected[::2]]
+        )
+        np.testing.assert_allclose(boxes[order], expected.boxes[other], atol=0.01)
+        np.testing.assert_allclose(scores[order], expected.scores[other], atol=1e-4)
+
+
+def test_wrong_pictures_return_errors(digits):
+    network = digits[1]
+    rgb, boxes = ctypes.create_string_buffer(300), (Box * 1)()
+    detect, context = network.library.net_detect, network.context
+    assert detect(context, rgb, 10, 10, 30, boxes, 1) == 1
+    assert (
+        detect(context, rgb, 10, 10, 29, boxes, 1)
+        == detect(context, rgb, 10, 1, -30, boxes, 1)
+        == -3
+    )
+    assert [detect(context, rgb, *size, 30, boxes, 1) for size in ((0, 9), (9, -1))] == [-2, -2]
+    assert detect(context, rgb, 1 << 20, 1, 3 << 20, boxes, 1) == -2
+    assert (
+        detect(context, None, 9, 9, 27, boxes, 1) == detect(context, rgb, 9, 9, 27, None, 1) == -1
+    )
+    assert detect(context, rgb, 10, 10, 30, boxes, -1) == -4
+    assert detect(context, rgb, 10, 10, 30, boxes, 0) == 0
+
+
+def test_a_detector_with_two_stages_is_named(tmp_path):
+    (path,) = CONFIGS.glob('faster_rcnn/ste_faster-rcnn-1bit_r18_fpn_1x_coco.py')
+    cfg = Config.fromfile(path)
+    narrow = {f'model.{k}': v for k, v in flat(NARROW['faster-rcnn-1bit_r18_fpn'])}
+    cfg.merge_from_dict(narrow, allow_list_keys=True)
+    init_default_scope(cfg.default_scope)
+    with pytest.raises(UsageError, match='FasterRCNN has several stages'):
+        export_c(pack(build_model(cfg)), tmp_path / 'net.c', LARGEST)

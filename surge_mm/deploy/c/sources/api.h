@@ -35,7 +35,7 @@ int @name@_init(@name@_context *context, void *memory, size_t bytes);
 
 /* Compute the maps of an image, (height, width, 3), normalized. Return 0 or an error. */
 int @name@_forward(@name@_context *context, const float *image, int height, int width, @name@_map maps[@NAME@_MAPS]);
-
+@task@
 #ifdef __cplusplus
 }
 #endif

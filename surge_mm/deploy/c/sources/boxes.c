@@ -68,11 +68,6 @@ static void surge_sort(surge_candidate *all, int n)
     }
 }
 
-static float surge_sigmoid(float x)
-{
-    return 1.0f / (1.0f + expf(-x));
-}
-
 /* The best scores above the threshold of a level, sorted. `at` is their place in (height, width, priors, classes). */
 static int surge_candidates(const surge_head *head, const surge_level *level, surge_map map, surge_candidate *found)
 {

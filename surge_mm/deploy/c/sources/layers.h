@@ -79,3 +79,8 @@ static inline surge_shape surge_output(const surge_geometry *g, surge_shape in)
     out.channels = g->out_channels;
     return out;
 }
+
+static inline float surge_sigmoid(float x)
+{
+    return 1.0f / (1.0f + expf(-x));
+}

@@ -137,17 +137,20 @@ static inline void surge_copy_channels(surge_shape in, const float *x, float *ou
         memcpy(out + i * (size_t)channels + first, x + i * (size_t)in.channels, (size_t)in.channels * sizeof(float));
 }
 
+/* Copy the channels from first on. */
+static inline void surge_slice(surge_shape in, const float *x, float *out, int channels, int first)
+{
+    size_t pixels = surge_pixels(in);
+    for (size_t i = 0; i < pixels; i++)
+        memcpy(out + i * (size_t)channels, x + i * (size_t)in.channels + first, (size_t)channels * sizeof(float));
+}
+
 /* Multiply each channel by a number. out may be x. */
 static inline void surge_scale(surge_shape s, const float *x, const float *numbers, float *out)
 {
     size_t pixels = surge_pixels(s), at = 0;
     for (size_t i = 0; i < pixels; i++)
         for (int c = 0; c < s.channels; c++, at++) out[at] = x[at] * numbers[c];
-}
-
-static inline float surge_sigmoid(float x)
-{
-    return 1.0f / (1.0f + expf(-x));
 }
 
 static inline float surge_silu(float x)

@@ -1,0 +1,120 @@
+"""The C file and the header of a network, out of the sources that it needs."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import NamedTuple
+
+from surge_mm.deploy.c.emit import Constants, network
+from surge_mm.deploy.c.graph import Graph
+from surge_mm.deploy.c.heads import Head, c_head
+from surge_mm.deploy.c.images import InputSteps, c_input
+from surge_mm.deploy.c.kernels import kernels
+from surge_mm.deploy.c.plan import AFTER, ALIGNMENT, BEFORE, make_plan
+from surge_mm.deploy.c.weights import workspace_bytes
+
+Sizes = list[tuple[int, int]]
+"""Heights and widths of the largest images."""
+
+
+class CFile(NamedTuple):
+    """A model in C.
+
+    Attributes:
+        source (str): Text of the C file.
+        header (str): Text of the header.
+        memory (int): Bytes of memory that it needs to run.
+        constants (int): Bytes of its weights and other constants.
+        largest (Sizes): Heights and widths of the largest images.
+    """
+
+    source: str
+    header: str
+    memory: int
+    constants: int
+    largest: Sizes
+
+
+class Boxes(NamedTuple):
+    """Steps of a detector before and after its network.
+
+    Attributes:
+        steps (InputSteps): From the pixels of a picture to the image.
+        head (Head): From the maps to boxes.
+    """
+
+    steps: InputSteps
+    head: Head
+
+
+def c_file(
+    graph: Graph,
+    name: str,
+    largest: Sizes,
+    classes: tuple[str, ...] = (),
+    boxes: Boxes | None = None,
+) -> CFile:
+    """Return the C code of a network.
+
+    Args:
+        graph (Graph): The network.
+        name (str): Prefix of all names in the header.
+        largest (Sizes): Heights and widths of the largest images.
+        classes (tuple[str, ...]): Names of the classes. Defaults to none.
+        boxes (Boxes, optional): What a detector has beside its network. Defaults to None.
+    """
+    workspaces: dict[int, int] = {}
+    before = after = 0
+    for size in largest:
+        shapes = graph.shapes(*size)
+        for node in graph.nodes:
+            needed = workspace_bytes(node, shapes[node.inputs[0]])
+            workspaces[node.output] = max(needed, workspaces.get(node.output, 0))
+        if boxes:
+            levels = list(graph.outputs.values())[: len(boxes.head.strides)]
+            after = max(after, boxes.head.workspace([shapes[i][:2] for i in levels]))
+            before = boxes.steps.workspace
+    plan = make_plan(graph, largest, workspaces, before, after)
+    constants = Constants()
+    body = network(graph, plan, constants, name)
+    memory = plan.bytes + ALIGNMENT - 1
+    values = {
+        'name': name,
+        'NAME': name.upper(),
+        'memory': str(memory),
+        'maps': str(len(graph.outputs)),
+        'fits': ' || '.join(f'(height <= {h} && width <= {w})' for h, w in largest),
+        'n_classes': str(len(classes)),
+        'classes': ''.join(f'{c_string(text)}, ' for text in classes),
+        'image': str(plan.buffers[0, 'values'].offset),
+        'before': str(plan.buffers[BEFORE, 'workspace'].offset),
+        'after': str(plan.buffers[AFTER, 'workspace'].offset),
+    }
+    values['task'] = _filled(_source('detect.h'), values) if boxes else ''
+    parts = [f'#include "{name}.h"\n', _source('layers.h'), _source('steps.c')]
+    parts.append(kernels({node.kind for node in graph.nodes}))
+    parts += ['\n'.join(constants.lines), '', body, '', _filled(_source('api.c'), values)]
+    if boxes:
+        parts += [f'typedef {name}_map surge_map;\ntypedef {name}_box surge_box;\n']
+        parts += [_source('resize.c'), _source('boxes.c')]
+        parts += [c_input(boxes.steps, 'input'), c_head(boxes.head, 'head')]
+        parts.append(_filled(_source('detect.c'), values))
+    header = _filled(_source('api.h'), values)
+    return CFile('\n'.join(parts), header, memory, constants.bytes, largest)
+
+
+def _source(name: str) -> str:
+    return (files('surge_mm.deploy.c') / 'sources' / name).read_text()
+
+
+def _filled(text: str, values: dict[str, str]) -> str:
+    for key, value in values.items():
+        text = text.replace(f'@{key}@', value)
+    return text
+
+
+def c_string(text: str) -> str:
+    """Return a string literal of C, in ASCII."""
+    plain = (32 <= byte < 127 and chr(byte) not in '"\\?' for byte in text.encode())
+    pairs = zip(text.encode(), plain, strict=True)
+    return f'"{"".join(chr(byte) if keep else f"{chr(92)}{byte:03o}" for byte, keep in pairs)}"'
