@@ -3,7 +3,8 @@
 python tools/export.py my_config.py work_dirs/my_config/epoch_12.pth detector.safetensors
 python tools/export.py my_config.py work_dirs/my_config/epoch_12.pth detector.safetensors --real int8
 python tools/export.py my_config.py work_dirs/my_config/epoch_12.pth detector.onnx --shape 320 320
-python tools/export.py my_config.py work_dirs/my_config/epoch_12.pth detector.c
+python tools/export.py my_config.py work_dirs/my_config/epoch_12.pth detector.c --with-main
+python tools/export.py my_config.py work_dirs/my_config/epoch_12.pth detector.so --target aarch64-linux-gnu
 
 tools/test.py evaluates a packed file, tools/detect.py draws its detections, surge_mm.deploy.load_packed loads it.
 """
@@ -31,6 +32,8 @@ from surge_mm.analysis.plots import METRICS
 from surge_mm.analysis.sensitivity import evaluate
 from surge_mm.datasets.evaluation_set import dataset_meta, image_size
 from surge_mm.deploy import load_packed, pack, save_packed, strip
+from surge_mm.deploy.c.companions import SUFFIXES as COMPILED
+from surge_mm.deploy.c.companions import WASM, Companions
 from surge_mm.deploy.c.export import SUFFIX as C
 from surge_mm.deploy.c.export import check_name, export_c
 from surge_mm.deploy.packed_file.config_policy import classes_to_allow
@@ -67,7 +70,11 @@ def main() -> None:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='path of a config file')
     parser.add_argument('checkpoint', help='path or address of a checkpoint')
-    parser.add_argument('out', help=f'the file to write, *{SUFFIX}, *{C} or *{ONNX}')
+    parser.add_argument(
+        'out',
+        help=f'the file to write, *{SUFFIX}, *{C} or *{ONNX}; or *.so, *.dylib or *.dll, a library that is compiled '
+        f'from a C file beside it, with a class of Python; or *{WASM}',
+    )
     parser.add_argument(
         '--shape',
         nargs=2,
@@ -94,7 +101,19 @@ def main() -> None:
         action='store_true',
         help='for --real int8 and bfloat16: do not evaluate what they change on the validation set',
     )
-    parser.add_argument('--overwrite', action='store_true', help='replace the file')
+    parser.add_argument(
+        '--with-main',
+        action='store_true',
+        help=f'for *{C} and libraries: also write NAME_main.c, a program that prints the boxes in pictures, and '
+        'compile it with a library',
+    )
+    parser.add_argument(
+        '--target',
+        metavar='TRIPLE',
+        help='for libraries: system and CPU on which they run, such as aarch64-linux-musl; default those of this '
+        'machine',
+    )
+    parser.add_argument('--overwrite', action='store_true', help='replace the files')
     add_settings(parser)
     args = parser.parse_args()
 
@@ -104,7 +123,7 @@ def main() -> None:
     if args.out.endswith(ONNX):
         shape = tuple(args.shape) if args.shape else image_size(cfg)
     model = trained_model(cfg, args.checkpoint)
-    if args.out.endswith(C):
+    if is_c(args.out):
         write_c(model, cfg, args)
     elif shape:
         from surge_mm.deploy.onnx.export import export_onnx
@@ -125,12 +144,17 @@ def check(args: argparse.Namespace) -> None:
         raise LaunchError(
             f'{args.out!r} exists already: name another file, or add --overwrite to replace it'
         )
-    check_output_path(args.out, args.overwrite, (SUFFIX, C, ONNX))
-    if args.out.endswith(C):
+    check_output_path(args.out, args.overwrite, (SUFFIX, C, ONNX, *COMPILED))
+    if is_c(args.out):
         check_name(Path(args.out))
-        check_output_path(Path(args.out).with_suffix('.h'), args.overwrite, ('.h',))
+        for file in Companions(Path(args.out), args.with_main).files:
+            check_output_path(file, args.overwrite, (file.suffix,))
         if args.real == 'bfloat16':
             raise LaunchError(f'--real bfloat16 is for *{SUFFIX}; a *{C} file has float32 or int8')
+    if args.with_main and not (is_c(args.out) and not args.out.endswith(WASM)):
+        raise LaunchError(f'--with-main is for *{C} and libraries, not for {args.out!r}')
+    if args.target and not (is_c(args.out) and not args.out.endswith((C, WASM))):
+        raise LaunchError(f'--target is for libraries (*.so, *.dylib, *.dll), not for {args.out!r}')
     if args.shape and args.out.endswith(SUFFIX):
         raise LaunchError(
             f'--shape is for *{ONNX} and *{C}; a packed model takes images of any size'
@@ -154,8 +178,13 @@ def check(args: argparse.Namespace) -> None:
         )
 
 
+def is_c(path: str) -> bool:
+    """Return whether a file is a C file, or is compiled from one."""
+    return Path(path).suffix in (C, *COMPILED)
+
+
 def write_c(model: nn.Module, cfg: Config, args: argparse.Namespace) -> None:
-    """Pack the model, write the C file and its header, and print their sizes.
+    """Pack the model, write the C file and what belongs to it, and print their sizes.
 
     Args:
         model (nn.Module): The trained model.
@@ -168,13 +197,22 @@ def write_c(model: nn.Module, cfg: Config, args: argparse.Namespace) -> None:
         print(f'calibrated on {len(images)} images of {images.source}')
     model.cfg = cfg  # type: ignore[assignment]
     is_detector = 'BaseDetector' in class_names(model)
+    if args.with_main and not is_detector:
+        raise LaunchError(f'--with-main is for detectors, not for {type(model).__name__}')
     shape = tuple(args.shape) if args.shape else None if is_detector else image_size(cfg)
-    made = export_c(model, args.out, shape)
+    companions = Companions(Path(args.out), args.with_main, args.target)
+    made = export_c(model, companions.c_file, shape)
     sizes = ' or '.join(f'{height}x{width}' for height, width in made.largest)
     print(
-        f'{args.out}: weights {made.constants:,} bytes, memory {made.memory:,} bytes for images up to {sizes}'
+        f'{companions.c_file}: weights {made.constants:,} bytes, memory {made.memory:,} bytes for images up to {sizes}'
     )
-    print(f'compile it by: cc -O2 -c {args.out}')
+    for file in companions.write(made):
+        print(f'{file}: {file.stat().st_size:,} bytes')
+    if args.with_main and not companions.program:
+        program = companions.c_file.with_suffix('')
+        print(f'compile it by: cc -O2 {companions.c_file} {companions.main} -o {program} -lm')
+    elif args.out.endswith(C):
+        print(f'compile it by: cc -O2 -c {args.out}')
 
 
 def trained_model(cfg: Config, path: str) -> nn.Module:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -149,6 +150,8 @@ def test_what_is_exported_is_evaluated_like_the_checkpoint_and_loaded_without_it
         ),
         (['mine.py', 'epoch_1.pth', 'a.onnx', '--shape', '0', '9'], '--shape 0 9 must be at least'),
         (['mine.py', 'epoch_1.pth', 'a-b.c'], "'a-b' of 'a-b.c' is no identifier of C"),
+        (['mine.py', 'epoch_1.pth', 'a.onnx', '--with-main'], r'--with-main is for \*.c and libr'),
+        (['mine.py', 'epoch_1.pth', 'a.c', '--target', 'x'], '--target is for libraries'),
         (['mine.py', 'epoch_1.pth', 'taken.c'], r"'taken.h' exists already"),
         (
             ['mine.py', 'epoch_1.pth', 'a.c', '--real', 'bfloat16'],
@@ -264,6 +267,23 @@ def test_a_c_file_has_the_largest_size_of_the_option(folder, monkeypatch, tmp_pa
     assert 'bytes for images up to 64x96' in capsys.readouterr().out
     assert {path.name for path in tmp_path.iterdir()} == {'mine.c', 'mine.h'}
     assert '(height <= 64 && width <= 96)' in (tmp_path / 'mine.c').read_text()
+
+
+@pytest.mark.skipif(shutil.which('cc') is None, reason='no C compiler')
+def test_a_library_in_c_comes_with_a_program_and_a_class_of_python(
+    folder, monkeypatch, tmp_path, capsys
+):
+    monkeypatch.delenv('CC', raising=False)
+    words = 'mine.py', 'epoch_1.pth', tmp_path / 'mine.so', '--with-main'
+    main_of('export', monkeypatch, folder, *words)
+    names = {'mine.c', 'mine.h', 'mine.so', 'mine_main.c', 'mine_numpy.py', 'mine'}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    assert f'{tmp_path / "mine"}: ' in capsys.readouterr().out
+    done = subprocess.run([tmp_path / 'mine'], capture_output=True, text=True)
+    assert done.returncode == 2 and 'usage: ' in done.stderr
+    (tmp_path / 'mine.so').unlink()
+    with pytest.raises(UsageError, match="mine.c' exists already"):
+        main_of('export', monkeypatch, folder, *words)
 
 
 def test_a_file_without_a_detector_of_these_classes_is_not_evaluated(folder, monkeypatch, tmp_path):

@@ -26,6 +26,8 @@ class CFile(NamedTuple):
         memory (int): Bytes of memory that it needs to run.
         constants (int): Bytes of its weights and other constants.
         largest (Sizes): Heights and widths of the largest images.
+        classes (int): Number of its classes.
+        boxes (int): Largest number of boxes of a picture. 0 if it is no detector.
     """
 
     source: str
@@ -33,6 +35,8 @@ class CFile(NamedTuple):
     memory: int
     constants: int
     largest: Sizes
+    classes: int
+    boxes: int
 
 
 class Boxes(NamedTuple):
@@ -78,6 +82,7 @@ def c_file(
     constants = Constants()
     body = network(graph, plan, constants, name)
     memory = plan.bytes + ALIGNMENT - 1
+    most = boxes.head.max_boxes if boxes else 0
     values = {
         'name': name,
         'NAME': name.upper(),
@@ -85,29 +90,37 @@ def c_file(
         'maps': str(len(graph.outputs)),
         'fits': ' || '.join(f'(height <= {h} && width <= {w})' for h, w in largest),
         'n_classes': str(len(classes)),
+        'n_boxes': str(most),
         'classes': ''.join(f'{c_string(text)}, ' for text in classes),
         'image': str(plan.buffers[0, 'values'].offset),
         'before': str(plan.buffers[BEFORE, 'workspace'].offset),
         'after': str(plan.buffers[AFTER, 'workspace'].offset),
     }
-    values['task'] = _filled(_source('detect.h'), values) if boxes else ''
-    parts = [f'#include "{name}.h"\n', _source('layers.h'), _source('steps.c')]
+    values['task'] = filled(source('detect.h'), values) if boxes else ''
+    parts = [f'#include "{name}.h"\n', source('layers.h'), source('steps.c')]
     parts.append(kernels({node.kind for node in graph.nodes}))
-    parts += ['\n'.join(constants.lines), '', body, '', _filled(_source('api.c'), values)]
+    parts += ['\n'.join(constants.lines), '', body, '', filled(source('api.c'), values)]
     if boxes:
         parts += [f'typedef {name}_map surge_map;\ntypedef {name}_box surge_box;\n']
-        parts += [_source('resize.c'), _source('boxes.c')]
+        parts += [source('resize.c'), source('boxes.c')]
         parts += [c_input(boxes.steps, 'input'), c_head(boxes.head, 'head')]
-        parts.append(_filled(_source('detect.c'), values))
-    header = _filled(_source('api.h'), values)
-    return CFile('\n'.join(parts), header, memory, constants.bytes, largest)
+        parts.append(filled(source('detect.c'), values))
+    header = filled(source('api.h'), values)
+    return CFile('\n'.join(parts), header, memory, constants.bytes, largest, len(classes), most)
 
 
-def _source(name: str) -> str:
+def source(name: str) -> str:
+    """Return the text of a file in ``sources``."""
     return (files('surge_mm.deploy.c') / 'sources' / name).read_text()
 
 
-def _filled(text: str, values: dict[str, str]) -> str:
+def filled(text: str, values: dict[str, str]) -> str:
+    """Return a text with ``@key@`` replaced by the value of each key.
+
+    Args:
+        text (str): The text.
+        values (dict[str, str]): The values.
+    """
     for key, value in values.items():
         text = text.replace(f'@{key}@', value)
     return text

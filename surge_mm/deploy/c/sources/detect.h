@@ -1,3 +1,5 @@
+#define @NAME@_BOXES @n_boxes@ /* largest number of boxes of a picture */
+
 /* A box in pixels of the picture, and its class as an index into @name@_classes. */
 typedef struct {
     float x1, y1, x2, y2, score;

@@ -1,0 +1,96 @@
+"""What is written beside a C file finds the boxes of the packed model, without surge_mm."""
+
+import json
+import os
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from helpers.c_code import COMPILER
+from helpers.packed_files import detector_config, trained_model
+
+from surge_mm.deploy import Detector, pack
+from surge_mm.deploy.c.companions import Companions
+from surge_mm.deploy.c.export import export_c
+
+pytestmark = pytest.mark.skipif(COMPILER is None, reason='no C compiler')
+
+SIZES = [(96, 128), (33, 50), (200, 70), (128, 128)]
+FIND = """
+import importlib.util
+import sys
+sys.path += sys.argv[1:3]
+assert not any(importlib.util.find_spec(name) for name in ('surge_mm', 'torch', 'cv2'))
+import numpy as np
+from net_numpy import Detector
+detector = Detector(score_thr=0.02)
+assert detector.classes == ('0', '1', 'a "b"')
+reader = Detector(score_thr=0.02, channel_order='rgb')
+for number in range(4):
+    image = np.load(f'{sys.argv[2]}/{number}.npy')
+    found = detector(image)
+    assert all((a == b).all() for a, b in zip(found, reader(image[..., ::-1])))
+    np.savez(f'{sys.argv[2]}/{number}.npz', **found._asdict())
+for wrong in (image[..., 0], image.astype(float), image[:0], image.tolist()):
+    try:
+        detector(wrong)
+    except ValueError as error:
+        continue
+    raise AssertionError(wrong)
+"""
+
+
+@pytest.fixture(scope='module')
+def exported(tmp_path_factory):
+    """Return a folder with an exported detector and pictures, and the boxes of each picture."""
+    folder = tmp_path_factory.mktemp('companions')
+    cfg = detector_config()
+    model = trained_model(cfg)
+    torch.nn.init.normal_(model.bbox_head.conv_cls.weight, std=0.05)
+    model = pack(model)
+    model.cfg = cfg
+    model.dataset_meta = {'classes': ('0', '1', 'a "b"')}
+    companions = Companions(folder / 'net.so', with_main=True)
+    companions.write(export_c(model, companions.c_file))
+    assert all(file.exists() for file in companions.files)
+    detector = Detector(model, score_thr=0.02)
+    expected = []
+    for number, size in enumerate(SIZES):
+        image = np.random.default_rng(number).integers(0, 256, (*size, 3), dtype=np.uint8)
+        image = cv2.GaussianBlur(image, None, 3)
+        np.save(folder / f'{number}.npy', image)
+        cv2.imwrite(str(folder / f'{number}.bmp'), image)
+        expected.append(detector(image))
+    assert all(len(found.scores) > 3 for found in expected)
+    return folder, expected
+
+
+def compare(boxes, scores, labels, expected):
+    assert list(labels) == expected.labels.tolist()
+    np.testing.assert_allclose(scores, expected.scores, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(boxes, expected.boxes, rtol=0, atol=0.01)
+
+
+def test_class_of_python_needs_numpy_alone(exported, tmp_path):
+    folder, expected = exported
+    site = os.path.dirname(os.path.dirname(np.__file__))
+    for name in ('numpy', 'numpy.libs'):
+        if os.path.exists(f'{site}/{name}'):
+            (tmp_path / name).symlink_to(f'{site}/{name}')
+    code = [sys.executable, '-I', '-S', '-c', FIND, str(tmp_path), str(folder)]
+    subprocess.run(code, check=True)
+    for number, found in enumerate(expected):
+        compare(*np.load(folder / f'{number}.npz').values(), found)
+
+
+def test_program_prints_the_boxes(exported):
+    folder, expected = exported
+    pictures = [str(folder / f'{number}.bmp') for number in range(len(SIZES))]
+    command = [str(folder / 'net'), '--score-thr', '0.02', *pictures]
+    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    for line, found in zip(lines, expected, strict=True):
+        boxes = json.loads(line)['found']
+        compare(*([box[key] for box in boxes] for key in ('bbox', 'score', 'label')), found)
