@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,12 +21,17 @@ from benchmark_cases.peak_memory import reset_peak_memory
 from surge_mm.analysis.complexity import model_size
 from surge_mm.analysis.forward import network_forward
 from surge_mm.deploy import PackedConv2d, pack
+from surge_mm.deploy.signs import LayerOutput
 from surge_mm.layers import SurgeConv2d
 from surge_mm.models import SurgeResNet, to_float
 
 FLOAT, INT8, PACKED, FROM_SIGNS = 'float', 'int8', 'packed', 'packed, from signs'
 REAL_INT8 = 'packed, real layers in int8'
+CHAIN = 'chain'
+LAYERS = 8
+"""Layers of a chain."""
 VARIANTS = {
+    CHAIN: (FLOAT, PACKED),
     'layer': (FLOAT, INT8, PACKED, FROM_SIGNS),
     'backbone': (FLOAT, INT8, PACKED, REAL_INT8),
     'detector': (FLOAT, PACKED, REAL_INT8),
@@ -44,11 +50,12 @@ class Workload:
     """What all variants have in common: the network and the size of one image.
 
     Args:
-        what (str): ``layer`` (binary 3x3 convolution), ``backbone`` (SurgeResNet) or ``detector`` (RetinaNet; backbone,
-            neck and head as :func:`surge_mm.analysis.forward.network_forward` runs them).
+        what (str): ``layer`` (binary 3x3 convolution), ``chain`` (several of them with batch norms), ``backbone``
+            (SurgeResNet) or ``detector`` (RetinaNet; backbone, neck and head as
+            :func:`surge_mm.analysis.forward.network_forward` runs them).
         height (int): height of the image, or of a layer's input, in pixels.
         width (int): width likewise.
-        channels (int): channels of a layer. Defaults to 64.
+        channels (int): channels of a layer or chain. Defaults to 64.
         depth (int): depth of a backbone. Defaults to 18.
     """
 
@@ -63,6 +70,7 @@ class Workload:
         """Name for tables, such as ``64 channels at 56x56``."""
         network = {
             'layer': f'{self.channels} channels',
+            CHAIN: f'{LAYERS} x {self.channels} channels',
             'backbone': f'ResNet-{self.depth}',
             'detector': 'detector',
         }[self.what]
@@ -87,9 +95,7 @@ class BenchmarkCase:
     def __init__(self, variant: str, workload: Workload) -> None:
         torch.manual_seed(0)
         binary = build(workload)
-        channels = workload.channels if workload.what == 'layer' else 3
-        x = torch.randn(1, channels, workload.height, workload.width)
-        self.x: Any = x.to(memory_format=torch.channels_last)
+        self.x: Any = random_image(workload).to(memory_format=torch.channels_last)
         if variant == REAL_INT8:
             self.model = pack(binary, 'int8', [self.x])
         elif variant in (PACKED, FROM_SIGNS):
@@ -107,13 +113,36 @@ class BenchmarkCase:
         self._forward = network_forward(self.model, self.x)
         if variant == FROM_SIGNS:
             assert isinstance(self.model, PackedConv2d)
-            signs = self.model.cpu_layer().new_signs(1, channels, self.x.shape[2:])
+            signs = self.model.cpu_layer().new_signs(1, workload.channels, self.x.shape[2:])
             self._forward = partial(self.model.run, signs)
+        if workload.what == CHAIN and variant == PACKED:
+            layers = [layer for layer in self.model if isinstance(layer, PackedConv2d)]
+            self._forward = partial(run_chain, layers, self.x)
 
     @torch.inference_mode()
     def run(self) -> Any:
         """Run the network on the image and return its outputs."""
         return self._forward()
+
+
+def run_chain(layers: Sequence[PackedConv2d], x: Tensor) -> Tensor:
+    """Run packed layers one after another, of which each hands signs alone to the next, as in a backbone.
+
+    Args:
+        layers (Sequence[PackedConv2d]): the layers.
+        x (Tensor): input of the first one, shape (1, C, H, W).
+    """
+    out = LayerOutput(x, None)
+    for layer, after in zip(layers, [*layers[1:], None], strict=True):
+        out = layer.run(out.input(), None, after, values=False)
+    assert out.values is not None
+    return out.values
+
+
+def random_image(workload: Workload) -> Tensor:
+    """Return a random input of a workload, shape (1, C, H, W)."""
+    channels = workload.channels if workload.what in ('layer', CHAIN) else 3
+    return torch.randn(1, channels, workload.height, workload.width)
 
 
 def run_for_peak_memory(variant: str, workload: Workload) -> None:
@@ -139,10 +168,16 @@ def silence_hosts() -> None:
 
 def build(workload: Workload) -> nn.Module:
     """Build the binary model from which all variants are made, in evaluation mode."""
+    channels = workload.channels
+
+    def layer() -> SurgeConv2d:
+        return SurgeConv2d(channels, channels, 3, padding=1, bias=False, compensator=None)
+
     if workload.what == 'layer':
-        model: nn.Module = SurgeConv2d(
-            workload.channels, workload.channels, 3, padding=1, bias=False, compensator=None
-        )
+        model: nn.Module = layer()
+    elif workload.what == CHAIN:
+        pairs = [(layer(), nn.BatchNorm2d(channels)) for _ in range(LAYERS)]
+        model = nn.Sequential(*(module for pair in pairs for module in pair))
     elif workload.what == 'backbone':
         # Hardtanh in all variants: PyTorch's quantized PReLU is wrong for channels_last
         model = SurgeResNet(workload.depth, act_cfg={'type': 'Hardtanh'})

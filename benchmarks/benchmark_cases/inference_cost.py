@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -25,12 +26,22 @@ from benchmark_cases.inference import (
     run_for_peak_memory,
 )
 from benchmark_cases.peak_memory import peak_memory
-from surge_mm.analysis.plots import BLUE, ORANGE, SKY, VERMILION, save
+from benchmark_cases.rivals import BINARY, RivalCase, rival_names
+from surge_mm.analysis.plots import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, save
 from surge_mm.analysis.timing import interleaved_times, median_ratio
 
-RUNS_PER_TURN = {'layer': 20, 'backbone': 3, 'detector': 3}
+RUNS_PER_TURN = {'layer': 20, 'chain': 5, 'backbone': 3, 'detector': 3}
 """Images that are timed as one: a layer inside a network starts with warm caches."""
-COLORS = {FLOAT: ORANGE, INT8: VERMILION, PACKED: BLUE, FROM_SIGNS: SKY, REAL_INT8: SKY}
+COLORS = {
+    FLOAT: ORANGE,
+    INT8: VERMILION,
+    PACKED: BLUE,
+    FROM_SIGNS: SKY,
+    REAL_INT8: SKY,
+    'OpenVINO INT8': GREEN,
+    'ONNX Runtime INT8': PURPLE,
+    BINARY: VERMILION,
+}
 
 
 @dataclass(frozen=True)
@@ -42,9 +53,9 @@ class Row:
         variant (str): the variant.
         milliseconds (dict[int, float]): median time of an image in ms, by number of threads.
         speed (dict[int, float]): speed relative to float, by number of threads.
-        file_MB (float): size of the parameters in MB (10^6 bytes).
-        peak_MB (float): peak memory in MB of a process that runs the variant on one thread, Python, PyTorch and, for
-            packed variants, Numba included; building and packing are left out.
+        file_MB (float, optional): size of the parameters in MB (10^6 bytes). None in another engine.
+        peak_MB (float, optional): peak memory in MB of a process that runs the variant on one thread, Python, PyTorch
+            and, for packed variants, Numba included; building and packing are left out. None in another engine.
         all_milliseconds (dict[int, list[float]]): mean time of an image in ms in each turn, by number of threads.
     """
 
@@ -52,8 +63,8 @@ class Row:
     variant: str
     milliseconds: dict[int, float]
     speed: dict[int, float]
-    file_MB: float  # noqa: N815  the unit
-    peak_MB: float  # noqa: N815
+    file_MB: float | None  # noqa: N815  the unit
+    peak_MB: float | None  # noqa: N815
     all_milliseconds: dict[int, list[float]]
 
     def gain(self) -> float | None:
@@ -72,10 +83,12 @@ def measure(
     rounds: int,
     warmup: int,
     track: Callable[[Iterable[Any], str], Iterable[Any]],
+    engines: Sequence[str] = (),
 ) -> list[Row]:
     """Measure every variant of a workload.
 
-    The variants take turns of a few images each, so that the load of other programs affects all of them alike.
+    The variants take turns of a few images each, so that the load of other programs affects all of them alike. With one
+    thread, the CPU time is measured, on which that load has less influence; with more, the time of the clock.
 
     Args:
         workload (Workload): the network and the size of the image.
@@ -83,18 +96,24 @@ def measure(
         rounds (int): measured turns of each variant.
         warmup (int): turns before them, which are not measured.
         track (Callable): shows the progress of a loop, as :func:`rich.progress.track`.
+        engines (Sequence[str]): other engines to measure too, such as ``openvino``. Defaults to none.
 
     Returns:
         list[Row]: one row for each variant.
     """
-    cases = {variant: BenchmarkCase(variant, workload) for variant in VARIANTS[workload.what]}
+    cases: dict[str, Any] = {
+        **{variant: BenchmarkCase(variant, workload) for variant in VARIANTS[workload.what]},
+        **{name: RivalCase(name, workload) for name in rival_names(workload.what, list(engines))},
+    }
     threads_before, runs = torch.get_num_threads(), RUNS_PER_TURN[workload.what]
     times: dict[int, dict[str, list[float]]] = {}
     try:
         for count in track(threads, workload.name):
             torch.set_num_threads(count)
             turns = {variant: partial(_turn, case, runs) for variant, case in cases.items()}
-            seconds = interleaved_times(turns, rounds, warmup)
+            clock = time.process_time if count == 1 else time.perf_counter
+            # engines compile for a number of threads at the first call
+            seconds = interleaved_times(turns, rounds, warmup + bool(engines), clock=clock)
             times[count] = {name: [t / runs for t in own] for name, own in seconds.items()}
     finally:
         torch.set_num_threads(threads_before)
@@ -104,15 +123,17 @@ def measure(
             variant=variant,
             milliseconds={n: 1e3 * median(t[variant]) for n, t in times.items()},
             speed={n: 1 / median_ratio(t, variant, FLOAT) for n, t in times.items()},
-            file_MB=case.bytes / 1e6,
-            peak_MB=peak_memory(run_for_peak_memory, variant, workload),
+            file_MB=None if case.bytes is None else case.bytes / 1e6,
+            peak_MB=None
+            if case.bytes is None
+            else peak_memory(run_for_peak_memory, variant, workload),
             all_milliseconds={n: [1e3 * s for s in t[variant]] for n, t in times.items()},
         )
         for variant, case in cases.items()
     ]
 
 
-def _turn(case: BenchmarkCase, runs: int) -> None:
+def _turn(case: BenchmarkCase | RivalCase, runs: int) -> None:
     for _ in range(runs):
         case.run()
 
