@@ -10,6 +10,8 @@ from surge_mm.deploy.c import weights
 from surge_mm.deploy.c.kernels import kernels
 from surge_mm.deploy.epilogue import ROWS
 
+CPUS = {'plain C': 1, 'AVX2': 2, 'AVX-512': 3}
+"""Sets of instructions by their numbers in C."""
 KINDS = ('binary', 'int8', 'float')
 SHAPE = ('height', 'width', 'channels')
 GEOMETRY = (
@@ -48,6 +50,13 @@ void test_{kind}(const surge_{kind}_layer *l, surge_shape in, const float *x, co
 }}"""
     for kind in KINDS
 )
+EXPORTS += """
+int test_cpu(int cpu)
+{
+    int found = surge_find_cpu();
+    surge_cpu_is = cpu < found ? cpu : found;
+    return surge_cpu_is;
+}"""
 
 
 def source():

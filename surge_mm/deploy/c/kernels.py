@@ -1,12 +1,14 @@
-"""C code of the convolutions."""
+"""C code of the convolutions: in plain C, and by vectors of each set of instructions."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from importlib.resources import files
 
-SOURCES = {'binary': 'binary.c', 'int8': 'int8.c', 'float': 'real.c'}
-"""File of each kind of convolution."""
+FILES = {'binary': 'binary', 'int8': 'int8', 'float': 'real'}
+"""First part of the names of the files of each kind of convolution."""
+X86 = ('avx2', 'avx512')
 
 
 def kernels(kinds: Collection[str]) -> str:
@@ -15,6 +17,29 @@ def kernels(kinds: Collection[str]) -> str:
     Args:
         kinds (Collection[str]): Of ``'binary'``, ``'int8'`` and ``'float'``; others are left out.
     """
-    folder = files('surge_mm.deploy.c') / 'sources'
-    names = [name for kind, name in SOURCES.items() if kind in kinds]
-    return '\n'.join((folder / name).read_text() for name in ('windows.c', *names))
+    kinds = [kind for kind in FILES if kind in kinds]
+    parts = [_read('cpu.c'), _read('windows.c'), *(_read(f'{FILES[kind]}.c') for kind in kinds)]
+    parts += ['#ifdef SURGE_X86', *(_vectors(instructions, kinds) for instructions in X86), '#endif']
+    return '\n'.join([*parts, *(_read(f'{FILES[kind]}_layer.c') for kind in kinds)])
+
+
+def _vectors(instructions: str, kinds: Collection[str]) -> str:
+    """Return the kernels by vectors of one set of instructions."""
+    parts = [_read(f'{instructions}.h'), _read('vectors.c')]
+    if 'binary' in kinds:
+        parts += [_read('pack.c'), _read(f'binary_{instructions}.c')]
+    if 'int8' in kinds:
+        parts += [_read('quantize.c'), _sums(of_bytes=True)]
+    if 'float' in kinds:
+        parts.append(_sums(of_bytes=False))
+    code = '\n'.join(parts)
+    macros = re.findall(r'^#define (SURGE_\w+)', _read(f'{instructions}.h') + _read('vectors.c'), re.M)
+    return '\n'.join([code, *(f'#undef {name}' for name in macros)])
+
+
+def _sums(of_bytes: bool) -> str:
+    return f'#define SURGE_OF_BYTES {int(of_bytes)}\n{_read("sums.c")}\n#undef SURGE_OF_BYTES'
+
+
+def _read(name: str) -> str:
+    return (files('surge_mm.deploy.c') / 'sources' / name).read_text()

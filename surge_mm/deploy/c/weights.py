@@ -13,6 +13,8 @@ from surge_mm.ops import Convolution
 
 ROW = 16
 """Filters of a block; ``SURGE_ROW`` in C."""
+BLOCKS = 4
+"""Most blocks that are computed together; ``SURGE_BLOCKS`` in C."""
 PIXELS = 8
 """Most output pixels of a tile; ``SURGE_PIXELS`` in C."""
 BAND = 262144
@@ -143,5 +145,6 @@ def workspace(
     if kind == 'binary':
         rows, columns = convolution.output_size(*size, (kernel_h, kernel_w))
         kinds = min(2 * kernel_h + 1, rows) * min(2 * kernel_w + 1, columns)
-        parts += [4 * (pixels + PIXELS), 16 * kinds, 4 * ROW * kinds, 4 * ROW * taps]
+        parts += [4 * (pixels + PIXELS), 16 * kinds, *(4 * ROW * BLOCKS * n for n in (kinds, taps))]
+        parts += [2 * pixels * pixel + 64, 8 * ROW * steps]
     return sum(-(-part // 64) * 64 for part in parts)

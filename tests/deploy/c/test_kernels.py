@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers.c_kernels import Layer, compile_library, signs_of
+from helpers.c_kernels import CPUS, Layer, compile_library, signs_of
 from torch import nn
 
 from surge_mm import SurgeConv2d
@@ -24,8 +24,15 @@ CHANNELS = (1, 3, 8, 16, 24, 32, 40, 64, 70, 128)
 
 
 @pytest.fixture(scope='session')
-def library(tmp_path_factory):
+def compiled(tmp_path_factory):
     return compile_library(tmp_path_factory.mktemp('kernels'), 'cc', '-O2', *FLAGS)
+
+
+@pytest.fixture(params=CPUS)
+def library(compiled, request):
+    if compiled.test_cpu(CPUS[request.param]) != CPUS[request.param]:
+        pytest.skip('this CPU has not these instructions')
+    return compiled
 
 
 class Case:

@@ -15,21 +15,47 @@ static inline size_t surge_kinds(int kernel, int size)
     return surge_least((size_t)(2 * kernel + 1), (size_t)size);
 }
 
+/* How the windows of output pixels meet the border: taps that are outside on each side. */
+typedef struct {
+    int32_t top, bottom, left, right;
+} surge_border;
+
 /* Bytes beside those for the windows: borders of each output pixel, sums of each kind of border, and of each tap. */
 static inline size_t surge_borders_workspace(const surge_geometry *g, surge_shape in)
 {
     surge_shape shape = surge_output(g, in);
     size_t kinds = surge_kinds(g->kernel_height, shape.height) * surge_kinds(g->kernel_width, shape.width);
     size_t pixels = surge_band_pixels(g, in, surge_sign_bytes(g)) + SURGE_PIXELS;
-    return surge_whole(pixels * 4) + surge_whole(kinds * 16) + surge_whole(kinds * SURGE_ROW * 4);
+    return surge_whole(pixels * 4) + surge_whole(kinds * sizeof(surge_border)) + surge_whole(kinds * SURGE_ROW * SURGE_BLOCKS * 4);
+}
+
+/* Kernels by vectors read another form of the map, of up to twice its size, and of the weights of four blocks. */
+static inline size_t surge_derived_bytes(const surge_geometry *g, surge_shape in)
+{
+#ifdef SURGE_PLAIN
+    (void)g, (void)in;
+    return 0;
+#else
+    return surge_whole(2 * surge_band_pixels(g, in, surge_sign_bytes(g)) * surge_sign_bytes(g) + 64);
+#endif
+}
+
+static inline size_t surge_scratch_bytes(size_t steps)
+{
+#ifdef SURGE_PLAIN
+    (void)steps;
+    return 0;
+#else
+    return surge_whole(steps * 8 * SURGE_ROW);
+#endif
 }
 
 static inline size_t surge_binary_workspace(const surge_binary_layer *l, surge_shape in)
 {
     const surge_geometry *g = &l->geometry;
-    size_t taps = (size_t)(g->kernel_height * g->kernel_width), bytes = (size_t)surge_words(g) * 4;
-    return surge_windows_workspace(g, in, surge_sign_bytes(g), taps * bytes) + surge_borders_workspace(g, in) +
-           surge_whole(taps * SURGE_ROW * 4);
+    size_t taps = (size_t)(g->kernel_height * g->kernel_width), steps = taps * (size_t)surge_words(g) * 4;
+    return surge_windows_workspace(g, in, surge_sign_bytes(g), steps) + surge_borders_workspace(g, in) +
+           surge_whole(taps * SURGE_ROW * SURGE_BLOCKS * 4) + surge_derived_bytes(g, in) + surge_scratch_bytes(steps);
 }
 
 /* Write the signs of the channels of a pixel, each group from a new word on. */
@@ -44,6 +70,16 @@ static inline void surge_pack_pixel(const float *x, const float *shift, int grou
         }
 }
 
+/* Write the signs of consecutive pixels. */
+typedef void surge_pack_function(const float *x, const float *shift, int groups, int channels, int pixels, uint32_t *words);
+
+static inline void surge_pack_plain(const float *x, const float *shift, int groups, int channels, int pixels, uint32_t *words)
+{
+    int words_of_pixel = groups * ((channels + 31) / 32);
+    for (int i = 0; i < pixels; i++, x += groups * channels, words += words_of_pixel)
+        surge_pack_pixel(x, shift, groups, channels, words);
+}
+
 /* Write the signs of the padding. */
 static inline void surge_pack_border(int pad_value, int groups, int channels, int pixels, uint32_t *words)
 {
@@ -56,7 +92,8 @@ static inline void surge_pack_border(int pad_value, int groups, int channels, in
 
 /* Write the signs of the input rows of a band with their padding, from row `first` on, which may be negative. */
 static inline void surge_pack_rows(
-    const surge_binary_layer *l, surge_shape in, const float *x, const uint32_t *bits, int first, int rows, uint32_t *words)
+    const surge_binary_layer *l, surge_pack_function *pack, surge_shape in, const float *x, const uint32_t *bits, int first,
+    int rows, uint32_t *words)
 {
     const surge_geometry *g = &l->geometry;
     int channels = g->in_channels / g->groups, n = g->groups * surge_words(g);
@@ -71,19 +108,12 @@ static inline void surge_pack_rows(
         if (bits)
             memcpy(words, bits + (size_t)y * (size_t)(in.width * n), (size_t)(in.width * n) * sizeof *words);
         else
-            for (int i = 0; i < in.width; i++)
-                surge_pack_pixel(
-                    x + ((size_t)y * (size_t)in.width + (size_t)i) * (size_t)in.channels, l->shift, g->groups, channels, words + i * n);
+            pack(x + (size_t)y * (size_t)in.width * (size_t)in.channels, l->shift, g->groups, channels, in.width, words);
         words += in.width * n;
         surge_pack_border(l->pad_value, g->groups, channels, g->pad_right, words);
         words += g->pad_right * n;
     }
 }
-
-/* How the windows of output pixels meet the border: taps that are outside on each side. */
-typedef struct {
-    int32_t top, bottom, left, right;
-} surge_border;
 
 static inline int surge_outside(int first, int dilation, int kernel, int size, int32_t *after)
 {
@@ -122,24 +152,6 @@ static inline int surge_find_borders(
     return n;
 }
 
-/* Write the sums where no bit differs, for each kind of border: of all taps for a padding of 1 or -1. For 0, taps in the
- * border, whose bits are 0, do not count. tap_sums: sums of the weights of each tap.
- */
-static inline void surge_fill_base(
-    const surge_geometry *g, const surge_border *kinds, int n_kinds, int all, const int32_t *tap_sums, int32_t *base)
-{
-    for (int n = 0; n < n_kinds; n++, base += SURGE_ROW) {
-        const int32_t *tap = tap_sums;
-        for (int k = 0; k < SURGE_ROW; k++) base[k] = all;
-        if (!tap) continue;
-        for (int i = 0; i < g->kernel_height; i++)
-            for (int j = 0; j < g->kernel_width; j++, tap += SURGE_ROW)
-                if (i < kinds[n].top || i >= g->kernel_height - kinds[n].bottom || j < kinds[n].left ||
-                    j >= g->kernel_width - kinds[n].right)
-                    for (int k = 0; k < SURGE_ROW; k++) base[k] -= tap[k];
-    }
-}
-
 /* What the kernels compute a block of filters from. */
 typedef struct {
     const surge_geometry *geometry;
@@ -148,10 +160,34 @@ typedef struct {
     int n_kinds;
     const int32_t *kind_of; /* kind of border of each output pixel */
     int corrects;           /* whether taps in the border count as 0 */
-    int32_t *tap_sums;      /* (taps, SURGE_ROW) */
-    int32_t *base;          /* (n_kinds, SURGE_ROW) */
-    unsigned char *scratch;
+    int32_t *tap_counts;    /* weights of -1 of each tap, (SURGE_BLOCKS, taps, SURGE_ROW) */
+    int32_t *base;          /* (SURGE_BLOCKS, n_kinds, SURGE_ROW) */
+    uint32_t *words;        /* the map, of all groups */
+    size_t n_words;
+    ptrdiff_t row_words;
+    unsigned char *derived; /* made of the map */
+    unsigned char *scratch; /* made of the weights */
 } surge_binary_job;
+
+/* Write the sums where no bit differs, for each kind of border: of all taps for a padding of 1 or -1. For 0, taps in the
+ * border, whose bits are 0, do not count: their sums, channels - 2 tap_counts, are subtracted.
+ */
+static inline void surge_fill_base(const surge_binary_job *job, int block)
+{
+    const surge_geometry *g = job->geometry;
+    int channels = g->in_channels / g->groups, all = channels * g->kernel_height * g->kernel_width;
+    int taps = g->kernel_height * g->kernel_width;
+    int32_t *base = job->base + block * job->n_kinds * SURGE_ROW;
+    for (const surge_border *kind = job->kinds; kind < job->kinds + job->n_kinds; kind++, base += SURGE_ROW) {
+        const int32_t *counts = job->tap_counts + block * taps * SURGE_ROW;
+        int bottom = g->kernel_height - kind->bottom, right = g->kernel_width - kind->right;
+        for (int k = 0; k < SURGE_ROW; k++) base[k] = all;
+        for (int i = 0; i < g->kernel_height && job->corrects; i++)
+            for (int j = 0; j < g->kernel_width; j++, counts += SURGE_ROW)
+                if (i < kind->top || i >= bottom || j < kind->left || j >= right)
+                    for (int k = 0; k < SURGE_ROW; k++) base[k] += 2 * counts[k] - channels;
+    }
+}
 
 /* Counts of SURGE_ROW filters: bits of x, at so many steps, that differ from theirs. Eight filters at a time: a byte of
  * each in a word of 64 bits.
@@ -183,74 +219,27 @@ static inline void surge_count_plain(const unsigned char *x, const int32_t *step
     }
 }
 
-static inline void surge_binary_block_plain(
-    const surge_binary_job *job, const unsigned char *w, const surge_target *t, const surge_table *table, int channel, int count)
+/* Outputs of all filters of a group, from channel `channel` on. */
+static inline void surge_binary_group_plain(
+    const surge_binary_job *job, const unsigned char *w, const surge_target *t, int channel, int outs)
 {
     const surge_geometry *g = job->geometry;
     const surge_windows *n = &job->windows;
-    int channels = g->in_channels / g->groups, taps = g->kernel_height * g->kernel_width, of_tap = surge_words(g) * 4;
-    int32_t counts[SURGE_ROW];
-    float sums[SURGE_ROW];
-    if (job->corrects)
-        for (int tap = 0; tap < taps; tap++) {
-            surge_count_plain(NULL, NULL, of_tap, w + tap * of_tap * SURGE_ROW, counts);
-            for (int k = 0; k < SURGE_ROW; k++) job->tap_sums[tap * SURGE_ROW + k] = channels - 2 * counts[k];
+    int taps = g->kernel_height * g->kernel_width, of_tap = surge_words(g) * 4;
+    for (; outs > 0; outs -= SURGE_ROW, channel += SURGE_ROW, w += n->n_steps * SURGE_ROW) {
+        int32_t counts[SURGE_ROW];
+        float sums[SURGE_ROW];
+        surge_table table;
+        int count = surge_count(outs);
+        surge_fill_table(t, channel, count, &table);
+        for (int tap = 0; tap < taps && job->corrects; tap++)
+            surge_count_plain(NULL, NULL, of_tap, w + tap * of_tap * SURGE_ROW, job->tap_counts + tap * SURGE_ROW);
+        surge_fill_base(job, 0);
+        for (int pixel = 0; pixel < n->pixels; pixel++) {
+            const int32_t *base = job->base + job->kind_of[pixel] * SURGE_ROW;
+            surge_count_plain(n->map + n->offsets[pixel], n->steps, n->n_steps, w, counts);
+            for (int k = 0; k < SURGE_ROW; k++) sums[k] = (float)(base[k] - 2 * counts[k]);
+            surge_finish_plain(t, &table, sums, 0, pixel, 1, channel, count);
         }
-    surge_fill_base(g, job->kinds, job->n_kinds, channels * taps, job->corrects ? job->tap_sums : NULL, job->base);
-    for (int pixel = 0; pixel < n->pixels; pixel++) {
-        const int32_t *base = job->base + job->kind_of[pixel] * SURGE_ROW;
-        surge_count_plain(n->map + n->offsets[pixel], n->steps, n->n_steps, w, counts);
-        for (int k = 0; k < SURGE_ROW; k++) sums[k] = (float)(base[k] - 2 * counts[k]);
-        surge_finish_plain(t, table, sums, 0, pixel, 1, channel, count);
-    }
-}
-
-static inline void surge_binary(
-    const surge_binary_layer *l, surge_shape in, const float *x, const uint32_t *bits, const float *shortcut, float *out,
-    const float *out_shift, uint32_t *out_bits, void *workspace)
-{
-    const surge_geometry *g = &l->geometry;
-    surge_shape shape = surge_output(g, in);
-    unsigned char *rest = (unsigned char *)workspace;
-    size_t pixel_bytes = surge_sign_bytes(g), pixels = surge_band_pixels(g, in, pixel_bytes);
-    size_t taps = (size_t)(g->kernel_height * g->kernel_width), of_tap = (size_t)surge_words(g) * 4;
-    size_t n_kinds = surge_kinds(g->kernel_height, shape.height) * surge_kinds(g->kernel_width, shape.width);
-    int32_t *steps = (int32_t *)surge_take(&rest, taps * of_tap * 4);
-    int32_t *offsets = (int32_t *)surge_take(&rest, (pixels + SURGE_PIXELS) * 4);
-    uint32_t *words = (uint32_t *)surge_take(&rest, pixels * pixel_bytes + 64);
-    int32_t *kind_of = (int32_t *)surge_take(&rest, (pixels + SURGE_PIXELS) * 4);
-    surge_border *kinds = (surge_border *)surge_take(&rest, n_kinds * sizeof *kinds);
-    surge_binary_job job;
-    surge_target t = surge_new_target(g, in, &l->epilogue, shortcut, out, out_shift, out_bits);
-    surge_table table;
-    int band = surge_band_rows(g, in, pixel_bytes), outs = g->out_channels / g->groups, blocks = surge_blocks(g);
-    job.geometry = g;
-    job.windows.steps = steps;
-    job.windows.n_steps = surge_steps(g, in, pixel_bytes, (int)of_tap, 1, steps);
-    job.windows.offsets = offsets;
-    job.kinds = kinds;
-    job.kind_of = kind_of;
-    job.corrects = l->pad_value == 0 && surge_pads(g);
-    job.base = (int32_t *)surge_take(&rest, n_kinds * SURGE_ROW * 4);
-    job.tap_sums = (int32_t *)surge_take(&rest, taps * SURGE_ROW * 4);
-    job.scratch = rest;
-    for (int first = 0; first < shape.height; first += band) {
-        int rows = first + band < shape.height ? band : shape.height - first;
-        const unsigned char *w = (const unsigned char *)l->weights;
-        job.windows.pixels = rows * shape.width;
-        surge_pack_rows(
-            l, in, x, bits, first * g->stride_y - g->pad_top, (rows - 1) * g->stride_y + surge_extent(g), words);
-        surge_offsets(g, in, rows, pixel_bytes, offsets);
-        job.n_kinds = surge_find_borders(g, in, first, rows, kind_of, kinds);
-        for (int group = 0; group < g->groups; group++) {
-            job.windows.map = (const unsigned char *)words + (size_t)group * of_tap;
-            for (int block = 0; block < blocks; block++, w += taps * of_tap * SURGE_ROW) {
-                int channel = group * outs + block * SURGE_ROW, count = outs - block * SURGE_ROW;
-                count = count < SURGE_ROW ? count : SURGE_ROW;
-                surge_fill_table(&t, channel, count, &table);
-                surge_binary_block_plain(&job, w, &t, &table, channel, count);
-            }
-        }
-        surge_advance(&t, (size_t)(rows * shape.width));
     }
 }

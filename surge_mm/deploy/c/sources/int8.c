@@ -7,6 +7,8 @@ static inline size_t surge_int8_workspace(const surge_int8_layer *l, surge_shape
     return surge_windows_workspace(g, in, (size_t)g->in_channels, steps);
 }
 
+typedef void surge_quantize_function(const float *x, size_t count, float inverse, float zero, uint8_t *q);
+
 static inline void surge_quantize_plain(const float *x, size_t count, float inverse, float zero, uint8_t *q)
 {
     for (size_t i = 0; i < count; i++) {
@@ -18,7 +20,8 @@ static inline void surge_quantize_plain(const float *x, size_t count, float inve
 }
 
 /* Write the bytes of the input rows of a band with their padding, from row `first` on, which may be negative. */
-static inline void surge_quantize_rows(const surge_int8_layer *l, surge_shape in, const float *x, int first, int rows, uint8_t *q)
+static inline void surge_quantize_rows(
+    const surge_int8_layer *l, surge_quantize_function *quantize, surge_shape in, const float *x, int first, int rows, uint8_t *q)
 {
     const surge_geometry *g = &l->geometry;
     size_t channels = (size_t)in.channels, row = (size_t)in.width * channels;
@@ -29,15 +32,24 @@ static inline void surge_quantize_rows(const surge_int8_layer *l, surge_shape in
             continue;
         }
         memset(q, l->zero, left);
-        surge_quantize_plain(x + (size_t)y * row, row, l->inverse, (float)l->zero, q + left);
+        quantize(x + (size_t)y * row, row, l->inverse, (float)l->zero, q + left);
         memset(q + left + row, l->zero, right);
     }
 }
 
+static inline int32_t surge_four_bytes(const unsigned char *q)
+{
+    int32_t four;
+    memcpy(&four, q, sizeof four);
+    return four;
+}
+
 /* Sums of the products of four bytes with four weights of each of SURGE_ROW filters, at each step. */
 static inline void surge_int8_block_plain(
-    const surge_windows *n, const int8_t *w, const surge_target *t, const surge_table *table, int channel, int count)
+    const surge_windows *n, const int8_t *w, const surge_target *t, int channel, int count)
 {
+    surge_table table;
+    surge_fill_table(t, channel, count, &table);
     for (int pixel = 0; pixel < n->pixels; pixel++) {
         const uint8_t *x = n->map + n->offsets[pixel];
         const int8_t *weight = w;
@@ -49,14 +61,25 @@ static inline void surge_int8_block_plain(
                 sums[k] += weight[4 * k] * q[0] + weight[4 * k + 1] * q[1] + weight[4 * k + 2] * q[2] + weight[4 * k + 3] * q[3];
         }
         for (int k = 0; k < SURGE_ROW; k++) y[k] = (float)sums[k];
-        surge_finish_plain(t, table, y, 0, pixel, 1, channel, count);
+        surge_finish_plain(t, &table, y, 0, pixel, 1, channel, count);
     }
+}
+
+/* Outputs of all filters of a group, from channel `channel` on. */
+static inline void surge_group_plain_int8(
+    const surge_windows *n, const int8_t *w, const float *bias, const surge_target *t, int channel, int outs)
+{
+    (void)bias;
+    for (; outs > 0; outs -= SURGE_ROW, channel += SURGE_ROW, w += n->n_steps * 4 * SURGE_ROW)
+        surge_int8_block_plain(n, w, t, channel, surge_count(outs));
 }
 
 /* A filter per channel. Weights: (taps, channels). */
 static inline void surge_int8_depthwise_plain(
-    const surge_windows *n, const int8_t *w, const surge_target *t, const surge_table *table, int channel, int count)
+    const surge_windows *n, const int8_t *w, const surge_target *t, int channel, int count)
 {
+    surge_table table;
+    surge_fill_table(t, channel, count, &table);
     for (int pixel = 0; pixel < n->pixels; pixel++) {
         const uint8_t *x = n->map + n->offsets[pixel] + channel;
         const int8_t *weight = w + channel;
@@ -65,56 +88,6 @@ static inline void surge_int8_depthwise_plain(
         for (int s = 0; s < n->n_steps; s++, weight += t->channels)
             for (int k = 0; k < count; k++) sums[k] += weight[k] * x[n->steps[s] + k];
         for (int k = 0; k < SURGE_ROW; k++) y[k] = (float)sums[k];
-        surge_finish_plain(t, table, y, 0, pixel, 1, channel, count);
-    }
-}
-
-static inline void surge_int8(
-    const surge_int8_layer *l, surge_shape in, const float *x, const float *shortcut, float *out, const float *out_shift,
-    uint32_t *out_bits, void *workspace)
-{
-    const surge_geometry *g = &l->geometry;
-    surge_shape shape = surge_output(g, in);
-    unsigned char *rest = (unsigned char *)workspace;
-    size_t pixel_bytes = (size_t)g->in_channels, pixels = surge_band_pixels(g, in, pixel_bytes);
-    int channels = g->in_channels / g->groups, n_steps = surge_count_steps(g, channels, 4);
-    int band = surge_band_rows(g, in, pixel_bytes), outs = g->out_channels / g->groups, blocks = surge_blocks(g);
-    int32_t *steps = (int32_t *)surge_take(&rest, (size_t)n_steps * 4);
-    int32_t *offsets = (int32_t *)surge_take(&rest, (pixels + SURGE_PIXELS) * 4);
-    uint8_t *q = (uint8_t *)surge_take(&rest, pixels * pixel_bytes + 64);
-    surge_target t = surge_new_target(g, in, &l->epilogue, shortcut, out, out_shift, out_bits);
-    surge_table table;
-    surge_windows windows;
-    windows.steps = steps;
-    windows.n_steps = surge_steps(g, in, pixel_bytes, channels, 4, steps);
-    windows.offsets = offsets;
-    for (int first = 0; first < shape.height; first += band) {
-        int rows = first + band < shape.height ? band : shape.height - first;
-        int in_rows = (rows - 1) * g->stride_y + surge_extent(g);
-        const int8_t *w = l->weights;
-        windows.pixels = rows * shape.width;
-        surge_quantize_rows(l, in, x, first * g->stride_y - g->pad_top, in_rows, q);
-        /* zeros of weights count these as nothing, but they are read */
-        memset(q + (size_t)in_rows * (size_t)surge_padded_width(g, in) * pixel_bytes, 0, 4);
-        surge_offsets(g, in, rows, pixel_bytes, offsets);
-        if (surge_is_depthwise(g)) {
-            windows.map = q;
-            for (int channel = 0; channel < t.channels; channel += SURGE_ROW) {
-                int count = t.channels - channel < SURGE_ROW ? t.channels - channel : SURGE_ROW;
-                surge_fill_table(&t, channel, count, &table);
-                surge_int8_depthwise_plain(&windows, w, &t, &table, channel, count);
-            }
-        } else {
-            for (int group = 0; group < g->groups; group++) {
-                windows.map = q + group * channels;
-                for (int block = 0; block < blocks; block++, w += n_steps * 4 * SURGE_ROW) {
-                    int channel = group * outs + block * SURGE_ROW, count = outs - block * SURGE_ROW;
-                    count = count < SURGE_ROW ? count : SURGE_ROW;
-                    surge_fill_table(&t, channel, count, &table);
-                    surge_int8_block_plain(&windows, w, &t, &table, channel, count);
-                }
-            }
-        }
-        surge_advance(&t, (size_t)(rows * shape.width));
+        surge_finish_plain(t, &table, y, 0, pixel, 1, channel, count);
     }
 }

@@ -12,6 +12,7 @@
 #endif
 
 #define SURGE_ROW 16   /* filters of a block */
+#define SURGE_BLOCKS 4 /* most blocks that are computed together */
 #define SURGE_PIXELS 8 /* most output pixels of a tile */
 #ifndef SURGE_BAND
 #define SURGE_BAND 262144 /* bytes of the input rows of a band, unless one output row needs more */
@@ -74,6 +75,12 @@ static inline int surge_padded_width(const surge_geometry *g, surge_shape in)
 static inline int surge_pads(const surge_geometry *g)
 {
     return g->pad_top || g->pad_bottom || g->pad_left || g->pad_right;
+}
+
+/* Filters of a block of which so many are left. */
+static inline int surge_count(int left)
+{
+    return left < SURGE_ROW ? left : SURGE_ROW;
 }
 
 static inline int surge_blocks(const surge_geometry *g)

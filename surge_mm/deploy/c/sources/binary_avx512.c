@@ -1,0 +1,119 @@
+/* Binary convolution by AVX-512: a lane has 32 channels of a filter. With a kernel three wide, three words of a row are
+ * counted by two popcounts:
+ *
+ *     odd = x ^ x' ^ x'' ^ w ^ w' ^ w''          where 1 or 3 of the three bits differ
+ *     two = (x ^ w, x' ^ w', x'' ^ w'') has two or three ones
+ *     count = popcount(odd) + 2 popcount(two)
+ */
+
+/* Write x ^ x' ^ x'' for each word of the map. */
+SURGE_TARGET static inline void surge_derive_avx512(const surge_binary_job *job)
+{
+    const surge_geometry *g = job->geometry;
+    size_t column = (size_t)(g->dilation_x * g->groups * surge_words(g));
+    const uint32_t *x = job->words;
+    uint32_t *to = (uint32_t *)(void *)job->derived;
+    if (g->kernel_width != 3) return;
+    for (size_t i = 0; i + 2 * column < job->n_words; i += 16) {
+        __m512i a = _mm512_loadu_si512(x + i), b = _mm512_loadu_si512(x + i + column);
+        _mm512_storeu_si512(to + i, _mm512_xor_si512(_mm512_xor_si512(a, b), _mm512_loadu_si512(x + i + 2 * column)));
+    }
+}
+
+/* Write the words of a block of filters, 16 next to one another, and the popcounts of each tap. */
+SURGE_TARGET static inline void surge_words_avx512(const surge_binary_job *job, const unsigned char *w, uint32_t *to)
+{
+    const surge_geometry *g = job->geometry;
+    int taps = g->kernel_height * g->kernel_width, words = surge_words(g);
+    __m512i order = _mm512_setzero_si512();
+    for (int i = 0; i < 4; i++) /* byte 4 f + i is byte 16 i + f */
+        order = _mm512_or_si512(
+            order, _mm512_slli_epi32(
+                       _mm512_add_epi32(
+                           _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15), _mm512_set1_epi32(16 * i)),
+                       (unsigned)(8 * i)));
+    for (int tap = 0; tap < taps; tap++) {
+        __m512i count = _mm512_setzero_si512();
+        for (int i = 0; i < words; i++, w += 64, to += 16) {
+            __m512i word = _mm512_permutexvar_epi8(order, _mm512_loadu_si512(w));
+            _mm512_storeu_si512(to, word);
+            count = _mm512_add_epi32(count, _mm512_popcnt_epi32(word));
+        }
+        _mm512_storeu_si512(job->tap_counts + tap * SURGE_ROW, count);
+    }
+}
+
+/* Sums of SURGE_TILE output pixels. */
+SURGE_TARGET static inline void surge_binary_tile_avx512(const surge_binary_job *job, int pixel, const uint32_t *w, float *sums)
+{
+    const surge_geometry *g = job->geometry;
+    const int words = surge_words(g), rows = g->kernel_height, columns = g->kernel_width;
+    const ptrdiff_t column = (ptrdiff_t)g->dilation_x * g->groups * words;
+    const ptrdiff_t row = job->row_words * g->dilation_y;
+    const uint32_t *x[SURGE_TILE];
+    __m512i count[SURGE_TILE], twos[SURGE_TILE];
+    SURGE_UNROLL
+    for (int p = 0; p < SURGE_TILE; p++) {
+        x[p] = (const uint32_t *)(const void *)(job->windows.map + job->windows.offsets[pixel + p]);
+        count[p] = twos[p] = _mm512_setzero_si512();
+    }
+    if (columns == 3) {
+        const ptrdiff_t to_odd = (const uint32_t *)(const void *)job->derived - job->words;
+        for (int i = 0; i < rows; i++, w += 32 * words)
+            for (int n = 0; n < words; n++, w += 16) {
+                ptrdiff_t first = i * row + n, second = first + column, odd = first + to_odd;
+                __m512i w0 = _mm512_loadu_si512(w), w1 = _mm512_loadu_si512(w + 16 * words);
+                __m512i w2 = _mm512_ternarylogic_epi32(w0, w1, _mm512_loadu_si512(w + 32 * words), 0x96);
+                SURGE_HIDE(first);
+                SURGE_HIDE(second);
+                SURGE_HIDE(odd);
+                SURGE_UNROLL
+                for (int p = 0; p < SURGE_TILE; p++) {
+                    __m512i a = _mm512_xor_si512(_mm512_set1_epi32((int)x[p][first]), w0);
+                    __m512i b = _mm512_xor_si512(_mm512_set1_epi32((int)x[p][second]), w1);
+                    __m512i c = _mm512_xor_si512(_mm512_set1_epi32((int)x[p][odd]), w2);
+                    count[p] = _mm512_add_epi32(count[p], _mm512_popcnt_epi32(c));
+                    /* (a & b) | ((a ^ b) & ~c) */
+                    twos[p] = _mm512_add_epi32(twos[p], _mm512_popcnt_epi32(_mm512_ternarylogic_epi32(a, b, c, 0xD4)));
+                }
+            }
+    } else {
+        for (int i = 0; i < rows; i++)
+            for (int j = 0; j < columns; j++)
+                for (int n = 0; n < words; n++, w += 16) {
+                    ptrdiff_t at = i * row + j * column + n;
+                    __m512i w0 = _mm512_loadu_si512(w);
+                    SURGE_HIDE(at);
+                    SURGE_UNROLL
+                    for (int p = 0; p < SURGE_TILE; p++)
+                        count[p] = _mm512_add_epi32(
+                            count[p], _mm512_popcnt_epi32(_mm512_xor_si512(_mm512_set1_epi32((int)x[p][at]), w0)));
+                }
+    }
+    SURGE_UNROLL
+    for (int p = 0; p < SURGE_TILE; p++) {
+        __m512i base = _mm512_loadu_si512(job->base + job->kind_of[pixel + p] * SURGE_ROW);
+        __m512i all = _mm512_add_epi32(count[p], _mm512_slli_epi32(twos[p], 1));
+        _mm512_storeu_ps(sums + p * SURGE_ROW, _mm512_cvtepi32_ps(_mm512_sub_epi32(base, _mm512_slli_epi32(all, 1))));
+    }
+}
+
+/* As surge_binary_group_plain. */
+SURGE_TARGET static inline void surge_binary_group_avx512(
+    const surge_binary_job *job, const unsigned char *w, const surge_target *t, int channel, int outs)
+{
+    const surge_windows *n = &job->windows;
+    uint32_t *words = (uint32_t *)(void *)job->scratch;
+    for (; outs > 0; outs -= SURGE_ROW, channel += SURGE_ROW, w += n->n_steps * SURGE_ROW) {
+        float sums[SURGE_TILE * SURGE_ROW];
+        surge_table table;
+        surge_fill_table(t, channel, surge_count(outs), &table);
+        surge_words_avx512(job, w, words);
+        surge_fill_base(job, 0);
+        for (int pixel = 0; pixel < n->pixels; pixel += SURGE_TILE) {
+            int pixels = n->pixels - pixel < SURGE_TILE ? n->pixels - pixel : SURGE_TILE;
+            surge_binary_tile_avx512(job, pixel, words, sums);
+            surge_finish_avx512(t, &table, sums, SURGE_ROW, pixel, pixels, channel, surge_count(outs));
+        }
+    }
+}

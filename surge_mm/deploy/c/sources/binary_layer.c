@@ -1,0 +1,75 @@
+/* A binary layer, by the kernels for this CPU. */
+
+typedef struct {
+    surge_pack_function *pack;
+    void (*derive)(const surge_binary_job *);
+    void (*group)(const surge_binary_job *, const unsigned char *, const surge_target *, int, int);
+} surge_binary_kernels;
+
+static inline surge_binary_kernels surge_pick_binary(void)
+{
+    surge_binary_kernels k = {surge_pack_plain, NULL, surge_binary_group_plain};
+#ifdef SURGE_X86
+    if (surge_cpu() == SURGE_IS_AVX2) {
+        k.pack = surge_pack_avx2;
+        k.derive = surge_derive_avx2;
+        k.group = surge_binary_group_avx2;
+    }
+    if (surge_cpu() == SURGE_IS_AVX512) {
+        k.pack = surge_pack_avx512;
+        k.derive = surge_derive_avx512;
+        k.group = surge_binary_group_avx512;
+    }
+#endif
+    return k;
+}
+
+static inline void surge_binary(
+    const surge_binary_layer *l, surge_shape in, const float *x, const uint32_t *bits, const float *shortcut, float *out,
+    const float *out_shift, uint32_t *out_bits, void *workspace)
+{
+    const surge_geometry *g = &l->geometry;
+    surge_shape shape = surge_output(g, in);
+    unsigned char *rest = (unsigned char *)workspace;
+    size_t pixel_bytes = surge_sign_bytes(g), pixels = surge_band_pixels(g, in, pixel_bytes);
+    size_t taps = (size_t)(g->kernel_height * g->kernel_width), of_tap = (size_t)surge_words(g) * 4;
+    size_t n_kinds = surge_kinds(g->kernel_height, shape.height) * surge_kinds(g->kernel_width, shape.width);
+    int32_t *steps = (int32_t *)surge_take(&rest, taps * of_tap * 4);
+    int32_t *offsets = (int32_t *)surge_take(&rest, (pixels + SURGE_PIXELS) * 4);
+    uint32_t *words = (uint32_t *)surge_take(&rest, pixels * pixel_bytes + 64);
+    int32_t *kind_of = (int32_t *)surge_take(&rest, (pixels + SURGE_PIXELS) * 4);
+    surge_border *kinds = (surge_border *)surge_take(&rest, n_kinds * sizeof *kinds);
+    surge_binary_kernels kernels = surge_pick_binary();
+    surge_binary_job job;
+    surge_target t = surge_new_target(g, in, &l->epilogue, shortcut, out, out_shift, out_bits);
+    int band = surge_band_rows(g, in, pixel_bytes), outs = g->out_channels / g->groups, blocks = surge_blocks(g);
+    job.geometry = g;
+    job.windows.steps = steps;
+    job.windows.n_steps = surge_steps(g, in, pixel_bytes, (int)of_tap, 1, steps);
+    job.windows.offsets = offsets;
+    job.kinds = kinds;
+    job.kind_of = kind_of;
+    job.corrects = l->pad_value == 0 && surge_pads(g);
+    job.words = words;
+    job.row_words = (ptrdiff_t)surge_padded_width(g, in) * (ptrdiff_t)(pixel_bytes / 4);
+    job.base = (int32_t *)surge_take(&rest, n_kinds * SURGE_ROW * SURGE_BLOCKS * 4);
+    job.tap_counts = (int32_t *)surge_take(&rest, taps * SURGE_ROW * SURGE_BLOCKS * 4);
+    job.derived = (unsigned char *)surge_take(&rest, surge_derived_bytes(g, in));
+    job.scratch = rest;
+    for (int first = 0; first < shape.height; first += band) {
+        int rows = first + band < shape.height ? band : shape.height - first;
+        int in_rows = (rows - 1) * g->stride_y + surge_extent(g);
+        const unsigned char *w = (const unsigned char *)l->weights;
+        job.windows.pixels = rows * shape.width;
+        surge_pack_rows(l, kernels.pack, in, x, bits, first * g->stride_y - g->pad_top, in_rows, words);
+        surge_offsets(g, in, rows, pixel_bytes, offsets);
+        job.n_kinds = surge_find_borders(g, in, first, rows, kind_of, kinds);
+        job.n_words = (size_t)in_rows * (size_t)surge_padded_width(g, in) * pixel_bytes / 4;
+        if (kernels.derive) kernels.derive(&job);
+        for (int group = 0; group < g->groups; group++, w += (size_t)blocks * taps * of_tap * SURGE_ROW) {
+            job.windows.map = (const unsigned char *)words + (size_t)group * of_tap;
+            kernels.group(&job, w, &t, group * outs, outs);
+        }
+        surge_advance(&t, (size_t)(rows * shape.width));
+    }
+}
