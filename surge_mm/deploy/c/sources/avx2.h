@@ -4,6 +4,8 @@
 #define SURGE_LANES 8
 #define SURGE_TILE 6        /* output pixels of a tile */
 #define SURGE_BYTES_TILE 4  /* of bytes */
+#define SURGE_EACH(step) step(0) step(1) step(2) step(3) step(4) step(5)
+#define SURGE_EACH_OF_BYTES(step) step(0) step(1) step(2) step(3)
 #define SURGE_TILE_BLOCKS 1 /* blocks of filters of a tile */
 #define SURGE_FLOATS __m256
 #define SURGE_INTS __m256i
@@ -20,6 +22,7 @@
 #define SURGE_IF_POSITIVE(y, a, b) _mm256_blendv_ps(b, a, _mm256_cmp_ps(y, _mm256_setzero_ps(), _CMP_GT_OQ))
 #define SURGE_AT_LEAST(y, low) _mm256_blendv_ps(y, low, _mm256_cmp_ps(y, low, _CMP_LT_OQ))
 #define SURGE_AT_MOST(y, high) _mm256_blendv_ps(y, high, _mm256_cmp_ps(y, high, _CMP_GT_OQ))
+#define SURGE_SIGN_BITS uint8_t
 #define SURGE_SIGNS(y) ((uint32_t)_mm256_movemask_ps(y))
 /* the second one for NaN */
 #define SURGE_MAX(a, b) _mm256_max_ps(a, b)

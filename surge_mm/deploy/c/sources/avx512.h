@@ -4,6 +4,8 @@
 #define SURGE_LANES 16
 #define SURGE_TILE 8        /* output pixels of a tile */
 #define SURGE_BYTES_TILE 8  /* of bytes */
+#define SURGE_EACH(step) step(0) step(1) step(2) step(3) step(4) step(5) step(6) step(7)
+#define SURGE_EACH_OF_BYTES(step) SURGE_EACH(step)
 #define SURGE_TILE_BLOCKS 3 /* blocks of filters of a tile */
 #define SURGE_FLOATS __m512
 #define SURGE_INTS __m512i
@@ -19,6 +21,7 @@
 #define SURGE_IF_POSITIVE(y, a, b) _mm512_mask_blend_ps(_mm512_cmp_ps_mask(y, _mm512_setzero_ps(), _CMP_GT_OQ), b, a)
 #define SURGE_AT_LEAST(y, low) _mm512_mask_mov_ps(y, _mm512_cmp_ps_mask(y, low, _CMP_LT_OQ), low)
 #define SURGE_AT_MOST(y, high) _mm512_mask_mov_ps(y, _mm512_cmp_ps_mask(y, high, _CMP_GT_OQ), high)
+#define SURGE_SIGN_BITS uint16_t
 #define SURGE_SIGNS(y) ((uint32_t)_mm512_movepi32_mask(_mm512_castps_si512(y)))
 /* the second one for NaN */
 #define SURGE_MAX(a, b) _mm512_max_ps(a, b)
@@ -30,7 +33,14 @@
 #define SURGE_LOAD_INTS(p) _mm512_loadu_si512(p)
 #define SURGE_TO_FLOATS(v) _mm512_cvtepi32_ps(v)
 /* Add the products of four bytes with four weights in each lane. */
-#define SURGE_ADD_BYTES(sum, x, w) _mm512_dpbusd_epi32(sum, x, w)
+#define SURGE_ADD_BYTES(sum, x, w) surge_add_bytes_avx512(sum, x, w)
 #define SURGE_ADD_INTS(sum, x, w) _mm512_add_epi32(sum, _mm512_mullo_epi32(x, w))
 #define SURGE_LOAD_UINT8(p) _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)(p)))
 #define SURGE_LOAD_INT8(p) _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)(p)))
+
+/* Not by its intrinsic function, with which GCC 12 keeps the sums in memory. */
+SURGE_INLINE SURGE_TARGET __m512i surge_add_bytes_avx512(__m512i sum, __m512i x, __m512i w)
+{
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(x), "v"(w));
+    return sum;
+}

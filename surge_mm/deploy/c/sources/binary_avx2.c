@@ -44,64 +44,61 @@ SURGE_TARGET static inline void surge_split_avx2(
 }
 
 #define SURGE_FEW 4 /* output pixels of a tile */
+#define SURGE_EACH_OF_FEW(step) step(0) step(1) step(2) step(3)
+
+/* For output pixel p of a tile: its counts, its byte of two vectors of filters, and its counts of 16 bits. */
+#define SURGE_BEGIN(p) __m256i a##p = _mm256_setzero_si256(), b##p = a##p;
+#define SURGE_COUNT(p)                                                                            \
+    row = surge_differing[0] + x##p[step];                                                       \
+    table = _mm256_broadcastsi128_si256(_mm_load_si128((const __m128i *)(const void *)row));     \
+    a##p = _mm256_add_epi8(a##p, _mm256_shuffle_epi8(table, w0));                                \
+    if (vectors > 1) b##p = _mm256_add_epi8(b##p, _mm256_shuffle_epi8(table, w1));
+#define SURGE_END(p)                                          \
+    surge_widen_avx2(a##p, total + 4 * p);                    \
+    if (vectors > 1) surge_widen_avx2(b##p, total + 4 * p + 2);
+
+SURGE_INLINE SURGE_TARGET void surge_widen_avx2(__m256i count, __m256i *total)
+{
+    total[0] = _mm256_add_epi16(total[0], _mm256_unpacklo_epi8(count, _mm256_setzero_si256()));
+    total[1] = _mm256_add_epi16(total[1], _mm256_unpackhi_epi8(count, _mm256_setzero_si256()));
+}
 
 /* Counts of SURGE_FEW output pixels for 32 or 64 filters: (pixels, filters). */
 SURGE_INLINE SURGE_TARGET void surge_binary_tile_avx2(
     const int vectors, const unsigned char *const *x, const int32_t *steps, int n_steps, const unsigned char *w, uint16_t *counts)
 {
-    __m256i total[SURGE_FEW][4];
-    SURGE_UNROLL
-    for (int p = 0; p < SURGE_FEW; p++) {
-        SURGE_UNROLL
-        for (int v = 0; v < 2 * vectors; v++) total[p][v] = _mm256_setzero_si256();
-    }
+    const unsigned char *x0 = x[0], *x1 = x[1], *x2 = x[2], *x3 = x[3], *row;
+    __m256i total[4 * SURGE_FEW], table, w0, w1;
+    for (int i = 0; i < 4 * SURGE_FEW; i++) total[i] = _mm256_setzero_si256();
     for (int first = 0; first < n_steps; first += 31) { /* a byte counts to 31 * 8 */
         int last = first + 31 < n_steps ? first + 31 : n_steps;
-        __m256i count[SURGE_FEW][2];
-        SURGE_UNROLL
-        for (int p = 0; p < SURGE_FEW; p++) {
-            SURGE_UNROLL
-            for (int v = 0; v < vectors; v++) count[p][v] = _mm256_setzero_si256();
-        }
+        SURGE_EACH_OF_FEW(SURGE_BEGIN)
         for (int s = first; s < last; s++, w += 64 * vectors) {
             ptrdiff_t step = 2 * (ptrdiff_t)steps[s];
-            SURGE_UNROLL
-            for (int half = 0; half < 2; half++) {
-                __m256i weight[2];
-                SURGE_UNROLL
-                for (int v = 0; v < vectors; v++)
-                    weight[v] = _mm256_loadu_si256((const __m256i *)(const void *)(w + 64 * v + 32 * half));
-                SURGE_UNROLL
-                for (int p = 0; p < SURGE_FEW; p++) {
-                    const unsigned char *row = surge_differing[0] + x[p][step + half];
-                    __m256i table = _mm256_broadcastsi128_si256(_mm_load_si128((const __m128i *)(const void *)row));
-                    SURGE_UNROLL
-                    for (int v = 0; v < vectors; v++)
-                        count[p][v] = _mm256_add_epi8(count[p][v], _mm256_shuffle_epi8(table, weight[v]));
-                }
-            }
+            SURGE_HIDE(step);
+            w0 = _mm256_loadu_si256((const __m256i *)(const void *)w);
+            w1 = vectors > 1 ? _mm256_loadu_si256((const __m256i *)(const void *)(w + 64)) : w0;
+            SURGE_EACH_OF_FEW(SURGE_COUNT)
+            step++;
+            SURGE_HIDE(step);
+            w0 = _mm256_loadu_si256((const __m256i *)(const void *)(w + 32));
+            w1 = vectors > 1 ? _mm256_loadu_si256((const __m256i *)(const void *)(w + 96)) : w0;
+            SURGE_EACH_OF_FEW(SURGE_COUNT)
         }
-        SURGE_UNROLL
-        for (int p = 0; p < SURGE_FEW; p++) {
-            SURGE_UNROLL
-            for (int v = 0; v < vectors; v++) {
-                __m256i zeros = _mm256_setzero_si256();
-                total[p][2 * v] = _mm256_add_epi16(total[p][2 * v], _mm256_unpacklo_epi8(count[p][v], zeros));
-                total[p][2 * v + 1] = _mm256_add_epi16(total[p][2 * v + 1], _mm256_unpackhi_epi8(count[p][v], zeros));
-            }
-        }
+        SURGE_EACH_OF_FEW(SURGE_END)
     }
-    SURGE_UNROLL
-    for (int p = 0; p < SURGE_FEW; p++) {
-        SURGE_UNROLL
+    for (int p = 0; p < SURGE_FEW; p++)
         for (int v = 0; v < vectors; v++) {
-            __m256i a = total[p][2 * v], b = total[p][2 * v + 1];
+            __m256i a = total[4 * p + 2 * v], b = total[4 * p + 2 * v + 1];
             __m256i *to = (__m256i *)(void *)(counts + p * 32 * vectors + 32 * v);
             _mm256_storeu_si256(to, _mm256_permute2x128_si256(a, b, 0x20));
             _mm256_storeu_si256(to + 1, _mm256_permute2x128_si256(a, b, 0x31));
         }
-    }
 }
+#undef SURGE_BEGIN
+#undef SURGE_COUNT
+#undef SURGE_END
+#undef SURGE_EACH_OF_FEW
 
 /* Write the popcounts of each tap, from the weights of two blocks as surge_split_avx2 has written them. */
 SURGE_TARGET static inline void surge_count_taps_avx2(
@@ -189,3 +186,4 @@ SURGE_TARGET static inline void surge_binary_group_avx2(
         w += (size_t)blocks * block;
     }
 }
+#undef SURGE_FEW

@@ -43,60 +43,60 @@ SURGE_TARGET static inline void surge_words_avx512(const surge_binary_job *job, 
     }
 }
 
-/* Sums of SURGE_TILE output pixels. */
-SURGE_TARGET static inline void surge_binary_tile_avx512(const surge_binary_job *job, int pixel, const uint32_t *w, float *sums)
+/* For output pixel p of a tile: its counts, three words, one word, and its sums. */
+#define SURGE_BEGIN(p)                                                                                        \
+    const uint32_t *x##p = (const uint32_t *)(const void *)(job->windows.map + job->windows.offsets[pixel + p]); \
+    __m512i count##p = _mm512_setzero_si512(), twos##p = count##p;
+#define SURGE_THREE(p)                                                      \
+    a = _mm512_xor_si512(_mm512_set1_epi32((int)x##p[first]), w0);          \
+    b = _mm512_xor_si512(_mm512_set1_epi32((int)x##p[second]), w1);         \
+    c = _mm512_xor_si512(_mm512_set1_epi32((int)x##p[odd]), w2);            \
+    count##p = _mm512_add_epi32(count##p, _mm512_popcnt_epi32(c));          \
+    a = _mm512_ternarylogic_epi32(a, b, c, 0xD4); /* (a & b) | ((a ^ b) & ~c) */ \
+    twos##p = _mm512_add_epi32(twos##p, _mm512_popcnt_epi32(a));
+#define SURGE_ONE(p)                                               \
+    a = _mm512_xor_si512(_mm512_set1_epi32((int)x##p[first]), w0); \
+    count##p = _mm512_add_epi32(count##p, _mm512_popcnt_epi32(a));
+#define SURGE_END(p)                                                                      \
+    a = _mm512_loadu_si512(job->base + job->kind_of[pixel + p] * SURGE_ROW);              \
+    b = _mm512_slli_epi32(_mm512_add_epi32(count##p, _mm512_slli_epi32(twos##p, 1)), 1);  \
+    _mm512_storeu_ps(sums + p * SURGE_ROW, _mm512_cvtepi32_ps(_mm512_sub_epi32(a, b)));
+
+/* Sums of SURGE_TILE output pixels. threes: whether the kernel is three wide. */
+SURGE_INLINE SURGE_TARGET void surge_binary_tile_avx512(
+    const int threes, const surge_binary_job *job, int pixel, const uint32_t *w, float *sums)
 {
     const surge_geometry *g = job->geometry;
     const int words = surge_words(g), rows = g->kernel_height, columns = g->kernel_width;
-    const ptrdiff_t column = (ptrdiff_t)g->dilation_x * g->groups * words;
-    const ptrdiff_t row = job->row_words * g->dilation_y;
-    const uint32_t *x[SURGE_TILE];
-    __m512i count[SURGE_TILE], twos[SURGE_TILE];
-    SURGE_UNROLL
-    for (int p = 0; p < SURGE_TILE; p++) {
-        x[p] = (const uint32_t *)(const void *)(job->windows.map + job->windows.offsets[pixel + p]);
-        count[p] = twos[p] = _mm512_setzero_si512();
-    }
-    if (columns == 3) {
-        const ptrdiff_t to_odd = (const uint32_t *)(const void *)job->derived - job->words;
-        for (int i = 0; i < rows; i++, w += 32 * words)
+    const ptrdiff_t column = (ptrdiff_t)g->dilation_x * g->groups * words, row = job->row_words * g->dilation_y;
+    const ptrdiff_t to_odd = (const uint32_t *)(const void *)job->derived - job->words;
+    __m512i a, b, c, w0, w1, w2;
+    SURGE_EACH(SURGE_BEGIN)
+    for (int i = 0; i < rows && threes; i++, w += 32 * words)
+        for (int n = 0; n < words; n++, w += 16) {
+            ptrdiff_t first = i * row + n, second = first + column, odd = first + to_odd;
+            w0 = _mm512_loadu_si512(w);
+            w1 = _mm512_loadu_si512(w + 16 * words);
+            w2 = _mm512_ternarylogic_epi32(w0, w1, _mm512_loadu_si512(w + 32 * words), 0x96); /* their XOR */
+            SURGE_HIDE(first);
+            SURGE_HIDE(second);
+            SURGE_HIDE(odd);
+            SURGE_EACH(SURGE_THREE)
+        }
+    for (int i = 0; i < rows && !threes; i++)
+        for (int j = 0; j < columns; j++)
             for (int n = 0; n < words; n++, w += 16) {
-                ptrdiff_t first = i * row + n, second = first + column, odd = first + to_odd;
-                __m512i w0 = _mm512_loadu_si512(w), w1 = _mm512_loadu_si512(w + 16 * words);
-                __m512i w2 = _mm512_ternarylogic_epi32(w0, w1, _mm512_loadu_si512(w + 32 * words), 0x96);
+                ptrdiff_t first = i * row + j * column + n;
+                w0 = _mm512_loadu_si512(w);
                 SURGE_HIDE(first);
-                SURGE_HIDE(second);
-                SURGE_HIDE(odd);
-                SURGE_UNROLL
-                for (int p = 0; p < SURGE_TILE; p++) {
-                    __m512i a = _mm512_xor_si512(_mm512_set1_epi32((int)x[p][first]), w0);
-                    __m512i b = _mm512_xor_si512(_mm512_set1_epi32((int)x[p][second]), w1);
-                    __m512i c = _mm512_xor_si512(_mm512_set1_epi32((int)x[p][odd]), w2);
-                    count[p] = _mm512_add_epi32(count[p], _mm512_popcnt_epi32(c));
-                    /* (a & b) | ((a ^ b) & ~c) */
-                    twos[p] = _mm512_add_epi32(twos[p], _mm512_popcnt_epi32(_mm512_ternarylogic_epi32(a, b, c, 0xD4)));
-                }
+                SURGE_EACH(SURGE_ONE)
             }
-    } else {
-        for (int i = 0; i < rows; i++)
-            for (int j = 0; j < columns; j++)
-                for (int n = 0; n < words; n++, w += 16) {
-                    ptrdiff_t at = i * row + j * column + n;
-                    __m512i w0 = _mm512_loadu_si512(w);
-                    SURGE_HIDE(at);
-                    SURGE_UNROLL
-                    for (int p = 0; p < SURGE_TILE; p++)
-                        count[p] = _mm512_add_epi32(
-                            count[p], _mm512_popcnt_epi32(_mm512_xor_si512(_mm512_set1_epi32((int)x[p][at]), w0)));
-                }
-    }
-    SURGE_UNROLL
-    for (int p = 0; p < SURGE_TILE; p++) {
-        __m512i base = _mm512_loadu_si512(job->base + job->kind_of[pixel + p] * SURGE_ROW);
-        __m512i all = _mm512_add_epi32(count[p], _mm512_slli_epi32(twos[p], 1));
-        _mm512_storeu_ps(sums + p * SURGE_ROW, _mm512_cvtepi32_ps(_mm512_sub_epi32(base, _mm512_slli_epi32(all, 1))));
-    }
+    SURGE_EACH(SURGE_END)
 }
+#undef SURGE_BEGIN
+#undef SURGE_THREE
+#undef SURGE_ONE
+#undef SURGE_END
 
 /* As surge_binary_group_plain. */
 SURGE_TARGET static inline void surge_binary_group_avx512(
@@ -112,7 +112,10 @@ SURGE_TARGET static inline void surge_binary_group_avx512(
         surge_fill_base(job, 0);
         for (int pixel = 0; pixel < n->pixels; pixel += SURGE_TILE) {
             int pixels = n->pixels - pixel < SURGE_TILE ? n->pixels - pixel : SURGE_TILE;
-            surge_binary_tile_avx512(job, pixel, words, sums);
+            if (job->geometry->kernel_width == 3)
+                surge_binary_tile_avx512(1, job, pixel, words, sums);
+            else
+                surge_binary_tile_avx512(0, job, pixel, words, sums);
             surge_finish_avx512(t, &table, sums, SURGE_ROW, pixel, pixels, channel, surge_count(outs));
         }
     }

@@ -4,7 +4,9 @@
  *
  * Of bytes, each x and w are four of them. For a filter per channel, x are the channels of the pixel.
  */
+#define SURGE_WEIGHT_AT(v) w + (size_t)(v / SURGE_REGISTERS) * block + v % SURGE_REGISTERS * SURGE_LANES * SURGE_OF_WEIGHT
 #if SURGE_OF_BYTES
+#define SURGE_EACH_PIXEL(step) SURGE_EACH_OF_BYTES(step)
 #define SURGE_NAME(name) SURGE_OF(name##_int8)
 #define SURGE_PER_TILE SURGE_BYTES_TILE
 #define SURGE_SUM SURGE_INTS
@@ -20,6 +22,7 @@
 #define SURGE_ACCUMULATE_CHANNELS(sum, x, w) SURGE_ADD_INTS(sum, x, w)
 #define SURGE_SUM_TO_FLOATS(sum) SURGE_TO_FLOATS(sum)
 #else
+#define SURGE_EACH_PIXEL(step) SURGE_EACH(step)
 #define SURGE_NAME(name) SURGE_OF(name##_float)
 #define SURGE_PER_TILE SURGE_TILE
 #define SURGE_SUM SURGE_FLOATS
@@ -36,39 +39,45 @@
 #define SURGE_SUM_TO_FLOATS(sum) (sum)
 #endif
 
+/* For output pixel p of a tile: its first sums, the products of a step, and its last sums. Sums are variables, not arrays,
+ * which compilers would keep in memory. columns: vectors of filters.
+ */
+#define SURGE_BEGIN(p)                                                                  \
+    const unsigned char *x##p = n->map + n->offsets[pixel + p];                         \
+    SURGE_SUM s##p##0 = SURGE_FIRST_SUM(first, 0), s##p##1 = s##p##0, s##p##2 = s##p##0, s##p##3 = s##p##0; \
+    if (columns > 1) s##p##1 = SURGE_FIRST_SUM(first, SURGE_LANES);                     \
+    if (columns > 2) s##p##2 = SURGE_FIRST_SUM(first, 2 * SURGE_LANES);                 \
+    if (columns > 3) s##p##3 = SURGE_FIRST_SUM(first, 3 * SURGE_LANES);
+#define SURGE_STEP(p)                                              \
+    splat = SURGE_SPLAT_AT(x##p + step);                           \
+    s##p##0 = SURGE_ACCUMULATE(s##p##0, splat, w0);                \
+    if (columns > 1) s##p##1 = SURGE_ACCUMULATE(s##p##1, splat, w1); \
+    if (columns > 2) s##p##2 = SURGE_ACCUMULATE(s##p##2, splat, w2); \
+    if (columns > 3) s##p##3 = SURGE_ACCUMULATE(s##p##3, splat, w3);
+#define SURGE_END(p)                                                                   \
+    SURGE_STORE(sums, SURGE_SUM_TO_FLOATS(s##p##0));                                   \
+    if (columns > 1) SURGE_STORE(sums + SURGE_LANES, SURGE_SUM_TO_FLOATS(s##p##1));     \
+    if (columns > 2) SURGE_STORE(sums + 2 * SURGE_LANES, SURGE_SUM_TO_FLOATS(s##p##2)); \
+    if (columns > 3) SURGE_STORE(sums + 3 * SURGE_LANES, SURGE_SUM_TO_FLOATS(s##p##3)); \
+    sums += columns * SURGE_LANES;
+
 /* block: numbers from a block of weights to the next one. */
 SURGE_INLINE SURGE_TARGET void SURGE_NAME(surge_tile)(
     const int blocks, const surge_windows *n, int pixel, const SURGE_WEIGHT *w, size_t block, const float *first, float *sums)
 {
-    SURGE_SUM sum[SURGE_PER_TILE][SURGE_TILE_BLOCKS * SURGE_REGISTERS];
-    const unsigned char *x[SURGE_PER_TILE];
+    const int columns = blocks * SURGE_REGISTERS;
     (void)first;
-    SURGE_UNROLL
-    for (int p = 0; p < SURGE_PER_TILE; p++) {
-        x[p] = n->map + n->offsets[pixel + p];
-        SURGE_UNROLL
-        for (int v = 0; v < blocks * SURGE_REGISTERS; v++) sum[p][v] = SURGE_FIRST_SUM(first, v * SURGE_LANES);
-    }
+    SURGE_EACH_PIXEL(SURGE_BEGIN)
     for (int s = 0; s < n->n_steps; s++, w += SURGE_ROW * SURGE_OF_WEIGHT) {
         ptrdiff_t step = n->steps[s];
-        SURGE_SUM weight[SURGE_TILE_BLOCKS * SURGE_REGISTERS];
-        SURGE_UNROLL
-        for (int v = 0; v < blocks * SURGE_REGISTERS; v++)
-            weight[v] = SURGE_LOAD_WEIGHT(
-                w + (size_t)(v / SURGE_REGISTERS) * block + v % SURGE_REGISTERS * SURGE_LANES * SURGE_OF_WEIGHT);
-        SURGE_UNROLL
-        for (int p = 0; p < SURGE_PER_TILE; p++) {
-            SURGE_SUM splat = SURGE_SPLAT_AT(x[p] + step);
-            SURGE_UNROLL
-            for (int v = 0; v < blocks * SURGE_REGISTERS; v++) sum[p][v] = SURGE_ACCUMULATE(sum[p][v], splat, weight[v]);
-        }
+        SURGE_SUM splat, w0 = SURGE_LOAD_WEIGHT(w), w1 = w0, w2 = w0, w3 = w0;
+        if (columns > 1) w1 = SURGE_LOAD_WEIGHT(SURGE_WEIGHT_AT(1));
+        if (columns > 2) w2 = SURGE_LOAD_WEIGHT(SURGE_WEIGHT_AT(2));
+        if (columns > 3) w3 = SURGE_LOAD_WEIGHT(SURGE_WEIGHT_AT(3));
+        SURGE_HIDE(step);
+        SURGE_EACH_PIXEL(SURGE_STEP)
     }
-    SURGE_UNROLL
-    for (int p = 0; p < SURGE_PER_TILE; p++) {
-        SURGE_UNROLL
-        for (int v = 0; v < blocks * SURGE_REGISTERS; v++)
-            SURGE_STORE(sums + (p * blocks * SURGE_REGISTERS + v) * SURGE_LANES, SURGE_SUM_TO_FLOATS(sum[p][v]));
-    }
+    SURGE_EACH_PIXEL(SURGE_END)
 }
 
 /* Outputs of all filters of a group, from channel `channel` on. */
@@ -133,6 +142,11 @@ SURGE_TARGET static inline void SURGE_NAME(surge_depthwise)(
             t, &table, sums, SURGE_ROW, pixel, n->pixels - pixel < 4 ? n->pixels - pixel : 4, channel, SURGE_ROW);
     }
 }
+#undef SURGE_WEIGHT_AT
+#undef SURGE_EACH_PIXEL
+#undef SURGE_BEGIN
+#undef SURGE_STEP
+#undef SURGE_END
 #undef SURGE_NAME
 #undef SURGE_PER_TILE
 #undef SURGE_SUM

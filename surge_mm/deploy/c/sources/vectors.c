@@ -5,34 +5,42 @@
 SURGE_TARGET static inline void SURGE_OF(surge_finish)(
     const surge_target *t, const surge_table *n, const float *sums, int stride, int pixel, int pixels, int channel, int count)
 {
-    size_t channels = (size_t)t->channels, words = (channels + 31) / 32;
-    uint32_t all = (1u << count) - 1u;
-    for (int k = pixel; k < pixel + pixels; k++, sums += stride) {
-        size_t at = (size_t)k * channels + (size_t)channel;
-        uint32_t bits = 0;
-        SURGE_UNROLL
-        for (int r = 0, i = 0; r < SURGE_REGISTERS; r++, i += SURGE_LANES) {
-            SURGE_FLOATS y = SURGE_MUL(SURGE_LOAD(sums + i), SURGE_LOAD(n->m1 + i)), negative;
+    const size_t channels = (size_t)t->channels, words = (channels + 31) / 32;
+    for (int i = 0; i < SURGE_ROW && i < count; i += SURGE_LANES) {
+        const SURGE_FLOATS m1 = SURGE_LOAD(n->m1 + i), a1 = SURGE_LOAD(n->a1 + i), m2 = SURGE_LOAD(n->m2 + i),
+                           a2 = SURGE_LOAD(n->a2 + i), before = SURGE_LOAD(n->p + i), slope = SURGE_LOAD(n->slope + i),
+                           after = SURGE_LOAD(n->c + i), low = SURGE_LOAD(n->low + i), high = SURGE_LOAD(n->high + i),
+                           shift = SURGE_LOAD(n->shift + i);
+        const int left = count - i < SURGE_LANES ? count - i : SURGE_LANES, whole = left == SURGE_LANES;
+        const int whole_bytes = whole && (channel + i) % SURGE_LANES == 0;
+        const uint32_t all = (1u << left) - 1u;
+        size_t at = (size_t)pixel * channels + (size_t)(channel + i);
+        uint32_t *bits = t->out_bits ? t->out_bits + (size_t)pixel * words : NULL;
+        for (const float *sum = sums + i, *end = sum + pixels * stride; sum < end; sum += stride, at += channels) {
+            SURGE_FLOATS y = SURGE_MUL(SURGE_LOAD(sum), m1), negative;
             SURGE_KEEP(y);
-            y = SURGE_FMA(SURGE_ADD(y, SURGE_LOAD(n->a1 + i)), SURGE_LOAD(n->m2 + i), SURGE_LOAD(n->a2 + i));
-            if (t->shortcut && count >= i + SURGE_LANES)
-                y = SURGE_ADD(y, SURGE_LOAD(t->shortcut + at + i));
-            else if (t->shortcut && count > i)
-                y = SURGE_ADD(y, SURGE_LOAD_PART(t->shortcut + at + i, count - i));
+            y = SURGE_FMA(SURGE_ADD(y, a1), m2, a2);
+            if (t->shortcut)
+                y = SURGE_ADD(y, whole ? SURGE_LOAD(t->shortcut + at) : SURGE_LOAD_PART(t->shortcut + at, left));
             if (t->activates) {
-                y = SURGE_ADD(y, SURGE_LOAD(n->p + i));
-                negative = SURGE_MUL(y, SURGE_LOAD(n->slope + i));
+                y = SURGE_ADD(y, before);
+                negative = SURGE_MUL(y, slope);
                 SURGE_KEEP(negative);
-                y = SURGE_ADD(SURGE_IF_POSITIVE(y, y, negative), SURGE_LOAD(n->c + i));
-                y = SURGE_AT_LEAST(y, SURGE_LOAD(n->low + i));
-                y = SURGE_AT_MOST(y, SURGE_LOAD(n->high + i));
+                y = SURGE_ADD(SURGE_IF_POSITIVE(y, y, negative), after);
+                y = SURGE_AT_LEAST(y, low);
+                y = SURGE_AT_MOST(y, high);
             }
-            if (t->out && count >= i + SURGE_LANES)
-                SURGE_STORE(t->out + at + i, y);
-            else if (t->out && count > i)
-                SURGE_STORE_PART(t->out + at + i, y, count - i);
-            if (t->out_bits) bits |= SURGE_SIGNS(SURGE_ADD(y, SURGE_LOAD(n->shift + i))) << i;
+            if (t->out && whole)
+                SURGE_STORE(t->out + at, y);
+            else if (t->out)
+                SURGE_STORE_PART(t->out + at, y, left);
+            if (!bits) continue;
+            if (whole_bytes) {
+                SURGE_SIGN_BITS of_lanes = (SURGE_SIGN_BITS)SURGE_SIGNS(SURGE_ADD(y, shift));
+                memcpy((unsigned char *)bits + (channel + i) / 8, &of_lanes, sizeof of_lanes);
+            } else
+                surge_put(bits, channel + i, left, SURGE_SIGNS(SURGE_ADD(y, shift)) & all);
+            bits += words;
         }
-        if (t->out_bits) surge_put(t->out_bits + (size_t)k * words, channel, count, bits & all);
     }
 }

@@ -183,7 +183,8 @@ static inline void surge_advance(surge_target *t, size_t pixels)
 
 static inline void surge_row(float *row, const float *numbers, int channel, int count, float neutral)
 {
-    for (int i = 0; i < SURGE_ROW; i++) row[i] = numbers && i < count ? numbers[channel + i] : neutral;
+    for (int i = 0; i < SURGE_ROW; i++) row[i] = neutral;
+    if (numbers) memcpy(row, numbers + channel, (size_t)count * sizeof *row);
 }
 
 /* Write the numbers of a block of filters. */
