@@ -19,7 +19,11 @@ def kernels(kinds: Collection[str]) -> str:
     """
     kinds = [kind for kind in FILES if kind in kinds]
     parts = [_read('cpu.c'), _read('windows.c'), *(_read(f'{FILES[kind]}.c') for kind in kinds)]
-    parts += ['#ifdef SURGE_X86', *(_vectors(instructions, kinds) for instructions in X86), '#endif']
+    parts += [
+        '#ifdef SURGE_X86',
+        *(_vectors(instructions, kinds) for instructions in X86),
+        '#endif',
+    ]
     return '\n'.join([*parts, *(_read(f'{FILES[kind]}_layer.c') for kind in kinds)])
 
 
@@ -27,13 +31,15 @@ def _vectors(instructions: str, kinds: Collection[str]) -> str:
     """Return the kernels by vectors of one set of instructions."""
     parts = [_read(f'{instructions}.h'), _read('vectors.c')]
     if 'binary' in kinds:
-        parts += [_read('pack.c'), _read(f'binary_{instructions}.c')]
+        parts += [_read('pack.c'), _read('base.c'), _read(f'binary_{instructions}.c')]
     if 'int8' in kinds:
         parts += [_read('quantize.c'), _sums(of_bytes=True)]
     if 'float' in kinds:
         parts.append(_sums(of_bytes=False))
     code = '\n'.join(parts)
-    macros = re.findall(r'^#define (SURGE_\w+)', _read(f'{instructions}.h') + _read('vectors.c'), re.M)
+    macros = re.findall(
+        r'^#define (SURGE_\w+)', _read(f'{instructions}.h') + _read('vectors.c'), re.M
+    )
     return '\n'.join([code, *(f'#undef {name}' for name in macros)])
 
 

@@ -32,6 +32,8 @@
 #define SURGE_ZEROS _mm256_setzero_si256()
 #define SURGE_SPLAT_INT(x) _mm256_set1_epi32(x)
 #define SURGE_LOAD_INTS(p) _mm256_loadu_si256((const __m256i *)(const void *)(p))
+#define SURGE_STORE_INTS(p, v) _mm256_storeu_si256((__m256i *)(void *)(p), v)
+#define SURGE_ADD_INT(a, b) _mm256_add_epi32(a, b)
 #define SURGE_TO_FLOATS(v) _mm256_cvtepi32_ps(v)
 /* Add the products of four bytes with four weights in each lane. Pairs of products fit into 16 bits. */
 #define SURGE_ADD_BYTES(sum, x, w) _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(x, w), _mm256_set1_epi16(1)))

@@ -31,6 +31,8 @@
 #define SURGE_ZEROS _mm512_setzero_si512()
 #define SURGE_SPLAT_INT(x) _mm512_set1_epi32(x)
 #define SURGE_LOAD_INTS(p) _mm512_loadu_si512(p)
+#define SURGE_STORE_INTS(p, v) _mm512_storeu_si512(p, v)
+#define SURGE_ADD_INT(a, b) _mm512_add_epi32(a, b)
 #define SURGE_TO_FLOATS(v) _mm512_cvtepi32_ps(v)
 /* Add the products of four bytes with four weights in each lane. */
 #define SURGE_ADD_BYTES(sum, x, w) surge_add_bytes_avx512(sum, x, w)

@@ -156,6 +156,7 @@ static inline int surge_find_borders(
 typedef struct {
     const surge_geometry *geometry;
     surge_windows windows;
+    size_t block_bytes;     /* of weights */
     const surge_border *kinds;
     int n_kinds;
     const int32_t *kind_of; /* kind of border of each output pixel */
@@ -169,22 +170,26 @@ typedef struct {
     unsigned char *scratch; /* made of the weights */
 } surge_binary_job;
 
-/* Write the sums where no bit differs, for each kind of border: of all taps for a padding of 1 or -1. For 0, taps in the
- * border, whose bits are 0, do not count: their sums, channels - 2 tap_counts, are subtracted.
+/* Whether a tap, of a row and a column of the kernel, is outside. */
+static inline int surge_is_outside(const surge_geometry *g, const surge_border *kind, int i, int j)
+{
+    return i < kind->top || i >= g->kernel_height - kind->bottom || j < kind->left || j >= g->kernel_width - kind->right;
+}
+
+/* Write the sums of a block of filters where no bit differs, for each kind of border: of all taps for a padding of 1 or
+ * -1. For 0, taps in the border, whose bits are 0, do not count: their sums, channels - 2 tap_counts, are subtracted.
  */
 static inline void surge_fill_base(const surge_binary_job *job, int block)
 {
     const surge_geometry *g = job->geometry;
-    int channels = g->in_channels / g->groups, all = channels * g->kernel_height * g->kernel_width;
-    int taps = g->kernel_height * g->kernel_width;
+    const int channels = g->in_channels / g->groups, taps = g->kernel_height * g->kernel_width;
     int32_t *base = job->base + block * job->n_kinds * SURGE_ROW;
     for (const surge_border *kind = job->kinds; kind < job->kinds + job->n_kinds; kind++, base += SURGE_ROW) {
         const int32_t *counts = job->tap_counts + block * taps * SURGE_ROW;
-        int bottom = g->kernel_height - kind->bottom, right = g->kernel_width - kind->right;
-        for (int k = 0; k < SURGE_ROW; k++) base[k] = all;
+        for (int k = 0; k < SURGE_ROW; k++) base[k] = channels * taps;
         for (int i = 0; i < g->kernel_height && job->corrects; i++)
             for (int j = 0; j < g->kernel_width; j++, counts += SURGE_ROW)
-                if (i < kind->top || i >= bottom || j < kind->left || j >= right)
+                if (surge_is_outside(g, kind, i, j))
                     for (int k = 0; k < SURGE_ROW; k++) base[k] += 2 * counts[k] - channels;
     }
 }
@@ -219,6 +224,12 @@ static inline void surge_count_plain(const unsigned char *x, const int32_t *step
     }
 }
 
+/* Write the steps of a window as the kernels read them. Return their number. */
+static inline int surge_binary_steps_plain(const surge_geometry *g, surge_shape in, int32_t *steps)
+{
+    return surge_steps(g, in, surge_sign_bytes(g), surge_words(g) * 4, 1, steps);
+}
+
 /* Outputs of all filters of a group, from channel `channel` on. */
 static inline void surge_binary_group_plain(
     const surge_binary_job *job, const unsigned char *w, const surge_target *t, int channel, int outs)
@@ -226,7 +237,7 @@ static inline void surge_binary_group_plain(
     const surge_geometry *g = job->geometry;
     const surge_windows *n = &job->windows;
     int taps = g->kernel_height * g->kernel_width, of_tap = surge_words(g) * 4;
-    for (; outs > 0; outs -= SURGE_ROW, channel += SURGE_ROW, w += n->n_steps * SURGE_ROW) {
+    for (; outs > 0; outs -= SURGE_ROW, channel += SURGE_ROW, w += job->block_bytes) {
         int32_t counts[SURGE_ROW];
         float sums[SURGE_ROW];
         surge_table table;

@@ -25,6 +25,14 @@ SURGE_TARGET static inline void surge_derive_avx2(const surge_binary_job *job)
     }
 }
 
+/* Steps of bytes, in the derived map. */
+SURGE_TARGET static inline int surge_binary_steps_avx2(const surge_geometry *g, surge_shape in, int32_t *steps)
+{
+    int n = surge_binary_steps_plain(g, in, steps);
+    for (int i = 0; i < n; i++) steps[i] *= 2;
+    return n;
+}
+
 SURGE_INLINE SURGE_TARGET __m256i surge_two_blocks(const unsigned char *a, const unsigned char *b)
 {
     __m128i first = _mm_loadu_si128((const __m128i *)(const void *)a);
@@ -74,7 +82,7 @@ SURGE_INLINE SURGE_TARGET void surge_binary_tile_avx2(
         int last = first + 31 < n_steps ? first + 31 : n_steps;
         SURGE_EACH_OF_FEW(SURGE_BEGIN)
         for (int s = first; s < last; s++, w += 64 * vectors) {
-            ptrdiff_t step = 2 * (ptrdiff_t)steps[s];
+            ptrdiff_t step = steps[s];
             SURGE_HIDE(step);
             w0 = _mm256_loadu_si256((const __m256i *)(const void *)w);
             w1 = vectors > 1 ? _mm256_loadu_si256((const __m256i *)(const void *)(w + 64)) : w0;
@@ -143,11 +151,7 @@ SURGE_TARGET static inline void surge_binary_group_avx2(
     const surge_geometry *g = job->geometry;
     const surge_windows *n = &job->windows;
     const int taps = g->kernel_height * g->kernel_width, of_tap = surge_words(g) * 4;
-    const size_t block = (size_t)n->n_steps * SURGE_ROW, map = (size_t)(n->map - (const unsigned char *)job->words);
-    if (n->n_steps * 8 > 65535) { /* counts of 16 bits */
-        surge_binary_group_plain(job, w, t, channel, outs);
-        return;
-    }
+    const size_t block = job->block_bytes, map = (size_t)(n->map - (const unsigned char *)job->words);
     while (outs > 0) {
         int blocks = (outs + SURGE_ROW - 1) / SURGE_ROW < SURGE_BLOCKS ? (outs + SURGE_ROW - 1) / SURGE_ROW : SURGE_BLOCKS;
         int vectors = (blocks + 1) / 2;
@@ -164,7 +168,7 @@ SURGE_TARGET static inline void surge_binary_group_avx2(
         }
         for (int i = 0; i < blocks; i++) {
             surge_fill_table(t, channel + i * SURGE_ROW, surge_count(outs - i * SURGE_ROW), tables + i);
-            surge_fill_base(job, i);
+            surge_fill_base_avx2(job, i);
         }
         for (int pixel = 0; pixel < n->pixels; pixel += SURGE_FEW) {
             int pixels = n->pixels - pixel < SURGE_FEW ? n->pixels - pixel : SURGE_FEW;

@@ -6,6 +6,18 @@
  *     count = popcount(odd) + 2 popcount(two)
  */
 
+/* Steps of words; with a kernel three wide, of those of its first column. */
+SURGE_TARGET static inline int surge_binary_steps_avx512(const surge_geometry *g, surge_shape in, int32_t *steps)
+{
+    const int words = surge_words(g), column = g->dilation_x * g->groups * words;
+    const int row = g->dilation_y * surge_padded_width(g, in) * g->groups * words;
+    int n = 0;
+    for (int i = 0; i < g->kernel_height; i++)
+        for (int j = 0; j < (g->kernel_width == 3 ? 1 : g->kernel_width); j++)
+            for (int word = 0; word < words; word++) steps[n++] = i * row + j * column + word;
+    return n;
+}
+
 /* Write x ^ x' ^ x'' for each word of the map. */
 SURGE_TARGET static inline void surge_derive_avx512(const surge_binary_job *job)
 {
@@ -20,11 +32,13 @@ SURGE_TARGET static inline void surge_derive_avx512(const surge_binary_job *job)
     }
 }
 
-/* Write the words of a block of filters, 16 next to one another, and the popcounts of each tap. */
+/* Write the words of a block of filters, 16 next to one another, in the order of the steps, and the popcounts of each tap.
+ * With a kernel three wide, w, w' and w ^ w' ^ w'' follow one another.
+ */
 SURGE_TARGET static inline void surge_words_avx512(const surge_binary_job *job, const unsigned char *w, uint32_t *to)
 {
     const surge_geometry *g = job->geometry;
-    int taps = g->kernel_height * g->kernel_width, words = surge_words(g);
+    int taps = g->kernel_height * g->kernel_width, words = surge_words(g), threes = g->kernel_width == 3;
     __m512i order = _mm512_setzero_si512();
     for (int i = 0; i < 4; i++) /* byte 4 f + i is byte 16 i + f */
         order = _mm512_or_si512(
@@ -34,10 +48,13 @@ SURGE_TARGET static inline void surge_words_avx512(const surge_binary_job *job, 
                        (unsigned)(8 * i)));
     for (int tap = 0; tap < taps; tap++) {
         __m512i count = _mm512_setzero_si512();
-        for (int i = 0; i < words; i++, w += 64, to += 16) {
+        const int place = threes ? tap % 3 : 0;
+        uint32_t *at = threes ? to + 16 * (tap / 3 * 3 * words + place) : to + 16 * tap * words;
+        for (int i = 0; i < words; i++, w += 64, at += threes ? 48 : 16) {
             __m512i word = _mm512_permutexvar_epi8(order, _mm512_loadu_si512(w));
-            _mm512_storeu_si512(to, word);
             count = _mm512_add_epi32(count, _mm512_popcnt_epi32(word));
+            if (place == 2) word = _mm512_ternarylogic_epi32(word, _mm512_loadu_si512(at - 16), _mm512_loadu_si512(at - 32), 0x96);
+            _mm512_storeu_si512(at, word);
         }
         _mm512_storeu_si512(job->tap_counts + tap * SURGE_ROW, count);
     }
@@ -67,30 +84,27 @@ SURGE_INLINE SURGE_TARGET void surge_binary_tile_avx512(
     const int threes, const surge_binary_job *job, int pixel, const uint32_t *w, float *sums)
 {
     const surge_geometry *g = job->geometry;
-    const int words = surge_words(g), rows = g->kernel_height, columns = g->kernel_width;
-    const ptrdiff_t column = (ptrdiff_t)g->dilation_x * g->groups * words, row = job->row_words * g->dilation_y;
+    const ptrdiff_t column = (ptrdiff_t)g->dilation_x * g->groups * surge_words(g);
     const ptrdiff_t to_odd = (const uint32_t *)(const void *)job->derived - job->words;
+    const int n_steps = job->windows.n_steps;
     __m512i a, b, c, w0, w1, w2;
     SURGE_EACH(SURGE_BEGIN)
-    for (int i = 0; i < rows && threes; i++, w += 32 * words)
-        for (int n = 0; n < words; n++, w += 16) {
-            ptrdiff_t first = i * row + n, second = first + column, odd = first + to_odd;
-            w0 = _mm512_loadu_si512(w);
-            w1 = _mm512_loadu_si512(w + 16 * words);
-            w2 = _mm512_ternarylogic_epi32(w0, w1, _mm512_loadu_si512(w + 32 * words), 0x96); /* their XOR */
-            SURGE_HIDE(first);
-            SURGE_HIDE(second);
-            SURGE_HIDE(odd);
-            SURGE_EACH(SURGE_THREE)
-        }
-    for (int i = 0; i < rows && !threes; i++)
-        for (int j = 0; j < columns; j++)
-            for (int n = 0; n < words; n++, w += 16) {
-                ptrdiff_t first = i * row + j * column + n;
-                w0 = _mm512_loadu_si512(w);
-                SURGE_HIDE(first);
-                SURGE_EACH(SURGE_ONE)
-            }
+    for (int s = 0; s < n_steps && threes; s++, w += 48) {
+        ptrdiff_t first = job->windows.steps[s], second = first + column, odd = first + to_odd;
+        w0 = _mm512_loadu_si512(w);
+        w1 = _mm512_loadu_si512(w + 16);
+        w2 = _mm512_loadu_si512(w + 32);
+        SURGE_HIDE(first);
+        SURGE_HIDE(second);
+        SURGE_HIDE(odd);
+        SURGE_EACH(SURGE_THREE)
+    }
+    for (int s = 0; s < n_steps && !threes; s++, w += 16) {
+        ptrdiff_t first = job->windows.steps[s];
+        w0 = _mm512_loadu_si512(w);
+        SURGE_HIDE(first);
+        SURGE_EACH(SURGE_ONE)
+    }
     SURGE_EACH(SURGE_END)
 }
 #undef SURGE_BEGIN
@@ -104,12 +118,12 @@ SURGE_TARGET static inline void surge_binary_group_avx512(
 {
     const surge_windows *n = &job->windows;
     uint32_t *words = (uint32_t *)(void *)job->scratch;
-    for (; outs > 0; outs -= SURGE_ROW, channel += SURGE_ROW, w += n->n_steps * SURGE_ROW) {
+    for (; outs > 0; outs -= SURGE_ROW, channel += SURGE_ROW, w += job->block_bytes) {
         float sums[SURGE_TILE * SURGE_ROW];
         surge_table table;
         surge_fill_table(t, channel, surge_count(outs), &table);
         surge_words_avx512(job, w, words);
-        surge_fill_base(job, 0);
+        surge_fill_base_avx512(job, 0);
         for (int pixel = 0; pixel < n->pixels; pixel += SURGE_TILE) {
             int pixels = n->pixels - pixel < SURGE_TILE ? n->pixels - pixel : SURGE_TILE;
             if (job->geometry->kernel_width == 3)

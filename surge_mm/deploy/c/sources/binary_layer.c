@@ -2,21 +2,26 @@
 
 typedef struct {
     surge_pack_function *pack;
+    int (*steps)(const surge_geometry *, surge_shape, int32_t *);
     void (*derive)(const surge_binary_job *);
     void (*group)(const surge_binary_job *, const unsigned char *, const surge_target *, int, int);
 } surge_binary_kernels;
 
-static inline surge_binary_kernels surge_pick_binary(void)
+/* bits: signs of a filter. */
+static inline surge_binary_kernels surge_pick_binary(size_t bits)
 {
-    surge_binary_kernels k = {surge_pack_plain, NULL, surge_binary_group_plain};
+    surge_binary_kernels k = {surge_pack_plain, surge_binary_steps_plain, NULL, surge_binary_group_plain};
+    (void)bits;
 #ifdef SURGE_X86
-    if (surge_cpu() == SURGE_IS_AVX2) {
+    if (surge_cpu() == SURGE_IS_AVX2 && bits < 65536) { /* which it counts in 16 bits */
         k.pack = surge_pack_avx2;
+        k.steps = surge_binary_steps_avx2;
         k.derive = surge_derive_avx2;
         k.group = surge_binary_group_avx2;
     }
     if (surge_cpu() == SURGE_IS_AVX512) {
         k.pack = surge_pack_avx512;
+        k.steps = surge_binary_steps_avx512;
         k.derive = surge_derive_avx512;
         k.group = surge_binary_group_avx512;
     }
@@ -39,13 +44,14 @@ static inline void surge_binary(
     uint32_t *words = (uint32_t *)surge_take(&rest, pixels * pixel_bytes + 64);
     int32_t *kind_of = (int32_t *)surge_take(&rest, (pixels + SURGE_PIXELS) * 4);
     surge_border *kinds = (surge_border *)surge_take(&rest, n_kinds * sizeof *kinds);
-    surge_binary_kernels kernels = surge_pick_binary();
+    surge_binary_kernels kernels = surge_pick_binary(taps * of_tap * 8);
     surge_binary_job job;
     surge_target t = surge_new_target(g, in, &l->epilogue, shortcut, out, out_shift, out_bits);
     int band = surge_band_rows(g, in, pixel_bytes), outs = g->out_channels / g->groups, blocks = surge_blocks(g);
     job.geometry = g;
     job.windows.steps = steps;
-    job.windows.n_steps = surge_steps(g, in, pixel_bytes, (int)of_tap, 1, steps);
+    job.windows.n_steps = kernels.steps(g, in, steps);
+    job.block_bytes = taps * of_tap * SURGE_ROW;
     job.windows.offsets = offsets;
     job.kinds = kinds;
     job.kind_of = kind_of;
@@ -66,7 +72,7 @@ static inline void surge_binary(
         job.n_kinds = surge_find_borders(g, in, first, rows, kind_of, kinds);
         job.n_words = (size_t)in_rows * (size_t)surge_padded_width(g, in) * pixel_bytes / 4;
         if (kernels.derive) kernels.derive(&job);
-        for (int group = 0; group < g->groups; group++, w += (size_t)blocks * taps * of_tap * SURGE_ROW) {
+        for (int group = 0; group < g->groups; group++, w += (size_t)blocks * job.block_bytes) {
             job.windows.map = (const unsigned char *)words + (size_t)group * of_tap;
             kernels.group(&job, w, &t, group * outs, outs);
         }

@@ -6,6 +6,7 @@ SURGE_TARGET static inline void SURGE_OF(surge_finish)(
     const surge_target *t, const surge_table *n, const float *sums, int stride, int pixel, int pixels, int channel, int count)
 {
     const size_t channels = (size_t)t->channels, words = (channels + 31) / 32;
+    const int activates = t->activates;
     for (int i = 0; i < SURGE_ROW && i < count; i += SURGE_LANES) {
         const SURGE_FLOATS m1 = SURGE_LOAD(n->m1 + i), a1 = SURGE_LOAD(n->a1 + i), m2 = SURGE_LOAD(n->m2 + i),
                            a2 = SURGE_LOAD(n->a2 + i), before = SURGE_LOAD(n->p + i), slope = SURGE_LOAD(n->slope + i),
@@ -14,15 +15,19 @@ SURGE_TARGET static inline void SURGE_OF(surge_finish)(
         const int left = count - i < SURGE_LANES ? count - i : SURGE_LANES, whole = left == SURGE_LANES;
         const int whole_bytes = whole && (channel + i) % SURGE_LANES == 0;
         const uint32_t all = (1u << left) - 1u;
-        size_t at = (size_t)pixel * channels + (size_t)(channel + i);
+        const size_t at = (size_t)pixel * channels + (size_t)(channel + i);
+        const float *added = t->shortcut ? t->shortcut + at : NULL;
+        float *out = t->out ? t->out + at : NULL;
         uint32_t *bits = t->out_bits ? t->out_bits + (size_t)pixel * words : NULL;
-        for (const float *sum = sums + i, *end = sum + pixels * stride; sum < end; sum += stride, at += channels) {
+        for (const float *sum = sums + i, *end = sum + pixels * stride; sum < end; sum += stride) {
             SURGE_FLOATS y = SURGE_MUL(SURGE_LOAD(sum), m1), negative;
             SURGE_KEEP(y);
             y = SURGE_FMA(SURGE_ADD(y, a1), m2, a2);
-            if (t->shortcut)
-                y = SURGE_ADD(y, whole ? SURGE_LOAD(t->shortcut + at) : SURGE_LOAD_PART(t->shortcut + at, left));
-            if (t->activates) {
+            if (added) {
+                y = SURGE_ADD(y, whole ? SURGE_LOAD(added) : SURGE_LOAD_PART(added, left));
+                added += channels;
+            }
+            if (activates) {
                 y = SURGE_ADD(y, before);
                 negative = SURGE_MUL(y, slope);
                 SURGE_KEEP(negative);
@@ -30,10 +35,13 @@ SURGE_TARGET static inline void SURGE_OF(surge_finish)(
                 y = SURGE_AT_LEAST(y, low);
                 y = SURGE_AT_MOST(y, high);
             }
-            if (t->out && whole)
-                SURGE_STORE(t->out + at, y);
-            else if (t->out)
-                SURGE_STORE_PART(t->out + at, y, left);
+            if (out) {
+                if (whole)
+                    SURGE_STORE(out, y);
+                else
+                    SURGE_STORE_PART(out, y, left);
+                out += channels;
+            }
             if (!bits) continue;
             if (whole_bytes) {
                 SURGE_SIGN_BITS of_lanes = (SURGE_SIGN_BITS)SURGE_SIGNS(SURGE_ADD(y, shift));
