@@ -55,7 +55,7 @@ class ImageInput:
             and type(self.preprocessor) is DetDataPreprocessor
         )
         if self.is_plain:
-            self.table = _normalization_table(self.preprocessor)
+            self.table = normalization_table(self.preprocessor)
             self.channels_last = _is_channels_last(model)
 
     def read(self, path: str) -> np.ndarray:
@@ -128,7 +128,7 @@ def _is_known(step: Any) -> bool:
     return package in ('mmdet', 'mmcv') and type(step).__name__ in (*SIZES, *WITHOUT_EFFECT)
 
 
-def _normalization_table(preprocessor: Any) -> np.ndarray:
+def normalization_table(preprocessor: Any) -> np.ndarray:
     """Return the normalized value of each of 256 in each channel, (1, 256, 3), in the arithmetic of the host."""
     values = torch.arange(256, dtype=torch.float32).expand(3, 1, 256)
     if preprocessor._enable_normalize:

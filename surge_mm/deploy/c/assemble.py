@@ -12,9 +12,19 @@ from surge_mm.deploy.c.images import InputSteps, c_input
 from surge_mm.deploy.c.kernels import kernels
 from surge_mm.deploy.c.plan import AFTER, ALIGNMENT, BEFORE, make_plan
 from surge_mm.deploy.c.weights import workspace_bytes
+from surge_mm.version import __version__
 
 Sizes = list[tuple[int, int]]
 """Heights and widths of the largest images."""
+TITLE = f"""/* {{0}}.c: a network with binary layers, by surge_mm {__version__}. Its functions are described in {{0}}.h.
+ *
+ *     cc -O2 -c {{0}}.c
+ *
+ * It needs the C library and its mathematics (-lm) alone.
+ */
+
+#include "{{0}}.h"
+"""
 
 
 class CFile(NamedTuple):
@@ -39,16 +49,16 @@ class CFile(NamedTuple):
     boxes: int
 
 
-class Boxes(NamedTuple):
-    """Steps of a detector before and after its network.
+class Task(NamedTuple):
+    """Steps of a detector or a classifier before and after its network.
 
     Attributes:
         steps (InputSteps): From the pixels of a picture to the image.
-        head (Head): From the maps to boxes.
+        head (Head, optional): From the maps to boxes. None for a classifier, whose scores are a softmax.
     """
 
     steps: InputSteps
-    head: Head
+    head: Head | None
 
 
 def c_file(
@@ -56,7 +66,7 @@ def c_file(
     name: str,
     largest: Sizes,
     classes: tuple[str, ...] = (),
-    boxes: Boxes | None = None,
+    task: Task | None = None,
 ) -> CFile:
     """Return the C code of a network.
 
@@ -65,24 +75,26 @@ def c_file(
         name (str): Prefix of all names in the header.
         largest (Sizes): Heights and widths of the largest images.
         classes (tuple[str, ...]): Names of the classes. Defaults to none.
-        boxes (Boxes, optional): What a detector has beside its network. Defaults to None.
+        task (Task, optional): What a detector or a classifier has beside its network. Defaults to None.
     """
     workspaces: dict[int, int] = {}
     before = after = 0
+    head, outputs = task and task.head, list(graph.outputs.values())
     for size in largest:
         shapes = graph.shapes(*size)
         for node in graph.nodes:
             needed = workspace_bytes(node, shapes[node.inputs[0]])
             workspaces[node.output] = max(needed, workspaces.get(node.output, 0))
-        if boxes:
-            levels = list(graph.outputs.values())[: len(boxes.head.strides)]
-            after = max(after, boxes.head.workspace([shapes[i][:2] for i in levels]))
-            before = boxes.steps.workspace
+        if task:
+            before = task.steps.workspace
+        if head:
+            levels = outputs[: len(head.strides)]
+            after = max(after, head.workspace([shapes[i][:2] for i in levels]))
     plan = make_plan(graph, largest, workspaces, before, after)
     constants = Constants()
     body = network(graph, plan, constants, name)
     memory = plan.bytes + ALIGNMENT - 1
-    most = boxes.head.max_boxes if boxes else 0
+    most = head.max_boxes if head else 0
     values = {
         'name': name,
         'NAME': name.upper(),
@@ -92,19 +104,23 @@ def c_file(
         'n_classes': str(len(classes)),
         'n_boxes': str(most),
         'classes': ''.join(f'{c_string(text)}, ' for text in classes),
+        'scores': str(shapes[outputs[0]].channels),
         'image': str(plan.buffers[0, 'values'].offset),
         'before': str(plan.buffers[BEFORE, 'workspace'].offset),
         'after': str(plan.buffers[AFTER, 'workspace'].offset),
     }
-    values['task'] = filled(source('detect.h'), values) if boxes else ''
-    parts = [f'#include "{name}.h"\n', source('layers.h'), source('steps.c')]
+    api = 'detect' if head else 'classify'
+    values['task'] = filled(source(f'{api}.h'), values) if task else ''
+    parts = [TITLE.format(name), source('layers.h'), source('steps.c')]
     parts.append(kernels({node.kind for node in graph.nodes}))
     parts += ['\n'.join(constants.lines), '', body, '', filled(source('api.c'), values)]
-    if boxes:
+    if task:
+        parts += [source('resize.c'), c_input(task.steps, 'input')]
+    if head:
         parts += [f'typedef {name}_map surge_map;\ntypedef {name}_box surge_box;\n']
-        parts += [source('resize.c'), source('boxes.c')]
-        parts += [c_input(boxes.steps, 'input'), c_head(boxes.head, 'head')]
-        parts.append(filled(source('detect.c'), values))
+        parts += [source('boxes.c'), c_head(head, 'head')]
+    if task:
+        parts.append(filled(source(f'{api}.c'), values))
     header = filled(source('api.h'), values)
     return CFile('\n'.join(parts), header, memory, constants.bytes, largest, len(classes), most)
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from surge_mm.deploy.c.assemble import Boxes, CFile, c_file
+from surge_mm.deploy.c.assemble import CFile, Task, c_file
+from surge_mm.deploy.c.classify import classifier_steps
 from surge_mm.deploy.c.fuse import fuse
 from surge_mm.deploy.c.graph import Graph
 from surge_mm.deploy.c.heads import head_of
@@ -30,8 +31,8 @@ def export_c(
 ) -> CFile:
     """Write a packed model as a C file, and a header with the same name beside it.
 
-    Of a detector of MMDetection with its config in ``model.cfg``, the C file has the steps from a picture to boxes.
-    Of other models it has the network alone.
+    Of a detector of MMDetection with its config in ``model.cfg``, the C file has the steps from a picture to boxes, of
+    a classifier of MMPretrain those from a resized picture to scores. Of other models it has the network alone.
 
     Args:
         model (nn.Module): A packed classifier, one-stage detector or module that takes images.
@@ -50,22 +51,25 @@ def export_c(
     path = Path(path)
     check_name(path)
     _check_model(model)
-    boxes, sizes = None, [] if largest is None else [largest]
+    steps, sizes = None, [] if largest is None else [largest]
     is_detector = 'BaseDetector' in class_names(model) and hasattr(model, 'cfg')
+    if 'ImageClassifier' in class_names(model) and hasattr(model, 'cfg') and largest is not None:
+        steps = classifier_steps(model, largest)
     if is_detector:
         steps = input_steps(model, None if largest is None else largest[::-1])
         if largest is not None:
             steps = steps._replace(largest=(_padded(model, largest),))
+    if steps:
         sizes = [(height, width) for width, height in steps.largest]
     if not sizes:
         raise UsageError(
             f'{type(model).__name__} has no test pipeline: give the largest image, (height, width)'
         )
     graph = graph_of(model, sizes[0])
-    if is_detector:
-        boxes = Boxes(steps, head_of(model, len(graph.outputs)))
+    head = head_of(model, len(graph.outputs)) if is_detector else None
+    task = Task(steps, head) if steps else None
     classes = tuple((getattr(model, 'dataset_meta', None) or {}).get('classes') or ())
-    made = c_file(graph, path.stem, sizes, classes, boxes)
+    made = c_file(graph, path.stem, sizes, classes, task)
     write_atomically(path.with_suffix('.h'), made.header.encode())
     write_atomically(path, made.source.encode())
     return made

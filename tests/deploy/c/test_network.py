@@ -5,7 +5,7 @@ import ctypes
 import numpy as np
 import pytest
 import torch
-from helpers.c_code import COMPILER
+from helpers.c_code import COMPILER, pointer
 from helpers.c_network import Box, Map, Network
 from helpers.narrow import CONFIGS, NARROW, flat
 from helpers.packed_files import NARROW_FCOS
@@ -72,7 +72,6 @@ def largest_difference(model, network, size):
         ('demo', 'int8', ((64, 96), (37, 51))),
         ('retinanet', 'float32', ((32, 96), (65, 33))),
         ('rtmdet', 'float32', ((64, 96), (32, 128))),
-        ('reactnet', 'float32', ((64, 96), (33, 65))),
     ],
 )
 def test_maps_equal_those_of_the_packed_model_for_any_size(tmp_path, family, real, sizes):
@@ -192,3 +191,20 @@ def test_a_detector_with_two_stages_is_named(tmp_path):
     init_default_scope(cfg.default_scope)
     with pytest.raises(UsageError, match='FasterRCNN has several stages'):
         export_c(pack(build_model(cfg)), tmp_path / 'net.c', LARGEST)
+
+
+def test_maps_and_scores_are_those_of_the_classifier(tmp_path):
+    model = model_of('reactnet')
+    network = Network(tmp_path, model, (64, 64))
+    assert 0 < largest_difference(model, network, (33, 64)) < 1e-5
+    rgb = np.random.default_rng(0).integers(0, 256, (64, 48, 3), dtype=np.uint8)
+    bgr = torch.from_numpy(rgb[..., ::-1].copy()).permute(2, 0, 1)[None]
+    with torch.no_grad():
+        (sample,) = model.predict(**model.data_preprocessor({'inputs': bgr}))
+    scores = np.empty(1000, np.float32)
+    classify, arguments = network.library.net_classify, (48, 64, 144, pointer(scores))
+    assert classify(network.context, pointer(rgb), *arguments) == 0
+    np.testing.assert_allclose(scores, sample.pred_score.numpy(), rtol=1e-4)
+    assert classify(network.context, pointer(rgb), 48, 65, 144, pointer(scores)) == -2
+    assert classify(network.context, pointer(rgb), 48, 64, 143, pointer(scores)) == -3
+    assert classify(network.context, None, *arguments) == -1
