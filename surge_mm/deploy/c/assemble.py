@@ -74,7 +74,7 @@ def c_file(
         graph (Graph): The network.
         name (str): Prefix of all names in the header.
         largest (Sizes): Heights and widths of the largest images.
-        classes (tuple[str, ...]): Names of the classes. Defaults to none.
+        classes (tuple[str, ...]): Names of the classes. Defaults to their numbers.
         task (Task, optional): What a detector or a classifier has beside its network. Defaults to None.
     """
     workspaces: dict[int, int] = {}
@@ -95,6 +95,9 @@ def c_file(
     body = network(graph, plan, constants, name)
     memory = plan.bytes + ALIGNMENT - 1
     most = head.max_boxes if head else 0
+    scores = shapes[outputs[0]].channels
+    n_classes = head.classes if head else scores if task else 0
+    classes += tuple(map(str, range(len(classes), n_classes)))
     values = {
         'name': name,
         'NAME': name.upper(),
@@ -104,7 +107,7 @@ def c_file(
         'n_classes': str(len(classes)),
         'n_boxes': str(most),
         'classes': ''.join(f'{c_string(text)}, ' for text in classes),
-        'scores': str(shapes[outputs[0]].channels),
+        'scores': str(scores),
         'image': str(plan.buffers[0, 'values'].offset),
         'before': str(plan.buffers[BEFORE, 'workspace'].offset),
         'after': str(plan.buffers[AFTER, 'workspace'].offset),

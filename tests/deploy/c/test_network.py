@@ -1,12 +1,14 @@
 """Maps and boxes of a model in C against those of the packed model."""
 
 import ctypes
+import re
 
 import numpy as np
 import pytest
 import torch
-from helpers.c_code import COMPILER, pointer
+from helpers.c_code import COMPILER, compiled, pointer
 from helpers.c_network import Box, Map, Network
+from helpers.documents import ROOT, blocks
 from helpers.narrow import CONFIGS, NARROW, flat
 from helpers.packed_files import NARROW_FCOS
 from mmengine.config import Config
@@ -210,3 +212,18 @@ def test_maps_and_scores_are_those_of_the_classifier(tmp_path):
     assert classify(network.context, pointer(rgb), 48, 65, 144, pointer(scores)) == -2
     assert classify(network.context, pointer(rgb), 48, 64, 143, pointer(scores)) == -3
     assert classify(network.context, None, *arguments) == -1
+
+
+def test_the_program_in_the_docs_compiles_and_finds_the_boxes(digits, tmp_path):
+    network = digits[1]
+    (example,) = blocks(ROOT / 'docs/without_pytorch.md', 'c')
+    (tmp_path / 'detector.h').write_text(renamed(network.made.header))
+    source = renamed(network.made.source)
+    library = compiled(tmp_path, source, example)
+    rgb = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
+    assert library.find(pointer(rgb), 128, 96) == len(network.detect(rgb, 50)[0]) > 0
+
+
+def renamed(text):
+    """Return C code with the prefix ``detector`` in place of ``net``."""
+    return re.sub(r'\bNET_', 'DETECTOR_', re.sub(r'\bnet(?=[_.])', 'detector', text))
