@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument(
         'out',
         help=f'the file to write, *{SUFFIX}, *{C} or *{ONNX}; or *.so, *.dylib or *.dll, a library that is compiled '
-        f'from a C file beside it, with a class of Python; or *{WASM}',
+        f'from a C file beside it, with a class of Python; or *{WASM}, with a page of a browser',
     )
     parser.add_argument(
         '--shape',

@@ -1,7 +1,8 @@
-"""What belongs to an exported C file: a program, and a compiled library with a class of Python."""
+"""What belongs to an exported C file: a program, a compiled library with a class of Python, a page of a browser."""
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 
 from surge_mm.deploy.c.assemble import CFile, filled, source
@@ -36,13 +37,14 @@ class Companions:
         # with the stem alone, Python would import the library
         self.module = path.with_name(f'{stem}_numpy.py') if self.is_library else None
         program = path.with_suffix('.exe' if path.suffix == '.dll' else '')
+        self.page = path.with_suffix('.html') if path.suffix == WASM else None
         self.program = program if self.is_library and with_main else None
 
     @property
     def files(self) -> list[Path]:
         """All files that are written."""
         all_files = self.c_file, self.c_file.with_suffix('.h'), self.main, self.path
-        found = [file for file in (*all_files, self.module, self.program) if file]
+        found = [file for file in (*all_files, self.module, self.program, self.page) if file]
         return list(dict.fromkeys(found))
 
     def write(self, made: CFile) -> list[Path]:
@@ -77,6 +79,10 @@ class Companions:
         elif self.path.suffix == WASM:
             compile_wasm(self.c_file, self.path)
             written.append(self.path)
+        if self.page and made.boxes:
+            values['wasm'] = base64.b64encode(self.path.read_bytes()).decode()
+            write_atomically(self.page, filled(source('page.html'), values).encode())
+            written.append(self.page)
         if self.program and self.main in written:
             compile_program([self.c_file, self.main], self.program, self.target)
             written.append(self.program)
