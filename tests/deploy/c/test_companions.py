@@ -27,7 +27,7 @@ assert not any(importlib.util.find_spec(name) for name in ('surge_mm', 'torch', 
 import numpy as np
 from net_numpy import Detector
 detector = Detector(score_thr=0.02)
-assert detector.classes == ('0', '1', 'a "b"')
+assert detector.classes == ('0', '1', 'a "b"', *'3456789')
 reader = Detector(score_thr=0.02, channel_order='rgb')
 for number in range(4):
     image = np.load(f'{sys.argv[2]}/{number}.npy')
