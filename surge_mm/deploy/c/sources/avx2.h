@@ -4,8 +4,10 @@
 #define SURGE_LANES 8
 #define SURGE_TILE 6        /* output pixels of a tile */
 #define SURGE_BYTES_TILE 4  /* of bytes */
-#define SURGE_EACH(step) step(0) step(1) step(2) step(3) step(4) step(5)
-#define SURGE_EACH_OF_BYTES(step) step(0) step(1) step(2) step(3)
+#define SURGE_FIRST_HALF(step) step(0) step(1) step(2)
+#define SURGE_OTHER_HALF(step) step(3) step(4) step(5)
+#define SURGE_FIRST_HALF_OF_BYTES(step) step(0) step(1)
+#define SURGE_OTHER_HALF_OF_BYTES(step) step(2) step(3)
 #define SURGE_TILE_BLOCKS 1 /* blocks of filters of a tile */
 #define SURGE_FLOATS __m256
 #define SURGE_INTS __m256i
@@ -19,14 +21,14 @@
 #define SURGE_MUL(a, b) _mm256_mul_ps(a, b)
 #define SURGE_FMA(a, b, c) _mm256_fmadd_ps(a, b, c)
 #define SURGE_KEEP(y) __asm__("" : "+x"(y))
-#define SURGE_IF_POSITIVE(y, a, b) _mm256_blendv_ps(b, a, _mm256_cmp_ps(y, _mm256_setzero_ps(), _CMP_GT_OQ))
-#define SURGE_AT_LEAST(y, low) _mm256_blendv_ps(y, low, _mm256_cmp_ps(y, low, _CMP_LT_OQ))
-#define SURGE_AT_MOST(y, high) _mm256_blendv_ps(y, high, _mm256_cmp_ps(y, high, _CMP_GT_OQ))
+/* y > 0 ? y : slope y */
+#define SURGE_BEND(y, slope) _mm256_blendv_ps(_mm256_mul_ps(y, slope), y, _mm256_cmp_ps(y, _mm256_setzero_ps(), _CMP_GT_OQ))
+/* max returns the second number where one is NaN or both are zeros */
+#define SURGE_AT_LEAST(y, low) _mm256_max_ps(low, y)
+#define SURGE_NUMBER_AT_LEAST(y, low) _mm256_max_ps(y, low) /* low for NaN */
+#define SURGE_AT_MOST(y, high) _mm256_min_ps(high, y)
 #define SURGE_SIGN_BITS uint8_t
 #define SURGE_SIGNS(y) ((uint32_t)_mm256_movemask_ps(y))
-/* the second one for NaN */
-#define SURGE_MAX(a, b) _mm256_max_ps(a, b)
-#define SURGE_MIN(a, b) _mm256_min_ps(a, b)
 #define SURGE_RINT(y) _mm256_round_ps(y, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
 #define SURGE_STORE_BYTES(p, y) surge_store_bytes_avx2(p, _mm256_cvtps_epi32(y))
 #define SURGE_ZEROS _mm256_setzero_si256()

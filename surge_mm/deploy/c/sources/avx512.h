@@ -4,8 +4,10 @@
 #define SURGE_LANES 16
 #define SURGE_TILE 8        /* output pixels of a tile */
 #define SURGE_BYTES_TILE 8  /* of bytes */
-#define SURGE_EACH(step) step(0) step(1) step(2) step(3) step(4) step(5) step(6) step(7)
-#define SURGE_EACH_OF_BYTES(step) SURGE_EACH(step)
+#define SURGE_FIRST_HALF(step) step(0) step(1) step(2) step(3)
+#define SURGE_OTHER_HALF(step) step(4) step(5) step(6) step(7)
+#define SURGE_FIRST_HALF_OF_BYTES(step) SURGE_FIRST_HALF(step)
+#define SURGE_OTHER_HALF_OF_BYTES(step) SURGE_OTHER_HALF(step)
 #define SURGE_TILE_BLOCKS 3 /* blocks of filters of a tile */
 #define SURGE_FLOATS __m512
 #define SURGE_INTS __m512i
@@ -18,14 +20,14 @@
 #define SURGE_MUL(a, b) _mm512_mul_ps(a, b)
 #define SURGE_FMA(a, b, c) _mm512_fmadd_ps(a, b, c)
 #define SURGE_KEEP(y) __asm__("" : "+v"(y))
-#define SURGE_IF_POSITIVE(y, a, b) _mm512_mask_blend_ps(_mm512_cmp_ps_mask(y, _mm512_setzero_ps(), _CMP_GT_OQ), b, a)
-#define SURGE_AT_LEAST(y, low) _mm512_mask_mov_ps(y, _mm512_cmp_ps_mask(y, low, _CMP_LT_OQ), low)
-#define SURGE_AT_MOST(y, high) _mm512_mask_mov_ps(y, _mm512_cmp_ps_mask(y, high, _CMP_GT_OQ), high)
+/* y > 0 ? y : slope y */
+#define SURGE_BEND(y, slope) _mm512_mask_mul_ps(y, _mm512_cmp_ps_mask(y, _mm512_setzero_ps(), _CMP_NGT_UQ), y, slope)
+/* max returns the second number where one is NaN or both are zeros */
+#define SURGE_AT_LEAST(y, low) _mm512_max_ps(low, y)
+#define SURGE_NUMBER_AT_LEAST(y, low) _mm512_max_ps(y, low) /* low for NaN */
+#define SURGE_AT_MOST(y, high) _mm512_min_ps(high, y)
 #define SURGE_SIGN_BITS uint16_t
 #define SURGE_SIGNS(y) ((uint32_t)_mm512_movepi32_mask(_mm512_castps_si512(y)))
-/* the second one for NaN */
-#define SURGE_MAX(a, b) _mm512_max_ps(a, b)
-#define SURGE_MIN(a, b) _mm512_min_ps(a, b)
 #define SURGE_RINT(y) _mm512_roundscale_ps(y, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
 #define SURGE_STORE_BYTES(p, y) _mm_storeu_si128((__m128i *)(void *)(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(y)))
 #define SURGE_ZEROS _mm512_setzero_si512()

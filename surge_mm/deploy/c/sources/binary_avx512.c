@@ -79,16 +79,17 @@ SURGE_TARGET static inline void surge_words_avx512(const surge_binary_job *job, 
     b = _mm512_slli_epi32(_mm512_add_epi32(count##p, _mm512_slli_epi32(twos##p, 1)), 1);  \
     _mm512_storeu_ps(sums + p * SURGE_ROW, _mm512_cvtepi32_ps(_mm512_sub_epi32(a, b)));
 
-/* Sums of SURGE_TILE output pixels. threes: whether the kernel is three wide. */
+/* Sums of SURGE_TILE output pixels, or of half of them. threes: whether the kernel is three wide. */
 SURGE_INLINE SURGE_TARGET void surge_binary_tile_avx512(
-    const int threes, const surge_binary_job *job, int pixel, const uint32_t *w, float *sums)
+    const int threes, const int whole, const surge_binary_job *job, int pixel, const uint32_t *w, float *sums)
 {
     const surge_geometry *g = job->geometry;
     const ptrdiff_t column = (ptrdiff_t)g->dilation_x * g->groups * surge_words(g);
     const ptrdiff_t to_odd = (const uint32_t *)(const void *)job->derived - job->words;
     const int n_steps = job->windows.n_steps;
     __m512i a, b, c, w0, w1, w2;
-    SURGE_EACH(SURGE_BEGIN)
+    SURGE_FIRST_HALF(SURGE_BEGIN)
+    SURGE_OTHER_HALF(SURGE_BEGIN)
     for (int s = 0; s < n_steps && threes; s++, w += 48) {
         ptrdiff_t first = job->windows.steps[s], second = first + column, odd = first + to_odd;
         w0 = _mm512_loadu_si512(w);
@@ -97,15 +98,24 @@ SURGE_INLINE SURGE_TARGET void surge_binary_tile_avx512(
         SURGE_HIDE(first);
         SURGE_HIDE(second);
         SURGE_HIDE(odd);
-        SURGE_EACH(SURGE_THREE)
+        SURGE_FIRST_HALF(SURGE_THREE)
+        if (whole) {
+            SURGE_OTHER_HALF(SURGE_THREE)
+        }
     }
     for (int s = 0; s < n_steps && !threes; s++, w += 16) {
         ptrdiff_t first = job->windows.steps[s];
         w0 = _mm512_loadu_si512(w);
         SURGE_HIDE(first);
-        SURGE_EACH(SURGE_ONE)
+        SURGE_FIRST_HALF(SURGE_ONE)
+        if (whole) {
+            SURGE_OTHER_HALF(SURGE_ONE)
+        }
     }
-    SURGE_EACH(SURGE_END)
+    SURGE_FIRST_HALF(SURGE_END)
+    if (whole) {
+        SURGE_OTHER_HALF(SURGE_END)
+    }
 }
 #undef SURGE_BEGIN
 #undef SURGE_THREE
@@ -126,10 +136,10 @@ SURGE_TARGET static inline void surge_binary_group_avx512(
         surge_fill_base_avx512(job, 0);
         for (int pixel = 0; pixel < n->pixels; pixel += SURGE_TILE) {
             int pixels = n->pixels - pixel < SURGE_TILE ? n->pixels - pixel : SURGE_TILE;
-            if (job->geometry->kernel_width == 3)
-                surge_binary_tile_avx512(1, job, pixel, words, sums);
-            else
-                surge_binary_tile_avx512(0, job, pixel, words, sums);
+            const int threes = job->geometry->kernel_width == 3, whole = 2 * pixels > SURGE_TILE;
+            if (threes && whole) surge_binary_tile_avx512(1, 1, job, pixel, words, sums);
+            if (threes && !whole) surge_binary_tile_avx512(1, 0, job, pixel, words, sums);
+            if (!threes) surge_binary_tile_avx512(0, 1, job, pixel, words, sums);
             surge_finish_avx512(t, &table, sums, SURGE_ROW, pixel, pixels, channel, surge_count(outs));
         }
     }

@@ -6,7 +6,8 @@
  */
 #define SURGE_WEIGHT_AT(v) w + (size_t)(v / SURGE_REGISTERS) * block + v % SURGE_REGISTERS * SURGE_LANES * SURGE_OF_WEIGHT
 #if SURGE_OF_BYTES
-#define SURGE_EACH_PIXEL(step) SURGE_EACH_OF_BYTES(step)
+#define SURGE_FIRST_PIXELS(step) SURGE_FIRST_HALF_OF_BYTES(step)
+#define SURGE_OTHER_PIXELS(step) SURGE_OTHER_HALF_OF_BYTES(step)
 #define SURGE_NAME(name) SURGE_OF(name##_int8)
 #define SURGE_PER_TILE SURGE_BYTES_TILE
 #define SURGE_SUM SURGE_INTS
@@ -22,7 +23,8 @@
 #define SURGE_ACCUMULATE_CHANNELS(sum, x, w) SURGE_ADD_INTS(sum, x, w)
 #define SURGE_SUM_TO_FLOATS(sum) SURGE_TO_FLOATS(sum)
 #else
-#define SURGE_EACH_PIXEL(step) SURGE_EACH(step)
+#define SURGE_FIRST_PIXELS(step) SURGE_FIRST_HALF(step)
+#define SURGE_OTHER_PIXELS(step) SURGE_OTHER_HALF(step)
 #define SURGE_NAME(name) SURGE_OF(name##_float)
 #define SURGE_PER_TILE SURGE_TILE
 #define SURGE_SUM SURGE_FLOATS
@@ -61,13 +63,15 @@
     if (columns > 3) SURGE_STORE(sums + 3 * SURGE_LANES, SURGE_SUM_TO_FLOATS(s##p##3)); \
     sums += columns * SURGE_LANES;
 
-/* block: numbers from a block of weights to the next one. */
+/* whole: whether all pixels of the tile are computed, or half of them. block: numbers from a block of weights to the next. */
 SURGE_INLINE SURGE_TARGET void SURGE_NAME(surge_tile)(
-    const int blocks, const surge_windows *n, int pixel, const SURGE_WEIGHT *w, size_t block, const float *first, float *sums)
+    const int blocks, const int whole, const surge_windows *n, int pixel, const SURGE_WEIGHT *w, size_t block,
+    const float *first, float *sums)
 {
     const int columns = blocks * SURGE_REGISTERS;
     (void)first;
-    SURGE_EACH_PIXEL(SURGE_BEGIN)
+    SURGE_FIRST_PIXELS(SURGE_BEGIN)
+    SURGE_OTHER_PIXELS(SURGE_BEGIN)
     for (int s = 0; s < n->n_steps; s++, w += SURGE_ROW * SURGE_OF_WEIGHT) {
         ptrdiff_t step = n->steps[s];
         SURGE_SUM splat, w0 = SURGE_LOAD_WEIGHT(w), w1 = w0, w2 = w0, w3 = w0;
@@ -75,9 +79,15 @@ SURGE_INLINE SURGE_TARGET void SURGE_NAME(surge_tile)(
         if (columns > 2) w2 = SURGE_LOAD_WEIGHT(SURGE_WEIGHT_AT(2));
         if (columns > 3) w3 = SURGE_LOAD_WEIGHT(SURGE_WEIGHT_AT(3));
         SURGE_HIDE(step);
-        SURGE_EACH_PIXEL(SURGE_STEP)
+        SURGE_FIRST_PIXELS(SURGE_STEP)
+        if (whole) {
+            SURGE_OTHER_PIXELS(SURGE_STEP)
+        }
     }
-    SURGE_EACH_PIXEL(SURGE_END)
+    SURGE_FIRST_PIXELS(SURGE_END)
+    if (whole) {
+        SURGE_OTHER_PIXELS(SURGE_END)
+    }
 }
 
 /* Outputs of all filters of a group, from channel `channel` on. */
@@ -96,10 +106,14 @@ SURGE_TARGET static inline void SURGE_NAME(surge_group)(
         }
         for (int pixel = 0; pixel < n->pixels; pixel += SURGE_PER_TILE) {
             int pixels = n->pixels - pixel < SURGE_PER_TILE ? n->pixels - pixel : SURGE_PER_TILE;
-            if (blocks == 1) SURGE_NAME(surge_tile)(1, n, pixel, w, block, first, sums);
+            const int whole = 2 * pixels > SURGE_PER_TILE;
+            if (blocks == 1 && whole) SURGE_NAME(surge_tile)(1, 1, n, pixel, w, block, first, sums);
+            if (blocks == 1 && !whole) SURGE_NAME(surge_tile)(1, 0, n, pixel, w, block, first, sums);
 #if SURGE_TILE_BLOCKS == 3
-            if (blocks == 2) SURGE_NAME(surge_tile)(2, n, pixel, w, block, first, sums);
-            if (blocks == 3) SURGE_NAME(surge_tile)(3, n, pixel, w, block, first, sums);
+            if (blocks == 2 && whole) SURGE_NAME(surge_tile)(2, 1, n, pixel, w, block, first, sums);
+            if (blocks == 2 && !whole) SURGE_NAME(surge_tile)(2, 0, n, pixel, w, block, first, sums);
+            if (blocks == 3 && whole) SURGE_NAME(surge_tile)(3, 1, n, pixel, w, block, first, sums);
+            if (blocks == 3 && !whole) SURGE_NAME(surge_tile)(3, 0, n, pixel, w, block, first, sums);
 #endif
             for (int i = 0; i < blocks; i++)
                 SURGE_OF(surge_finish)(
@@ -143,7 +157,8 @@ SURGE_TARGET static inline void SURGE_NAME(surge_depthwise)(
     }
 }
 #undef SURGE_WEIGHT_AT
-#undef SURGE_EACH_PIXEL
+#undef SURGE_FIRST_PIXELS
+#undef SURGE_OTHER_PIXELS
 #undef SURGE_BEGIN
 #undef SURGE_STEP
 #undef SURGE_END

@@ -20,7 +20,7 @@ SURGE_TARGET static inline void SURGE_OF(surge_finish)(
         float *out = t->out ? t->out + at : NULL;
         uint32_t *bits = t->out_bits ? t->out_bits + (size_t)pixel * words : NULL;
         for (const float *sum = sums + i, *end = sum + pixels * stride; sum < end; sum += stride) {
-            SURGE_FLOATS y = SURGE_MUL(SURGE_LOAD(sum), m1), negative;
+            SURGE_FLOATS y = SURGE_MUL(SURGE_LOAD(sum), m1);
             SURGE_KEEP(y);
             y = SURGE_FMA(SURGE_ADD(y, a1), m2, a2);
             if (added) {
@@ -29,9 +29,9 @@ SURGE_TARGET static inline void SURGE_OF(surge_finish)(
             }
             if (activates) {
                 y = SURGE_ADD(y, before);
-                negative = SURGE_MUL(y, slope);
-                SURGE_KEEP(negative);
-                y = SURGE_ADD(SURGE_IF_POSITIVE(y, y, negative), after);
+                y = SURGE_BEND(y, slope);
+                SURGE_KEEP(y);
+                y = SURGE_ADD(y, after);
                 y = SURGE_AT_LEAST(y, low);
                 y = SURGE_AT_MOST(y, high);
             }
