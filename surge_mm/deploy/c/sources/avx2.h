@@ -37,8 +37,8 @@
 #define SURGE_STORE_INTS(p, v) _mm256_storeu_si256((__m256i *)(void *)(p), v)
 #define SURGE_ADD_INT(a, b) _mm256_add_epi32(a, b)
 #define SURGE_TO_FLOATS(v) _mm256_cvtepi32_ps(v)
-/* Add the products of four bytes with four weights in each lane. Pairs of products fit into 16 bits. */
-#define SURGE_ADD_BYTES(sum, x, w) _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(x, w), _mm256_set1_epi16(1)))
+/* Add the products of four bytes with four weights in each lane. */
+#define SURGE_ADD_BYTES(sum, x, w) surge_add_bytes_avx2(sum, x, w)
 #define SURGE_ADD_INTS(sum, x, w) _mm256_add_epi32(sum, _mm256_mullo_epi32(x, w))
 #define SURGE_LOAD_UINT8(p) _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)(p)))
 #define SURGE_LOAD_INT8(p) _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)(p)))
@@ -47,4 +47,12 @@ SURGE_TARGET static inline void surge_store_bytes_avx2(uint8_t *to, __m256i v)
 {
     __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
     _mm_storel_epi64((__m128i *)(void *)to, _mm_packus_epi16(words, words));
+}
+
+/* Pairs of products fit into 16 bits. With the intrinsic function of the sum, GCC 12 copies each sum at each step. */
+SURGE_INLINE SURGE_TARGET __m256i surge_add_bytes_avx2(__m256i sum, __m256i x, __m256i w)
+{
+    __m256i products = _mm256_madd_epi16(_mm256_maddubs_epi16(x, w), _mm256_set1_epi16(1));
+    __asm__("vpaddd %1, %0, %0" : "+x"(sum) : "x"(products));
+    return sum;
 }
