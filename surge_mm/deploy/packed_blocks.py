@@ -33,6 +33,8 @@ class PackedBasicBlock(nn.Module):
         self.conv1.epilogue.fold_activation(block.act1)
         self.conv2.epilogue.fold_activation(block.act2)
         self.downsample = block.downsample
+        shortcut = block.downsample
+        self._identity = not len(shortcut) and shortcut.stride == 1 and shortcut.missing == 0
         self.around = block.around
 
     def run(self, x: LayerOutput, following: PackedLayer | None) -> LayerOutput:
@@ -43,7 +45,7 @@ class PackedBasicBlock(nn.Module):
             following (PackedLayer, optional): The layer that reads the signs of the output.
         """
         assert x.values is not None
-        shortcut = self.downsample(x.values)
+        shortcut = x.values if self._identity else self.downsample(x.values)
         if self.around == 'block':
             inner = self.conv1.run(x.input(), None, self.conv2, values=False)
             return self.conv2.run(inner.input(), shortcut, following)

@@ -1,5 +1,7 @@
 """Batch norms behind real-valued layers of a packed model, each with its activation and max pool in one pass.
 
+A ``ConvModule`` whose norm and activation are part of its convolution, or of the norm before, calls what is left.
+
 The modules keep their places, classes and tensors, so a packed file has the same content with and without the passes.
 Only ``forward`` of the instances is another one.
 """
@@ -17,6 +19,7 @@ from surge_mm.deploy.cpu.backend import can_run
 from surge_mm.deploy.cpu.passes import Finish, Pool
 from surge_mm.deploy.epilogue import Epilogue, can_fold_norm
 from surge_mm.deploy.real_layers.followers import Followers, chains, foldable, followers_of
+from surge_mm.deploy.unfused import is_conv_module
 from surge_mm.models.binarization.layer_candidates import class_names
 from surge_mm.models.binarization.shortcuts import ShortcutSequential
 
@@ -26,6 +29,8 @@ MOST_SHAPES = 32
 
 def fuse_norms(model: nn.Module) -> None:
     """Have each batch norm of a packed model compute the activation and the max pool behind it too, in place.
+
+    Each ``ConvModule`` then calls its convolution alone, if nothing else is left to it.
 
     Args:
         model (nn.Module): The packed model.
@@ -52,6 +57,9 @@ def fuse_norms(model: nn.Module) -> None:
         for module in (after.activation, after.pool):
             if module is not None:
                 module.forward = pass_through
+    for module in model.modules():
+        if is_conv_module(module) and _has_conv_alone(module):
+            module.forward = ConvAlone(module)
 
 
 def split_norms(model: nn.Module) -> None:
@@ -62,17 +70,46 @@ def split_norms(model: nn.Module) -> None:
     """
     for module in model.modules():
         forward = module.__dict__.get('forward')
-        if isinstance(forward, NormPass) or forward is pass_through:
+        if isinstance(forward, NormPass | ConvAlone) or forward is pass_through:
             del module.forward
 
 
-def _calls_in_order(parent: Any) -> bool:
-    """Whether nothing is computed between the modules of :func:`chains`, and none is left out."""
+def _calls_in_order(parent: Any, fused: bool = False) -> bool:
+    """Whether nothing is computed between the modules of :func:`chains`, and none is left out.
+
+    With ``fused``, a shortcut may be part of the convolution.
+    """
     if isinstance(parent, ShortcutSequential) and parent.shortcuts:
         return False
-    if 'ShortcutConvModule' in class_names(parent):
+    if 'ShortcutConvModule' in class_names(parent) and not (fused and parent.fused):
         return False
     return getattr(parent, 'efficient_conv_bn_eval_forward', None) is None
+
+
+def _has_conv_alone(parent: Any) -> bool:
+    """Whether the convolution is all that a ``ConvModule`` computes."""
+    if parent.with_explicit_padding or not _calls_in_order(parent, fused=True):
+        return False
+    others = [parent.norm] if parent.with_norm else []
+    others += [parent.activate] if parent.with_activation else []
+    return all(type(m) is nn.Identity or m.__dict__.get('forward') is pass_through for m in others)
+
+
+class ConvAlone:
+    """``forward`` of a ``ConvModule`` that has nothing to do behind its convolution.
+
+    Args:
+        parent (ConvModule): The module.
+    """
+
+    def __init__(self, parent: nn.Module) -> None:
+        self.modules = (
+            parent._modules
+        )  # in which another convolution may take the place of this one
+
+    def __call__(self, x: Tensor, activate: bool = True, norm: bool = True) -> Tensor:
+        """Return the output of the convolution."""
+        return self.modules['conv'](x)  # type: ignore[misc]
 
 
 def pass_through(x: Tensor) -> Tensor:

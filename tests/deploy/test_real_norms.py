@@ -180,3 +180,29 @@ def test_modules_that_are_used_or_called_otherwise_stay():
     assert folded == [False, True, False]
     for module, out in zip(model, expected, strict=True):
         assert_same(module(x), out)
+
+
+@torch.no_grad()
+def test_a_conv_module_with_nothing_behind_its_convolution_calls_it_alone(monkeypatch):
+    def module(norm):
+        return ConvModule(16, 16, 3, padding=1, norm_cfg=norm, act_cfg={'type': 'PReLU'})
+
+    model = nn.Sequential(module({'type': 'BN'}), module({'type': 'GN', 'num_groups': 4}))
+    surge_mm.binarize(model, shortcuts=True)
+    model = trained(model).eval()
+    x = torch.randn(1, 16, 9, 8).contiguous(memory_format=torch.channels_last)
+    expected = model(x)
+    packed = pack(model)
+    copies = [copy.deepcopy(packed), pickle.loads(pickle.dumps(packed))]
+    for one in [packed, *copies]:
+        assert torch.equal(one(x), expected)
+        monkeypatch.setitem(one[0]._modules, 'conv', nn.Identity())
+        assert torch.equal(one[0](x), x)
+    assert 'forward' not in packed[1].__dict__  # GroupNorm
+    split_norms(packed)
+    monkeypatch.undo()
+    assert torch.equal(packed(x), expected)
+    # nothing but the call of the convolution
+    fuse_norms(packed)
+    monkeypatch.setattr(type(packed[0]), 'forward', None)
+    assert packed[0](x).shape == x.shape
