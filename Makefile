@@ -3,6 +3,9 @@
 # make stress  run the stress tests (killed runs, damaged files, wrong configs) and write docs/reliability.md;
 #              after a failure or an interruption, make stress ARGS=--resume runs the rest
 # make browser run an exported detector in a page of Chromium, which must be installed; it installs ziglang too
+# make microcontroller
+#              run an exported detector on an emulated Cortex-M7; needs Debian's gcc-arm-none-eabi,
+#              libnewlib-arm-none-eabi and qemu-system-arm
 # make docs    build the documentation into docs/_build/html
 #
 # Each creates the environment .venv first if it is missing, or updates it if the requirements have changed.
@@ -16,7 +19,7 @@ UNFINISHED := $(VENV)/.unfinished
 DOCS_INSTALLED := $(VENV)/.docs-installed
 PYTHONS := $(or $(PYTHON),python3.12 python3.11 python3.10 python3)
 
-.PHONY: demo test stress browser docs lint format clean
+.PHONY: demo test stress browser microcontroller docs lint format clean
 
 demo: $(INSTALLED)
 	$(BIN)/python tools/demo.py
@@ -31,6 +34,9 @@ stress: $(INSTALLED)
 browser: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet -c requirements/constraints.txt -r requirements/c.txt
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/browser $(ARGS)
+
+microcontroller: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s tests/microcontroller $(ARGS)
 
 # Any warning, such as a broken link or a reference to a name that does not exist, fails the build.
 docs: $(DOCS_INSTALLED)

@@ -36,6 +36,7 @@ PIPELINES = {
         {'pad_value': -0.5},
     ),
     'square': ([KEEP, {'type': 'Pad', 'pad_to_square': True, 'size_divisor': 24}], {}),
+    'no double': ([KEEP], {}),
     'not resized': ([], {'mean': None, 'std': None, 'bgr_to_rgb': False}),
 }
 BAD = {
@@ -80,9 +81,11 @@ class Sizes(ctypes.Structure):
 
 
 class InC:
-    def __init__(self, folder, steps):
+    def __init__(self, folder, steps, define=''):
         self.steps = steps
-        self.library = compiled(folder, 'layers.h', 'resize.c', c_input(steps, 'input'), WRAPPER)
+        self.library = compiled(
+            folder, define, 'layers.h', 'resize.c', c_input(steps, 'input'), WRAPPER
+        )
 
     def __call__(self, bgr):
         """Return the input of the network of an image, and its sizes; or None if it has none."""
@@ -121,7 +124,8 @@ def picture(size, seed=0):
 def test_input_equals_that_of_the_pipeline_to_the_bit(name, tmp_path):
     model = detector(*PIPELINES[name])
     expected = ImageInput(model)
-    in_c = InC(tmp_path, input_steps(model, largest=(640, 480)))
+    define = '#define SURGE_NO_DOUBLE' if name == 'no double' else ''
+    in_c = InC(tmp_path, input_steps(model, largest=(640, 480)), define)
     compared = 0
     for seed, size in enumerate(SIZES):
         pixels = picture(size, seed)

@@ -147,12 +147,21 @@ static int surge_suppresses(const surge_box *a, const surge_box *b, float step, 
     return both / ((ax2 - ax1) * (ay2 - ay1) + (bx2 - bx1) * (by2 - by1) - both) > iou_threshold;
 }
 
+static float surge_inverse_scale(int resized, int picture)
+{
+#ifdef SURGE_NO_DOUBLE
+    return (float)picture / (float)resized;
+#else
+    return (float)(1.0 / ((double)resized / picture));
+#endif
+}
+
 static int surge_boxes(const surge_head *head, const surge_map *maps, const surge_sizes *sizes, surge_box *out, int max,
                        void *workspace)
 {
     const float right = (float)sizes->image.width, bottom = (float)sizes->image.height;
-    const float by_x = (float)(1.0 / ((double)sizes->resized.width / sizes->picture.width));
-    const float by_y = (float)(1.0 / ((double)sizes->resized.height / sizes->picture.height));
+    const float by_x = surge_inverse_scale(sizes->resized.width, sizes->picture.width);
+    const float by_y = surge_inverse_scale(sizes->resized.height, sizes->picture.height);
     int all = 0, n = 0, kept = 0;
     float highest = -INFINITY, step;
     surge_box *found;

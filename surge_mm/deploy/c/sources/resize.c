@@ -7,6 +7,8 @@
  * pixels: uint8, three channels, rows `stride` bytes apart. values: float32, (sizes.padded.height, sizes.padded.width, 3).
  * workspace: 23 bytes for each column of the resized picture, aligned for int32_t.
  * Sizes and values equal those of cv2, MMCV and MMDetection to the bit.
+ * With SURGE_NO_DOUBLE, for CPUs without units for double, sizes and places are computed in integers. They differ from
+ * the others only where these are rounded to the other side of a tie.
  */
 
 typedef struct {
@@ -58,12 +60,20 @@ static int surge_input_sizes(const surge_input *in, int width, int height, surge
     } else if (in->resize != SURGE_AS_IS) {
         const int box_long = in->size.width > in->size.height ? in->size.width : in->size.height;
         const int box_short = in->size.width + in->size.height - box_long;
-        const int longer = width > height ? width : height;
-        const double by_long = (double)box_long / longer, by_short = (double)box_short / (width + height - longer);
+        const int longer = width > height ? width : height, shorter = width + height - longer;
+#ifdef SURGE_NO_DOUBLE
+        const int is_long = (int64_t)box_long * shorter < (int64_t)box_short * longer;
+        const int64_t part = is_long ? box_long : box_short, whole = is_long ? longer : shorter;
+        const int64_t half = in->resize == SURGE_KEEP_RATIO ? whole : 0;
+        size.width = (int)((2 * width * part + half) / (2 * whole));
+        size.height = (int)((2 * height * part + half) / (2 * whole));
+#else
+        const double by_long = (double)box_long / longer, by_short = (double)box_short / shorter;
         const double scale = by_long < by_short ? by_long : by_short;
         const double add = in->resize == SURGE_KEEP_RATIO ? 0.5 : 0;
         size.width = (int)(width * scale + add);
         size.height = (int)(height * scale + add);
+#endif
     }
     out->resized = size;
     if (in->pad_square) {
@@ -88,10 +98,32 @@ typedef struct {
     int16_t first, second;
 } surge_place;
 
+/* (i + 0.5) from / to - 0.5 */
+static float surge_position(int i, int from, int to)
+{
+#ifdef SURGE_NO_DOUBLE
+    int64_t part = (2 * i + 1) * (int64_t)from - to;
+    const int64_t whole = 2 * (int64_t)to;
+    const int is_negative = part < 0;
+    float unit = 1;
+    if (part == 0) return 0;
+    if (is_negative) part = -part;
+    for (; part < whole << 23; part *= 2) unit *= 0.5f; /* a quotient of 24 bits */
+    {
+        int64_t bits = part / whole;
+        const int64_t rest = 2 * (part % whole) - whole;
+        bits += rest > 0 || (rest == 0 && bits % 2);
+        return (float)bits * (is_negative ? -unit : unit);
+    }
+#else
+    const double scale = 1.0 / ((double)to / from);
+    return (float)((i + 0.5) * scale - 0.5);
+#endif
+}
+
 static surge_place surge_place_of(int i, int from, int to)
 {
-    const double scale = 1.0 / ((double)to / from);
-    const float position = (float)((i + 0.5) * scale - 0.5);
+    const float position = surge_position(i, from, to);
     const float start = floorf(position), rest = position - start;
     surge_place place;
     place.at = (int32_t)start;
