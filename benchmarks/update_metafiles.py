@@ -53,6 +53,8 @@ COLLECTIONS = {
     'ste-embedding': 'STE',
     'surge-embedding': 'SURGE',
 }
+TASKS = {'Top 1 Accuracy': 'Image Classification', 'Accuracy': 'Text Classification'}
+"""Task of the metrics that are not those of detection."""
 
 
 def main() -> None:
@@ -98,11 +100,11 @@ def entry(config: Path, results: dict[str, dict[str, list[float]]]) -> dict:
     }
     measured = results.get(f'{config.parent.name}/{config.stem}')
     if measured is not None:
-        classifies = 'Top 1 Accuracy' in measured
-        digits = 2 if classifies else 1
+        (first, *_) = measured
+        task = TASKS.get(first, 'Object Detection')
+        digits = 1 if task == 'Object Detection' else 2
         (model['Metadata']['Seeds'],) = {len(values) for values in measured.values()}
         means = {name: round(statistics.mean(values), digits) for name, values in measured.items()}
-        task = 'Image Classification' if classifies else 'Object Detection'
         model['Results'] = [{'Task': task, 'Dataset': DATA[data], 'Metrics': means}]
     return model
 
