@@ -116,6 +116,10 @@ def c_file(
     values['task'] = filled(source(f'{api}.h'), values) if task else ''
     parts = [TITLE.format(name), source('layers.h'), source('steps.c')]
     parts.append(kernels({node.kind for node in graph.nodes}))
+    functions = {node.options['function'] for node in graph.nodes if node.kind == 'function'}
+    if functions:
+        parts.append(source('functions.c'))
+        parts += [f'SURGE_EACH(surge_{function})' for function in sorted(functions)]
     parts += ['\n'.join(constants.lines), '', body, '', filled(source('api.c'), values)]
     if task:
         parts += [source('resize.c'), c_input(task.steps, 'input')]

@@ -135,7 +135,7 @@ def _statements(node: Node, plan: Plan, constants: Constants, name: str) -> Iter
     elif node.kind == 'scale':
         yield f'    surge_scale(s{first}, x{first}, x{node.inputs[1]}, x{out});'
     else:
-        yield f'    surge_each(s{first}, x{first}, x{out}, surge_{node.options["function"]});'
+        yield f'    surge_{node.options["function"]}_each(s{first}, x{first}, x{out});'
 
 
 def _convolution(node: Node, plan: Plan, constants: Constants, struct: str, shortcut: str) -> str:

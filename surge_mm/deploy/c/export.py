@@ -60,7 +60,7 @@ def export_c(
         if largest is not None:
             steps = steps._replace(largest=(_padded(model, largest),))
     if steps:
-        sizes = [(height, width) for width, height in steps.largest]
+        sizes = list(dict.fromkeys((height, width) for width, height in steps.largest))
     if not sizes:
         raise UsageError(
             f'{type(model).__name__} has no test pipeline: give the largest image, (height, width)'

@@ -227,3 +227,23 @@ def test_the_program_in_the_docs_compiles_and_finds_the_boxes(digits, tmp_path):
 def renamed(text):
     """Return C code with the prefix ``detector`` in place of ``net``."""
     return re.sub(r'\bNET_', 'DETECTOR_', re.sub(r'\bnet(?=[_.])', 'detector', text))
+
+
+FUNCTIONS = {'silu': nn.SiLU(), 'hardswish': nn.Hardswish(), 'hardsigmoid': nn.Hardsigmoid()}
+
+
+@pytest.mark.parametrize('name', [*FUNCTIONS, 'sigmoid'])
+def test_functions_of_single_numbers(tmp_path, name):
+    function = FUNCTIONS.get(name, nn.Sigmoid())
+    x = torch.cat(
+        [torch.linspace(-120, 120, 4001), torch.tensor([-0.0, torch.inf, -torch.inf, torch.nan])]
+    )
+    out, shape = torch.empty_like(x), (ctypes.c_int * 3)(1, len(x), 1)
+    call = (
+        'void call(const int *s, const float *x, float *out)\n'
+        f'{{ surge_shape shape = {{s[0], s[1], s[2]}}; surge_{name}_each(shape, x, out); }}'
+    )
+    parts = ('layers.h', 'steps.c', 'cpu.c', 'functions.c', f'SURGE_EACH(surge_{name})')
+    library = compiled(tmp_path, *parts, call)
+    library.call(shape, pointer(x.numpy()), pointer(out.numpy()))
+    torch.testing.assert_close(out, function(x), rtol=3e-7, atol=1e-30, equal_nan=True)

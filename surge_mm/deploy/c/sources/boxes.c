@@ -82,12 +82,12 @@ static int surge_candidates(const surge_head *head, const surge_level *level, su
         float highest = x[0], sum = 0;
         if (head->softmax) {
             for (int c = 1; c < outputs; ++c) highest = x[c] > highest ? x[c] : highest;
-            for (int c = 0; c < outputs; ++c) sum += expf(x[c] - highest);
+            for (int c = 0; c < outputs; ++c) sum += surge_exp(x[c] - highest);
         }
         for (int c = 0; c < head->classes; ++c) {
             surge_candidate one;
             if (!head->softmax && !(x[c] > low)) continue;
-            one.score = head->softmax ? expf(x[c] - highest) / sum : surge_sigmoid(x[c]);
+            one.score = head->softmax ? surge_exp(x[c] - highest) / sum : surge_sigmoid(x[c]);
             one.at = i * head->classes + c;
             if (!(one.score > thr)) continue;
             if (head->nms_pre < 0 || n < head->nms_pre) {

@@ -14,7 +14,7 @@ int @name@_classify(
     if (code) return code;
     highest = map.values[0];
     for (int i = 1; i < @NAME@_SCORES; i++) highest = map.values[i] > highest ? map.values[i] : highest;
-    for (int i = 0; i < @NAME@_SCORES; i++) sum += scores[i] = expf(map.values[i] - highest);
+    for (int i = 0; i < @NAME@_SCORES; i++) sum += scores[i] = surge_exp(map.values[i] - highest);
     for (int i = 0; i < @NAME@_SCORES; i++) scores[i] /= sum;
     return 0;
 }

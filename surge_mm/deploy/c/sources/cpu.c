@@ -45,12 +45,6 @@ static inline int surge_cpu(void)
 #define SURGE_UNROLL
 #endif
 
-#ifdef __GNUC__
-#define SURGE_INLINE static inline __attribute__((always_inline))
-#else
-#define SURGE_INLINE static inline
-#endif
-
 /* An index that compilers keep in a register, instead of an address for each number that is read with it. */
 #ifdef __GNUC__
 #define SURGE_HIDE(i) __asm__("" : "+r"(i))

@@ -80,7 +80,39 @@ static inline surge_shape surge_output(const surge_geometry *g, surge_shape in)
     return out;
 }
 
-static inline float surge_sigmoid(float x)
+#ifdef __GNUC__
+#define SURGE_INLINE static inline __attribute__((always_inline))
+#else
+#define SURGE_INLINE static inline
+#endif
+
+/* exp with the same bits on every machine: expf_u10 of SLEEF, by which PyTorch computes sigmoid, SiLU and softmax. */
+SURGE_INLINE float surge_exp(float x)
 {
-    return 1.0f / (1.0f + expf(-x));
+    float r, y;
+    int32_t q;
+    uint32_t bits[2];
+    float powers[2];
+    x = x < -105.0f ? -105.0f : x; /* whose exp is 0 */
+    x = x > 105.0f ? 105.0f : x;   /* infinity */
+    r = rintf(x * 1.44269504f);
+    q = (int32_t)(x == x ? r : 0.0f);
+    x = fmaf(r, -0.693145751953125f, x);
+    x = fmaf(r, -1.428606765330187045e-06f, x);
+    y = 0.000198527617612853646278381f;
+    y = fmaf(y, x, 0.00139304355252534151077271f);
+    y = fmaf(y, x, 0.00833336077630519866943359f);
+    y = fmaf(y, x, 0.0416664853692054748535156f);
+    y = fmaf(y, x, 0.166666671633720397949219f);
+    y = fmaf(y, x, 0.5f);
+    y = 1.0f + fmaf(x * x, y, x);
+    bits[0] = (uint32_t)(q / 2 + 127) << 23; /* two powers of 2, since one of them may be too small for float32 */
+    bits[1] = (uint32_t)(q - q / 2 + 127) << 23;
+    memcpy(powers, bits, sizeof powers);
+    return y * powers[0] * powers[1];
+}
+
+SURGE_INLINE float surge_sigmoid(float x)
+{
+    return 1.0f / (1.0f + surge_exp(-x));
 }

@@ -1,22 +1,5 @@
 /* Operations between the convolutions. */
 
-/* The number that an epilogue gives for a sum. shortcut: the number that is added, or NULL. */
-static inline float surge_finish(const surge_epilogue *e, int channel, float y, const float *shortcut)
-{
-    if (e->m1) y = y * e->m1[channel];
-    if (e->a1) y = y + e->a1[channel];
-    if (e->m2) y = fmaf(y, e->m2[channel], e->a2[channel]);
-    if (shortcut) y = y + *shortcut;
-    if (e->p) y = y + e->p[channel];
-    if (e->slope) y = y > 0 ? y : y * e->slope[channel];
-    if (e->c) y = y + e->c[channel];
-    if (e->low) {
-        y = y < e->low[channel] ? e->low[channel] : y;
-        y = y > e->high[channel] ? e->high[channel] : y;
-    }
-    return y;
-}
-
 static inline size_t surge_pixels(surge_shape s)
 {
     return (size_t)s.height * (size_t)s.width;
@@ -42,12 +25,33 @@ static inline int surge_exists(surge_shape s)
     return s.height > 0 && s.width > 0;
 }
 
-/* out may be x. */
+/* The steps of an epilogue for each pixel. out may be x. */
 static inline void surge_pointwise(const surge_epilogue *e, surge_shape s, const float *x, const float *shortcut, float *out)
 {
-    size_t pixels = surge_pixels(s), at = 0;
-    for (size_t i = 0; i < pixels; i++)
-        for (int c = 0; c < s.channels; c++, at++) out[at] = surge_finish(e, c, x[at], shortcut ? shortcut + at : NULL);
+    const size_t pixels = surge_pixels(s);
+    const int n = s.channels;
+    for (size_t i = 0; i < pixels; i++, x += n, out += n) {
+        if (out != x) memcpy(out, x, (size_t)n * sizeof(float));
+        if (e->m1)
+            for (int c = 0; c < n; c++) out[c] *= e->m1[c];
+        if (e->a1)
+            for (int c = 0; c < n; c++) out[c] += e->a1[c];
+        if (e->m2)
+            for (int c = 0; c < n; c++) out[c] = fmaf(out[c], e->m2[c], e->a2[c]);
+        if (shortcut)
+            for (int c = 0; c < n; c++) out[c] += shortcut[i * (size_t)n + (size_t)c];
+        if (e->p)
+            for (int c = 0; c < n; c++) out[c] += e->p[c];
+        if (e->slope)
+            for (int c = 0; c < n; c++) out[c] = out[c] > 0 ? out[c] : out[c] * e->slope[c];
+        if (e->c)
+            for (int c = 0; c < n; c++) out[c] += e->c[c];
+        if (e->low)
+            for (int c = 0; c < n; c++) {
+                out[c] = out[c] < e->low[c] ? e->low[c] : out[c];
+                out[c] = out[c] > e->high[c] ? e->high[c] : out[c];
+            }
+    }
 }
 
 typedef struct {
@@ -151,33 +155,4 @@ static inline void surge_scale(surge_shape s, const float *x, const float *numbe
     size_t pixels = surge_pixels(s), at = 0;
     for (size_t i = 0; i < pixels; i++)
         for (int c = 0; c < s.channels; c++, at++) out[at] = x[at] * numbers[c];
-}
-
-static inline float surge_silu(float x)
-{
-    return x / (1.0f + expf(-x));
-}
-
-static inline float surge_exp(float x)
-{
-    return expf(x);
-}
-
-static inline float surge_hardsigmoid(float x)
-{
-    float y = x + 3.0f;
-    return (y < 0.0f ? 0.0f : y > 6.0f ? 6.0f : y) / 6.0f;
-}
-
-static inline float surge_hardswish(float x)
-{
-    float y = x + 3.0f;
-    return x * (y < 0.0f ? 0.0f : y > 6.0f ? 6.0f : y) / 6.0f;
-}
-
-/* out may be x. */
-static inline void surge_each(surge_shape s, const float *x, float *out, float (*function)(float))
-{
-    size_t numbers = surge_numbers(s);
-    for (size_t i = 0; i < numbers; i++) out[i] = function(x[i]);
 }
