@@ -146,5 +146,12 @@ def start_pass(
     threads = 1 if numbers < WORTH_THREADS else threads
     team = single_thread(function) if threads == 1 else thread_team(function)
     parts = min(rows, PARTS * threads) if threads > 1 else 1
-    array, others, run = ctypes.c_int64 * len(job), job[4:], team.run
-    return lambda source, target: run(array(0, parts, source, target, *others), threads)
+    array, run = ctypes.c_int64 * len(job), team.run
+    template = bytes(array(0, parts, 0, 0, *job[4:]))
+
+    def start(source: int, target: int) -> None:
+        own = array.from_buffer_copy(template)  # faster than a new array of all fields
+        own[2], own[3] = source, target
+        run(own, threads)
+
+    return start
