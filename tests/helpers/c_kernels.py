@@ -2,6 +2,7 @@
 
 import ctypes
 import subprocess
+from functools import partial
 from importlib.resources import files
 
 import numpy as np
@@ -59,6 +60,113 @@ int test_cpu(int cpu)
 }"""
 
 
+MAIN = r"""
+#include <stdio.h>
+#include <stdlib.h>
+
+static void *take(void) /* an array behind its size; NULL for a size below 0 */
+{
+    int32_t bytes;
+    unsigned char *array;
+    if (fread(&bytes, 4, 1, stdin) != 1) exit(0);
+    if (bytes < 0) return NULL;
+    array = malloc((size_t)bytes + 1);
+    if (fread(array, 1, (size_t)bytes, stdin) != (size_t)bytes) exit(1);
+    return array;
+}
+
+int main(void)
+{
+    for (;;) {
+        int32_t *head = take(), guarded[2];
+        void *fields[16], *to[2];
+        surge_shape in = {head[1], head[2], head[3]};
+        surge_geometry g;
+        surge_epilogue e;
+        surge_binary_layer binary;
+        surge_int8_layer int8;
+        surge_float_layer real;
+        size_t needed;
+        unsigned char *memory;
+        memcpy(&g, head + 4, sizeof g);
+        for (int i = 0; i < 15; i++) fields[i] = take();
+        memcpy(&e, fields + 2, sizeof e);
+        binary = (surge_binary_layer){g, fields[0], head[17], fields[1], e};
+        int8 = (surge_int8_layer){g, fields[0], 0, head[17], e};
+        memcpy(&int8.inverse, head + 18, 4);
+        real = (surge_float_layer){g, fields[0], fields[1], e};
+        needed = head[0] == 0   ? test_binary_workspace(&binary, in)
+                 : head[0] == 1 ? test_int8_workspace(&int8, in)
+                                : test_float_workspace(&real, in);
+        memory = malloc(needed + 192);
+        memset(memory, 0xA5, needed + 192);
+        for (int i = 0; i < 2; i++) {
+            guarded[i] = head[19 + i];
+            to[i] = guarded[i] ? malloc((size_t)guarded[i]) : NULL;
+            if (to[i]) memset(to[i], 0xA5, (size_t)guarded[i]);
+        }
+        unsigned char *workspace = memory + (64 - (uintptr_t)memory % 64) % 64;
+        void **f = fields + 11;
+        if (head[0] == 0) test_binary(&binary, in, f[0], f[1], f[2], to[0], f[3], to[1], workspace);
+        if (head[0] == 1) test_int8(&int8, in, f[0], f[1], f[2], to[0], f[3], to[1], workspace);
+        if (head[0] == 2) test_float(&real, in, f[0], f[1], f[2], to[0], f[3], to[1], workspace);
+        for (size_t i = 0; i < 64; i++)
+            if (workspace[needed + i] != 0xA5) exit(2);
+        int32_t size = (int32_t)needed;
+        fwrite(&size, 4, 1, stdout);
+        for (int i = 0; i < 2; i++)
+            if (to[i]) fwrite(to[i], 1, (size_t)guarded[i], stdout), free(to[i]);
+        fflush(stdout);
+        for (int i = 0; i < 15; i++) free(fields[i]);
+        free(memory);
+        free(head);
+    }
+}
+"""
+"""A program that computes layers from its standard input, for an emulated CPU."""
+
+
+class Program:
+    """The kernels as a process, which may run on an emulated CPU.
+
+    Args:
+        folder (Path): where it is compiled.
+        compiler (list): command that takes the options of a system compiler.
+        emulator (list): command before that of the program.
+    """
+
+    def __init__(self, folder, compiler, emulator=()):
+        (folder / 'kernels.c').write_text(source() + MAIN)
+        program = folder / 'kernels'
+        subprocess.run([*compiler, folder / 'kernels.c', '-o', program, '-lm'], check=True)
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen([*emulator, program], stdin=pipe, stdout=pipe)
+
+    def run(self, layer, x, given, out_shift, guarded):
+        """Compute a layer into two guarded outputs, each of which may be None. Return the size of the workspace."""
+        s, options = layer.struct, layer.options
+        numbers = [KINDS.index(layer.kind), *x.shape]
+        numbers += [getattr(s.geometry, name) for name in GEOMETRY]
+        inverse = np.float32(options.get('inverse', 0)).view(np.int32)
+        sizes = [0 if g is None else g.nbytes for g in guarded]
+        numbers += [options.get('pad_value', options.get('zero', 0)), inverse, *sizes]
+        arrays = [
+            np.array(numbers, np.int32),
+            layer.packed,
+            options.get('shift', options.get('bias')),
+        ]
+        arrays += [layer.steps.get(name) for name in ROWS] + [*given, out_shift]
+        for array in arrays:
+            self.process.stdin.write(np.int32(-1 if array is None else array.nbytes).tobytes())
+            self.process.stdin.write(b'' if array is None else array.tobytes())
+        self.process.stdin.flush()
+        needed = int(np.frombuffer(self.process.stdout.read(4), np.int32)[0])
+        for g in guarded:
+            if g is not None:
+                g[:] = np.frombuffer(self.process.stdout.read(g.nbytes), np.uint8)
+        return needed
+
+
 def source():
     """Return the C code of the library."""
     layers = (files('surge_mm.deploy.c') / 'sources' / 'layers.h').read_text()
@@ -92,6 +200,7 @@ class Layer:
         numbers = (weight.shape[1] * convolution.groups, len(weight), *weight.shape[2:])
         numbers += (*convolution.stride, *convolution.dilation, top, bottom, left, right)
         packed = getattr(weights, f'{kind}_weights')(weight, convolution)
+        self.packed, self.steps, self.options = packed, steps, options
         self.kept = [packed, *steps.values(), *options.values()]
         epilogue = Epilogue(**{name: values.ctypes.data for name, values in steps.items()})
         fields = {k: v.ctypes.data if isinstance(v, np.ndarray) else v for k, v in options.items()}
@@ -99,13 +208,9 @@ class Layer:
         address = packed.ctypes.data
         self.struct = LAYERS[kind](geometry=geometry, weights=address, epilogue=epilogue, **fields)
 
-    def workspace(self, size):
-        """Return the bytes of the workspace, as C and Python compute them."""
-        function = getattr(self.library, f'test_{self.kind}_workspace')
-        function.restype = ctypes.c_size_t
-        channels = self.weight.shape[1] * self.convolution.groups
-        in_c = function(ctypes.byref(self.struct), Shape(*size, channels))
-        return in_c, weights.workspace(self.kind, self.weight.shape, self.convolution, size)
+    def in_python(self, size):
+        """Return the bytes of the workspace, as Python computes them."""
+        return weights.workspace(self.kind, self.weight.shape, self.convolution, size)
 
     def run(self, x, bits=None, shortcut=None, out_shift=None, values=True, signs=True):
         """Return outputs ``(H', W', C_out)`` and words of their signs, of an input ``(H, W, C_in)``."""
@@ -113,26 +218,30 @@ class Layer:
         out = np.full((*size, self.filters), np.nan, np.float32)
         words = np.full((*size, -(-self.filters // 32)), 0xFFFFFFFF, np.uint32)
         guarded = [np.full(n.nbytes + GUARD, 0xA5, np.uint8) for n in (out, words)]
-        needed = self.workspace(x.shape[:2])[0]
-        workspace = np.full(needed + GUARD + 64, 0xA5, np.uint8)
-        start = -workspace.ctypes.data % 64
-        given = [
-            None if n is None else n.ctypes.data
-            for n in (None if bits is not None else x, bits, shortcut)
-        ]
-        to = [
-            g.ctypes.data if wanted else None
-            for g, wanted in zip(guarded, (values, signs), strict=True)
-        ]
-        shift = None if out_shift is None else out_shift.ctypes.data
-        arguments = [*given, to[0], shift, to[1], workspace.ctypes.data + start]
-        function = getattr(self.library, f'test_{self.kind}')
-        function(ctypes.byref(self.struct), Shape(*x.shape), *map(ctypes.c_void_p, arguments))
-        ends = (*(g[-GUARD:] for g in guarded), workspace[start + needed :])
-        assert all((end == 0xA5).all() for end in ends), 'written beyond a buffer'
+        given = [None if bits is not None else x, bits, shortcut]
+        wanted = [g if want else None for g, want in zip(guarded, (values, signs), strict=True)]
+        emulated = isinstance(self.library, Program)
+        run = partial(self.library.run, self) if emulated else self.run_here
+        needed = run(x, given, out_shift, wanted)
+        assert needed == self.in_python(x.shape[:2])
+        assert all((g[-GUARD:] == 0xA5).all() for g in guarded), 'written beyond an output'
         out = guarded[0][:-GUARD].view(np.float32).reshape(out.shape)
         words = guarded[1][:-GUARD].view(np.uint32).reshape(words.shape)
         return out if values else None, words if signs else None
+
+    def run_here(self, x, given, out_shift, guarded):
+        """Compute into two guarded outputs by the library. Return the size of the workspace."""
+        shape, struct = Shape(*x.shape), ctypes.byref(self.struct)
+        size = getattr(self.library, f'test_{self.kind}_workspace')
+        size.restype = ctypes.c_size_t
+        needed = size(struct, shape)
+        workspace = np.full(needed + GUARD + 64, 0xA5, np.uint8)
+        start = -workspace.ctypes.data % 64
+        arrays = [*given, guarded[0], out_shift, guarded[1], workspace[start:]]
+        addresses = [ctypes.c_void_p(None if n is None else n.ctypes.data) for n in arrays]
+        getattr(self.library, f'test_{self.kind}')(struct, shape, *addresses)
+        assert (workspace[start + needed :] == 0xA5).all(), 'written beyond the workspace'
+        return needed
 
 
 def signs_of(values):

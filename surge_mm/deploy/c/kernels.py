@@ -8,7 +8,8 @@ from importlib.resources import files
 
 FILES = {'binary': 'binary', 'int8': 'int8', 'float': 'real'}
 """First part of the names of the files of each kind of convolution."""
-X86 = ('avx2', 'avx512')
+CPUS = {'SURGE_X86': ('avx2', 'avx512'), 'SURGE_NEON': ('neon',)}
+"""Sets of instructions for each macro of ``cpu.c``."""
 
 
 def kernels(kinds: Collection[str]) -> str:
@@ -19,11 +20,9 @@ def kernels(kinds: Collection[str]) -> str:
     """
     kinds = [kind for kind in FILES if kind in kinds]
     parts = [_read('cpu.c'), _read('windows.c'), *(_read(f'{FILES[kind]}.c') for kind in kinds)]
-    parts += [
-        '#ifdef SURGE_X86',
-        *(_vectors(instructions, kinds) for instructions in X86),
-        '#endif',
-    ]
+    for macro, sets in CPUS.items():
+        parts += [f'#ifdef {macro}', *(_vectors(instructions, kinds) for instructions in sets)]
+        parts.append('#endif')
     return '\n'.join([*parts, *(_read(f'{FILES[kind]}_layer.c') for kind in kinds)])
 
 

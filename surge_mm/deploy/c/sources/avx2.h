@@ -20,6 +20,7 @@
 #define SURGE_ADD(a, b) _mm256_add_ps(a, b)
 #define SURGE_MUL(a, b) _mm256_mul_ps(a, b)
 #define SURGE_FMA(a, b, c) _mm256_fmadd_ps(a, b, c)
+#define SURGE_ADD_PRODUCT(sum, a, b) _mm256_fmadd_ps(a, b, sum)
 #define SURGE_KEEP(y) __asm__("" : "+x"(y))
 /* y > 0 ? y : slope y */
 #define SURGE_BEND(y, slope) _mm256_blendv_ps(_mm256_mul_ps(y, slope), y, _mm256_cmp_ps(y, _mm256_setzero_ps(), _CMP_GT_OQ))

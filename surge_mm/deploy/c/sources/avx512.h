@@ -19,6 +19,7 @@
 #define SURGE_ADD(a, b) _mm512_add_ps(a, b)
 #define SURGE_MUL(a, b) _mm512_mul_ps(a, b)
 #define SURGE_FMA(a, b, c) _mm512_fmadd_ps(a, b, c)
+#define SURGE_ADD_PRODUCT(sum, a, b) _mm512_fmadd_ps(a, b, sum)
 #define SURGE_KEEP(y) __asm__("" : "+v"(y))
 /* y > 0 ? y : slope y */
 #define SURGE_BEND(y, slope) _mm512_mask_mul_ps(y, _mm512_cmp_ps_mask(y, _mm512_setzero_ps(), _CMP_NGT_UQ), y, slope)

@@ -26,6 +26,14 @@ static inline surge_binary_kernels surge_pick_binary(size_t bits)
         k.group = surge_binary_group_avx512;
     }
 #endif
+#ifdef SURGE_NEON
+    if (surge_cpu() == SURGE_IS_NEON && bits < 65536) {
+#ifdef __aarch64__ /* vectors of 32-bit ARM lose the sign of a NaN, and of denormal sums */
+        k.pack = surge_pack_neon;
+#endif
+        k.group = surge_binary_group_neon;
+    }
+#endif
     return k;
 }
 

@@ -1,6 +1,7 @@
 /* Instructions of this CPU. On x86 they are found when the program runs, elsewhere when it is compiled. */
 
 #define SURGE_IS_PLAIN 1
+#define SURGE_IS_NEON 2
 #define SURGE_IS_AVX2 2   /* AVX2 and FMA */
 #define SURGE_IS_AVX512 3 /* AVX-512 F, BW, DQ, VL, VBMI, VNNI and VPOPCNTDQ */
 
@@ -22,6 +23,14 @@ static inline int surge_find_cpu(void)
     if ((enabled & 6u) != 6u || !(first >> 12 & 1u) || !(first >> 28 & 1u) || !(b & avx2)) return SURGE_IS_PLAIN;
     if ((enabled & 0xE0u) == 0xE0u && (b & avx512) == avx512 && (c & bits) == bits) return SURGE_IS_AVX512;
     return SURGE_IS_AVX2;
+}
+#elif defined(__ARM_NEON) && defined(__GNUC__) && !defined(SURGE_PLAIN)
+#define SURGE_NEON 1
+#include <arm_neon.h>
+
+static inline int surge_find_cpu(void)
+{
+    return SURGE_IS_NEON;
 }
 #else
 static inline int surge_find_cpu(void)

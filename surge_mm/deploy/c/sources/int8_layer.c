@@ -21,6 +21,13 @@ static inline surge_int8_kernels surge_pick_int8(void)
         k.depthwise = surge_depthwise_int8_avx512;
     }
 #endif
+#ifdef SURGE_NEON
+    if (surge_cpu() == SURGE_IS_NEON) {
+        k.quantize = surge_quantize_neon;
+        k.group = surge_group_int8_neon;
+        k.depthwise = surge_depthwise_int8_neon;
+    }
+#endif
     return k;
 }
 

@@ -18,6 +18,12 @@ static inline surge_float_kernels surge_pick_float(void)
         k.depthwise = surge_depthwise_float_avx512;
     }
 #endif
+#ifdef SURGE_NEON
+    if (surge_cpu() == SURGE_IS_NEON) {
+        k.group = surge_group_float_neon;
+        k.depthwise = surge_depthwise_float_neon;
+    }
+#endif
     return k;
 }
 

@@ -33,11 +33,11 @@
 #define SURGE_FIRST_SUM(first, i) SURGE_LOAD((first) + (i))
 #define SURGE_SPLAT_AT(p) SURGE_SPLAT(*(const float *)(const void *)(p))
 #define SURGE_LOAD_WEIGHT(p) SURGE_LOAD(p)
-#define SURGE_ACCUMULATE(sum, x, w) SURGE_FMA(x, w, sum)
+#define SURGE_ACCUMULATE(sum, x, w) SURGE_ADD_PRODUCT(sum, x, w)
 #define SURGE_OF_CHANNEL sizeof(float)
 #define SURGE_LOAD_CHANNELS(p) SURGE_LOAD((const float *)(const void *)(p))
 #define SURGE_LOAD_CHANNEL_WEIGHTS(p) SURGE_LOAD(p)
-#define SURGE_ACCUMULATE_CHANNELS(sum, x, w) SURGE_FMA(x, w, sum)
+#define SURGE_ACCUMULATE_CHANNELS(sum, x, w) SURGE_ADD_PRODUCT(sum, x, w)
 #define SURGE_SUM_TO_FLOATS(sum) (sum)
 #endif
 

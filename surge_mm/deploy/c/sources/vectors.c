@@ -13,7 +13,7 @@ SURGE_TARGET static inline void SURGE_OF(surge_finish)(
                            after = SURGE_LOAD(n->c + i), low = SURGE_LOAD(n->low + i), high = SURGE_LOAD(n->high + i),
                            shift = SURGE_LOAD(n->shift + i);
         const int left = count - i < SURGE_LANES ? count - i : SURGE_LANES, whole = left == SURGE_LANES;
-        const int whole_bytes = whole && (channel + i) % SURGE_LANES == 0;
+        const int whole_bytes = whole && SURGE_LANES >= 8 && (channel + i) % SURGE_LANES == 0;
         const uint32_t all = (1u << left) - 1u;
         const size_t at = (size_t)pixel * channels + (size_t)(channel + i);
         const float *added = t->shortcut ? t->shortcut + at : NULL;
