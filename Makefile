@@ -19,7 +19,7 @@ UNFINISHED := $(VENV)/.unfinished
 DOCS_INSTALLED := $(VENV)/.docs-installed
 PYTHONS := $(or $(PYTHON),python3.12 python3.11 python3.10 python3)
 
-.PHONY: demo test stress browser microcontroller docs lint format clean
+.PHONY: demo test stress browser microcontroller test-arm docs lint format clean
 
 demo: $(INSTALLED)
 	$(BIN)/python tools/demo.py
@@ -37,6 +37,13 @@ browser: $(INSTALLED)
 
 microcontroller: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s tests/microcontroller $(ARGS)
+
+# The kernels of C files on emulated CPUs, by qemu-user-static of Debian and the compiler of ziglang.
+test-arm: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet -c requirements/constraints.txt -r requirements/c.txt
+	for target in aarch64-linux-musl arm-linux-musleabihf; do \
+	    SURGE_C_TARGET=$$target OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/deploy/c/test_kernels.py $(ARGS) || exit 1; \
+	done
 
 # Any warning, such as a broken link or a reference to a name that does not exist, fails the build.
 docs: $(DOCS_INSTALLED)

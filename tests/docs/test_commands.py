@@ -6,7 +6,7 @@ import pytest
 from helpers.documents import PAGES, ROOT, commands, name_of, parse, parse_module, words
 
 COMMANDS = [(name_of(page), line) for page in PAGES for line in commands(page)]
-TARGETS = set(re.findall(r'^([a-z]+):', (ROOT / 'Makefile').read_text(), re.MULTILINE))
+TARGETS = set(re.findall(r'^([a-z-]+):', (ROOT / 'Makefile').read_text(), re.MULTILINE))
 LAUNCHERS = {'tools/dist_train.sh': 1, 'tools/dist_test.sh': 2}
 """Launchers, and the number of positional arguments of the tool before the number of processes."""
 
