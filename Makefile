@@ -38,12 +38,13 @@ browser: $(INSTALLED)
 microcontroller: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s tests/microcontroller $(ARGS)
 
-# The kernels of C files on emulated CPUs, by qemu-user-static of Debian and the compiler of ziglang.
+# The kernels of C files, and the program of a detector, on emulated CPUs, by qemu-user-static of Debian and the compiler of ziglang.
 test-arm: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet -c requirements/constraints.txt -r requirements/c.txt
 	for target in aarch64-linux-musl arm-linux-musleabihf; do \
 	    SURGE_C_TARGET=$$target OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/deploy/c/test_kernels.py $(ARGS) || exit 1; \
 	done
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s tests/arm $(ARGS)
 
 # Any warning, such as a broken link or a reference to a name that does not exist, fails the build.
 docs: $(DOCS_INSTALLED)
