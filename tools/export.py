@@ -16,6 +16,7 @@ if __name__ == '__main__' and signal.getsignal(signal.SIGINT) is signal.default_
 
 import argparse
 import copy
+import sys
 import tempfile
 from pathlib import Path
 
@@ -35,7 +36,7 @@ from surge_mm.deploy import load_packed, pack, save_packed, strip
 from surge_mm.deploy.c.companions import SUFFIXES as COMPILED
 from surge_mm.deploy.c.companions import WASM, Companions
 from surge_mm.deploy.c.export import SUFFIX as C
-from surge_mm.deploy.c.export import check_name, export_c
+from surge_mm.deploy.c.export import check_largest, check_name, export_c
 from surge_mm.deploy.packed_file.config_policy import classes_to_allow
 from surge_mm.deploy.packed_file.format import read_packed
 from surge_mm.deploy.packed_file.save_load import SUFFIX, check_output_path
@@ -148,7 +149,17 @@ def check(args: argparse.Namespace) -> None:
     if is_c(args.out):
         check_name(Path(args.out))
         for file in Companions(Path(args.out), args.with_main).files:
+            if file.exists() and not args.overwrite:
+                raise LaunchError(
+                    f'{str(file)!r} exists already: name another file, or add --overwrite to replace it'
+                )
             check_output_path(file, args.overwrite, (file.suffix,))
+        system = {'.dll': 'win32', '.dylib': 'darwin'}.get(Path(args.out).suffix, sys.platform)
+        if system != sys.platform and not args.target:
+            example = {'win32': 'x86_64-windows-gnu', 'darwin': 'aarch64-macos'}[system]
+            raise LaunchError(
+                f'{args.out!r} is a library of another system: name it *.so, or add --target, such as {example}'
+            )
         if args.real == 'bfloat16':
             raise LaunchError(f'--real bfloat16 is for *{SUFFIX}; a *{C} file has float32 or int8')
     if args.with_main and not (is_c(args.out) and not args.out.endswith(WASM)):
@@ -191,14 +202,16 @@ def write_c(model: nn.Module, cfg: Config, args: argparse.Namespace) -> None:
         cfg (Config): Its config.
         args (argparse.Namespace): Arguments of the tool.
     """
-    images = CalibrationSet(cfg, args.images) if args.real == 'int8' else None
-    pack(model, args.real, images and track(images, 'calibration'))
-    if images:
-        print(f'calibrated on {len(images)} images of {images.source}')
     model.cfg = cfg  # type: ignore[assignment]
     is_detector = 'BaseDetector' in class_names(model)
     if args.with_main and not is_detector:
         raise LaunchError(f'--with-main is for detectors, not for {type(model).__name__}')
+    if args.shape and is_detector:
+        check_largest(model, tuple(args.shape))
+    images = CalibrationSet(cfg, args.images) if args.real == 'int8' else None
+    pack(model, args.real, images and track(images, 'calibration'))
+    if images:
+        print(f'calibrated on {len(images)} images of {images.source}')
     shape = tuple(args.shape) if args.shape else None if is_detector else image_size(cfg)
     companions = Companions(Path(args.out), args.with_main, args.target)
     made = export_c(model, companions.c_file, shape)

@@ -149,9 +149,13 @@ def test_what_is_exported_is_evaluated_like_the_checkpoint_and_loaded_without_it
             '--no-metric is for --real int8 and bfloat16',
         ),
         (['mine.py', 'epoch_1.pth', 'a.onnx', '--shape', '0', '9'], '--shape 0 9 must be at least'),
-        (['mine.py', 'epoch_1.pth', 'a-b.c'], "'a-b' of 'a-b.c' is no identifier of C"),
+        (
+            ['mine.py', 'epoch_1.pth', 'a-b.c'],
+            "'a-b' of 'a-b.c' cannot be the first part of names in C",
+        ),
         (['mine.py', 'epoch_1.pth', 'a.onnx', '--with-main'], r'--with-main is for \*.c and libr'),
         (['mine.py', 'epoch_1.pth', 'a.c', '--target', 'x'], '--target is for libraries'),
+        (['mine.py', 'epoch_1.pth', 'a.dll'], "'a.dll' is a library of another system: name it"),
         (['mine.py', 'epoch_1.pth', 'taken.c'], r"'taken.h' exists already"),
         (
             ['mine.py', 'epoch_1.pth', 'a.c', '--real', 'bfloat16'],
@@ -262,11 +266,14 @@ def test_onnx_has_the_size_of_the_test_pipeline_or_of_the_option(
 
 
 def test_a_c_file_has_the_largest_size_of_the_option(folder, monkeypatch, tmp_path, capsys):
-    words = ['mine.py', 'epoch_1.pth', tmp_path / 'mine.c', '--shape', 64, 96]
-    main_of('export', monkeypatch, folder, *words)
-    assert 'bytes for images up to 64x96' in capsys.readouterr().out
+    words = 'mine.py', 'epoch_1.pth', tmp_path / 'mine.c', '--shape'
+    with pytest.raises(UsageError, match='image of 64x96 is smaller than .* resizes all pictures'):
+        main_of('export', monkeypatch, folder, *words, 64, 96)
+    assert not list(tmp_path.iterdir())
+    main_of('export', monkeypatch, folder, *words, 160, 192)
+    assert 'bytes for images up to 160x192' in capsys.readouterr().out
     assert {path.name for path in tmp_path.iterdir()} == {'mine.c', 'mine.h'}
-    assert '(height <= 64 && width <= 96)' in (tmp_path / 'mine.c').read_text()
+    assert '(height <= 160 && width <= 192)' in (tmp_path / 'mine.c').read_text()
 
 
 @pytest.mark.skipif(shutil.which('cc') is None, reason='no C compiler')

@@ -30,7 +30,7 @@ WASM_FLAGS = (
     '-Wl,--export-dynamic',
     '-Wl,--strip-all',
 )
-INSTALL = 'pip install "surge_mm[c]"'
+INSTALL = 'pip install ziglang'
 
 
 def compile_shared(

@@ -84,10 +84,30 @@ def check_name(path: Path) -> None:
     Raises:
         UsageError: if it cannot.
     """
-    if not re.fullmatch('[A-Za-z][A-Za-z0-9_]*', path.stem):
+    if not re.fullmatch('(?!surge)[A-Za-z][A-Za-z0-9_]*', path.stem):
         raise UsageError(
-            f'{path.stem!r} of {str(path)!r} is no identifier of C, and the functions in the file are named after it: '
-            'use letters, digits and underscores, as in detector.c'
+            f'{path.stem!r} of {str(path)!r} cannot be the first part of names in C, and the functions in the file are '
+            'named after it: use letters, digits and underscores, as in detector.c, and another word than surge'
+        )
+
+
+def check_largest(model: nn.Module, largest: tuple[int, int]) -> None:
+    """Check that the pictures which the test pipeline has resized fit into the largest image.
+
+    Args:
+        model (nn.Module): A packed detector with ``cfg``.
+        largest (tuple[int, int]): Height and width of the largest image.
+
+    Raises:
+        UsageError: if none fits.
+    """
+    steps, (height, width) = input_steps(model, largest[::-1]), largest
+    fits = any(w <= width and h <= height for w, h in steps.largest)
+    if steps.resize in ('SURGE_EXACT', 'SURGE_KEEP_RATIO') and not fits:
+        w, h = steps.size
+        raise UsageError(
+            f'the largest image of {height}x{width} is smaller than that to which the test pipeline resizes all '
+            f'pictures, {h}x{w}. Leave out --shape, or change scale of Resize in the test pipeline'
         )
 
 

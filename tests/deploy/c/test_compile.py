@@ -68,7 +68,7 @@ def test_without_a_compiler_the_message_tells_how_to_compile(source, tmp_path, n
     message = str(raised.value)
     assert f"'{source}' is written, but not compiled" in message
     assert f'cc -std=c99 -O2 -shared -fPIC {source} -o {out} -lm' in message
-    assert 'pip install "surge_mm[c]"' in message
+    assert 'pip install ziglang' in message
     with pytest.raises(UsageError, match='aarch64-linux-musl-gcc'):
         compile_shared(source, out, 'aarch64-linux-musl')
     assert not out.exists()

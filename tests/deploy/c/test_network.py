@@ -106,7 +106,7 @@ def test_an_unknown_operator_is_named_with_its_layer_and_nothing_is_written(tmp_
 
 
 def test_a_stem_that_is_no_identifier_is_an_error(tmp_path):
-    with pytest.raises(UsageError, match="'my-net' .* no identifier of C"):
+    with pytest.raises(UsageError, match="'my-net' .* first part of names in C"):
         export_c(simple(), tmp_path / 'my-net.c', (8, 8))
 
 

@@ -8,7 +8,7 @@ extern "C" {
 #endif
 
 enum {
-    @NAME@_ERROR_NULL = -1,   /* a pointer is null, or the context was not initialized */
+    @NAME@_ERROR_NULL = -1,   /* a pointer is null, or @name@_init failed for the context */
     @NAME@_ERROR_SIZE = -2,   /* the image is empty, too large, or does not fit the strides of the network */
     @NAME@_ERROR_STRIDE = -3, /* rows overlap */
     @NAME@_ERROR_MEMORY = -4  /* the memory is too short */

@@ -5,7 +5,7 @@
 #define SURGE_IS_AVX2 2   /* AVX2 and FMA */
 #define SURGE_IS_AVX512 3 /* AVX-512 F, BW, DQ, VL, VBMI, VNNI and VPOPCNTDQ */
 
-static int surge_cpu_is = 0; /* one of these once it is found */
+static int surge_cpu_is = 0; /* one of these once it is found. Threads may look for it at the same time. */
 
 #if (defined(__x86_64__) || defined(__i386__)) && defined(__GNUC__) && !defined(SURGE_PLAIN)
 #define SURGE_X86 1
@@ -41,8 +41,14 @@ static inline int surge_find_cpu(void)
 
 static inline int surge_cpu(void)
 {
-    if (!surge_cpu_is) surge_cpu_is = surge_find_cpu();
-    return surge_cpu_is;
+#ifdef __GNUC__
+    int is = __atomic_load_n(&surge_cpu_is, __ATOMIC_RELAXED);
+    if (!is) __atomic_store_n(&surge_cpu_is, is = surge_find_cpu(), __ATOMIC_RELAXED);
+    return is;
+#else
+    (void)surge_cpu_is;
+    return surge_find_cpu(); /* which is known when it is compiled */
+#endif
 }
 
 /* Loops over registers must be unrolled, so that none of them is kept in memory. */

@@ -85,7 +85,7 @@ static const char *read_ppm(picture *p, size_t size)
     size_t at = 2;
     const long width = ppm_number(p->memory, size, &at), height = ppm_number(p->memory, size, &at);
     if (width < 1 || height < 1) return "its head is damaged, or a side is not 1 to 65535 pixels";
-    if (ppm_number(p->memory, size, &at) != 255) return "it has no 8 bits for each color";
+    if (ppm_number(p->memory, size, &at) != 255) return "its largest value is not 255";
     if (++at > size || (size - at) / 3 / (size_t)width < (size_t)height) return "it is cut off";
     p->width = (int)width;
     p->height = (int)height;
@@ -119,7 +119,7 @@ static const char *read_bmp(picture *p, size_t size)
     if (width < 1 || height < 1 || width > LARGEST_SIDE || height > LARGEST_SIDE)
         return "a side is not 1 to 65535 pixels";
     row = (width * bits / 8 + 3) / 4 * 4;
-    if (first > size || (size - first) / row < height) return "it is cut off";
+    if (first < 54 || first > size || (size - first) / row < height) return "it is cut off";
     to = bytes;
     for (unsigned long y = 0; y < height; ++y) {
         const unsigned char *from = bytes + first + y * row;
@@ -258,5 +258,9 @@ int main(int argc, char **argv)
     }
     free(memory);
     free(times);
+    if (fflush(stdout) || ferror(stdout)) {
+        fprintf(stderr, "%s: the output could not be written\n", argv[0]);
+        return 1;
+    }
     return failed;
 }

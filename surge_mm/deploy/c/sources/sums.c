@@ -98,7 +98,7 @@ SURGE_TARGET static inline void SURGE_NAME(surge_group)(
     surge_table tables[SURGE_TILE_BLOCKS];
     size_t block = (size_t)n->n_steps * SURGE_ROW * SURGE_OF_WEIGHT;
     while (outs > 0) {
-        int blocks = 0, done = 0, counts[SURGE_TILE_BLOCKS];
+        int blocks = 0, done = 0, counts[SURGE_TILE_BLOCKS] = {0};
         for (; blocks < SURGE_TILE_BLOCKS && done < outs; blocks++, done += SURGE_ROW) {
             counts[blocks] = outs - done < SURGE_ROW ? outs - done : SURGE_ROW;
             surge_fill_table(t, channel + done, counts[blocks], tables + blocks);
