@@ -14,7 +14,7 @@ static int surge_cpu_is = 0; /* one of these once it is found. Threads may look 
 
 static inline int surge_find_cpu(void)
 {
-    unsigned a, b, c, d, first, enabled, high;
+    unsigned a = 0, b = 0, c = 0, d = 0, first = 0, enabled, high;
     const unsigned avx2 = 1u << 5, avx512 = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31; /* F, DQ, BW, VL */
     const unsigned bits = 1u << 1 | 1u << 11 | 1u << 14;                            /* VBMI, VNNI, VPOPCNTDQ */
     if (!__get_cpuid(1, &a, &b, &first, &d) || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return SURGE_IS_PLAIN;
