@@ -128,24 +128,15 @@ def graph_of(model: nn.Module, size: tuple[int, int]) -> Graph:
     Raises:
         UsageError: if the model has an operation that has no form in C, or runs for images of one size alone.
     """
-    try:
-        graph = trace(model, *size)
-    except UsageError:
-        raise
-    except Exception as error:  # of any layer of the hosts
-        raise UsageError(
-            f'{type(model).__name__} does not run on an image of {size[0]}x{size[1]} alone: {describe_error(error)}. '
-            'Choose a size that its strides divide, and a model that takes nothing but images'
-        ) from error
+    graph = _traced(
+        model,
+        size,
+        'Choose a size that its strides divide, and a model that takes nothing but images',
+    )
     other = (size[0] + OTHER_SIZE[0], size[1] + OTHER_SIZE[1])
-    try:
-        again = trace(model, *other)
-    except UsageError:
-        raise
-    except Exception as error:  # of any layer of the hosts
-        raise UsageError(
-            f'{type(model).__name__} runs for images of {size}, but not for {other}: {describe_error(error)}'
-        ) from error
+    again = _traced(
+        model, other, f'It runs for {size[0]}x{size[1]}, and C code is for images of any size'
+    )
     shapes = graph.shapes(*other)
     for one, two in zip(graph.nodes, again.nodes, strict=True):
         if one.kind != two.kind or shapes[one.output] != again.traced[two.output]:
@@ -155,6 +146,18 @@ def graph_of(model: nn.Module, size: tuple[int, int]) -> Graph:
             )
     fuse(graph)
     return graph
+
+
+def _traced(model: nn.Module, size: tuple[int, int], advice: str) -> Graph:
+    try:
+        return trace(model, *size)
+    except UsageError:
+        raise
+    except Exception as error:  # of any layer of the hosts
+        raise UsageError(
+            f'{type(model).__name__} does not run on an image of {size[0]}x{size[1]} alone: {describe_error(error)}. '
+            f'{advice}'
+        ) from error
 
 
 def _check_model(model: nn.Module) -> None:
