@@ -7,9 +7,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.compiler import is_compiling
 
 from surge_mm.ops import WeightBinarizer
 from surge_mm.ops.once_differentiable import once_differentiable
+from surge_mm.ops.signs import is_exporting
 from surge_mm.utils.argument_checks import Positive, checked
 from surge_mm.utils.errors import UsageError
 
@@ -35,7 +37,8 @@ class _BinaryWeight(torch.autograd.Function):
 class BinaryEmbedding(nn.Embedding):
     """Embedding with binary weights, ``Q_W(weight)[ids]``; a filter of the weight binarizer is a row of the table.
 
-    It has no auxiliary branch, which corrects the gradient of real inputs.
+    It has no auxiliary branch, which corrects the gradient of real inputs. With a binarizer of each row by itself, such
+    as ``ScaledSign``, only the rows of ``ids`` are binarized, outside of ``torch.compile`` and exporters.
 
     Args:
         num_embeddings (int): Number of rows.
@@ -64,7 +67,11 @@ class BinaryEmbedding(nn.Embedding):
             )
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.embedding(input, _BinaryWeight.apply(self.weight, self.weight_binarizer))
+        rows = self.weight
+        if self.weight_binarizer.per_filter and not (is_compiling() or is_exporting()):
+            ids, input = torch.unique(input, return_inverse=True)
+            rows = F.embedding(ids, rows)
+        return F.embedding(input, _BinaryWeight.apply(rows, self.weight_binarizer))
 
     def extra_repr(self) -> str:
         return f'{super().extra_repr()}, weight={self.weight_binarizer}'

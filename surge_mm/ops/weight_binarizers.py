@@ -57,12 +57,15 @@ class WeightBinarizer(Binarizer):
         numbers_per_filter (int): Real numbers that a filter of a trained network needs beside its signs, without the
             learned gain.
         min_filter_size (int): Least number of weights in a filter.
+        per_filter (bool): Whether values and gradient of a filter depend on the weights of that filter alone. An
+            embedding then binarizes the rows of its batch instead of the whole table.
     """
 
     family = 'weight'
     learned_gain: ClassVar[bool] = False
     numbers_per_filter: ClassVar[int] = 1
     min_filter_size: ClassVar[int] = 1
+    per_filter: ClassVar[bool] = False
 
     def check(self, shape: tuple[int, ...]) -> None:
         """Check that this binarizer is defined for a weight of ``shape``.
@@ -149,6 +152,8 @@ class ScaledSign(WeightBinarizer):
 
     The scale is that of Rastegari et al., XNOR-Net, arXiv 1603.05279; the gradient leaves it out and does not clip.
     """
+
+    per_filter = True
 
     def two_values(self, w: Tensor) -> TwoValues:
         return TwoValues(w, magnitude(w))

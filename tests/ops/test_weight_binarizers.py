@@ -95,3 +95,15 @@ def test_a_gain_multiplies_both_values_of_a_filter(name):
     q_w = two.alpha * two.z.sign() + (0 if two.offset is None else two.offset)
     torch.testing.assert_close(q_w, gain * binarizer(w))
     assert binarizer.two_values(w).with_gain(None).alpha.equal(binarizer.two_values(w).alpha)
+
+
+@pytest.mark.parametrize(
+    'name', sorted(name for name, cls in WeightBinarizer.known.items() if cls.per_filter)
+)
+def test_a_filter_that_is_binarized_alone_has_the_values_and_the_gradient_it_has_among_others(name):
+    torch.manual_seed(0)
+    w, g = torch.randn(2, 5, 7)
+    binarizer = WeightBinarizer.build({'type': name})
+    for few in ([3], [0, 2, 4]):
+        assert torch.equal(binarizer(w[few]), binarizer(w)[few])
+        assert torch.equal(binarizer.gradient(w[few], g[few]), binarizer.gradient(w, g)[few])
