@@ -110,7 +110,7 @@ def main() -> None:
     # MMEngine lets no file with names inherit from one of the new style, so that one is written as a whole
     keys = merged(cfg, content).to_dict() if new_style else content
     text = HEADER.format(base=Path(base).name, method=args.method) + config_text(keys)
-    write_atomically(out, text.encode(), 'free some space and run the same command again')
+    write_atomically(out, text.encode())
     print(f'{out}\npython tools/train.py {Path(args.work_dir) / out.name}')
 
 

@@ -8,6 +8,7 @@ devices and hard links are written to directly, as by :func:`open`.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import stat
@@ -17,12 +18,14 @@ from surge_mm.utils.errors import WriteError
 
 PARTIAL = '.partial'
 """Suffix of the temporary files."""
+FULL = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
+"""Errors of a full disk, or of a limit on the size of files."""
 
 
 def write_atomically(
     path: str | os.PathLike,
     data: bytes,
-    way_out: str = 'free some space and run the same command again',
+    way_out: str | None = None,
 ) -> None:
     """Write ``data`` to ``path``. If writing fails, a regular file with one name keeps its previous content.
 
@@ -31,7 +34,7 @@ def write_atomically(
     Args:
         path (str | os.PathLike): the file. Missing folders are created.
         data (bytes): its new content.
-        way_out (str): what the error message advises to do.
+        way_out (str, optional): what the error message advises to do. Defaults to the advice for its cause.
 
     Raises:
         WriteError: if the file cannot be written, for instance because the disk is full.
@@ -47,6 +50,10 @@ def write_atomically(
             kept = ''
             Path(path).write_bytes(data)
     except OSError as error:
+        if way_out is None and error.errno in FULL:
+            way_out = 'free some space and run the same command again'
+        elif way_out is None:
+            way_out = 'name a file in a folder that you may write to'
         raise WriteError(
             error.errno,
             f'{str(path)!r} ({len(data):,} bytes) could not be written: {error.strerror}. {kept}{way_out}',

@@ -131,3 +131,9 @@ def test_the_error_has_the_given_advice(tmp_path):
     (tmp_path / 'file').write_text('')
     with pytest.raises(UsageError, match="a.bin' .*could not be written.*: name another folder"):
         write_atomically(tmp_path / 'file' / 'a.bin', b'bytes', 'name another folder')
+
+
+def test_a_path_that_cannot_be_written_has_other_advice_than_a_full_disk(tmp_path):
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(UsageError, match='name a file in a folder that you may write to'):
+        write_atomically(tmp_path / 'file' / 'a.bin', b'bytes')

@@ -97,7 +97,8 @@ def written(folder):
         files[path] = pixels[::-1]
         path = folder / f'{width}x{height}"e".ppm'
         rgb = np.ascontiguousarray(pixels[..., ::-1]).tobytes()
-        path.write_bytes(f'P6 # comment\n#\n {width}\t{height}\n255\n'.encode() + rgb)
+        end = ('\n', '# comment\n')[width > 6]
+        path.write_bytes(f'P6 # comment\n#\n {width}\t{height}\n255{end}'.encode() + rgb)
         files[path] = pixels
     return files
 
@@ -134,6 +135,8 @@ def test_damaged_files_are_named_and_the_others_are_used(program, tmp_path):
         'empty.ppm': b'',
         'short.ppm': b'P6 4 4 255 \0\0\0',
         'sixteen.ppm': b'P6 1 1 65535 \0\0\0\0\0\0',
+        'head.ppm': b'P6 1 1 255x\0\0\0',
+        'comment.ppm': b'P6 1 1 255#\0\0\0',
         'huge.ppm': b'P6 99999999999999999999 1 255 \0\0\0',
         'text.png': b'no picture',
         'short.bmp': b'BM' + bytes(60),

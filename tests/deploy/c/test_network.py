@@ -183,7 +183,7 @@ def test_wrong_pictures_return_errors(digits):
     assert (
         detect(context, None, 9, 9, 27, boxes, 1) == detect(context, rgb, 9, 9, 27, None, 1) == -1
     )
-    assert detect(context, rgb, 10, 10, 30, boxes, -1) == -4
+    assert detect(context, rgb, 10, 10, 30, boxes, -1) == -5
     assert detect(context, rgb, 10, 10, 30, boxes, 0) == 0
 
 

@@ -8,7 +8,7 @@ int @name@_detect(
     if (!context || !context->arena || !rgb || !boxes) return @NAME@_ERROR_NULL;
     if (!surge_input_sizes(&input, width, height, &sizes)) return @NAME@_ERROR_SIZE;
     if (stride < 3 * width) return @NAME@_ERROR_STRIDE;
-    if (max < 0) return @NAME@_ERROR_MEMORY;
+    if (max < 0) return @NAME@_ERROR_BOXES;
     image = (float *)(void *)(context->arena + @image@);
     surge_prepare(&input, &sizes, rgb, stride, image, context->arena + @before@);
     code = network(context->arena, image, sizes.padded.height, sizes.padded.width, maps);

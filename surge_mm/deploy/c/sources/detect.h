@@ -1,4 +1,5 @@
 #define @NAME@_BOXES @n_boxes@ /* largest number of boxes of a picture */
+#define @NAME@_ERROR_BOXES -5 /* max is below 0 */
 
 /* A box in pixels of the picture, and its class as an index into @name@_classes. */
 typedef struct {

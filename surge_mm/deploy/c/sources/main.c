@@ -86,6 +86,9 @@ static const char *read_ppm(picture *p, size_t size)
     const long width = ppm_number(p->memory, size, &at), height = ppm_number(p->memory, size, &at);
     if (width < 1 || height < 1) return "its head is damaged, or a side is not 1 to 65535 pixels";
     if (ppm_number(p->memory, size, &at) != 255) return "its largest value is not 255";
+    if (at < size && p->memory[at] == '#') /* the end of a comment is the space before the pixels */
+        while (at < size && p->memory[at] != '\n') ++at;
+    if (at < size && !isspace(p->memory[at])) return "its head is damaged";
     if (++at > size || (size - at) / 3 / (size_t)width < (size_t)height) return "it is cut off";
     p->width = (int)width;
     p->height = (int)height;
