@@ -15,7 +15,9 @@ from surge_mm.utils.atomic_write import write_atomically
 from surge_mm.utils.label_files import label_file, label_lines
 from surge_mm.utils.media import Source, Unusable, VideoWriter, frames_of
 
-AGAIN = 'free some space there, or make it writable, and run the same command again with --overwrite'
+AGAIN = (
+    'free some space there, or make it writable, and run the same command again with --overwrite'
+)
 
 
 def run_source(

@@ -22,7 +22,9 @@ from surge_mm.utils.suggestions import argument_names, did_you_mean
 GRADIENTS = 'accumulated_gradients'
 """Key of the gradients in a checkpoint."""
 ATOMIC_BACKEND = 'surge_mm.AtomicLocalBackend'
-RESUME = 'free some space there, or make it writable, then continue by the same command with --resume'
+RESUME = (
+    'free some space there, or make it writable, then continue by the same command with --resume'
+)
 """What to do after a training could not write a file."""
 
 

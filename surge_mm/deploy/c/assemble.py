@@ -122,7 +122,7 @@ def c_file(
         parts += [f'SURGE_EACH(surge_{function})' for function in sorted(functions)]
     parts += ['\n'.join(constants.lines), '', body, '', filled(source('api.c'), values)]
     if task:
-        parts += [source('resize.c'), c_input(task.steps, 'input')]
+        parts += [*map(source, task.steps.sources), c_input(task.steps, 'input')]
     if head:
         parts += [f'typedef {name}_map surge_map;\ntypedef {name}_box surge_box;\n']
         parts += [source('boxes.c'), c_head(head, 'head')]

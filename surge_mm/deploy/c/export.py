@@ -32,7 +32,7 @@ def export_c(
     """Write a packed model as a C file, and a header with the same name beside it.
 
     Of a detector of MMDetection with its config in ``model.cfg``, the C file has the steps from a picture to boxes, of
-    a classifier of MMPretrain those from a resized picture to scores. Of other models it has the network alone.
+    a classifier of MMPretrain those from a picture to scores. Of other models it has the network alone.
 
     Args:
         model (nn.Module): A packed classifier, one-stage detector or module that takes images.

@@ -1,4 +1,4 @@
-"""Test pipeline and data preprocessor of a detector as a struct of ``sources/resize.c``."""
+"""Test pipeline and data preprocessor as a struct of ``sources/resize.c``; those of a detector."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from surge_mm.deploy.image_input import ImageInput
 from surge_mm.utils.errors import UsageError
 
 Size = tuple[int, int]
-WORKSPACE = 23
-"""Bytes of workspace for each column of the resized picture."""
+WORKSPACE = {'bilinear.c': 23, 'pillow.c': 35}
+"""Bytes of workspace for each column of the resized picture, by the source of the resizing."""
 
 
 class InputSteps(NamedTuple):
@@ -19,7 +19,8 @@ class InputSteps(NamedTuple):
 
     Attributes:
         resize (str): A name of ``sources/resize.c``, such as ``'SURGE_KEEP_RATIO'``.
-        size (Size): Of the resized picture, or the box into which it is fitted. (0, 0) without resizing.
+        size (Size): Of the resized picture, the box into which it is fitted, or the length of the resized edge, twice.
+            (0, 0) without resizing.
         pad (Size): Least size after ``Pad``, or (0, 0).
         pad_square (bool): Whether ``Pad`` makes a square.
         pad_divisor (int): Divisor of ``Pad``.
@@ -29,6 +30,8 @@ class InputSteps(NamedTuple):
         is_rgb (bool): Whether the network takes RGB, not BGR.
         table (np.ndarray): ``(256, 3)``, float32, the normalized value of each number in each channel.
         largest (tuple[Size, ...]): The input of the network fits into one of these sizes.
+        crop (Size): Largest size after ``CenterCrop``. Defaults to (0, 0), without it.
+        resizer (str): Source of the resizing, that of OpenCV or of Pillow. Defaults to ``'bilinear.c'``.
     """
 
     resize: str
@@ -42,11 +45,18 @@ class InputSteps(NamedTuple):
     is_rgb: bool
     table: np.ndarray
     largest: tuple[Size, ...]
+    crop: Size = (0, 0)
+    resizer: str = 'bilinear.c'
 
     @property
     def workspace(self) -> int:
         """Bytes of workspace of ``surge_prepare``."""
-        return WORKSPACE * max(width for width, _ in self.largest)
+        return WORKSPACE[self.resizer] * max(width for width, _ in self.largest)
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Sources of the steps in C."""
+        return 'resize.c', self.resizer, 'prepare.c'
 
 
 def input_steps(model: Any, largest: Size | None = None) -> InputSteps:
@@ -163,6 +173,7 @@ def c_input(steps: InputSteps, name: str) -> str:
     fields = (
         steps.resize,
         _braces(steps.size),
+        _braces(steps.crop),
         _braces(steps.pad),
         str(int(steps.pad_square)),
         str(steps.pad_divisor),

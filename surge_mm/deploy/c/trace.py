@@ -96,6 +96,10 @@ class Tracer(TorchDispatchMode):
         padded = [(*shape, 1, 1)[:4] for shape in self.map_shapes]
         return {i: Shape(shape[2], shape[3], shape[1]) for i, shape in enumerate(padded)}
 
+    def maps(self) -> dict[int, Tensor]:
+        """Return the tensors of all maps, without those that an operator has overwritten."""
+        return {self._values[id(tensor)]: tensor for tensor in reversed(self._kept)}
+
     def is_map(self, tensor: Any) -> bool:
         """Return whether a tensor is a map."""
         return id(tensor) in self._values

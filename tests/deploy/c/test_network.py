@@ -1,7 +1,6 @@
 """Maps and boxes of a model in C against those of the packed model."""
 
 import ctypes
-import re
 
 import numpy as np
 import pytest
@@ -18,6 +17,7 @@ from torch import nn
 from surge_mm.deploy import Detector, pack
 from surge_mm.deploy.c.export import export_c
 from surge_mm.deploy.onnx.export import outputs_of
+from surge_mm.deploy.predictor import Predictor
 from surge_mm.launch.runner import build_model
 from surge_mm.layers import SurgeConv2d
 from surge_mm.utils.errors import UsageError
@@ -73,7 +73,6 @@ def largest_difference(model, network, size):
 @pytest.mark.parametrize(
     ('family', 'sizes'),
     [
-        ('demo', ((64, 96), (37, 51))),
         ('retinanet', ((32, 96), (65, 33))),
         ('rtmdet', ((64, 96), (32, 128))),
     ],
@@ -199,51 +198,54 @@ def test_a_detector_with_two_stages_is_named(tmp_path):
 
 def test_maps_and_scores_are_those_of_the_classifier(tmp_path):
     model = model_of('reactnet')
+    _, resize, crop, _ = model.cfg.test_dataloader.dataset.pipeline
+    resize.scale, crop.crop_size, model.dataset_meta = 73, 64, {}
     network = Network(tmp_path, model, (64, 64))
     assert 0 < largest_difference(model, network, (33, 64)) < 1e-5
-    rgb = np.random.default_rng(0).integers(0, 256, (64, 48, 3), dtype=np.uint8)
-    bgr = torch.from_numpy(rgb[..., ::-1].copy()).permute(2, 0, 1)[None]
-    with torch.no_grad():
-        (sample,) = model.predict(**model.data_preprocessor({'inputs': bgr}))
+    rgb = np.random.default_rng(0).integers(0, 256, (90, 80, 3), dtype=np.uint8)
+    expected = Predictor(model).predict(rgb[..., ::-1]).pred_score.numpy()
     scores = np.empty(1000, np.float32)
-    classify, arguments = network.library.net_classify, (48, 64, 144, pointer(scores))
+    classify, arguments = network.library.net_classify, (80, 90, 240, pointer(scores))
     assert classify(network.context, pointer(rgb), *arguments) == 0
-    np.testing.assert_allclose(scores, sample.pred_score.numpy(), rtol=1e-4)
-    assert classify(network.context, pointer(rgb), 48, 65, 144, pointer(scores)) == -2
-    assert classify(network.context, pointer(rgb), 48, 64, 143, pointer(scores)) == -3
+    np.testing.assert_allclose(scores, expected, rtol=1e-4)
+    assert classify(network.context, pointer(rgb), 0, 90, 240, pointer(scores)) == -2
+    assert classify(network.context, pointer(rgb), 80, 90, 239, pointer(scores)) == -3
     assert classify(network.context, None, *arguments) == -1
 
 
 def test_the_program_in_the_docs_compiles_and_finds_the_boxes(digits, tmp_path):
     network = digits[1]
     (example,) = blocks(ROOT / 'docs/without_pytorch.md', 'c')
-    (tmp_path / 'detector.h').write_text(renamed(network.made.header))
-    source = renamed(network.made.source)
-    library = compiled(tmp_path, source, example)
+    header = network.made.header.replace('NET_', 'DETECTOR_').replace('net_', 'detector_')
+    (tmp_path / 'detector.h').write_text(header)
+    # the functions of the library that is compiled already
+    names = ''.join(
+        f'#define detector_{name} net_{name}\n' for name in ('init', 'detect', 'classes')
+    )
+    library = compiled(tmp_path, names + example, libraries=[network.library._name])
     rgb = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
     assert library.find(pointer(rgb), 128, 96) == len(network.detect(rgb, 50)[0]) > 0
 
 
-def renamed(text):
-    """Return C code with the prefix ``detector`` in place of ``net``."""
-    return re.sub(r'\bNET_', 'DETECTOR_', re.sub(r'\bnet(?=[_.])', 'detector', text))
+FUNCTIONS = {
+    'silu': nn.SiLU(),
+    'hardswish': nn.Hardswish(),
+    'hardsigmoid': nn.Hardsigmoid(),
+    'sigmoid': nn.Sigmoid(),
+}
 
 
-FUNCTIONS = {'silu': nn.SiLU(), 'hardswish': nn.Hardswish(), 'hardsigmoid': nn.Hardsigmoid()}
-
-
-@pytest.mark.parametrize('name', [*FUNCTIONS, 'sigmoid'])
-def test_functions_of_single_numbers(tmp_path, name):
-    function = FUNCTIONS.get(name, nn.Sigmoid())
+def test_functions_of_single_numbers(tmp_path):
     x = torch.cat(
         [torch.linspace(-120, 120, 4001), torch.tensor([-0.0, torch.inf, -torch.inf, torch.nan])]
     )
     out, shape = torch.empty_like(x), (ctypes.c_int * 3)(1, len(x), 1)
-    call = (
-        'void call(const int *s, const float *x, float *out)\n'
+    calls = (
+        f'SURGE_EACH(surge_{name})\nvoid call_{name}(const int *s, const float *x, float *out)\n'
         f'{{ surge_shape shape = {{s[0], s[1], s[2]}}; surge_{name}_each(shape, x, out); }}'
+        for name in FUNCTIONS
     )
-    parts = ('layers.h', 'steps.c', 'cpu.c', 'functions.c', f'SURGE_EACH(surge_{name})')
-    library = compiled(tmp_path, *parts, call)
-    library.call(shape, pointer(x.numpy()), pointer(out.numpy()))
-    torch.testing.assert_close(out, function(x), rtol=3e-7, atol=1e-30, equal_nan=True)
+    library = compiled(tmp_path, 'layers.h', 'steps.c', 'cpu.c', 'functions.c', *calls)
+    for name, function in FUNCTIONS.items():
+        library[f'call_{name}'](shape, pointer(x.numpy()), pointer(out.numpy()))
+        torch.testing.assert_close(out, function(x), rtol=3e-7, atol=1e-30, equal_nan=True)

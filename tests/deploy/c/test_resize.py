@@ -1,14 +1,12 @@
 """Input of the network in C against cv2, MMCV and the pipeline of MMDetection."""
 
-import ctypes
-
 import cv2
-import numpy as np
 import pytest
-from helpers.c_code import COMPILER, compiled, guarded, pointer
+from helpers.c_code import COMPILER
+from helpers.c_pictures import InC, picture
 from helpers.packed_files import detector_config
 
-from surge_mm.deploy.c.images import c_input, input_steps
+from surge_mm.deploy.c.images import input_steps
 from surge_mm.deploy.image_input import ImageInput
 from surge_mm.launch.runner import build_model
 from surge_mm.utils.errors import UsageError
@@ -49,13 +47,6 @@ BAD = {
     'unknown': ([{'type': 'RandomFlip', 'prob': 0.0}], 'test pipeline'),
     'no size': ([], '--shape'),
 }
-WRAPPER = """
-int sizes_of(int width, int height, surge_sizes *out) { return surge_input_sizes(&input, width, height, out); }
-void prepare(const surge_sizes *sizes, const uint8_t *pixels, int stride, float *out, void *workspace)
-{
-    surge_prepare(&input, sizes, pixels, stride, out, workspace);
-}
-"""
 
 
 def detector(steps, preprocessor):
@@ -70,54 +61,6 @@ def detector(steps, preprocessor):
     model = build_model(cfg)
     model.cfg = cfg
     return model
-
-
-class Sizes(ctypes.Structure):
-    _fields_ = [
-        (f'{of}_{side}', ctypes.c_int)
-        for of in ('picture', 'resized', 'image', 'padded')
-        for side in ('width', 'height')
-    ]
-
-
-class InC:
-    def __init__(self, folder, steps, define=''):
-        self.steps = steps
-        self.library = compiled(
-            folder, define, 'layers.h', 'resize.c', c_input(steps, 'input'), WRAPPER
-        )
-
-    def __call__(self, bgr):
-        """Return the input of the network of an image, and its sizes; or None if it has none."""
-        sizes = Sizes()
-        height, width = bgr.shape[:2]
-        if not self.library.sizes_of(width, height, ctypes.byref(sizes)):
-            return None
-        # rows end with other bytes
-        rows = np.full((height, 3 * width + 5), 77, np.uint8)
-        rows[:, : 3 * width] = bgr[..., ::-1].reshape(height, -1)
-        pixels, _ = guarded(rows.size)
-        pixels[:] = rows.reshape(-1)
-        workspace, untouched = guarded(self.steps.workspace)
-        shape = (sizes.padded_height, sizes.padded_width, 3)
-        out, no_more = guarded(4 * int(np.prod(shape)))
-        self.library.prepare(
-            ctypes.byref(sizes),
-            pointer(pixels),
-            rows.shape[1],
-            pointer(out),
-            pointer(workspace),
-        )
-        untouched()
-        no_more()
-        return out.view(np.float32).reshape(shape), sizes
-
-
-def picture(size, seed=0):
-    width, height = size
-    rng = np.random.default_rng(seed)
-    choices = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
-    return choices if width % 2 else np.where(choices > 127, 255, 0).astype(np.uint8)
 
 
 @pytest.mark.parametrize('name', PIPELINES)
