@@ -118,8 +118,24 @@ class Convolution(BilinearMap):
             return x, [top, left]
         return F.pad(x, self.padding, value=pad_value), [0, 0]
 
+    def idles(self, width: int, kernel_width: int) -> bool:
+        """Return whether the stride is above 1 along an output of one column, where it has no effect.
+
+        oneDNN's convolutions of bytes and of bfloat16 by AMX are wrong there from the second row on, as of PyTorch 2.12
+        (pytorch/pytorch issue 169688). With a stride of 1 they are right, and the first column is the output.
+
+        Args:
+            width (int): Width of the input with its padding, in pixels.
+            kernel_width (int): kW.
+        """
+        return width - self.dilation[1] * (kernel_width - 1) <= self.stride[1] != 1
+
     def forward(self, x: Tensor, w: Tensor, bias: Tensor | None, pad_value: float) -> Tensor:
         x, padding = self._pad(x, pad_value)
+        if x.dtype is torch.bfloat16 and self.idles(x.shape[-1] + 2 * padding[1], w.shape[-1]):
+            stride = (self.stride[0], 1)
+            out = F.conv2d(x, w, bias, stride, padding, self.dilation, self.groups)
+            return out[..., :1].contiguous()
         return F.conv2d(x, w, bias, self.stride, padding, self.dilation, self.groups)
 
     def backward(

@@ -34,11 +34,14 @@ def onednn_sums(weight: Tensor, convolution: Convolution, shape: tuple[int, ...]
     onednn = torch.ops.onednn
     ones, zeros = torch.ones(len(weight)), torch.zeros(len(weight), dtype=torch.int32)
     stride, dilation = list(convolution.stride), list(convolution.dilation)
+    columns = None
+    if convolution.idles(shape[3], weight.shape[3]):
+        stride[1], columns = 1, 1
     geometry = (stride, [0, 0], dilation, convolution.groups)
     prepacked = onednn.qconv_prepack(weight, ones, 1.0, 0, *geometry, list(shape))
     convolve = onednn.qconv2d_pointwise.default
     numbers = (1.0, 0, prepacked, ones, zeros, None, *geometry, 1.0, 0, torch.float32)
-    return lambda q: convolve(q, *numbers, 'none', [], None)
+    return lambda q: convolve(q, *numbers, 'none', [], None)[..., :columns]
 
 
 def float64_sums(weight: Tensor, convolution: Convolution) -> Sums:

@@ -37,6 +37,17 @@ def test_sums_of_extreme_bytes_are_exact_in_onednn(case):
     compare_with_onednn(case)
 
 
+@pytest.mark.parametrize(('channels', 'kernel', 'stride', 'width'), [(8, 2, 2, 3), (64, 3, 3, 5)])
+def test_sums_of_one_column_are_exact_where_the_stride_is_above_1(channels, kernel, stride, width):
+    torch.manual_seed(0)
+    q = torch.randint(0, 256, (1, channels, 23, width), dtype=torch.uint8)
+    q = q.contiguous(memory_format=torch.channels_last)
+    weight = torch.randint(-63, 64, (32, channels, kernel, kernel), dtype=torch.int8)
+    convolution = Convolution(stride=(stride, stride))
+    found = exact_sums.onednn_sums(weight, convolution, tuple(q.shape))(q)
+    assert torch.equal(found, integer_sums(q, weight, stride, 1).float())
+
+
 @OF_X86
 @pytest.mark.parametrize('instructions', ['AVX2', 'AVX512_CORE'])
 def test_sums_are_exact_on_a_cpu_without_vnni(instructions, tmp_path):
