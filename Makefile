@@ -6,6 +6,9 @@
 # make microcontroller
 #              run an exported detector on an emulated Cortex-M7; needs Debian's gcc-arm-none-eabi,
 #              libnewlib-arm-none-eabi and qemu-system-arm
+# make test-targets
+#              compare kernels and a program with packed models on emulated CPUs (ARM of 64 and 32 bits, RISC-V) and in
+#              WebAssembly; needs Debian's qemu-user-static and nodejs, and installs ziglang
 # make docs    build the documentation into docs/_build/html
 #
 # Each creates the environment .venv first if it is missing, or updates it if the requirements have changed.
@@ -19,7 +22,7 @@ UNFINISHED := $(VENV)/.unfinished
 DOCS_INSTALLED := $(VENV)/.docs-installed
 PYTHONS := $(or $(PYTHON),python3.12 python3.11 python3.10 python3)
 
-.PHONY: demo test stress browser microcontroller test-arm docs lint format clean
+.PHONY: demo test stress browser microcontroller test-targets docs lint format clean
 
 demo: $(INSTALLED)
 	$(BIN)/python tools/demo.py
@@ -38,13 +41,12 @@ browser: $(INSTALLED)
 microcontroller: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s tests/microcontroller $(ARGS)
 
-# The kernels of C files, and the program of a detector, on emulated CPUs, by qemu-user-static of Debian and the compiler of ziglang.
-test-arm: $(INSTALLED)
+test-targets: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet -c requirements/constraints.txt -r requirements/c.txt
-	for target in aarch64-linux-musl arm-linux-musleabihf; do \
+	for target in aarch64-linux-musl arm-linux-musleabihf riscv64-linux-musl wasm32-wasi; do \
 	    SURGE_C_TARGET=$$target OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/deploy/c/test_kernels.py $(ARGS) || exit 1; \
 	done
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s tests/arm $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s tests/targets $(ARGS)
 
 # Any warning, such as a broken link or a reference to a name that does not exist, fails the build.
 docs: $(DOCS_INSTALLED)

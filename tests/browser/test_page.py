@@ -100,3 +100,12 @@ def test_a_large_picture_and_one_that_does_not_fit(browser):
     assert browser.evaluate(f'ready.then(() => {large})')
     narrow = '(() => { try { detect(new ImageData(1, 4000)); } catch (error) { return error.message; } })()'
     assert 'does not fit the network' in browser.evaluate(narrow)
+
+
+def test_a_browser_without_vectors_is_told(browser):
+    lacking = '(() => { const has = WebAssembly.validate; WebAssembly.validate = () => false; return has; })()'
+    message = browser.evaluate(
+        f'(() => {{ const has = {lacking}; const loaded = load().catch((error) => error.message);'
+        ' WebAssembly.validate = has; return loaded; })()'
+    )
+    assert 'lacks the vector instructions' in message

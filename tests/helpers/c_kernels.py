@@ -4,6 +4,7 @@ import ctypes
 import subprocess
 from functools import partial
 from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 
@@ -165,6 +166,14 @@ class Program:
             if g is not None:
                 g[:] = np.frombuffer(self.process.stdout.read(g.nbytes), np.uint8)
         return needed
+
+
+def emulator(target):
+    """Return the command before that of a program for another system, by its name in zig."""
+    cpu = target.split('-')[0]
+    if cpu.startswith('wasm'):
+        return ['node', '--no-warnings', str(Path(__file__).with_name('wasi.mjs'))]
+    return [f'qemu-{cpu}-static']
 
 
 def source():

@@ -23,8 +23,9 @@ SYSTEM = 'cc', 'gcc', 'clang'
 OPTIMIZE = '-std=c99', '-O2'
 SHARED = '-shared', '-fPIC'
 WASM = 'wasm32-wasi'
+VECTORS = '-msimd128'
+"""Lets Clang use the vectors of WebAssembly."""
 WASM_FLAGS = (
-    '-msimd128',
     '-mexec-model=reactor',
     '-fvisibility=default',
     '-Wl,--export-dynamic',
@@ -142,7 +143,8 @@ def _compile(
         raise UsageError(f'{written}: {error}{hint}') from error
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / Path(out).name
-        command = [*compiler, *OPTIMIZE, *flags, *names, '-o', str(made), '-lm']
+        vectors = [VECTORS] if target and target.startswith('wasm') else []
+        command = [*compiler, *OPTIMIZE, *vectors, *flags, *names, '-o', str(made), '-lm']
         done = subprocess.run(command, capture_output=True, text=True, errors='replace')
         if done.returncode:
             lines = [line for line in done.stderr.splitlines() if 'error:' in line]

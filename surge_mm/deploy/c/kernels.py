@@ -8,8 +8,10 @@ from importlib.resources import files
 
 FILES = {'binary': 'binary', 'int8': 'int8', 'float': 'real'}
 """First part of the names of the files of each kind of convolution."""
-CPUS = {'SURGE_X86': ('avx2', 'avx512'), 'SURGE_NEON': ('neon',)}
+CPUS = {'SURGE_X86': ('avx2', 'avx512'), 'SURGE_NEON': ('neon',), 'SURGE_WASM': ('wasm',)}
 """Sets of instructions for each macro of ``cpu.c``."""
+BINARY = {'avx2': 'binary_avx2.c', 'avx512': 'binary_avx512.c'}
+"""Binary convolution by a set of instructions; by the others, ``binary_bytes.c``."""
 
 
 def kernels(kinds: Collection[str]) -> str:
@@ -30,7 +32,8 @@ def _vectors(instructions: str, kinds: Collection[str]) -> str:
     """Return the kernels by vectors of one set of instructions."""
     parts = [_read(f'{instructions}.h'), _read('vectors.c')]
     if 'binary' in kinds:
-        parts += [_read('pack.c'), _read('base.c'), _read(f'binary_{instructions}.c')]
+        parts += [_read(name) for name in ('pack.c', 'base.c')]
+        parts.append(_read(BINARY.get(instructions, 'binary_bytes.c')))
     if 'int8' in kinds:
         parts += [_read('quantize.c'), _sums(of_bytes=True)]
     if 'float' in kinds:

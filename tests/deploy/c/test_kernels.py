@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers.c_kernels import CPUS, Layer, Program, compile_library, signs_of
+from helpers.c_kernels import CPUS, Layer, Program, compile_library, emulator, signs_of
 from torch import nn
 
 from surge_mm import SurgeConv2d
 from surge_mm.deploy import PackedConv2d
+from surge_mm.deploy.c.compile import VECTORS
 from surge_mm.deploy.c.weights import workspace
 from surge_mm.deploy.epilogue import ROWS, Epilogue
 from surge_mm.deploy.real_layers.int8_conv import Int8Conv2d
@@ -29,10 +30,10 @@ CHANNELS = (1, 3, 8, 16, 24, 32, 40, 64, 70, 128)
 def compiled(tmp_path_factory):
     folder = tmp_path_factory.mktemp('kernels')
     if target := os.environ.get('SURGE_C_TARGET'):
-        zig = [sys.executable, '-m', 'ziglang', 'cc', '-target', target, '-static', '-O2', *FLAGS]
-        emulator = [f'qemu-{target.split("-")[0]}-static']
-        return Program(folder, zig, emulator)
-    return compile_library(folder, 'cc', '-O2', *FLAGS)
+        zig = [sys.executable, '-m', 'ziglang', 'cc', '-target', target, '-static', '-O1', *FLAGS]
+        zig += [VECTORS] if target.startswith('wasm') else []
+        return Program(folder, zig, emulator(target))
+    return compile_library(folder, 'cc', '-O1', *FLAGS)
 
 
 @pytest.fixture(params=['emulated'] if 'SURGE_C_TARGET' in os.environ else CPUS)

@@ -58,14 +58,19 @@ static inline size_t surge_binary_workspace(const surge_binary_layer *l, surge_s
            surge_whole(taps * SURGE_ROW * SURGE_BLOCKS * 4) + surge_derived_bytes(g, in) + surge_scratch_bytes(steps);
 }
 
-/* Write the signs of the channels of a pixel, each group from a new word on. */
+/* Write the signs of the channels of a pixel, each group from a new word on. A NaN keeps its sign, which sums lose on some
+ * CPUs.
+ */
 static inline void surge_pack_pixel(const float *x, const float *shift, int groups, int channels, uint32_t *words)
 {
     for (int group = 0; group < groups; group++)
         for (int first = 0; first < channels; first += 32) {
             float y[32];
             int count = channels - first < 32 ? channels - first : 32;
-            for (int i = 0; i < count; i++) y[i] = shift ? *x++ + *shift++ : *x++;
+            for (int i = 0; i < count; i++, x++) {
+                y[i] = shift && *x == *x ? *x + *shift : *x;
+                shift += shift != NULL;
+            }
             *words++ = surge_signs(y, count);
         }
 }

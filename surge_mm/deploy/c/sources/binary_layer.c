@@ -34,6 +34,12 @@ static inline surge_binary_kernels surge_pick_binary(size_t bits)
         k.group = surge_binary_group_neon;
     }
 #endif
+#ifdef SURGE_WASM
+    if (surge_cpu() == SURGE_IS_WASM && bits < 65536) {
+        k.pack = surge_pack_wasm;
+        k.group = surge_binary_group_wasm;
+    }
+#endif
     return k;
 }
 

@@ -2,6 +2,7 @@
 
 #define SURGE_IS_PLAIN 1
 #define SURGE_IS_NEON 2
+#define SURGE_IS_WASM 2   /* WebAssembly with vectors of 128 bits */
 #define SURGE_IS_AVX2 2   /* AVX2 and FMA */
 #define SURGE_IS_AVX512 3 /* AVX-512 F, BW, DQ, VL, VBMI, VNNI and VPOPCNTDQ */
 
@@ -31,6 +32,14 @@ static inline int surge_find_cpu(void)
 static inline int surge_find_cpu(void)
 {
     return SURGE_IS_NEON;
+}
+#elif defined(__wasm_simd128__) && !defined(SURGE_PLAIN)
+#define SURGE_WASM 1
+#include <wasm_simd128.h>
+
+static inline int surge_find_cpu(void)
+{
+    return SURGE_IS_WASM;
 }
 #else
 static inline int surge_find_cpu(void)

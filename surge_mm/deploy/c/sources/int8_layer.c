@@ -28,6 +28,13 @@ static inline surge_int8_kernels surge_pick_int8(void)
         k.depthwise = surge_depthwise_int8_neon;
     }
 #endif
+#ifdef SURGE_WASM
+    if (surge_cpu() == SURGE_IS_WASM) {
+        k.quantize = surge_quantize_wasm;
+        k.group = surge_group_int8_wasm;
+        k.depthwise = surge_depthwise_int8_wasm;
+    }
+#endif
     return k;
 }
 

@@ -45,7 +45,16 @@
 #define SURGE_LOAD_INTS(p) vreinterpretq_s32_s8(vld1q_s8((const int8_t *)(const void *)(p)))
 #define SURGE_STORE_INTS(p, v) vst1q_s32(p, v)
 #define SURGE_ADD_INT(a, b) vaddq_s32(a, b)
+#define SURGE_SUB_INT(a, b) vsubq_s32(a, b)
 #define SURGE_TO_FLOATS(v) vcvtq_f32_s32(v)
+#define SURGE_COUNTS uint8x16_t
+#define SURGE_NO_COUNTS vdupq_n_u8(0)
+#define SURGE_LOAD_COUNTS(p) vld1q_u8(p)
+#define SURGE_SPLAT_BYTE(p) vld1q_dup_u8(p)
+#define SURGE_XOR(a, b) veorq_u8(a, b)
+#define SURGE_POPCOUNTS(v) vcntq_u8(v)
+#define SURGE_ADD_COUNTS(a, b) vaddq_u8(a, b)
+#define SURGE_TWICE(p) vreinterpretq_s32_u32(vshll_n_u16(vld1_u16(p), 1)) /* of four numbers of 16 bits */
 #define SURGE_ADD_BYTES(sum, x, w) surge_add_bytes_neon(sum, x, w)
 #define SURGE_ADD_INTS(sum, x, w) vmlaq_s32(sum, x, w)
 #define SURGE_LOAD_UINT8(p) vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(vmovl_u8(surge_four_neon(p)))))
@@ -126,4 +135,11 @@ SURGE_INLINE int32x4_t surge_add_bytes_neon(int32x4_t sum, int32x4_t x, int32x4_
     int16x4_t first = vpadd_s16(vget_low_s16(a), vget_high_s16(a)), second = vpadd_s16(vget_low_s16(b), vget_high_s16(b));
     return vpadalq_s16(sum, vcombine_s16(first, second));
 #endif
+}
+
+/* Add 16 counts to numbers of 16 bits. */
+static inline void surge_widen_neon(uint8x16_t count, uint16_t *total)
+{
+    vst1q_u16(total, vaddw_u8(vld1q_u16(total), vget_low_u8(count)));
+    vst1q_u16(total + 8, vaddw_u8(vld1q_u16(total + 8), vget_high_u8(count)));
 }

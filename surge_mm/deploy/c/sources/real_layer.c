@@ -24,6 +24,12 @@ static inline surge_float_kernels surge_pick_float(void)
         k.depthwise = surge_depthwise_float_neon;
     }
 #endif
+#ifdef SURGE_WASM
+    if (surge_cpu() == SURGE_IS_WASM) {
+        k.group = surge_group_float_wasm;
+        k.depthwise = surge_depthwise_float_wasm;
+    }
+#endif
     return k;
 }
 

@@ -6,7 +6,7 @@ SURGE_TARGET static inline void SURGE_OF(surge_finish)(
     const surge_target *t, const surge_table *n, const float *sums, int stride, int pixel, int pixels, int channel, int count)
 {
     const size_t channels = (size_t)t->channels, words = (channels + 31) / 32;
-    const int activates = t->activates;
+    const int activates = t->activates, scales = t->epilogue->m2 != NULL;
     for (int i = 0; i < SURGE_ROW && i < count; i += SURGE_LANES) {
         const SURGE_FLOATS m1 = SURGE_LOAD(n->m1 + i), a1 = SURGE_LOAD(n->a1 + i), m2 = SURGE_LOAD(n->m2 + i),
                            a2 = SURGE_LOAD(n->a2 + i), before = SURGE_LOAD(n->p + i), slope = SURGE_LOAD(n->slope + i),
@@ -22,7 +22,8 @@ SURGE_TARGET static inline void SURGE_OF(surge_finish)(
         for (const float *sum = sums + i, *end = sum + pixels * stride; sum < end; sum += stride) {
             SURGE_FLOATS y = SURGE_MUL(SURGE_LOAD(sum), m1);
             SURGE_KEEP(y);
-            y = SURGE_FMA(SURGE_ADD(y, a1), m2, a2);
+            y = SURGE_ADD(y, a1);
+            if (scales) y = SURGE_FMA(y, m2, a2);
             if (added) {
                 y = SURGE_ADD(y, whole ? SURGE_LOAD(added) : SURGE_LOAD_PART(added, left));
                 added += channels;

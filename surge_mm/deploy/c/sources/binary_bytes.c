@@ -1,29 +1,23 @@
-/* Binary convolution by NEON: a byte of a vector counts for one filter, of the eight signs that are read at a step. */
+/* Binary convolution by vectors of 16 bytes: a byte counts for one filter, of the eight signs that are read at a step. */
 #define SURGE_FEW 4 /* output pixels of a tile */
 #define SURGE_EACH_OF_FEW(step) step(0) step(1) step(2) step(3)
 
 /* For output pixel p of a tile: its counts of two blocks of filters, a step, and its counts of 16 bits. */
-#define SURGE_BEGIN(p) uint8x16_t a##p = vdupq_n_u8(0), b##p = a##p;
-#define SURGE_COUNT(p)                                        \
-    splat = vld1q_dup_u8(x[p] + step);                        \
-    a##p = vaddq_u8(a##p, vcntq_u8(veorq_u8(splat, w0)));     \
-    if (two) b##p = vaddq_u8(b##p, vcntq_u8(veorq_u8(splat, w1)));
-#define SURGE_END(p)                                          \
-    surge_widen_neon(a##p, counts + p * 2 * SURGE_ROW);       \
-    if (two) surge_widen_neon(b##p, counts + p * 2 * SURGE_ROW + SURGE_ROW);
-
-static inline void surge_widen_neon(uint8x16_t count, uint16_t *total)
-{
-    vst1q_u16(total, vaddw_u8(vld1q_u16(total), vget_low_u8(count)));
-    vst1q_u16(total + 8, vaddw_u8(vld1q_u16(total + 8), vget_high_u8(count)));
-}
+#define SURGE_BEGIN(p) SURGE_COUNTS a##p = SURGE_NO_COUNTS, b##p = a##p;
+#define SURGE_COUNT(p)                                                             \
+    splat = SURGE_SPLAT_BYTE(x[p] + step);                                         \
+    a##p = SURGE_ADD_COUNTS(a##p, SURGE_POPCOUNTS(SURGE_XOR(splat, w0)));          \
+    if (two) b##p = SURGE_ADD_COUNTS(b##p, SURGE_POPCOUNTS(SURGE_XOR(splat, w1)));
+#define SURGE_END(p)                                       \
+    SURGE_OF(surge_widen)(a##p, counts + p * 2 * SURGE_ROW); \
+    if (two) SURGE_OF(surge_widen)(b##p, counts + p * 2 * SURGE_ROW + SURGE_ROW);
 
 /* Counts of SURGE_FEW output pixels for one or two blocks of filters: (pixels, 2, SURGE_ROW). b: weights of the second. */
-SURGE_INLINE void surge_binary_tile_neon(
+SURGE_INLINE void SURGE_OF(surge_binary_tile)(
     const int two, const surge_windows *n, int pixel, const unsigned char *w, const unsigned char *b, uint16_t *counts)
 {
     const unsigned char *x[SURGE_FEW];
-    uint8x16_t splat, w0, w1;
+    SURGE_COUNTS splat, w0, w1;
     for (int p = 0; p < SURGE_FEW; p++) x[p] = n->map + n->offsets[pixel + p];
     memset(counts, 0, SURGE_FEW * 2 * SURGE_ROW * sizeof *counts);
     for (int first = 0; first < n->n_steps; first += 31) { /* a byte counts to 31 * 8 */
@@ -31,8 +25,8 @@ SURGE_INLINE void surge_binary_tile_neon(
         SURGE_EACH_OF_FEW(SURGE_BEGIN)
         for (int s = first; s < last; s++, w += SURGE_ROW, b += SURGE_ROW) {
             ptrdiff_t step = n->steps[s];
-            w0 = vld1q_u8(w);
-            w1 = two ? vld1q_u8(b) : w0;
+            w0 = SURGE_LOAD_COUNTS(w);
+            w1 = two ? SURGE_LOAD_COUNTS(b) : w0;
             SURGE_EACH_OF_FEW(SURGE_COUNT)
         }
         SURGE_EACH_OF_FEW(SURGE_END)
@@ -44,17 +38,17 @@ SURGE_INLINE void surge_binary_tile_neon(
 #undef SURGE_EACH_OF_FEW
 
 /* Write the popcounts of each tap. */
-static inline void surge_count_taps_neon(int taps, int of_tap, const unsigned char *w, int32_t *counts)
+static inline void SURGE_OF(surge_count_taps)(int taps, int of_tap, const unsigned char *w, int32_t *counts)
 {
     for (int tap = 0; tap < taps; tap++, counts += SURGE_ROW) {
         uint16_t total[SURGE_ROW] = {0};
-        for (int s = 0; s < of_tap; s++, w += SURGE_ROW) surge_widen_neon(vcntq_u8(vld1q_u8(w)), total);
+        for (int s = 0; s < of_tap; s++, w += SURGE_ROW) SURGE_OF(surge_widen)(SURGE_POPCOUNTS(SURGE_LOAD_COUNTS(w)), total);
         for (int k = 0; k < SURGE_ROW; k++) counts[k] = total[k];
     }
 }
 
 /* As surge_binary_group_plain. */
-static inline void surge_binary_group_neon(
+static inline void SURGE_OF(surge_binary_group)(
     const surge_binary_job *job, const unsigned char *w, const surge_target *t, int channel, int outs)
 {
     const surge_geometry *g = job->geometry;
@@ -68,22 +62,21 @@ static inline void surge_binary_group_neon(
         for (int i = 0; i < blocks; i++) {
             surge_fill_table(t, channel + i * SURGE_ROW, surge_count(outs - i * SURGE_ROW), tables + i);
             if (job->corrects)
-                surge_count_taps_neon(taps, of_tap, w + (size_t)i * job->block_bytes, job->tap_counts + i * taps * SURGE_ROW);
-            surge_fill_base_neon(job, i);
+                SURGE_OF(surge_count_taps)(taps, of_tap, w + (size_t)i * job->block_bytes, job->tap_counts + i * taps * SURGE_ROW);
+            SURGE_OF(surge_fill_base)(job, i);
         }
         for (int pixel = 0; pixel < n->pixels; pixel += SURGE_FEW) {
             const int pixels = n->pixels - pixel < SURGE_FEW ? n->pixels - pixel : SURGE_FEW;
-            if (blocks == 1) surge_binary_tile_neon(0, n, pixel, w, w, counts);
-            if (blocks == 2) surge_binary_tile_neon(1, n, pixel, w, w + job->block_bytes, counts);
+            if (blocks == 1) SURGE_OF(surge_binary_tile)(0, n, pixel, w, w, counts);
+            if (blocks == 2) SURGE_OF(surge_binary_tile)(1, n, pixel, w, w + job->block_bytes, counts);
             for (int i = 0; i < blocks; i++) {
                 for (int p = 0; p < pixels; p++)
                     for (int k = 0; k < SURGE_ROW; k += 4) {
                         const int32_t *base = job->base + (i * job->n_kinds + job->kind_of[pixel + p]) * SURGE_ROW + k;
-                        uint16x4_t count = vld1_u16(counts + (2 * p + i) * SURGE_ROW + k);
-                        int32x4_t twice = vreinterpretq_s32_u32(vshll_n_u16(count, 1));
-                        vst1q_f32(sums + p * SURGE_ROW + k, vcvtq_f32_s32(vsubq_s32(vld1q_s32(base), twice)));
+                        SURGE_INTS twice = SURGE_TWICE(counts + (2 * p + i) * SURGE_ROW + k);
+                        SURGE_STORE(sums + p * SURGE_ROW + k, SURGE_TO_FLOATS(SURGE_SUB_INT(SURGE_LOAD_INTS(base), twice)));
                     }
-                surge_finish_neon(
+                SURGE_OF(surge_finish)(
                     t, tables + i, sums, SURGE_ROW, pixel, pixels, channel + i * SURGE_ROW, surge_count(outs - i * SURGE_ROW));
             }
         }

@@ -1,4 +1,4 @@
-"""The program of a detector for ARM, compiled by ziglang and run by QEMU."""
+"""The program of a detector for other CPUs and for WebAssembly, compiled by ziglang and run by QEMU and Node.js."""
 
 import json
 import shutil
@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from helpers.c_kernels import emulator
 from helpers.packed_files import NARROW_FCOS, config_of, trained_model
 
 from surge_mm.deploy import Detector, pack
@@ -15,7 +16,7 @@ from surge_mm.deploy.c.companions import Companions
 from surge_mm.deploy.c.compile import compile_program
 from surge_mm.deploy.c.export import export_c
 
-TARGETS = {'aarch64-linux-musl': 'qemu-aarch64-static', 'arm-linux-musleabihf': 'qemu-arm-static'}
+TARGETS = ('aarch64-linux-musl', 'arm-linux-musleabihf', 'riscv64-linux-musl', 'wasm32-wasi')
 CONFIG = 'cpu/ste_fcos-cpu-1bit_r18-s_10e_digits.py'
 PICTURES = 100
 
@@ -44,14 +45,15 @@ def exported(request, tmp_path_factory):
 
 
 @pytest.mark.parametrize('target', TARGETS)
-def test_boxes_on_arm_equal_those_of_the_packed_model(target, exported):
+def test_boxes_equal_those_of_the_packed_model(target, exported):
     pytest.importorskip('ziglang')
-    if not (emulator := shutil.which(TARGETS[target])):
-        pytest.skip(f'no {TARGETS[target]}')
+    start = emulator(target)
+    if not shutil.which(start[0]):
+        pytest.skip(f'no {start[0]}')
     companions, expected, real = exported
-    program = companions.c_file.with_name('net_arm')
+    program = companions.c_file.with_name('net_program')
     compile_program([companions.c_file, companions.main], program, target)
-    command = [emulator, str(program), '--score-thr', '0.1', *expected]
+    command = [*start, str(program), '--score-thr', '0.1', *expected]
     lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     assert len(lines) == PICTURES
     count, different = 0, []
