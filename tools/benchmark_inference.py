@@ -7,7 +7,8 @@ python tools/benchmark_inference.py sentiment.safetensors --length 128 --threads
 python tools/benchmark_inference.py my_config.py --real int8 --against openvino onnxruntime
 python tools/benchmark_inference.py my_config.py my.pth --against openvino --full-precision float_config.py float.pth
 
-The network runs on one random image, or text, without its data pipeline; boxes are not decoded. The variants take
+The network runs on one random image, or text, without its data pipeline; boxes are not decoded. A packed network of
+images runs as surge_mm.deploy.Detector runs it, by its operations without the modules. The variants take
 turns on the same machine, and medians are reported, of the time of the clock and of the CPU time of all threads. With
 one thread, the ratios are those of CPU times, on which the load of other programs has less influence. Without a
 checkpoint, weights are random, on which speed does not depend.
@@ -48,7 +49,7 @@ from surge_mm.analysis.plots import METRICS
 from surge_mm.analysis.sensitivity import evaluate
 from surge_mm.analysis.tables import wide_console
 from surge_mm.analysis.timing import STAT, BackgroundLoad, cpu_name, interleaved_times
-from surge_mm.deploy import instruction_set, load_packed, pack
+from surge_mm.deploy import CapturedNetwork, instruction_set, load_packed, pack
 from surge_mm.deploy.onnx.int8_engines import ENGINES, Int8Engine, require_engines
 from surge_mm.deploy.packed_file.save_load import SUFFIX
 from surge_mm.deploy.real_layers.convert import FLOAT32, REAL
@@ -268,20 +269,15 @@ def measure(
     given = random_input(models['float'], size)
     if len(size) == 2:
         given = given.to(memory_format=torch.channels_last)
-    forwards = {
-        name: model.prepare(given)
-        if isinstance(model, Int8Engine)
-        else network_forward(model, given)
-        for name, model in models.items()
-    }
+    forwards = {name: forward_of(name, model, given) for name, model in models.items()}
     times = {}
     for count in track(args.threads, 'threads', console=Console(stderr=True)):
         torch.set_num_threads(count)
         cpu: Times = {name: [] for name in models}
         steps = {name: partial(infer, run, cpu[name]) for name, run in forwards.items()}
         try:
-            # engines compile for a number of threads at the first call
-            wall = interleaved_times(steps, args.rounds, args.warmup + bool(args.against))
+            # for a number of threads, engines compile at the first call, and a packed network is captured at the second
+            wall = interleaved_times(steps, args.rounds, args.warmup + 2)
         except UsageError:
             raise
         except (RuntimeError, AttributeError, TypeError, ValueError, AssertionError) as error:
@@ -291,6 +287,16 @@ def measure(
             ) from error
         times[count] = (wall, {name: seconds[-args.rounds :] for name, seconds in cpu.items()})
     return times
+
+
+def forward_of(name: str, model: Any, given: Any) -> Callable[[], object]:
+    """Return a function without arguments that runs a variant on an image or a text."""
+    if isinstance(model, Int8Engine):
+        return model.prepare(given)
+    if name == 'packed' and torch.is_tensor(given):
+        network = CapturedNetwork(model, lambda images: network_forward(model, images)())
+        return partial(network, given)
+    return network_forward(model, given)
 
 
 @torch.inference_mode()

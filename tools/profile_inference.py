@@ -9,7 +9,8 @@ python tools/profile_inference.py detector.safetensors --host --json profile.jso
 The model of a config is packed if it has binary layers, with real-valued convolutions in the dtype of --real; int8 is
 calibrated on noise, on which speed does not depend. A detector runs by surge_mm.deploy.Detector; with --host, and
 a classifier or segmentor always, the pipeline and the data samples of the host are used. Reading of the file is not
-part of the time. The parts add up to the whole: what no timer covers is "rest". With one thread the time is that of
+part of the time. The parts add up to the whole: what no timer covers is "rest". Timers need the modules of the network,
+while Detector runs the operations without them, so its time is printed beside. With one thread the time is that of
 the CPU, on which the load of other programs has less influence; with more threads it is that of the clock.
 
 Without --image, the image is noise of the size of the test pipeline. The number of boxes above the threshold of the
@@ -109,6 +110,7 @@ def main() -> None:
         from mmdet.apis import inference_detector
 
         beside['inference_detector'] = partial(inference_detector, model, image)
+        beside['Detector'] = partial(Detector(model), image)
     try:
         found = profile_time(function, regions, args.rounds, args.warmup, clock, beside)
     except (RuntimeError, AttributeError, TypeError, ValueError, AssertionError) as error:
@@ -198,6 +200,7 @@ def image_function(
         regions = [Region(predictor, 'pipeline', PIPELINE)]
         return partial(predictor.predict, image), regions
     detector = Detector(model)
+    detector.network = detector.network.forward  # by its modules, which have the timers
     around = detector.image_input
     if not around.is_plain:
         return partial(detector, image), [Region(around, 'batch', PIPELINE)]

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from surge_mm.deploy.capture.network import CapturedNetwork
 from surge_mm.deploy.convert import Packing, pack, strip
 from surge_mm.deploy.cpu.backend import instruction_set
 from surge_mm.deploy.optional_packages import lean_imports
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from surge_mm.deploy.detector import Detections, Detector
 
 __all__ = [
+    'CapturedNetwork',
     'Detections',
     'Detector',
     'PackedConv2d',

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from surge_mm.deploy.box_decoding import BoxDecoder
+from surge_mm.deploy.capture.network import CapturedNetwork
 from surge_mm.deploy.image_input import ImageInput
 from surge_mm.deploy.kept_priors import keep_priors
 from surge_mm.deploy.packed_file.save_load import load_packed
@@ -37,8 +38,9 @@ class Detector:
 
     The boxes are those of ``mmdet.apis.inference_detector``, to the bit. What that function does anew for each image is
     done once: the test pipeline is built with the detector, the priors are kept for each size, and images and boxes are
-    passed without data samples. A test pipeline with other steps than ``Resize`` and ``Pad``, and a head with a
-    decoding of its own, run as the host runs them, with the same result.
+    passed without data samples. From the third image of a size on, a packed network runs by its operations alone, as
+    :class:`surge_mm.deploy.CapturedNetwork` describes. A test pipeline with other steps than ``Resize`` and ``Pad``,
+    and a head with a decoding of its own, run as the host runs them, with the same result.
 
     Args:
         model (str | os.PathLike | nn.Module): A packed file, or a detector as
@@ -53,6 +55,7 @@ class Detector:
         model (nn.Module): The detector of MMDetection.
         classes (tuple[str, ...]): Names of the classes.
         image_input (ImageInput): Preparation of an image.
+        network (CapturedNetwork): The network, from the image to the maps of the head.
         decoder (BoxDecoder, optional): Decoding of the boxes. None if that of the host is used.
 
     Raises:
@@ -90,6 +93,7 @@ class Detector:
         self.channel_order = channel_order
         keep_priors(model)
         self.image_input = ImageInput(model)
+        self.network = CapturedNetwork(model, self._maps)
         self.decoder = BoxDecoder.of(model) if self.image_input.is_plain else None
 
     def __call__(self, image: np.ndarray | str | os.PathLike) -> Detections:
@@ -115,6 +119,10 @@ class Detector:
             found = Detections(*(values[kept] for values in found))
         return found
 
+    def _maps(self, images: Tensor) -> Any:
+        model: Any = self.model
+        return model.bbox_head(model.extract_feat(images))
+
     def _detect(self, image: np.ndarray | str) -> tuple[Tensor, Tensor, Tensor]:
         model: Any = self.model
         if self.image_input.is_plain:
@@ -122,7 +130,7 @@ class Detector:
                 self.image_input.read(image) if isinstance(image, str) else image
             )
             if self.decoder is not None:
-                maps = model.bbox_head(model.extract_feat(inputs))
+                maps = self.network(inputs)
                 return self.decoder.decode(maps, meta['img_shape'], meta['scale_factor'])
             sample = model(inputs, [self.image_input.sample(meta)], mode='predict')[0]
         else:

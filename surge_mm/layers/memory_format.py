@@ -40,6 +40,15 @@ def to_channels_last(model: nn.Module) -> nn.Module:
     return model
 
 
+def is_own_hook(hook: Any) -> bool:
+    """Return whether a hook of a module is one of :func:`to_channels_last`.
+
+    Args:
+        hook (Any): The hook.
+    """
+    return isinstance(getattr(hook, '__self__', None), _Views)
+
+
 class _Views(TorchFunctionMode):
     """Let ``Tensor.view`` copy in the forward passes of a module that need it.
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
 from surge_mm.deploy.cpu.job import EpiloguePass
-from surge_mm.deploy.cpu.threads import single_thread, thread_team
+from surge_mm.deploy.cpu.threads import recording, single_thread, thread_team
 
 WORTH_THREADS = 1 << 17
 """Numbers below which a pass runs on one thread."""
@@ -62,8 +62,7 @@ class Finish:
     """Epilogue of a real-valued convolution, and the max pool behind it, for inputs of one shape.
 
     Args:
-        table (Tensor): ``(9, C)``, float32, contiguous, the steps of :mod:`surge_mm.deploy.epilogue`. It must outlive
-            this object.
+        table (Tensor): ``(9, C)``, float32, contiguous, the steps of :mod:`surge_mm.deploy.epilogue`.
         activates (bool): Whether the table has steps after the shortcut.
         pool (Pool): Window of the pool.
         shape (tuple[int, int, int, int]): ``(N, C, H, W)``, the shape of the input.
@@ -100,7 +99,7 @@ class Finish:
             pool_left=pool.left,
         )
         numbers = images * channels * height * width
-        self._start = start_pass(finish_parts.address, job, images * rows, numbers, threads)
+        self._start = start_pass(finish_parts.address, job, images * rows, numbers, threads, table)
 
     def run(self, x: Tensor, in_place: bool = False) -> Tensor:
         """Return the output.
@@ -132,7 +131,7 @@ def layout(
 
 
 def start_pass(
-    function: int, job: tuple[int, ...], rows: int, numbers: int, threads: int
+    function: int, job: tuple[int, ...], rows: int, numbers: int, threads: int, owner: object
 ) -> Callable[[int, int], None]:
     """Return a function that runs a pass from one address to another.
 
@@ -142,6 +141,7 @@ def start_pass(
         rows (int): Rows that are shared out.
         numbers (int): Numbers of the pass, which decide whether several threads are worth it.
         threads (int): Number of threads then.
+        owner (object): Holder of what the job has addresses of.
     """
     threads = 1 if numbers < WORTH_THREADS else threads
     team = single_thread(function) if threads == 1 else thread_team(function)
@@ -152,6 +152,8 @@ def start_pass(
     def start(source: int, target: int) -> None:
         own = array.from_buffer_copy(template)  # faster than a new array of all fields
         own[2], own[3] = source, target
+        if recording.recorder is not None:
+            recording.recorder.record_call(function, own, threads, owner)
         run(own, threads)
 
     return start

@@ -15,7 +15,7 @@ from surge_mm.deploy.cpu.backend import kernels
 from surge_mm.deploy.cpu.geometry import geometry
 from surge_mm.deploy.cpu.job import Job, LayerArguments
 from surge_mm.deploy.cpu.passes import layout
-from surge_mm.deploy.cpu.threads import single_thread, thread_team
+from surge_mm.deploy.cpu.threads import recording, single_thread, thread_team
 
 if TYPE_CHECKING:
     from surge_mm.deploy.cpu.layer import CpuLayer
@@ -91,6 +91,8 @@ class Start(NamedTuple):
         threads (int): Number of threads.
         job (type): Array of C for a :class:`Job` and the counters of its threads.
         template (bytes): Content of the array, in which the addresses of the tensors are 0.
+        function (int): Address of the C function that works on a job.
+        owner (Plan): Holder of what the template has addresses of.
     """
 
     shape: tuple[int, ...]
@@ -99,6 +101,8 @@ class Start(NamedTuple):
     threads: int
     job: Any
     template: bytes
+    function: int
+    owner: Plan
 
     def run(
         self,
@@ -124,6 +128,8 @@ class Start(NamedTuple):
         for field, tensor in enumerate((x, words, shortcut, out, signs), FIRST_TENSOR):
             if tensor is not None:
                 job[field] = tensor.data_ptr()
+        if recording.recorder is not None:
+            recording.recorder.record_call(self.function, job, self.threads, self.owner)
         self.team_run(job, self.threads)
 
 
@@ -219,4 +225,6 @@ class Plan:
             threads,
             job,
             bytes(job(*content)),
+            function,
+            self,
         )

@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from typing import Any, NamedTuple
+
+
+class Recording(threading.local):
+    """Where the calls of compiled loops by this thread are recorded.
+
+    Attributes:
+        recorder (Recorder, optional): A :class:`surge_mm.deploy.capture.recorder.Recorder`. None if they are not.
+    """
+
+    recorder: Any = None
+
+
+recording = Recording()
 
 
 class Team(NamedTuple):
@@ -41,15 +55,28 @@ def thread_team(function: int) -> Team:
     Args:
         function (int): Address of the C function that works on a job.
     """
-    try:
-        library = ctypes.CDLL('libgomp.so.1')
-        parallel, own_number = library.GOMP_parallel, library.omp_get_thread_num
-    except (OSError, AttributeError):
+    found = gnu_openmp()
+    if found is None:
         return Team(partial(_run_in_python_threads, function), 0)
+    parallel, own_number = found
     parallel.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
     parallel.restype = None
-    address = ctypes.cast(own_number, ctypes.c_void_p).value
-    return Team(lambda job, threads: parallel(function, job, threads, 0), address or 0)
+    return Team(lambda job, threads: parallel(function, job, threads, 0), address_of(own_number))
+
+
+@cache
+def gnu_openmp() -> tuple[Any, Any] | None:
+    """Return ``GOMP_parallel`` and ``omp_get_thread_num`` of GNU OpenMP, or None if PyTorch does not use it."""
+    try:
+        library = ctypes.CDLL('libgomp.so.1')
+        return library.GOMP_parallel, library.omp_get_thread_num
+    except (OSError, AttributeError):
+        return None
+
+
+def address_of(function: Any) -> int:
+    """Return the address of a function of C."""
+    return ctypes.cast(function, ctypes.c_void_p).value or 0
 
 
 def _run_in_python_threads(function: int, job: Any, threads: int) -> None:

@@ -124,7 +124,12 @@ class _Plan:
             right=right * channels,
         )
         self.quantize = start_pass(
-            quantize_parts.address, quantization, images * rows, self.n_bytes, threads
+            quantize_parts.address,
+            quantization,
+            images * rows,
+            self.n_bytes,
+            threads,
+            layer.numbers,
         )
         sums = (images, filters, out_height, out_width)
         self.finish = Finish(layer.table, layer.activates, layer.pool, sums, threads)
@@ -135,6 +140,8 @@ class _Plan:
             steps = (layer.table, layer.activates)
             if self.finish.pools:  # the epilogue is computed with the pool
                 steps = (Epilogue(filters).table(), False)
-            job, self._owners = layer.tiles.job(images, (height, width), *steps)
+            job, owners = layer.tiles.job(images, (height, width), *steps)
             work = job.units * job.n_steps * STEP
-            self.convolve = start_pass(convolve_parts.address, job, job.units, work, threads)
+            self.convolve = start_pass(
+                convolve_parts.address, job, job.units, work, threads, (owners, layer.tiles)
+            )

@@ -1,0 +1,1 @@
+"""Networks whose operations are captured on an image of one size, and replayed without the modules."""

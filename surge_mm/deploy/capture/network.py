@@ -1,0 +1,217 @@
+"""The network of a packed model without the modules around its operations: :class:`CapturedNetwork`."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as global_hooks
+from torch.utils._pytree import tree_flatten
+
+from surge_mm.deploy.capture.program import Program
+from surge_mm.deploy.capture.recorder import NotCapturedError, Recorder
+from surge_mm.deploy.capture.replay import Replay
+from surge_mm.deploy.cpu.backend import can_run
+from surge_mm.deploy.packed_layers import PackedLayer
+from surge_mm.deploy.real_layers.reduced_conv import ReducedConv2d
+from surge_mm.deploy.real_norms import NormPass
+from surge_mm.layers.memory_format import is_own_hook
+from surge_mm.utils.logging import log
+
+SIZES_KEPT = 8
+"""Shapes of inputs for which a network keeps its operations."""
+MOST_PIXELS = 1 << 18
+"""Pixels of all images of an input beyond which the modules are used: they take a small part of the time then."""
+
+
+class CapturedNetwork:
+    """Run the network of a packed model by its operations alone, with the same outputs, to the bit.
+
+    The second input of a shape is computed by the modules, and what they compute is recorded. From then on, the
+    operations are replayed without the modules, which takes less time for small images. A recording is tried on noise,
+    and used only if its outputs are those of the modules. The modules are always used for inputs of more than
+    :data:`MOST_PIXELS` pixels, without packed layers, in autocast, where gradients are recorded, and where the
+    operations depend on the values of the input, which is logged once.
+
+    After ``load_state_dict`` or ``to`` of the model, the operations are recorded anew. While a module has a hook, the
+    modules are used. Other changes of the model need a new ``CapturedNetwork``.
+
+    Args:
+        model (nn.Module): A packed model of MMDetection or MMPretrain, or another packed module of images.
+        forward (Callable, optional): Function of the images that returns the outputs, tensors in tuples, lists and
+            dictionaries. Defaults to None, for ``mode='tensor'`` of a host's model and the call of another module.
+
+    Example:
+        >>> network = CapturedNetwork(load_packed('detector.safetensors'))
+        >>> with torch.inference_mode():
+        ...     cls_scores, bbox_preds, *others = network(images)
+    """
+
+    def __init__(self, model: nn.Module, forward: Callable[[Tensor], Any] | None = None) -> None:
+        self.model = model
+        self.forward = forward or self._outputs
+        self.is_packed = any(isinstance(module, PackedLayer) for module in model.modules())
+        self._kept: OrderedDict[tuple[Any, ...], _Capture | None] = OrderedDict()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, '_kept': OrderedDict()}
+
+    def _outputs(self, images: Tensor) -> Any:
+        is_of_host = hasattr(self.model, 'data_preprocessor')
+        return self.model(images, mode='tensor') if is_of_host else self.model(images)
+
+    def __call__(self, images: Tensor) -> Any:
+        """Return the outputs of the network.
+
+        Args:
+            images (Tensor): ``(N, 3, H, W)``, normalized.
+        """
+        if not self._is_suitable(images):
+            return self.forward(images)
+        key = images.shape, images.stride(), torch.get_num_threads()
+        if key not in self._kept:
+            if len(self._kept) >= SIZES_KEPT:
+                self._kept.popitem(last=False)
+            self._kept[key] = None
+            return self.forward(images)
+        capture = self._kept[key]
+        if capture is None:
+            capture = self._kept[key] = _Capture(self, images)
+        if capture.is_valid():
+            return capture.run(images)
+        if capture.program is not None:
+            self._kept.pop(key, None)
+        return self.forward(images)
+
+    def _is_suitable(self, images: Tensor) -> bool:
+        if not self.is_packed or images.dim() != 4 or not images.numel():
+            return False
+        if images.numel() > MOST_PIXELS * images.shape[1] or torch.is_grad_enabled():
+            return False
+        return can_run(images) and not torch.is_autocast_enabled('cpu')
+
+
+class _Capture:
+    """The operations of a network for inputs of one shape.
+
+    Args:
+        network (CapturedNetwork): The network.
+        images (Tensor): An input.
+
+    Attributes:
+        program (Program, optional): The operations. None if they cannot be replayed.
+    """
+
+    def __init__(self, network: CapturedNetwork, images: Tensor) -> None:
+        modules = list(network.model.modules())
+        self._hooks = [
+            hooks
+            for module in modules
+            for hooks in (module._forward_hooks, module._forward_pre_hooks)
+        ]
+        self._hooks += [
+            global_hooks._global_forward_hooks,
+            global_hooks._global_forward_pre_hooks,
+        ]
+        self._n_hooks = sum(map(len, self._hooks))
+        self.program: Program | None = None
+        self._free: list[Replay] = []
+        try:
+            with torch.inference_mode(), torch.random.fork_rng(devices=[]):
+                self.program = self._record(network.forward, images)
+                self._holders = [
+                    *((m, '_cpu_layer') for m in modules if isinstance(m, PackedLayer)),
+                    *((m, '_prepared') for m in modules if isinstance(m, ReducedConv2d)),
+                ]
+                self._norms = [
+                    m.__dict__['forward']
+                    for m in modules
+                    if isinstance(m.__dict__.get('forward'), NormPass)
+                ]
+                self._state = self._new_state()
+                if not self.is_valid():
+                    raise NotCapturedError('a norm has tensors that were made in inference mode')
+                self._try(network.forward, images)
+        except NotCapturedError as error:
+            self.program = None
+            _log_once(f'{type(network.model).__name__} runs by its modules: {error}')
+
+    def _record(self, forward: Callable[[Tensor], Any], images: Tensor) -> Program:
+        if not all(is_own_hook(hook) for hooks in self._hooks for hook in hooks.values()):
+            raise NotCapturedError('a module has a hook')
+        recorder = Recorder(images)
+        with recorder:
+            result = forward(images)
+        return Program(recorder, result)
+
+    def _try(self, forward: Callable[[Tensor], Any], images: Tensor) -> None:
+        """Compare the replay with the modules on noise."""
+        noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
+        given = torch.empty_strided(images.shape, images.stride()).copy_(noise)
+        if not is_same(self.run(given), forward(given)):
+            raise NotCapturedError('the operations depend on the values of the input')
+
+    def is_valid(self) -> bool:
+        """Return whether the operations are those of the model as it is."""
+        if self.program is None or sum(map(len, self._hooks)) != self._n_hooks:
+            return False
+        if any(tensor._version != version for tensor, version in self.program.sources):
+            return False
+        return all(a is b for a, b in zip(self._new_state(), self._state, strict=True))
+
+    def _new_state(self) -> list[object]:
+        """Return the objects that hold the numbers of the compiled loops."""
+        for norm in self._norms:
+            norm._update()
+        return [
+            *(module.__dict__[name] for module, name in self._holders),
+            *(norm._start for norm in self._norms),
+        ]
+
+    def run(self, images: Tensor) -> Any:
+        """Return the outputs of the operations.
+
+        Args:
+            images (Tensor): An input of the shape, strides and dtype of the one that was recorded.
+        """
+        assert self.program is not None
+        try:
+            replay = self._free.pop()
+        except IndexError:  # another thread runs
+            replay = Replay(self.program)
+        with torch.inference_mode():
+            result = replay.run(images)
+        self._free.append(replay)
+        return result
+
+
+@cache
+def _log_once(message: str) -> None:
+    log(message)
+
+
+def is_same(found: Any, expected: Any) -> bool:
+    """Return whether outputs are equal to the bit.
+
+    Args:
+        found (Any): Tensors in tuples, lists and dictionaries.
+        expected (Any): Likewise.
+    """
+    (found, spec), (expected, other) = tree_flatten(found), tree_flatten(expected)
+    return spec == other and all(map(_is_same_leaf, found, expected))
+
+
+def _is_same_leaf(a: Any, b: Any) -> bool:
+    if not torch.is_tensor(a):
+        return type(a) is type(b) and a == b
+    if a.shape != b.shape or a.dtype != b.dtype or a.stride() != b.stride():
+        return False
+    return torch.equal(_bytes_of(a), _bytes_of(b))
+
+
+def _bytes_of(x: Tensor) -> Tensor:
+    return torch.empty(x.numel(), dtype=x.dtype).copy_(x.flatten()).view(torch.uint8)

@@ -1,0 +1,116 @@
+"""What all replays of a recorded network share: its calls, the places of its memory, and its outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
+
+from surge_mm.deploy.capture.arena import Life, places
+from surge_mm.deploy.capture.recorder import (
+    CONSTANT,
+    KEPT,
+    WORKSPACE,
+    Call,
+    NotCapturedError,
+    Operator,
+    Part,
+    Recorder,
+)
+from surge_mm.deploy.cpu.threads import address_of, gnu_openmp
+
+
+class Program:
+    """A recorded network, for inputs of one shape.
+
+    Blocks that are only used within the network share an arena. The others are *fresh*, new in each replay: the input,
+    results of operators, and outputs.
+
+    Args:
+        recorder (Recorder): The recording.
+        result (Any): What the network returned.
+
+    Attributes:
+        calls (list[Call | Operator]): What is replayed.
+        sources (list[tuple[Tensor, int]]): As those of the recorder.
+        places (dict[int, int]): First byte in the arena, by block.
+        arena_bytes (int): Size of the arena.
+        content (dict[int, Tensor]): Bytes that a block has from the start, by block.
+        fresh (dict[int, Part]): The whole of each fresh block.
+        outputs (dict[int, Callable]): Function that allocates an output, by block.
+        parallel (int): Address of ``GOMP_parallel``; 0 if no call runs on several threads.
+
+    Raises:
+        NotCapturedError: if the recording cannot be replayed.
+    """
+
+    def __init__(self, recorder: Recorder, result: Any) -> None:
+        blocks = recorder.blocks
+        self.calls, self.sources = recorder.calls, recorder.sources
+        leaves, self._spec = tree_flatten(result)
+        self._leaves = [recorder.part(x) if torch.is_tensor(x) else x for x in leaves]
+        returned = {part.block for part in self._leaves if isinstance(part, Part)}
+        if any(blocks[index].kind == KEPT for index in returned):
+            raise NotCapturedError('an output whose memory is allocated with content')
+        self.outputs: dict[int, Callable[[], Tensor]] = {
+            index: blocks[index].create  # type: ignore[misc]
+            for index in sorted(returned)
+            if blocks[index].kind == WORKSPACE
+        }
+        end = len(self.calls)
+        lives = {
+            index: Life(block.nbytes, 0, end)
+            if block.kind == KEPT
+            else Life(block.nbytes, block.uses[0], block.uses[-1])
+            for index, block in enumerate(blocks)
+            if block.kind in (WORKSPACE, KEPT) and block.uses and index not in self.outputs
+        }
+        starts, self.arena_bytes = places(list(lives.values()))
+        self.places = dict(zip(lives, starts, strict=True))
+        self.content = {
+            index: all_bytes(blocks[index].tensor).clone()
+            for index in lives
+            if blocks[index].kind == KEPT
+        }
+        self.fresh = {
+            index: Part.of(index, block.tensor)
+            for index, block in enumerate(blocks)
+            if block.kind != CONSTANT and index not in self.places
+        }
+        self._check_views()
+        self.parallel = self._parallel()
+
+    def result(self, tensor_of: Callable[[Part], Tensor]) -> Any:
+        """Return what the network returns.
+
+        Args:
+            tensor_of (Callable): Returns the tensor of a part.
+        """
+        leaves = [tensor_of(x) if isinstance(x, Part) else x for x in self._leaves]
+        return tree_unflatten(leaves, self._spec)
+
+    def _check_views(self) -> None:
+        parts = tree_leaves(self._leaves)
+        for call in self.calls:
+            if isinstance(call, Operator):
+                parts += tree_leaves((call.args, call.kwargs))
+        for part in parts:
+            own = self.fresh.get(part.block) if isinstance(part, Part) else None
+            if own is not None and part.dtype != own.dtype:
+                raise NotCapturedError(f'a view of {own.dtype} as {part.dtype}')
+
+    def _parallel(self) -> int:
+        if all(call.threads == 1 for call in self.calls if isinstance(call, Call)):
+            return 0
+        found = gnu_openmp()
+        if found is None:
+            raise NotCapturedError('several threads without GNU OpenMP')
+        return address_of(found[0])
+
+
+def all_bytes(tensor: Tensor) -> Tensor:
+    """Return the memory of a tensor, uint8, of one dimension."""
+    return torch.empty(0, dtype=torch.uint8).set_(tensor.untyped_storage())

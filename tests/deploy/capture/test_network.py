@@ -1,0 +1,246 @@
+"""Captured networks, against the modules that they were recorded from."""
+
+import copy
+import pickle
+import threading
+
+import pytest
+import torch
+from helpers.packed_files import classifier_config, detector_config, trained_model
+from torch import nn
+
+import surge_mm
+from surge_mm.deploy import CapturedNetwork, pack
+from surge_mm.deploy.capture import network as module
+from surge_mm.deploy.real_norms import NormPass
+
+
+def images(count=4, batch=1, size=(40, 56), seed=0):
+    torch.manual_seed(seed)
+    found = [torch.randn(batch, 3, *size) for _ in range(count)]
+    return [image.contiguous(memory_format=torch.channels_last) for image in found]
+
+
+@torch.inference_mode(False)
+def packed(cfg, real='float32'):
+    calibration = images(2) if real == 'int8' else None
+    return pack(trained_model(cfg), real, calibration)
+
+
+@torch.inference_mode(False)
+def plain(**arguments):
+    """Return a small packed network that is no model of a host."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        *(nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16), nn.PReLU()),
+        *(nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU()),
+        nn.Conv2d(16, 8, 1),
+    )
+    surge_mm.binarize(model, [dict(name='3', to='binary'), dict(to='keep')], **arguments)
+    return pack(model)
+
+
+def same_bits(found, expected):
+    assert module.is_same(found, expected)
+
+
+def replays(network):
+    """Return whether the network has operations for the inputs that it has seen."""
+    return any(capture is not None and capture.program for capture in network._kept.values())
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Record the classes of modules that are called."""
+    found = []
+    forward = nn.Module.__call__
+    monkeypatch.setattr(
+        nn.Module,
+        '__call__',
+        lambda self, *a, **k: found.append(type(self)) or forward(self, *a, **k),
+    )
+    return found
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(
+    ('config', 'real', 'threads'),
+    [
+        *((detector_config, real, 1) for real in ('float32', 'int8', 'bfloat16')),
+        *((classifier_config, real, 1) for real in ('float32', 'int8')),
+        (detector_config, 'int8', 2),
+    ],
+)
+def test_outputs_are_those_of_the_modules_to_the_bit(config, real, threads, calls):
+    model = packed(config(), real)
+    network = CapturedNetwork(model)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for batch, size in ((1, (40, 56)), (3, (33, 64))):
+            given = images(5, batch, size)
+            expected = [model(x, mode='tensor') for x in given]
+            found = []
+            for x in given:
+                calls.clear()
+                found.append(network(x))
+            assert not calls  # the modules do not run
+            # compared last, so that a replay that wrote into earlier outputs is seen
+            for one, other in zip(found, expected, strict=True):
+                same_bits(one, other)
+    finally:
+        torch.set_num_threads(before)
+
+
+@torch.inference_mode()
+def test_threads_of_python_may_run_a_network_at_the_same_time():
+    model = packed(detector_config())
+    network, given = CapturedNetwork(model), images(8)
+    expected = [model(x, mode='tensor') for x in given]
+    network(given[0]), network(given[0])
+    wrong = []
+
+    def run(x, other):
+        with torch.inference_mode():
+            wrong.extend(i for i in range(30) if not module.is_same(network(x), other))
+
+    workers = [
+        threading.Thread(target=run, args=pair) for pair in zip(given, expected, strict=True)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not wrong
+
+
+@torch.inference_mode()
+def test_new_tensors_of_a_model_are_used(calls):
+    model, other = packed(detector_config()), packed(detector_config())
+    for buffer in other.buffers():
+        if buffer.is_floating_point():
+            buffer.mul_(0.75)
+    network, x = CapturedNetwork(model), images(1)[0]
+    before = [network(x) for _ in range(3)][-1]
+    model.load_state_dict(other.state_dict())
+    expected = other(x, mode='tensor')
+    assert not module.is_same(expected, before)
+    for _ in range(4):
+        calls.clear()
+        same_bits(network(x), expected)
+    assert not calls
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize('name', ['0.weight', '1.running_mean', '6.bias'])
+def test_a_tensor_that_is_changed_in_place_is_used(name):
+    model, x = plain(), images(1)[0]
+    network = CapturedNetwork(model)
+    before = [network(x) for _ in range(3)][-1]
+    assert replays(network)
+    with torch.inference_mode(False), torch.no_grad():
+        model.state_dict()[name].add_(0.5)
+    expected = model(x)
+    assert not module.is_same(expected, before)
+    for _ in range(3):
+        same_bits(network(x), expected)
+
+
+@torch.inference_mode()
+def test_hooks_of_modules_run():
+    model, x, seen = plain(), images(1)[0], []
+    network = CapturedNetwork(model)
+    for _ in range(3):
+        network(x)
+    handle = model[3].register_forward_hook(lambda *_: seen.append(1))
+    expected = model(x)
+    same_bits(network(x), expected)
+    assert len(seen) == 2
+    handle.remove()
+    same_bits(network(x), expected)
+    assert len(seen) == 2
+
+
+class OfValues(nn.Module):
+    """Takes another way for another sum of the input."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind = kind
+        self.register_buffer('count', torch.zeros(()))
+
+    def forward(self, x):
+        if self.kind == 'number':
+            return x * 2 if x.sum() > 0 else x * 3
+        if self.kind == 'random':
+            return torch.nn.functional.dropout(x, 0.5)
+        if self.kind == 'shape':
+            return x.flatten()[x.flatten() > 0]
+        self.count += 1
+        return x * self.count
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize('kind', ['number', 'random', 'shape', 'counter'])
+def test_operations_that_depend_on_values_are_left_to_the_modules(kind):
+    with torch.inference_mode(False):
+        model = nn.Sequential(plain(), OfValues(kind))
+    network = CapturedNetwork(model)
+    module._log_once.cache_clear()
+    for i, x in enumerate(images(4)):
+        network(x)
+        torch.manual_seed(1)
+        found = network(x + i - 2)
+        if kind == 'counter':
+            model[1].count -= 1
+        torch.manual_seed(1)
+        same_bits(found, model(x + i - 2))
+    assert not replays(network)
+
+
+def test_a_network_without_packed_layers_and_a_pass_with_gradients_run_by_modules():
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
+    x = images(1)[0]
+    with torch.inference_mode():
+        network = CapturedNetwork(model)
+        for _ in range(3):
+            same_bits(network(x), model(x))
+        assert not replays(network)
+    network = CapturedNetwork(plain())
+    for _ in range(3):
+        network(x)
+    assert not network._kept
+
+
+@torch.inference_mode()
+def test_only_so_many_sizes_are_kept_and_large_images_run_by_modules(monkeypatch):
+    monkeypatch.setattr(module, 'SIZES_KEPT', 2)
+    monkeypatch.setattr(module, 'MOST_PIXELS', 30 * 30)
+    model = plain()
+    network = CapturedNetwork(model)
+    for size in (20, 21, 22, 31):
+        for x in images(3, size=(size, size)):
+            same_bits(network(x), model(x))
+    assert [key[0][2] for key in network._kept] == [21, 22]
+
+
+@torch.inference_mode()
+def test_a_copy_records_its_own_model():
+    model, x = plain(), images(1)[0]
+    network = CapturedNetwork(model)
+    for _ in range(3):
+        expected = network(x)
+    for other in (copy.deepcopy(network), pickle.loads(pickle.dumps(network))):
+        assert other.model is not model
+        for _ in range(3):
+            same_bits(other(x), expected)
+
+
+@torch.inference_mode()
+def test_the_passes_of_norms_are_replayed():
+    model = plain()
+    assert any(isinstance(m.__dict__.get('forward'), NormPass) for m in model.modules())
+    network, given = CapturedNetwork(model), images(3)
+    for x in given:
+        same_bits(network(x), model(x))
+    assert replays(network)
