@@ -17,15 +17,12 @@ BYTES = 4
 
 
 def can_tile(convolution: Convolution) -> bool:
-    """Return whether the tiles compute a convolution: without groups, on a CPU with VNNI and without AMX.
-
-    With AMX, oneDNN has instructions for whole matrices.
-    """
+    """Return whether the tiles compute a convolution: without groups, on a CPU with AVX-512 VNNI."""
     compiled = kernels()
     if compiled is None or convolution.groups > 1:
         return False
     has = compiled.FEATURES.get
-    return bool(has('avx512f') and has('avx512vnni') and not has('amx-int8'))
+    return bool(has('avx512f') and has('avx512vnni'))
 
 
 class ByteTiles:

@@ -27,6 +27,10 @@ MOST_SHAPES = 32
 STEP = 8
 """Numbers of a pass that take as long as a step of a tile."""
 
+MOST_PRODUCTS = 1 << 24
+"""Products of a convolution beyond which oneDNN's operator is used, not tiles. Its call takes about 50 microseconds,
+but it loads less for each product, and uses AMX where the CPU has it."""
+
 
 class Int8OnCpu:
     """The tensors of a :class:`~surge_mm.deploy.real_layers.int8_conv.Int8Conv2d` as they are on the CPU.
@@ -134,7 +138,8 @@ class _Plan:
         sums = (images, filters, out_height, out_width)
         self.finish = Finish(layer.table, layer.activates, layer.pool, sums, threads)
         self.convolve: Callable[[int, int], None] | None = None
-        if layer.tiles is not None:
+        products = images * out_height * out_width * layer.weight.numel()
+        if layer.tiles is not None and (products <= MOST_PRODUCTS or not onednn_is_exact()):
             from surge_mm.deploy.cpu.vnni_kernels import convolve_parts
 
             steps = (layer.table, layer.activates)

@@ -40,7 +40,7 @@ def use_engine(engine, monkeypatch):
     elif engine == 'passes and oneDNN':
         monkeypatch.setattr(int8_on_cpu, 'can_tile', lambda convolution: False)
     elif not byte_tiles.can_tile(Convolution()):
-        pytest.skip('needs AVX-512 VNNI, without AMX')
+        pytest.skip('needs AVX-512 VNNI')
 
 
 @torch.no_grad()
@@ -246,3 +246,18 @@ def test_a_filter_with_too_many_weights_or_one_that_is_not_finite_is_not_support
         large = nn.Conv2d(133_675, 1, 1)
     large.weight = nn.Parameter(torch.ones(1, 133_675, 1, 1))
     assert 'has 133,675 weights, whose sums do not fit' in unsupported_reason(large)
+
+
+@torch.no_grad()
+def test_a_large_convolution_has_the_outputs_of_tiles_by_the_operator_of_onednn(monkeypatch):
+    if not byte_tiles.can_tile(Convolution()) or not exact_sums.onednn_is_exact():
+        pytest.skip('needs AVX-512 VNNI and the operators of oneDNN')
+    torch.manual_seed(0)
+    x, conv = torch.randn(1, 16, 9, 9), nn.Conv2d(16, 24, 3)
+    by_tiles = Int8Conv2d(conv, Range(-3.0, 3.0))
+    expected = by_tiles(x)
+    monkeypatch.setattr(int8_on_cpu, 'MOST_PRODUCTS', 7 * 7 * 24 * 16 * 9 - 1)
+    by_onednn = Int8Conv2d(conv, Range(-3.0, 3.0))
+    assert torch.equal(by_onednn(x), expected)
+    assert by_onednn._on_cpu()._sums_of.cache_info().currsize == 1
+    assert by_tiles._on_cpu()._sums_of.cache_info().currsize == 0
