@@ -217,7 +217,8 @@ def write_c(model: nn.Module, cfg: Config, args: argparse.Namespace) -> None:
     made = export_c(model, companions.c_file, shape)
     sizes = ' or '.join(f'{height}x{width}' for height, width in made.largest)
     print(
-        f'{companions.c_file}: weights {made.constants:,} bytes, memory {made.memory:,} bytes for images up to {sizes}'
+        f'{companions.c_file}: weights {made.constants:,} bytes, memory {made.memory:,} bytes (in plain C '
+        f'{made.plain_memory:,}) for images up to {sizes}'
     )
     for file in companions.write(made):
         print(f'{file}: {file.stat().st_size:,} bytes')

@@ -35,7 +35,12 @@ FIRST = ('geometry', Geometry), ('weights', ctypes.c_void_p)
 LAST = ('epilogue', Epilogue)
 LAYERS = {
     'binary': structure(
-        'Binary', *FIRST, ('pad_value', ctypes.c_int), ('shift', ctypes.c_void_p), LAST
+        'Binary',
+        *FIRST,
+        ('pad_value', ctypes.c_int),
+        ('shift', ctypes.c_void_p),
+        LAST,
+        ('thresholds', ctypes.c_int),
     ),
     'int8': structure('Int8', *FIRST, ('inverse', ctypes.c_float), ('zero', ctypes.c_int), LAST),
     'float': structure('Float', *FIRST, ('bias', ctypes.c_void_p), LAST),
@@ -92,7 +97,7 @@ int main(void)
         memcpy(&g, head + 4, sizeof g);
         for (int i = 0; i < 15; i++) fields[i] = take();
         memcpy(&e, fields + 2, sizeof e);
-        binary = (surge_binary_layer){g, fields[0], head[17], fields[1], e};
+        binary = (surge_binary_layer){g, fields[0], head[17], fields[1], e, head[21]};
         int8 = (surge_int8_layer){g, fields[0], 0, head[17], e};
         memcpy(&int8.inverse, head + 18, 4);
         real = (surge_float_layer){g, fields[0], fields[1], e};
@@ -134,9 +139,11 @@ class Program:
         folder (Path): where it is compiled.
         compiler (list): command that takes the options of a system compiler.
         emulator (list): command before that of the program.
+        vectors (bool): whether it has kernels by vectors.
     """
 
-    def __init__(self, folder, compiler, emulator=()):
+    def __init__(self, folder, compiler, emulator=(), vectors=True):
+        self.vectors = vectors
         (folder / 'kernels.c').write_text(source() + MAIN)
         program = folder / 'kernels'
         subprocess.run([*compiler, folder / 'kernels.c', '-o', program, '-lm'], check=True)
@@ -151,6 +158,7 @@ class Program:
         inverse = np.float32(options.get('inverse', 0)).view(np.int32)
         sizes = [0 if g is None else g.nbytes for g in guarded]
         numbers += [options.get('pad_value', options.get('zero', 0)), inverse, *sizes]
+        numbers.append(options.get('thresholds', 0))
         arrays = [
             np.array(numbers, np.int32),
             layer.packed,
@@ -219,7 +227,8 @@ class Layer:
 
     def in_python(self, size):
         """Return the bytes of the workspace, as Python computes them."""
-        return weights.workspace(self.kind, self.weight.shape, self.convolution, size)
+        vectors = getattr(self.library, 'vectors', True)
+        return weights.workspace(self.kind, self.weight.shape, self.convolution, size, vectors)
 
     def run(self, x, bits=None, shortcut=None, out_shift=None, values=True, signs=True):
         """Return outputs ``(H', W', C_out)`` and words of their signs, of an input ``(H, W, C_in)``."""

@@ -11,7 +11,9 @@ WRAPPER = """
 int sizes_of(int width, int height, surge_sizes *out) { return surge_input_sizes(&input, width, height, out); }
 void prepare(const surge_sizes *sizes, const uint8_t *pixels, int stride, float *out, void *workspace)
 {
-    surge_prepare(&input, sizes, pixels, stride, out, workspace);
+    surge_rows rows;
+    surge_start_rows(&rows, &input, sizes, pixels, stride, workspace);
+    for (int y = 0; y < sizes->padded.height; y++) surge_next_row(&rows, out + 3 * y * sizes->padded.width);
 }
 """
 

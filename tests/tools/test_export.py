@@ -271,7 +271,7 @@ def test_a_c_file_has_the_largest_size_of_the_option(folder, monkeypatch, tmp_pa
         main_of('export', monkeypatch, folder, *words, 64, 96)
     assert not list(tmp_path.iterdir())
     main_of('export', monkeypatch, folder, *words, 160, 192)
-    assert 'bytes for images up to 160x192' in capsys.readouterr().out
+    assert ') for images up to 160x192' in capsys.readouterr().out
     assert {path.name for path in tmp_path.iterdir()} == {'mine.c', 'mine.h'}
     assert '(height <= 160 && width <= 192)' in (tmp_path / 'mine.c').read_text()
 

@@ -6,12 +6,21 @@ from importlib.resources import files
 from typing import NamedTuple
 
 from surge_mm.deploy.c.emit import Constants, network
+from surge_mm.deploy.c.epilogues import with_thresholds
 from surge_mm.deploy.c.graph import Graph
 from surge_mm.deploy.c.heads import Head, c_head
 from surge_mm.deploy.c.images import InputSteps, c_input
 from surge_mm.deploy.c.kernels import kernels
-from surge_mm.deploy.c.plan import AFTER, ALIGNMENT, BEFORE, make_plan
-from surge_mm.deploy.c.weights import workspace_bytes
+from surge_mm.deploy.c.plan import (
+    AFTER,
+    ALIGNMENT,
+    BEFORE,
+    Plan,
+    Plans,
+    make_plan,
+    reader_of_rows,
+)
+from surge_mm.deploy.c.weights import rows_of_image, workspace_bytes
 from surge_mm.version import __version__
 
 Sizes = list[tuple[int, int]]
@@ -34,6 +43,7 @@ class CFile(NamedTuple):
         source (str): Text of the C file.
         header (str): Text of the header.
         memory (int): Bytes of memory that it needs to run.
+        plain_memory (int): The same on CPUs for which it has no kernels by vectors.
         constants (int): Bytes of its weights and other constants.
         largest (Sizes): Heights and widths of the largest images.
         classes (int): Number of its classes.
@@ -43,6 +53,7 @@ class CFile(NamedTuple):
     source: str
     header: str
     memory: int
+    plain_memory: int
     constants: int
     largest: Sizes
     classes: int
@@ -77,45 +88,38 @@ def c_file(
         classes (tuple[str, ...]): Names of the classes. Defaults to their numbers.
         task (Task, optional): What a detector or a classifier has beside its network. Defaults to None.
     """
-    workspaces: dict[int, int] = {}
-    before = after = 0
+    graph = with_thresholds(graph)
     head, outputs = task and task.head, list(graph.outputs.values())
-    for size in largest:
-        shapes = graph.shapes(*size)
-        for node in graph.nodes:
-            needed = workspace_bytes(node, shapes[node.inputs[0]])
-            workspaces[node.output] = max(needed, workspaces.get(node.output, 0))
-        if task:
-            before = task.steps.workspace
-        if head:
-            levels = outputs[: len(head.strides)]
-            after = max(after, head.workspace([shapes[i][:2] for i in levels]))
-    plan = make_plan(graph, largest, workspaces, before, after)
+    made = [_plan(graph, largest, task, vectors) for vectors in (True, False)]
+    plans = Plans(*(plan for plan, _ in made))
     constants = Constants()
-    body = network(graph, plan, constants, name)
-    memory = plan.bytes + ALIGNMENT - 1
+    body = network(graph, plans, (made[0][1], made[1][1]), constants, name)
+    memory, plain_memory = (plan.bytes + ALIGNMENT - 1 for plan in plans)
     most = head.max_boxes if head else 0
-    scores = shapes[outputs[0]].channels
+    scores = graph.shapes(*largest[0])[outputs[0]].channels
     n_classes = head.classes if head else scores if task else 0
     classes += tuple(map(str, range(len(classes), n_classes)))
     values = {
         'name': name,
         'NAME': name.upper(),
         'memory': str(memory),
+        'plain_memory': str(plain_memory),
         'maps': str(len(graph.outputs)),
         'fits': ' || '.join(f'(height <= {h} && width <= {w})' for h, w in largest),
         'n_classes': str(len(classes)),
         'n_boxes': str(most),
         'classes': ''.join(f'{c_string(text)}, ' for text in classes),
         'scores': str(scores),
-        'image': str(plan.buffers[0, 'values'].offset),
-        'before': str(plan.buffers[BEFORE, 'workspace'].offset),
-        'after': str(plan.buffers[AFTER, 'workspace'].offset),
+        'before': plans.place(BEFORE, 'workspace'),
+        'after': plans.place(AFTER, 'workspace'),
     }
     api = 'detect' if head else 'classify'
     values['task'] = filled(source(f'{api}.h'), values) if task else ''
     parts = [TITLE.format(name), source('layers.h'), source('steps.c')]
     parts.append(kernels({node.kind for node in graph.nodes}))
+    parts.append(source('image.c'))
+    if by_rows := reader_of_rows(graph):
+        parts.append(f'SURGE_OF_IMAGE({by_rows.kind})')
     functions = {node.options['function'] for node in graph.nodes if node.kind == 'function'}
     if functions:
         parts.append(source('functions.c'))
@@ -129,7 +133,31 @@ def c_file(
     if task:
         parts.append(filled(source(f'{api}.c'), values))
     header = filled(source('api.h'), values)
-    return CFile('\n'.join(parts), header, memory, constants.bytes, largest, len(classes), most)
+    sizes = memory, plain_memory, constants.bytes
+    return CFile('\n'.join(parts), header, *sizes, largest, len(classes), most)
+
+
+def _plan(graph: Graph, largest: Sizes, task: Task | None, vectors: bool) -> tuple[Plan, int]:
+    """Return the plan, and the output rows that the reader of the image computes at a time."""
+    workspaces: dict[int, int] = {}
+    after = band = rows = 0
+    if by_rows := reader_of_rows(graph):
+        widest = max(width for _, width in largest) * graph.channels
+        band, rows = rows_of_image(by_rows, widest, vectors)
+    for size in largest:
+        shapes = graph.shapes(*size)
+        for node in graph.nodes:
+            shape = shapes[node.inputs[0]]
+            if node is by_rows:
+                shape = shape._replace(height=rows)
+            needed = workspace_bytes(node, shape, vectors)
+            workspaces[node.output] = max(needed, workspaces.get(node.output, 0))
+        if task and task.head:
+            levels = list(graph.outputs.values())[: len(task.head.strides)]
+            after = max(after, task.head.workspace([shapes[i][:2] for i in levels]))
+    before = task.steps.workspace if task else 0
+    lines = 0 if not task else 4 * rows * widest if by_rows else None
+    return make_plan(graph, largest, workspaces, before, after, lines), band
 
 
 def source(name: str) -> str:

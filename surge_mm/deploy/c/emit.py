@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from surge_mm.deploy.c.graph import LAYERS, Graph, Node
-from surge_mm.deploy.c.plan import Plan
+from surge_mm.deploy.c.plan import Plans, either, reader_of_rows, reads_signs
 from surge_mm.deploy.c.weights import binary_weights, float_weights, int8_weights
 from surge_mm.deploy.epilogue import ROWS
 
@@ -72,22 +72,35 @@ def _number(value: Any) -> str:
     return f'{text}f' if '.' in text or 'e' in text else f'{text}.0f'
 
 
-def network(graph: Graph, plan: Plan, constants: Constants, name: str) -> str:
+def network(
+    graph: Graph, plans: Plans, bands: tuple[int, int], constants: Constants, name: str
+) -> str:
     """Return the function that computes all maps of a network.
 
     Args:
         graph (Graph): The network.
-        plan (Plan): Places of its maps.
+        plans (Plans): Places of its maps.
+        bands (tuple[int, int]): Output rows that the reader of the image computes at a time, by vectors and in plain C.
         constants (Constants): Takes the constants of the layers.
         name (str): Prefix of the names in C.
     """
     lines = [
-        f'static int network(unsigned char *arena, const float *x0, int height, int width, {name}_map *maps)',
+        f'static int network(unsigned char *arena, const surge_image *image, int height, int width, {name}_map *maps)',
         '{',
         f'    const surge_shape s0 = {{height, width, {graph.channels}}};',
     ]
+    by_rows = reader_of_rows(graph)
+    if (0, 'values') in plans.plain.buffers:
+        place = plans.place(0, 'values')
+        lines.append(
+            '    const float *const x0 = '
+            f'surge_whole_image(image, s0, (float *)(void *)(arena + {place}));'
+        )
+    elif by_rows is None:
+        lines.append('    const float *const x0 = image->values;')
     for node in graph.nodes:
-        lines += _statements(node, plan, constants, name)
+        band = either(*bands) if node is by_rows else ''
+        lines += _statements(node, plans, band, constants, name)
     for i, (title, value) in enumerate(graph.outputs.items()):
         lines.append(
             f'    maps[{i}] = ({name}_map){{x{value}, s{value}.height, s{value}.width, s{value}.channels}};'
@@ -96,7 +109,9 @@ def network(graph: Graph, plan: Plan, constants: Constants, name: str) -> str:
     return '\n'.join([*lines, '    return 0;', '}'])
 
 
-def _statements(node: Node, plan: Plan, constants: Constants, name: str) -> Iterator[str]:
+def _statements(
+    node: Node, plans: Plans, band: str, constants: Constants, name: str
+) -> Iterator[str]:
     out, first = node.output, node.inputs[0]
     struct = _struct(node, constants)
     yield f'    /* {node.name} */'
@@ -111,12 +126,12 @@ def _statements(node: Node, plan: Plan, constants: Constants, name: str) -> Iter
     if conditions:
         yield f'    if ({" || ".join(conditions)}) return {name.upper()}_ERROR_SIZE;'
     for form, ctype, letter in (('values', 'float', 'x'), ('signs', 'uint32_t', 'b')):
-        if (out, form) in plan.buffers:
-            offset = plan.buffers[out, form].offset  # type: ignore[index]
-            yield f'    {ctype} *const {letter}{out} = ({ctype} *)(void *)(arena + {offset});'
+        if (out, form) in plans.plain.buffers:
+            place = plans.place(out, form)  # type: ignore[arg-type]
+            yield f'    {ctype} *const {letter}{out} = ({ctype} *)(void *)(arena + {place});'
     shortcut = 'NULL' if node.shortcut is None else f'x{node.shortcut}'
     if node.kind in LAYERS:
-        yield f'    {_convolution(node, plan, constants, struct, shortcut)}'
+        yield f'    {_convolution(node, plans, band, constants, struct, shortcut)}'
     elif node.kind == 'pointwise':
         yield f'    surge_pointwise(&{struct}, s{first}, x{first}, {shortcut}, x{out});'
     elif node.kind in ('max_pool', 'average_pool'):
@@ -138,29 +153,32 @@ def _statements(node: Node, plan: Plan, constants: Constants, name: str) -> Iter
         yield f'    surge_{node.options["function"]}_each(s{first}, x{first}, x{out});'
 
 
-def _convolution(node: Node, plan: Plan, constants: Constants, struct: str, shortcut: str) -> str:
-    out, first = node.output, node.inputs[0]
-    signs = first in plan.signs_from and _reads_signs(node, plan, first)
-    arguments = [f'&{struct}', f's{first}', 'NULL' if signs else f'x{first}']
+def _convolution(
+    node: Node, plans: Plans, band: str, constants: Constants, struct: str, shortcut: str
+) -> str:
+    out, first, plan = node.output, node.inputs[0], plans.plain
+    signs = reads_signs(node, plan, first)
+    x = 'image' if band else 'NULL' if signs else f'x{first}'
+    arguments = [f'&{struct}', f's{first}', x]
     if node.kind == 'binary':
         arguments.append(f'b{first}' if signs else 'NULL')
-    arguments += [shortcut, f'x{out}' if (out, 'values') in plan.buffers else 'NULL']
+    arguments += [] if band else [shortcut]
+    arguments.append(f'x{out}' if (out, 'values') in plan.buffers else 'NULL')
     follower = plan.signs_from.get(out)
     arguments += (
         ['NULL', 'NULL']
         if follower is None
-        else [constants.array(follower.options['shift']), f'b{out}']
+        else [
+            'NULL' if node.options.get('thresholds') else constants.array(follower.options['shift'])
+        ]
+        + [f'b{out}']
     )
-    workspace = plan.buffers.get((out, 'workspace'))
-    arguments.append('NULL' if workspace is None else f'arena + {workspace.offset}')
-    return f'surge_{node.kind}({", ".join(arguments)});'
-
-
-def _reads_signs(node: Node, plan: Plan, value: int) -> bool:
-    if node.kind != 'binary' or node.options['convolution'].groups != 1:
-        return False
-    own, made = node.options['shift'], plan.signs_from[value].options['shift']
-    return own is made or (own is not None and made is not None and np.array_equal(own, made))
+    arguments.append(f'arena + {plans.place(out, "workspace")}')
+    if band:
+        lines = (out, 'lines') in plan.buffers
+        place = plans.place(out, 'lines') if lines else ''
+        arguments += [f'(float *)(void *)(arena + {place})' if lines else 'NULL', band]
+    return f'surge_{node.kind}{"_of_image" if band else ""}({", ".join(arguments)});'
 
 
 def _shape(node: Node, struct: str) -> str:
@@ -220,6 +238,7 @@ def _struct(node: Node, constants: Constants) -> str:
             constants.array(options['bias']),
         ]
     fields.append(_epilogue(node, constants))
+    fields += [str(int(options.get('thresholds', False)))] if node.kind == 'binary' else []
     return constants.struct(f'surge_{node.kind}_layer', f'{{{", ".join(fields)}}}', node.name)
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from surge_mm.deploy.c.assemble import CFile, Task, c_file
 from surge_mm.deploy.c.classify import classifier_steps
-from surge_mm.deploy.c.fuse import fuse
+from surge_mm.deploy.c.epilogues import fuse
 from surge_mm.deploy.c.graph import Graph
 from surge_mm.deploy.c.heads import head_of
 from surge_mm.deploy.c.images import input_steps

@@ -50,7 +50,7 @@ class InputSteps(NamedTuple):
 
     @property
     def workspace(self) -> int:
-        """Bytes of workspace of ``surge_prepare``."""
+        """Bytes of workspace of ``surge_start_rows``."""
         return WORKSPACE[self.resizer] * max(width for width, _ in self.largest)
 
     @property

@@ -17,8 +17,12 @@ BLOCKS = 4
 """Most blocks that are computed together; ``SURGE_BLOCKS`` in C."""
 PIXELS = 8
 """Most output pixels of a tile; ``SURGE_PIXELS`` in C."""
-BAND = 262144
+BAND, PLAIN_BAND = 262144, 8192
 """Bytes of the input rows that are computed at a time, unless one output row needs more; ``SURGE_BAND`` in C."""
+
+
+LINES, PLAIN_LINES = 32768, 8192
+"""Bytes of the rows of the image that are prepared at a time, unless one output row needs more."""
 
 
 def binary_weights(weight: np.ndarray, convolution: Convolution) -> np.ndarray:
@@ -95,18 +99,34 @@ def _in_blocks(steps: np.ndarray, groups: int) -> np.ndarray:
     return np.ascontiguousarray(np.moveaxis(blocks, 2, 3))
 
 
-def workspace_bytes(node: Node, shape: Shape) -> int:
+def workspace_bytes(node: Node, shape: Shape, vectors: bool = True) -> int:
     """Return the bytes of the workspace of an operation; 0 if it needs none.
 
     Args:
         node (Node): The operation.
         shape (Shape): Shape of its input.
+        vectors (bool): See :func:`workspace`. Defaults to True.
     """
     if node.kind not in LAYERS:
         return 0
     options = node.options
     size = (shape.height, shape.width)
-    return workspace(node.kind, options['weight'].shape, options['convolution'], size)
+    return workspace(node.kind, options['weight'].shape, options['convolution'], size, vectors)
+
+
+def rows_of_image(node: Node, numbers: int, vectors: bool) -> tuple[int, int]:
+    """Return how many output rows a convolution of the image computes at a time, and from how many input rows at most.
+
+    Args:
+        node (Node): The convolution.
+        numbers (int): Width of the image times its channels.
+        vectors (bool): Whether the C code has kernels by vectors.
+    """
+    convolution, kernel = node.options['convolution'], node.options['weight'].shape[2]
+    extent, stride = (kernel - 1) * convolution.dilation[0] + 1, convolution.stride[0]
+    rows = (LINES if vectors else PLAIN_LINES) // (4 * numbers)
+    band = max(1, (rows - extent) // stride + 1)
+    return band, (band - 1) * stride + extent
 
 
 def workspace(
@@ -114,7 +134,7 @@ def workspace(
     weight_shape: tuple[int, ...],
     convolution: Convolution,
     size: tuple[int, int],
-    band: int = BAND,
+    vectors: bool = True,
 ) -> int:
     """Return the bytes that a layer works in, as ``surge_KIND_workspace`` in C. A smaller input never needs more.
 
@@ -123,7 +143,7 @@ def workspace(
         weight_shape (tuple[int, ...]): ``(C_out, C_in / groups, kH, kW)``.
         convolution (Convolution): The convolution.
         size (tuple[int, int]): Height and width of the input.
-        band (int): ``SURGE_BAND`` of the C code. Defaults to :data:`BAND`.
+        vectors (bool): Whether the C code has kernels by vectors. Defaults to True.
     """
     _, channels, kernel_h, kernel_w = weight_shape
     groups, taps = convolution.groups, kernel_h * kernel_w
@@ -133,6 +153,7 @@ def workspace(
     ]
     height, width = convolution.padded_size(*size)
     extent = (kernel_h - 1) * convolution.dilation[0] + 1
+    band = BAND if vectors else PLAIN_BAND
     pixels = min(height * width, max(band // pixel, extent * width))
     joined = groups == 1 and convolution.dilation[1] == 1
     runs = (kernel_h, kernel_w * channels) if joined else (taps, channels)
@@ -146,5 +167,5 @@ def workspace(
         rows, columns = convolution.output_size(*size, (kernel_h, kernel_w))
         kinds = min(2 * kernel_h + 1, rows) * min(2 * kernel_w + 1, columns)
         parts += [4 * (pixels + PIXELS), 16 * kinds, *(4 * ROW * BLOCKS * n for n in (kinds, taps))]
-        parts += [2 * pixels * pixel + 64, 8 * ROW * steps]
+        parts += [2 * pixels * pixel + 64, 8 * ROW * steps] if vectors else []
     return sum(-(-part // 64) * 64 for part in parts)

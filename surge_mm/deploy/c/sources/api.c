@@ -11,7 +11,8 @@ int @name@_init(@name@_context *context, void *memory, size_t bytes)
 
 int @name@_forward(@name@_context *context, const float *image, int height, int width, @name@_map maps[@NAME@_MAPS])
 {
+    const surge_image numbers = {image, NULL, NULL};
     if (!context || !context->arena || !image || !maps) return @NAME@_ERROR_NULL;
     if (height < 1 || width < 1 || !(@fits@)) return @NAME@_ERROR_SIZE;
-    return network(context->arena, image, height, width, maps);
+    return network(context->arena, &numbers, height, width, maps);
 }

@@ -14,7 +14,13 @@ enum {
     @NAME@_ERROR_MEMORY = -4  /* the memory is too short */
 };
 
-#define @NAME@_MEMORY @memory@ /* bytes of memory that a context needs */
+/* Bytes of memory that a context needs: with kernels by vectors, and in plain C. */
+#if defined(__GNUC__) && !defined(SURGE_PLAIN) && \
+    (defined(__x86_64__) || defined(__i386__) || defined(__ARM_NEON) || defined(__wasm_simd128__))
+#define @NAME@_MEMORY @memory@
+#else
+#define @NAME@_MEMORY @plain_memory@
+#endif
 #define @NAME@_MAPS @maps@
 #define @NAME@_CLASSES @n_classes@
 

@@ -32,7 +32,7 @@ static inline size_t surge_borders_workspace(const surge_geometry *g, surge_shap
 /* Kernels by vectors read another form of the map, of up to twice its size, and of the weights of four blocks. */
 static inline size_t surge_derived_bytes(const surge_geometry *g, surge_shape in)
 {
-#ifdef SURGE_PLAIN
+#ifndef SURGE_VECTORS
     (void)g, (void)in;
     return 0;
 #else
@@ -42,7 +42,7 @@ static inline size_t surge_derived_bytes(const surge_geometry *g, surge_shape in
 
 static inline size_t surge_scratch_bytes(size_t steps)
 {
-#ifdef SURGE_PLAIN
+#ifndef SURGE_VECTORS
     (void)steps;
     return 0;
 #else
@@ -173,6 +173,7 @@ typedef struct {
     ptrdiff_t row_words;
     unsigned char *derived; /* made of the map */
     unsigned char *scratch; /* made of the weights */
+    int thresholds;         /* as that of the layer */
 } surge_binary_job;
 
 /* Whether a tap, of a row and a column of the kernel, is outside. */
@@ -235,6 +236,17 @@ static inline int surge_binary_steps_plain(const surge_geometry *g, surge_shape 
     return surge_steps(g, in, surge_sign_bytes(g), surge_words(g) * 4, 1, steps);
 }
 
+/* Write the signs of a pixel for sums base - 2 counts, by integers alone. */
+static inline void surge_compare(
+    const surge_target *t, const int32_t *factors, const int32_t *terms, const int32_t *base, const int32_t *counts, int pixel,
+    int channel, int count)
+{
+    uint32_t bits = 0;
+    for (int k = 0; k < count; k++)
+        bits |= (uint32_t)(factors[k] * (base[k] - 2 * counts[k]) + terms[k] < 0) << k;
+    surge_put(t->out_bits + (size_t)pixel * (size_t)((t->channels + 31) / 32), channel, count, bits);
+}
+
 /* Outputs of all filters of a group, from channel `channel` on. */
 static inline void surge_binary_group_plain(
     const surge_binary_job *job, const unsigned char *w, const surge_target *t, int channel, int outs)
@@ -243,17 +255,25 @@ static inline void surge_binary_group_plain(
     const surge_windows *n = &job->windows;
     int taps = g->kernel_height * g->kernel_width, of_tap = surge_words(g) * 4;
     for (; outs > 0; outs -= SURGE_ROW, channel += SURGE_ROW, w += job->block_bytes) {
-        int32_t counts[SURGE_ROW];
+        int32_t counts[SURGE_ROW], factors[SURGE_ROW] = {0}, terms[SURGE_ROW] = {0};
         float sums[SURGE_ROW];
         surge_table table;
         int count = surge_count(outs);
         surge_fill_table(t, channel, count, &table);
+        for (int k = 0; k < count && job->thresholds; k++) {
+            factors[k] = (int32_t)table.m1[k];
+            terms[k] = (int32_t)table.a1[k];
+        }
         for (int tap = 0; tap < taps && job->corrects; tap++)
             surge_count_plain(NULL, NULL, of_tap, w + tap * of_tap * SURGE_ROW, job->tap_counts + tap * SURGE_ROW);
         surge_fill_base(job, 0);
         for (int pixel = 0; pixel < n->pixels; pixel++) {
             const int32_t *base = job->base + job->kind_of[pixel] * SURGE_ROW;
             surge_count_plain(n->map + n->offsets[pixel], n->steps, n->n_steps, w, counts);
+            if (job->thresholds) {
+                surge_compare(t, factors, terms, base, counts, pixel, channel, count);
+                continue;
+            }
             for (int k = 0; k < SURGE_ROW; k++) sums[k] = (float)(base[k] - 2 * counts[k]);
             surge_finish_plain(t, &table, sums, 0, pixel, 1, channel, count);
         }

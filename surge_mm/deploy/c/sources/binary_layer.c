@@ -63,6 +63,7 @@ static inline void surge_binary(
     surge_target t = surge_new_target(g, in, &l->epilogue, shortcut, out, out_shift, out_bits);
     int band = surge_band_rows(g, in, pixel_bytes), outs = g->out_channels / g->groups, blocks = surge_blocks(g);
     job.geometry = g;
+    job.thresholds = l->thresholds;
     job.windows.steps = steps;
     job.windows.n_steps = kernels.steps(g, in, steps);
     job.block_bytes = taps * of_tap * SURGE_ROW;

@@ -3,14 +3,15 @@ int @name@_classify(
 {
     @name@_map map;
     surge_sizes sizes;
-    float *image, highest, sum = 0.0f;
+    surge_rows rows;
+    const surge_image image = {NULL, surge_next_row, &rows};
+    float highest, sum = 0.0f;
     int code;
     if (!context || !context->arena || !rgb || !scores) return @NAME@_ERROR_NULL;
     if (!surge_input_sizes(&input, width, height, &sizes)) return @NAME@_ERROR_SIZE;
     if (stride < 3 * width) return @NAME@_ERROR_STRIDE;
-    image = (float *)(void *)(context->arena + @image@);
-    surge_prepare(&input, &sizes, rgb, stride, image, context->arena + @before@);
-    code = network(context->arena, image, sizes.padded.height, sizes.padded.width, &map);
+    surge_start_rows(&rows, &input, &sizes, rgb, stride, context->arena + @before@);
+    code = network(context->arena, &image, sizes.padded.height, sizes.padded.width, &map);
     if (code) return code;
     highest = map.values[0];
     for (int i = 1; i < @NAME@_SCORES; i++) highest = map.values[i] > highest ? map.values[i] : highest;

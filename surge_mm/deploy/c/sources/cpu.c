@@ -10,6 +10,7 @@ static int surge_cpu_is = 0; /* one of these once it is found. Threads may look 
 
 #if (defined(__x86_64__) || defined(__i386__)) && defined(__GNUC__) && !defined(SURGE_PLAIN)
 #define SURGE_X86 1
+#define SURGE_VECTORS 1 /* kernels by vectors, which need more memory than plain C */
 #include <cpuid.h>
 #include <immintrin.h>
 
@@ -27,6 +28,7 @@ static inline int surge_find_cpu(void)
 }
 #elif defined(__ARM_NEON) && defined(__GNUC__) && !defined(SURGE_PLAIN)
 #define SURGE_NEON 1
+#define SURGE_VECTORS 1
 #include <arm_neon.h>
 
 static inline int surge_find_cpu(void)
@@ -35,6 +37,7 @@ static inline int surge_find_cpu(void)
 }
 #elif defined(__wasm_simd128__) && !defined(SURGE_PLAIN)
 #define SURGE_WASM 1
+#define SURGE_VECTORS 1
 #include <wasm_simd128.h>
 
 static inline int surge_find_cpu(void)
@@ -46,6 +49,12 @@ static inline int surge_find_cpu(void)
 {
     return SURGE_IS_PLAIN;
 }
+#endif
+
+#ifdef SURGE_VECTORS
+#define SURGE_EITHER(vectors, plain) (vectors)
+#else
+#define SURGE_EITHER(vectors, plain) (plain)
 #endif
 
 static inline int surge_cpu(void)

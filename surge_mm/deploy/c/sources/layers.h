@@ -52,6 +52,7 @@ typedef struct {
     int pad_value;      /* of the signs: 0, 1 or -1 */
     const float *shift; /* one number per input channel, added before the sign of the input; NULL for none */
     surge_epilogue epilogue;
+    int thresholds; /* whether signs alone are computed, those of m1 S + a1, which are integers: m1 is 1 or -1 */
 } surge_binary_layer;
 
 /* Convolution in int8, in the arithmetic of surge_mm/deploy/real_layers/int8_conv.py. */

@@ -2,9 +2,10 @@
  *
  *     surge_sizes sizes;
  *     if (!surge_input_sizes(&input, width, height, &sizes)) ...   the picture is empty or too large
- *     surge_prepare(&input, &sizes, pixels, stride, values, workspace);   of prepare.c
+ *     surge_start_rows(&rows, &input, &sizes, pixels, stride, workspace);   of prepare.c
+ *     surge_next_row(&rows, values);                                        for each of sizes.padded.height rows
  *
- * pixels: uint8, three channels, rows `stride` bytes apart. values: float32, (sizes.padded.height, sizes.padded.width, 3).
+ * pixels: uint8, three channels, rows `stride` bytes apart. values: float32, (sizes.padded.width, 3).
  * workspace: 23 bytes for each column of the resized and cropped picture, with pillow.c 35, aligned for double.
  * Sizes and values equal those of cv2 or Pillow, MMCV, MMDetection and MMPretrain to the bit.
  * With SURGE_NO_DOUBLE, for CPUs without units for double, sizes and places are computed in integers. They differ from

@@ -14,9 +14,8 @@
 #define SURGE_ROW 16   /* filters of a block */
 #define SURGE_BLOCKS 4 /* most blocks that are computed together */
 #define SURGE_PIXELS 8 /* most output pixels of a tile */
-#ifndef SURGE_BAND
-#define SURGE_BAND 262144 /* bytes of the input rows of a band, unless one output row needs more */
-#endif
+/* Bytes of the input rows of a band, unless one output row needs more. */
+#define SURGE_BAND SURGE_EITHER(262144, 8192)
 
 /* A product that is rounded before it is added, also where a compiler merges both in spite of the pragma above. */
 #if defined(__GNUC__)
