@@ -159,7 +159,7 @@ def compare(
         'scores equal': sum(one <= OF_SCORE for one in found),
         'largest difference': max(found),
     }
-    return figures | {'best class equal': sum(a.argmax() == b.argmax() for a, b in scores)}
+    return figures | {'best class equal': sum(int(a.argmax() == b.argmax()) for a, b in scores)}
 
 
 def largest_of(library: Library) -> tuple[int, int]:

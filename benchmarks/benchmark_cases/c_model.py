@@ -45,10 +45,14 @@ class Library:
         folder (Path): Folder with ``net.c``, in which it is compiled.
         made (CFile): The C file.
         maps (int): Number of maps that the network returns.
+
+    Attributes:
+        made (CFile): As given.
+        number_of_maps (int): As ``maps``.
     """
 
     def __init__(self, folder: Path, made: CFile, maps: int) -> None:
-        self.made, self._maps = made, maps
+        self.made, self.number_of_maps = made, maps
         path = folder / f'{NAME}.so'
         compile_shared(folder / f'{NAME}.c', path)
         self._library = ctypes.CDLL(str(path))
@@ -60,7 +64,7 @@ class Library:
     def maps(self, image: Tensor) -> list[Tensor]:
         """Return the maps ``(1, C, H, W)`` of a normalized image ``(1, 3, H, W)``."""
         values = np.ascontiguousarray(image[0].permute(1, 2, 0).numpy())
-        maps = (Map * self._maps)()
+        maps = (Map * self.number_of_maps)()
         forward = self._library.net_forward
         self._checked(forward(self._context, _pointer(values), *values.shape[:2], maps))
         shapes = [(m.height, m.width, m.channels) for m in maps]

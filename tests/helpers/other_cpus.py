@@ -26,7 +26,8 @@ def run_packed(settings, folder):
     os.dup2(messages, 1)
     os.dup2(messages, 2)
     torch.set_num_threads(1)
-    for channels, filters, kernel, stride in ((70, 24, 3, 1), (64, 40, 3, 2), (64, 16, 1, 1)):
+    shapes = (70, 24, 3, 1), (64, 40, 3, 2), (64, 16, 1, 1), (320, 20, 5, 1), (700, 9, 3, 1)
+    for channels, filters, kernel, stride in shapes:
         layer = SurgeConv2d(channels, filters, kernel, stride, padding=1).eval()
         x = torch.randn(2, channels, 9, 8)
         with torch.no_grad():

@@ -21,6 +21,7 @@ from surge_mm.utils.logging import warn
 
 SOURCES = (
     'byte_kernels.py',
+    'codegen/byte_counts.py',
     'codegen/epilogue.py',
     'codegen/memory.py',
     'codegen/tiles.py',

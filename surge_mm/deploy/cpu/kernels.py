@@ -29,11 +29,11 @@ from surge_mm.deploy.cpu.codegen.tiles import (
     tile_of_pixel,
     tile_of_pixels,
 )
-from surge_mm.deploy.cpu.codegen.vectors import FEATURES, LANE, PIXELS, ROW, WIDE
+from surge_mm.deploy.cpu.codegen.vectors import BYTE_COUNTS, FEATURES, LANE, PIXELS, ROW, WIDE
 from surge_mm.deploy.cpu.job import Job, LayerArguments
 from surge_mm.deploy.cpu.kernel_cache import compiled, compiled_callback
 
-__all__ = ['FEATURES', 'LANE', 'PIXELS', 'ROW', 'WIDE', 'run_parts']
+__all__ = ['BYTE_COUNTS', 'FEATURES', 'LANE', 'PIXELS', 'ROW', 'WIDE', 'run_parts']
 
 COUNTERS = len(Job._fields) * 8
 """Bytes of a job before the counters of its threads."""

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from surge_mm.deploy.cpu.backend import counts_by_threes
 from surge_mm.deploy.cpu.bitpacking import pack_words
 from surge_mm.deploy.cpu.geometry import check_input
 from surge_mm.deploy.cpu.plan import Plan, block_filters, widen
@@ -49,7 +50,7 @@ class CpuLayer:
         groups = convolution.groups
         taps = weight.permute(0, 2, 3, 1)
         self.filters = block_filters(
-            pack_words(taps).unflatten(0, (groups, -1)), self.kernel_size[1] == 3
+            pack_words(taps).unflatten(0, (groups, -1)), counts_by_threes(self.kernel_size[1])
         )
         self.tap_sums = taps.sum(-1).flatten(1)  # (C_out, kH * kW)
         self.shift = shift

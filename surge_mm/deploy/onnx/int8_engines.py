@@ -31,8 +31,12 @@ INPUT = 'images'
 CPUINFO = Path('/proc/cpuinfo')
 
 
-class _TensorsOf(nn.Module):
-    """A network whose outputs are the tensors among those of ``forward``."""
+class TensorsOf(nn.Module):
+    """A network whose outputs are the tensors among those of ``forward``.
+
+    Args:
+        model (nn.Module): One-stage detector, classifier or module of images.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -82,6 +86,14 @@ class Int8Engine(ABC):
     @abstractmethod
     def _compile(self, threads: int, shape: tuple[int, ...] | None) -> Callable[[Any], list[Any]]:
         """Return a function of an array that returns arrays, for one shape or, for None, for any."""
+
+    @abstractmethod
+    def save(self, folder: Path) -> Path:
+        """Write the quantized model as the engine reads it, and return its file.
+
+        Args:
+            folder (Path): Folder of the file.
+        """
 
     def prepare(self, image: Tensor) -> Callable[[], list[Any]]:
         """Return a function without arguments that runs the network on one image, compiled for its size.
@@ -143,6 +155,13 @@ class OpenVino(Int8Engine):
             subset_size=len(arrays),
         )
 
+    def save(self, folder: Path) -> Path:
+        import openvino
+
+        path = folder / 'openvino.xml'
+        openvino.save_model(self._model, path)
+        return path
+
     def _compile(self, threads: int, shape: tuple[int, ...] | None) -> Callable[[Any], list[Any]]:
         model = self._model.clone()
         if shape:
@@ -200,6 +219,11 @@ class OnnxRuntime(Int8Engine):
             )
             self._file = Path(paths[2]).read_bytes()
 
+    def save(self, folder: Path) -> Path:
+        path = folder / 'int8.onnx'
+        path.write_bytes(self._file)
+        return path
+
     def _compile(self, threads: int, shape: tuple[int, ...] | None) -> Callable[[Any], list[Any]]:
         import onnxruntime
 
@@ -241,7 +265,7 @@ def _structure(model: nn.Module, image: Tensor) -> tuple[list[Any], TreeSpec]:
 
 def _onnx(model: nn.Module, image: Tensor) -> bytes:
     """Return the ONNX file of a model, for images of any number and size."""
-    file, network = io.BytesIO(), _TensorsOf(model)
+    file, network = io.BytesIO(), TensorsOf(model)
     names = [f'output_{i}' for i in range(len(network(image)))]
     with _without_warnings():
         torch.onnx.export(

@@ -67,6 +67,11 @@ SMALLER = '+sse,+sse2,+sse3,+ssse3,+sse4.1,+sse4.2,+popcnt,+avx,+avx2,+fma,+cx16
             {'NUMBA_CPU_NAME': 'x86-64', 'NUMBA_CPU_FEATURES': '+sse,+sse2,+cx16,+64bit'},
             'no vectors',
         ),
+        # counts in bytes, which no other CPU has; LLVM ignores the name for x86
+        (
+            {'NUMBA_CPU_NAME': 'x86-64', 'NUMBA_CPU_FEATURES': '+sse,+sse2,+cx16,+64bit,+neon'},
+            'NEON',
+        ),
         ({'NUMBA_ENABLE_AVX': '0'}, 'SSE4.2'),
     ],
 )

@@ -12,9 +12,11 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from surge_mm.deploy.cpu.codegen.byte_counts import count_by_bytes
 from surge_mm.deploy.cpu.codegen.epilogue import activate
 from surge_mm.deploy.cpu.codegen.vectors import (
     BITS,
+    BYTE_COUNTS,
     COUNTS,
     FLOATS,
     HALVES,
@@ -39,8 +41,8 @@ def _tile(pixels: int, whole: bool) -> Any:
 
         count[p, f] = sum popcount(x[i, p] ^ w[i, f]);  x[i, p] = words[offsets[p] + steps[i]]
 
-    or, for a kernel three wide (``column_step`` is not 0), over the words of its first column, with two popcounts for
-    three words::
+    or, for a kernel three wide (``column_step`` is not 0, as on CPUs without NEON), over the words of its first column,
+    with two popcounts for three words::
 
         odd = x[i, p] ^ x'[i, p] ^ x''[i, p] ^ w[i, f] ^ w'[i, f] ^ w''[i, f]     1 or 3 of three bits differ
         two = where two or three of x ^ w, x' ^ w', x'' ^ w'' are 1
@@ -91,24 +93,35 @@ def _tile(pixels: int, whole: bool) -> Any:
             offsets, steps = (b.inttoptr(address, I64.as_pointer()) for address in (offsets, steps))
             pixel = [b.gep(words, [b.load(b.gep(offsets, [I64(p)]))]) for p in range(pixels)]
             w = b.inttoptr(w, COUNTS.as_pointer())
-            with b.if_else(b.icmp_unsigned('!=', column_step, I64(0))) as (threes, ones):
-                with threes:
-                    by_threes = _counts_by_threes(b, pixel, steps, n_steps, column_step, parity, w)
-                    in_threes = b.block
-                with ones:
-                    by_ones = _counts_by_ones(b, pixel, steps, n_steps, w)
-                    in_ones = b.block
-            counts = []
-            for with_threes, with_ones in zip(by_threes, by_ones, strict=True):
-                counts.append(b.phi(INTS))
-                counts[-1].add_incoming(with_threes, in_threes)
-                counts[-1].add_incoming(with_ones, in_ones)
+            if BYTE_COUNTS:
+                counts = count_by_bytes(b, pixel, steps, n_steps, w)
+            else:
+                counts = _counts(b, pixel, steps, n_steps, column_step, parity, w)
             _finish(b, whole, counts, *at, *arguments[11:])
             return context.get_dummy_value()
 
         return types.void(*[types.int64] * 19), codegen
 
     return tile
+
+
+def _counts(
+    b: Any, pixel: list[Any], steps: Any, n_steps: Any, column_step: Any, parity: Any, w: Any
+) -> list[Any]:
+    """Count three words at a time if ``column_step`` is not 0, else word by word; see :func:`_tile`."""
+    with b.if_else(b.icmp_unsigned('!=', column_step, I64(0))) as (threes, ones):
+        with threes:
+            by_threes = _counts_by_threes(b, pixel, steps, n_steps, column_step, parity, w)
+            in_threes = b.block
+        with ones:
+            by_ones = _counts_by_ones(b, pixel, steps, n_steps, w)
+            in_ones = b.block
+    counts = []
+    for with_threes, with_ones in zip(by_threes, by_ones, strict=True):
+        counts.append(b.phi(INTS))
+        counts[-1].add_incoming(with_threes, in_threes)
+        counts[-1].add_incoming(with_ones, in_ones)
+    return counts
 
 
 def _counts_by_ones(b: Any, pixel: list[Any], steps: Any, n_steps: Any, w: Any) -> list[Any]:

@@ -32,6 +32,8 @@ FEATURES = _features()
 WIDE = bool(FEATURES.get('avx512f'))
 LANE = 32 if FEATURES.get('avx512vpopcntdq') else 64
 """Bits of a lane. Without an instruction for popcount, LLVM sums the counts of bytes to words of 64 bits."""
+BYTE_COUNTS = bool(FEATURES.get('neon'))
+"""Whether bits are counted in bytes. NEON has a popcount of bytes alone, and 32 registers of 128 bits."""
 PIXELS = 7 if WIDE else 2
 """Neighboring pixels of a tile, whose counts for 16 filters stay in registers."""
 

@@ -1,0 +1,108 @@
+"""Counts of bits in counters of bytes, for CPUs whose popcount is one of bytes, such as NEON's, in LLVM IR.
+
+A word of each filter is eight bytes, whose popcounts are added to eight counters of bytes. After at most 31 words,
+before a counter can exceed 255, the counters of a filter are added to its count. So a vector takes a popcount and an
+addition, where counts of words would take three more additions. Words are counted one by one: three at a time, as on
+other CPUs, would take more instructions than they save.
+
+The parameter ``b`` is the ``IRBuilder``, and arguments without a Python type are its values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+
+from surge_mm.deploy.cpu.codegen.vectors import I8, I32, I64, ROW, function, splat
+
+WORDS = 31
+"""Words whose different bits in a byte, at most 8 each, are counted in a byte."""
+LANES = ir.VectorType(I64, 2)
+"""Words of two filters, a register of 128 bits."""
+BYTES, SUMS = ir.VectorType(I8, 16), ir.VectorType(I32, 2)
+
+
+def count_by_bytes(b: Any, pixel: list[Any], steps: Any, n_steps: Any, w: Any) -> list[Any]:
+    """Return for each pixel the counts of 16 filters, int32: ``sum popcount(x[i] ^ w[i, f])``.
+
+    Args:
+        b (IRBuilder): The builder.
+        pixel (list[Value]): Pointers to the first word x of each pixel.
+        steps (Value): Pointer to the offsets of its words.
+        n_steps (Value): Number of words, at least 1.
+        w (Value): Pointer to the words of the filters, 16 int64 for each step.
+    """
+    pairs = range(0, ROW, LANES.count)
+    popcount = function(b, f'llvm.ctpop.v{BYTES.count}i8', BYTES, BYTES)
+    address = b.ptrtoint(w, I64)
+
+    def add_words(step: Any, sums: list[Any]) -> list[Any]:
+        at = b.load(b.gep(steps, [step]))
+        words = [splat(b, b.load(b.gep(row, [at])), LANES) for row in pixel]
+        first, after = b.add(address, b.mul(step, I64(8 * ROW))), []
+        for pair in pairs:
+            place = b.inttoptr(b.add(first, I64(8 * pair)), LANES.as_pointer())
+            filters = b.load(place, align=8)
+            for word in words:
+                bits = b.bitcast(b.xor(word, filters), BYTES)
+                after.append(b.add(sums[len(after)], b.call(popcount, [bits])))
+        return after
+
+    def add_bytes(step: Any, totals: list[Any]) -> list[Any]:
+        end = b.add(step, I64(WORDS))
+        end = b.select(b.icmp_signed('<', end, n_steps), end, n_steps)
+        zeros = [ir.Constant(BYTES, [0] * BYTES.count)] * len(totals)
+        sums = _loop(b, step, end, 1, zeros, add_words)
+        return [b.add(total, _sums(b, one)) for total, one in zip(totals, sums, strict=True)]
+
+    zeros = [ir.Constant(SUMS, [0] * SUMS.count)] * (len(pixel) * len(pairs))
+    totals = _loop(b, I64(0), n_steps, WORDS, zeros, add_bytes)
+    return [_joined(b, totals[p :: len(pixel)]) for p in range(len(pixel))]
+
+
+def _sums(b: Any, counts: Any) -> Any:
+    """Return the sums of eight bytes each, int32."""
+    words = b.bitcast(counts, LANES)
+    for bits, mask in ((8, 0x00FF00FF00FF00FF), (16, 0x0000FFFF0000FFFF), (32, 0xFFFFFFFF)):
+        masks = ir.Constant(LANES, [mask] * LANES.count)
+        shifted = b.lshr(words, ir.Constant(LANES, [bits] * LANES.count))
+        words = b.add(b.and_(words, masks), b.and_(shifted, masks))
+    return b.trunc(words, SUMS)
+
+
+def _joined(b: Any, parts: list[Any]) -> Any:
+    """Return the numbers of vectors of one type in one vector."""
+    while len(parts) > 1:
+        count = 2 * parts[0].type.count
+        both = ir.Constant(ir.VectorType(I32, count), list(range(count)))
+        pairs = zip(parts[::2], parts[1::2], strict=True)
+        parts = [b.shuffle_vector(low, high, both) for low, high in pairs]
+    return parts[0]
+
+
+def _loop(
+    b: Any,
+    start: Any,
+    end: Any,
+    step: int,
+    values: list[Any],
+    body: Callable[[Any, list[Any]], list[Any]],
+) -> list[Any]:
+    """Return the values after ``values = body(i, values)`` for i = start, start + step, ... below end, or once."""
+    before = b.block
+    loop, done = b.append_basic_block('loop'), b.append_basic_block('done')
+    b.branch(loop)
+
+    b.position_at_end(loop)
+    i, here = b.phi(I64), [b.phi(value.type) for value in values]
+    after = body(i, here)
+    following, last = b.add(i, I64(step)), b.block
+    for phi, first, later in zip([i, *here], [start, *values], [following, *after], strict=True):
+        phi.add_incoming(first, before)
+        phi.add_incoming(later, last)
+    b.cbranch(b.icmp_signed('<', following, end), loop, done)
+
+    b.position_at_end(done)
+    return after
