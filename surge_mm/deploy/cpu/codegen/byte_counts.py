@@ -41,7 +41,8 @@ def count_by_bytes(b: Any, pixel: list[Any], steps: Any, n_steps: Any, w: Any) -
     def add_words(step: Any, sums: list[Any]) -> list[Any]:
         at = b.load(b.gep(steps, [step]))
         words = [splat(b, b.load(b.gep(row, [at])), LANES) for row in pixel]
-        first, after = b.add(address, b.mul(step, I64(8 * ROW))), []
+        first = b.add(address, b.mul(step, I64(8 * ROW)))
+        after: list[Any] = []
         for pair in pairs:
             place = b.inttoptr(b.add(first, I64(8 * pair)), LANES.as_pointer())
             filters = b.load(place, align=8)
