@@ -32,9 +32,20 @@ def run_packed(settings, folder):
         x = torch.randn(2, channels, 9, 8)
         with torch.no_grad():
             assert torch.equal(PackedConv2d(layer)(x), layer(x))
+    check_largest_counts()
     if 'NUMBA_CPU_FEATURES' in settings:
         compare_int8()
     (folder / 'instructions').write_text(instruction_set())
+
+
+@torch.no_grad()
+def check_largest_counts():
+    """Compute sums for which every bit differs, of more steps than a byte can count."""
+    for channels, kernel in ((1000, 3), (1000, 1), (70, 5)):
+        layer = SurgeConv2d(channels, 5, kernel, bias=False, weight={'type': 'Sign'}).eval()
+        layer.weight.fill_(-0.5)
+        out = PackedConv2d(layer)(torch.ones(1, channels, 6, 5))
+        assert (out == -channels * kernel * kernel).all()
 
 
 @torch.no_grad()

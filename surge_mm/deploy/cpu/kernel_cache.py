@@ -24,6 +24,7 @@ SOURCES = (
     'codegen/byte_counts.py',
     'codegen/epilogue.py',
     'codegen/memory.py',
+    'codegen/popcounts.py',
     'codegen/tiles.py',
     'codegen/vectors.py',
     'job.py',

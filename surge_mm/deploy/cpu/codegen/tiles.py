@@ -5,7 +5,6 @@ The parameter ``b`` is the ``IRBuilder``, and arguments without a Python type ar
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -14,16 +13,15 @@ from numba.extending import intrinsic
 
 from surge_mm.deploy.cpu.codegen.byte_counts import count_by_bytes
 from surge_mm.deploy.cpu.codegen.epilogue import activate
+from surge_mm.deploy.cpu.codegen.popcounts import BY_BYTES, carry, over_steps, popcount
 from surge_mm.deploy.cpu.codegen.vectors import (
     BITS,
     BYTE_COUNTS,
     COUNTS,
     FLOATS,
     HALVES,
-    I32,
     I64,
     INTS,
-    LANE,
     PIXELS,
     ROW,
     Row,
@@ -132,13 +130,12 @@ def _counts_by_ones(b: Any, pixel: list[Any], steps: Any, n_steps: Any, w: Any) 
             filters = b.load(b.gep(w, [I64(half)]), align=8)
             words = [_word(b, row, at, half) for row in pixel]
             counts = [
-                b.add(count, _popcount(b, b.xor(word, filters)))
+                b.add(count, popcount(b, b.xor(word, filters)))
                 for count, word in zip(counts, words, strict=True)
             ]
         return counts
 
-    zeros = [ir.Constant(COUNTS, [0] * ROW)] * len(pixel)
-    return _narrow(b, _over_steps(b, steps, n_steps, w, HALVES, zeros, add))
+    return over_steps(b, steps, n_steps, w, HALVES, len(pixel), add)
 
 
 def _counts_by_threes(
@@ -155,49 +152,22 @@ def _counts_by_threes(
                 x0 = b.xor(_word(b, row, at, half), w0)
                 x1 = b.xor(_word(b, row, second, half), w1)
                 ones = b.xor(_word(b, row, odd, half), w_odd)
-                twos = _carry(b, x0, x1, ones)
-                counts[2 * p] = b.add(counts[2 * p], _popcount(b, ones))
-                counts[2 * p + 1] = b.add(counts[2 * p + 1], _popcount(b, twos))
+                twos = popcount(b, carry(b, x0, x1, ones))
+                if BY_BYTES:
+                    twos = b.add(twos, twos)
+                    counts[p] = b.add(counts[p], b.add(popcount(b, ones), twos))
+                else:
+                    counts[2 * p] = b.add(counts[2 * p], popcount(b, ones))
+                    counts[2 * p + 1] = b.add(counts[2 * p + 1], twos)
         return counts
 
-    zeros = [ir.Constant(COUNTS, [0] * ROW)] * (2 * len(pixel))
-    both = _narrow(b, _over_steps(b, steps, n_steps, w, 3 * HALVES, zeros, add))
+    if BY_BYTES:
+        return over_steps(b, steps, n_steps, w, 3, len(pixel), add)
+    both = over_steps(b, steps, n_steps, w, 3 * HALVES, 2 * len(pixel), add)
     return [
         b.add(ones, b.shl(twos, ir.Constant(INTS, [1] * ROW)))
         for ones, twos in zip(both[::2], both[1::2], strict=True)
     ]
-
-
-def _over_steps(
-    b: Any,
-    steps: Any,
-    n_steps: Any,
-    w: Any,
-    w_step: int,
-    counts: list[Any],
-    add: Callable[[Any, Any, list[Any]], list[Any]],
-) -> list[Any]:
-    """Return the counts after ``counts = add(steps[i], w, counts)`` for all steps; w advances ``w_step`` vectors."""
-    before = b.block
-    loop, done = b.append_basic_block('step'), b.append_basic_block('done')
-    b.branch(loop)
-
-    b.position_at_end(loop)
-    i, here = b.phi(I64), b.phi(w.type)
-    so_far = [b.phi(COUNTS) for _ in counts]
-    after = add(b.load(b.gep(steps, [i])), here, so_far)
-    following = b.add(i, I64(1))
-    for phi, first, later in (
-        (i, I64(0), following),
-        (here, w, b.gep(here, [I64(w_step)])),
-        *zip(so_far, counts, after, strict=True),
-    ):
-        phi.add_incoming(first, before)
-        phi.add_incoming(later, loop)
-    b.cbranch(b.icmp_signed('<', following, n_steps), loop, done)
-
-    b.position_at_end(done)
-    return after
 
 
 def _word(b: Any, row: Any, at: Any, half: int) -> Any:
@@ -213,27 +183,6 @@ def _opaque(b: Any, value: Any) -> Any:
     and runs out of registers.
     """
     return b.asm(ir.FunctionType(I64, [I64]), '', '=r,0', [value], False)
-
-
-def _popcount(b: Any, bits: Any) -> Any:
-    return b.call(function(b, f'llvm.ctpop.v{ROW}i{LANE}', COUNTS, COUNTS), [bits])
-
-
-def _carry(b: Any, x0: Any, x1: Any, ones: Any) -> Any:
-    """Return the bits where two or three of x0, x1 and x2 are 1, given their XOR ``ones``.
-
-    They are ``(x0 & x1) | ((x0 ^ x1) & ~ones)``, one instruction of AVX-512.
-    """
-    if LANE == 32:
-        kind = (COUNTS, COUNTS, COUNTS, COUNTS, I32)
-        by_table = function(b, 'llvm.x86.avx512.pternlog.d.512', *kind)
-        table = sum(1 << i for i in range(8) if i in (0b010, 0b100, 0b110, 0b111))
-        return b.call(by_table, [x0, x1, ones, I32(table)])
-    return b.or_(b.and_(x0, x1), b.and_(b.xor(x0, x1), b.not_(ones)))
-
-
-def _narrow(b: Any, counts: list[Any]) -> list[Any]:
-    return counts if LANE == 32 else [b.trunc(count, INTS) for count in counts]
 
 
 def _finish(
