@@ -24,6 +24,8 @@ def python(first: str, *rest: str) -> None:
     elif first == '-m' and rest[0] == 'pytest':
         named = [word for word in rest[1:] if word.startswith('tests')]
         assert named and all((ROOT / word).exists() for word in named)
+    elif first == '-m' and rest[0] == 'pip':
+        pip(*rest[1:])
     elif first == '-m' and rest[0] == 'surge_mm':
         package(*rest[1:])
     elif first == '-m':
