@@ -118,7 +118,8 @@ def _parse(main, name: str, arguments: list[str]) -> argparse.Namespace:
 def slugs(page: Path) -> set[str]:
     """Return the anchors that GitHub gives to the headings of a page."""
     found: set[str] = set()
-    for heading in re.findall(r'^#{1,6} (.+)$', prose(page), re.MULTILINE):
+    # the documentation links to headings of three levels, myst_heading_anchors
+    for heading in re.findall(r'^#{1,3} (.+)$', prose(page), re.MULTILINE):
         kept = re.sub(r'[^\w\- ]', '', heading.strip().lower().replace('`', ''))
         slug = base = kept.replace(' ', '-')
         number = 0
