@@ -35,6 +35,7 @@ from surge_mm.preflight.text_consistency import (
     count_rows,
     match_evaluator,
     match_holdout,
+    match_pretrained,
     match_text,
     match_vocabularies,
 )
@@ -167,6 +168,8 @@ class _Inspector:
         if 'vocabulary' in dataset.metainfo:  # surge_mm.GlueDataset
             self._use(dataset.vocab)
             match_text(key, dataset, self.cfg)
+            for file in match_pretrained(key, dataset, self.cfg):
+                self._use(file)
             lines += match_holdout(key, dataset, self._texts)
             self._texts[key] = dataset
             match_vocabularies(self._texts)

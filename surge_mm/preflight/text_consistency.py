@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
 from surge_mm.datasets.language.holdout import PARTS
+from surge_mm.datasets.language.wordpiece import load_vocabulary
 from surge_mm.utils.class_names import class_name
 from surge_mm.utils.errors import DatasetError, UsageError
 from surge_mm.utils.packages import require_packages
@@ -61,6 +63,50 @@ def match_text(key: str, dataset: Any, cfg: Config) -> None:
                 f'model.backbone.{argument}={has} is less than {needed}, which {key} has {what}: use the vocab.txt of '
                 'the model, or a smaller max_length'
             )
+
+
+def match_pretrained(key: str, dataset: Any, cfg: Config) -> list[str]:
+    """Check that the folders of Hugging Face that a model starts from, or learns from, have the tokens of a data set.
+
+    Args:
+        key (str): config key of the data set.
+        dataset (GlueDataset): the data set.
+        cfg (Config): config of the run.
+
+    Returns:
+        list[str]: path of the ``vocab.txt`` of each folder that has one.
+
+    Raises:
+        DatasetError: if one of them is another vocabulary, or wrong.
+    """
+    files = []
+    for argument, folder in _folders('model', cfg.get('model')):
+        file = Path(folder).expanduser() / 'vocab.txt'
+        if not file.is_file():
+            continue
+        files.append(str(file))
+        if load_vocabulary(file) != dataset.vocabulary:
+            raise DatasetError(
+                f'{key}.vocab={str(dataset.vocab)!r} differs from vocab.txt of {argument}={folder!r}: use that '
+                'vocabulary for all data sets, or another folder'
+            )
+    return files
+
+
+def _folders(key: str, value: Any) -> Iterator[tuple[str, str]]:
+    """Yield key and path of the folders of Hugging Face in a part of a config."""
+    if isinstance(value, Mapping):
+        names = ['checkpoint'] if key.endswith('.teacher') else []
+        if class_name(value.get('type')) == 'HuggingFaceInit':
+            names.append('folder')
+        for name in names:
+            if isinstance(value.get(name), str):
+                yield f'{key}.{name}', value[name]
+        for name, inner in value.items():
+            yield from _folders(f'{key}.{name}', inner)
+    elif isinstance(value, (list, tuple)):
+        for number, inner in enumerate(value):
+            yield from _folders(f'{key}.{number}', inner)
 
 
 def count_rows(key: str, dataset: Any) -> str:

@@ -88,6 +88,24 @@ def test_data_sets_with_other_vocabularies_are_refused(settings, tmp_path):
         check(settings, {'lowercase': False})
 
 
+@pytest.mark.parametrize('where', ['teacher', 'init_cfg'])
+def test_a_pretrained_folder_of_another_vocabulary_is_refused(settings, tmp_path, where):
+    folder = tmp_path / 'pretrained'
+    folder.mkdir()
+    init = {'type': 'surge_mm.HuggingFaceInit', 'folder': str(folder)}
+    model = {
+        'teacher': {'teacher': {'config': 't.py', 'checkpoint': str(folder)}},
+        'init_cfg': {'backbone': {'init_cfg': [init]}},
+    }[where]
+    check(settings, num_classes=3, **model)  # a folder without a vocabulary
+    write(folder, 'vocab.txt', TOKENS)
+    check(settings, num_classes=3, cached=True, **model)
+    write(folder, 'vocab.txt', [*TOKENS[:5], *reversed(TOKENS[5:])])  # as many tokens
+    argument = {'teacher': 'model.teacher.checkpoint', 'init_cfg': r'init_cfg.0.folder'}[where]
+    with pytest.raises(DatasetError, match=f'dataset.vocab=.* differs from .*{argument}='):
+        check(settings, num_classes=3, cached=True, **model)
+
+
 def test_splits_that_do_not_hold_out_the_same_rows_are_warned_of(settings, tmp_path):
     write_sst2(tmp_path / 'glue', rows=20)
     fit = {**settings, 'task': 'sst2', 'split': 'fit', 'holdout_rows': 4}
