@@ -32,6 +32,7 @@ from surge_mm.layers import BinaryEmbedding, BinaryLayer, LearnedActivation, Sur
 from surge_mm.layers.memory_format import to_channels_last
 from surge_mm.models.binarization.layer_candidates import class_names, class_path
 from surge_mm.models.binarization.shortcuts import NORMS, ShortcutSequential
+from surge_mm.models.binarization.weight_use import forget_check
 from surge_mm.utils.errors import UsageError
 from surge_mm.utils.modules import replace_modules
 
@@ -153,6 +154,7 @@ def pack(
         raise UsageError(
             f'none of the {len(binary)} binary layers of {type(model).__name__} can be packed: {name}: {reason}'
         )
+    forget_check(model)  # its hooks would keep the network from running without its modules
     model = replace_modules(strip(model), _packed_blocks(model))
     for module in list(model.modules()):
         if is_sequence(module):

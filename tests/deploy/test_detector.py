@@ -21,6 +21,7 @@ from mmengine.config import Config
 from mmengine.structures import PixelData
 
 from surge_mm.deploy import Detector, load_packed, pack
+from surge_mm.deploy.packed_file.format import read_packed
 from surge_mm.launch.runner import build_model
 from surge_mm.utils.errors import UsageError
 
@@ -98,6 +99,21 @@ def test_boxes_are_those_of_inference_detector_to_the_bit(name):
     for size, sample in zip(SIZES[::9] * 3, expected[::9] * 3, strict=True):  # by its operations
         assert_same(detector(image(size)), sample)
     assert sum(len(sample.pred_instances) for sample in expected) > 20 * len(SIZES)
+
+
+def test_the_detector_of_a_file_runs_without_its_modules_from_the_third_image_of_a_size_on(
+    tmp_path,
+):
+    path = packed_file(detector_config(), tmp_path / 'a.safetensors')
+    assert Config(read_packed(path).config).model.type == 'surge_mm.Binarized'
+    detector, calls = Detector(path), []
+    found = [detector(image((40, 64))) for _ in range(2)]
+    forward = detector.model.backbone.forward
+    detector.model.backbone.forward = lambda x: calls.append(1) or forward(x)
+    found.append(detector(image((40, 64))))
+    assert not calls
+    for values in zip(*found, strict=True):
+        np.testing.assert_array_equal(values[2], values[0])
 
 
 def test_a_file_of_an_image_is_read_as_the_test_pipeline_reads_it(tmp_path):
