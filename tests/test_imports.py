@@ -39,7 +39,7 @@ def test_importing_the_package_loads_no_host_and_registers_all_that_it_has():
     result = run("""
         import sys
         import surge_mm
-        heavy = {'mmdet', 'mmpretrain', 'numba', 'matplotlib', 'torchvision', 'torch._dynamo'}
+        heavy = {'mmdet', 'mmpretrain', 'numba', 'matplotlib', 'torchvision', 'torch._dynamo', 'mmengine.model'}
         print(sorted(heavy & set(sys.modules)))
         import torch
         from mmcv.ops import nms  # by the operators of torchvision, before and after its import

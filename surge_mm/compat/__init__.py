@@ -1,8 +1,8 @@
 """All changes that surge_mm makes to PyTorch and to the OpenMMLab packages.
 
-:data:`PATCHES` lists them. ``import surge_mm`` applies them by :func:`install_patches`, for the whole process. They let
-the official releases of MMEngine, MMCV, MMDetection and MMPretrain run on a current PyTorch, without a compiler, and
-without running code from checkpoints.
+:data:`PATCHES` lists them. ``import surge_mm`` applies them by :func:`install_patches`, for the whole process; modules
+that are not imported yet are patched when they are. They let the official releases of MMEngine, MMCV, MMDetection and
+MMPretrain run on a current PyTorch, without a compiler, and without running code from checkpoints.
 
 One change is temporary and not in the list: while :mod:`surge_mm.deploy.onnx.export` runs the exporter of PyTorch, it
 replaces ``torch._C._jit_onnx_log``, which would print the whole graph of a model that cannot be exported. Another is
@@ -18,6 +18,7 @@ from surge_mm.compat.image_loading import name_unreadable_images
 from surge_mm.compat.mmcv_ops.extension import install_mmcv_ops
 from surge_mm.compat.multimodal import disable_broken_multimodal
 from surge_mm.compat.short_warm_up import lengthen_short_warm_ups
+from surge_mm.compat.when_imported import when_imported
 
 
 class Patch(NamedTuple):
@@ -26,12 +27,15 @@ class Patch(NamedTuple):
     Attributes:
         target (str): what is changed.
         reason (str): why it is changed.
-        install (Callable): applies the change. A second call changes nothing.
+        install (Callable): applies the change. A function of the module if there is one.
+        module (str): the module that is changed when it is imported. ``''`` for a change that does not wait for an
+            import. Defaults to ``''``.
     """
 
     target: str
     reason: str
-    install: Callable[[], object]
+    install: Callable[..., object]
+    module: str = ''
 
 
 PATCHES = (
@@ -46,9 +50,10 @@ PATCHES = (
         allow_mmengine_checkpoints,
     ),
     Patch(
-        "mmengine.runner.checkpoint: CheckpointLoader scheme '' and load_url",
+        "CheckpointLoader scheme '' and load_url",
         'MMEngine runs code from checkpoints: pickles loaded from URLs, and meta.config on resume',
         replace_checkpoint_loader,
+        'mmengine.runner.checkpoint',
     ),
     Patch(
         'mmengine.config: utils.MODULE2PACKAGE and Config._get_cfg_path',
@@ -56,19 +61,22 @@ PATCHES = (
         register_configs,
     ),
     Patch(
-        'mmpretrain.utils.dependency.WITH_MULTIMODAL',
+        'WITH_MULTIMODAL',
         'MMPretrain 1.2 cannot be imported beside transformers 4.52 or later',
         disable_broken_multimodal,
+        'mmpretrain.utils.dependency',
     ),
     Patch(
-        'mmcv.transforms.LoadImageFromFile.transform',
+        'LoadImageFromFile.transform',
         'errors of OpenCV and Pillow do not name the file, so a broken image ends a training without a trace',
         name_unreadable_images,
+        'mmcv.transforms.loading',
     ),
     Patch(
-        'mmengine LinearParamScheduler.build_iter_from_epoch',
+        'LinearParamScheduler.build_iter_from_epoch',
         'a warm-up of a part of an epoch is an error, or never ends, where that part is less than two batches',
         lengthen_short_warm_ups,
+        'mmengine.optim.scheduler.param_scheduler',
     ),
 )
 """The changes, in the order of their installation."""
@@ -77,4 +85,7 @@ PATCHES = (
 def install_patches() -> None:
     """Apply all :data:`PATCHES`. A second call changes nothing."""
     for patch in PATCHES:
-        patch.install()
+        if patch.module:
+            when_imported(patch.module, patch.install)
+        else:
+            patch.install()

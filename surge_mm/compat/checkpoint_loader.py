@@ -1,8 +1,8 @@
 """Load checkpoints of MMEngine under ``weights_only=True``."""
 
-import mmengine.runner.checkpoint as mmengine_checkpoint
+from typing import Any
+
 import torch
-from mmengine.runner.checkpoint import CheckpointLoader
 
 from surge_mm.checkpoint.safe_globals import SAFE_GLOBALS
 from surge_mm.checkpoint.safe_loading import load_from_file, load_from_url, warn_if_unprotected
@@ -13,8 +13,12 @@ def allow_mmengine_checkpoints() -> None:
     torch.serialization.add_safe_globals(SAFE_GLOBALS)
 
 
-def replace_checkpoint_loader() -> None:
-    """Make MMEngine load files and URLs by :mod:`surge_mm.checkpoint.safe_loading`."""
+def replace_checkpoint_loader(checkpoint: Any) -> None:
+    """Make MMEngine load files and URLs by :mod:`surge_mm.checkpoint.safe_loading`.
+
+    Args:
+        checkpoint (ModuleType): ``mmengine.runner.checkpoint``.
+    """
     warn_if_unprotected()
-    CheckpointLoader.register_scheme('', load_from_file, force=True)
-    mmengine_checkpoint.load_url = load_from_url
+    checkpoint.CheckpointLoader.register_scheme('', load_from_file, force=True)
+    checkpoint.load_url = load_from_url

@@ -2,30 +2,30 @@
 
 from typing import Any
 
-from mmengine.optim.scheduler.param_scheduler import INF, LinearParamScheduler
 
-_build = LinearParamScheduler.build_iter_from_epoch.__func__
-
-
-def lengthen_short_warm_ups() -> None:
+def lengthen_short_warm_ups(schedulers: Any) -> None:
     """Give each ``LinearLR`` with ``convert_to_iter_based`` at least two steps.
 
     MMEngine converts ``end=0.1`` epochs to ``int(0.1 * batches)`` steps. With less than 10 batches, these are 0, an
     error. With less than 20, it is one step: the schedule sets ``start_factor`` in it and never reaches ``end_factor``,
     so that the whole training has a thousandth of the learning rate.
+
+    Args:
+        schedulers (ModuleType): ``mmengine.optim.scheduler.param_scheduler``.
     """
-    LinearParamScheduler.build_iter_from_epoch = classmethod(_build_of_two_steps)
+    build = schedulers.LinearParamScheduler.build_iter_from_epoch.__func__
 
+    def build_of_two_steps(
+        cls: Any,
+        *args: Any,
+        begin: float = 0,
+        end: float = schedulers.INF,
+        epoch_length: int,
+        **kwargs: Any,
+    ) -> Any:
+        second = (int(begin * epoch_length) + 2.5) / epoch_length  # MMEngine rounds down
+        return build(
+            cls, *args, begin=begin, end=max(end, second), epoch_length=epoch_length, **kwargs
+        )
 
-def _build_of_two_steps(
-    cls: type[LinearParamScheduler],
-    *args: Any,
-    begin: float = 0,
-    end: float = INF,
-    epoch_length: int,
-    **kwargs: Any,
-) -> LinearParamScheduler:
-    second = (int(begin * epoch_length) + 2.5) / epoch_length  # MMEngine rounds down
-    return _build(
-        cls, *args, begin=begin, end=max(end, second), epoch_length=epoch_length, **kwargs
-    )
+    schedulers.LinearParamScheduler.build_iter_from_epoch = classmethod(build_of_two_steps)

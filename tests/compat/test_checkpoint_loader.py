@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import mmengine.runner.checkpoint as mmengine_checkpoint
 import pytest
 import torch
 from helpers import hostile_checkpoints as hostile
@@ -60,4 +61,4 @@ def test_mmengine_loads_with_weights_only_whatever_the_environment_says(
 def test_the_variable_that_turns_the_protection_off_causes_a_warning(monkeypatch):
     monkeypatch.setenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', 'yes')
     with pytest.warns(UserWarning, match='allows checkpoints to run code'):
-        replace_checkpoint_loader()
+        replace_checkpoint_loader(mmengine_checkpoint)

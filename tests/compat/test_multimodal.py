@@ -5,7 +5,7 @@ import subprocess
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from types import ModuleType
+from types import SimpleNamespace
 
 import pytest
 
@@ -77,11 +77,9 @@ def test_a_cifar_config_trains_beside_a_current_transformers(tmp_path):
 @pytest.mark.parametrize('version, disabled', [('4.51.3', False), ('4.52.0', True)])
 def test_the_version_decides(monkeypatch, version, disabled):
     monkeypatch.setattr(multimodal, 'version', lambda name: version)
-    switch = ModuleType(multimodal.SWITCH_MODULE)
-    switch.WITH_MULTIMODAL = True
-    monkeypatch.setitem(sys.modules, multimodal.SWITCH_MODULE, switch)
+    switch = SimpleNamespace(WITH_MULTIMODAL=True)
     expected = pytest.warns(UserWarning, match='are disabled') if disabled else nullcontext()
     with expected:
-        multimodal.disable_broken_multimodal()
+        multimodal.disable_broken_multimodal(switch)
     assert switch.WITH_MULTIMODAL is not disabled
-    multimodal.disable_broken_multimodal()  # warns no second time
+    multimodal.disable_broken_multimodal(switch)  # warns no second time

@@ -1,8 +1,10 @@
-"""Importing surge_mm applies every patch of the hosts, once."""
+"""Importing surge_mm applies every patch of the hosts, once, or lets the import of a host apply it."""
 
+import subprocess
 import sys
 
 import mmengine.runner.checkpoint as mmengine_checkpoint
+import pytest
 import torch
 from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE
@@ -49,3 +51,38 @@ def test_configs_are_found_by_the_prefix():
 def test_each_patch_has_a_target_and_a_reason():
     assert len({patch.install for patch in PATCHES}) == len(PATCHES)
     assert all(patch.target and patch.reason for patch in PATCHES)
+
+
+PROGRAM = """if True:
+    import sys
+    {imports}
+    modules = [patch.module for patch in surge_mm.compat.PATCHES if patch.module]
+    print(len(modules) == 4, len({{*modules}} & {{*sys.modules}}))
+    import mmpretrain.utils.dependency
+    from mmcv.transforms import LoadImageFromFile
+    from mmengine.optim.scheduler import LinearLR
+    from mmengine.runner import CheckpointLoader, checkpoint
+    patched = (
+        LoadImageFromFile.transform, LinearLR.build_iter_from_epoch, CheckpointLoader._schemes[''], checkpoint.load_url
+    )
+    print([function.__code__.co_filename.count('surge_mm') for function in patched])
+    print(checkpoint.__spec__.origin == checkpoint.__file__, LoadImageFromFile.transform.__doc__.count('load image'))
+"""
+
+
+@pytest.mark.parametrize(
+    'imports, loaded',
+    [
+        ('import surge_mm', 1),
+        ('import mmpretrain.apis, surge_mm', 4),
+        ('import mmengine.runner, surge_mm', 3),
+    ],
+)
+def test_modules_are_patched_whenever_they_are_imported(imports, loaded):
+    program = [sys.executable, '-c', PROGRAM.format(imports=imports)]
+    done = subprocess.run(program, capture_output=True, text=True)
+    assert done.stdout.splitlines() == [
+        f'True {loaded}',
+        '[1, 1, 1, 1]',
+        'True 1',
+    ], done.stderr

@@ -162,6 +162,10 @@ class Recorder(TorchDispatchMode):
         recording.recorder = None
         super().__exit__(*error)
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # True imports torch.compile, which takes 86 MB
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:
