@@ -18,9 +18,6 @@ def requirements(name: str) -> list[str]:
 
 readme = ROOT / 'README.md'
 
-tools = [path.stem.replace('_', '-') for path in sorted((ROOT / 'tools').glob('[!_]*.py'))]
-commands = ['mm', *tools]
-
 # a build folder in the checkout would add old files to the next wheel
 with tempfile.TemporaryDirectory() as build_base:
     setup(
@@ -44,9 +41,7 @@ with tempfile.TemporaryDirectory() as build_base:
             'surge_mm.deploy.packed_file': ['allowed_classes.txt'],
         },
         exclude_package_data={'surge_mm': ['*.pyc', '.mim/**/*.pyc']},
-        entry_points={
-            'console_scripts': [f'surge-{name} = surge_mm.__main__:main' for name in commands]
-        },
+        entry_points={'console_scripts': ['surge-mm = surge_mm.__main__:main']},
         install_requires=requirements('runtime'),
         extras_require={
             extra: requirements(extra)

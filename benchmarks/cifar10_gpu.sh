@@ -4,7 +4,7 @@
 #     DATA=data/cifar10 OUT=work_dirs/cifar10_gpu benchmarks/cifar10_gpu.sh [KEY=VALUE ...]
 #
 # EPOCHS (200), SEEDS ("0 1 2"), JOBS (6, runs side by side) and PYTHON (python3) may be set too; KEY=VALUE goes to the
-# configs. On a machine that reaches no package index, wheels of the OpenMMLab stack in .gpu/wheels are installed first.
+# configs.
 # Stopped, the same command goes on where it was. OUT ends with table.md, table.json and curves.png.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -14,9 +14,6 @@ epochs=${EPOCHS:-200} seeds=${SEEDS:-0 1 2} jobs=${JOBS:-6} python=${PYTHON:-pyt
 if ((epochs < 6)); then
   echo "EPOCHS=$epochs must be at least 6: 5 of them are warm-up" >&2
   exit 2
-fi
-if compgen -G "$root/.gpu/wheels/*.whl" >/dev/null && ! "$python" -c 'import mmpretrain, mmdet' 2>/dev/null; then
-  "$python" -m pip install --quiet --no-index --no-deps "$root"/.gpu/wheels/*.whl
 fi
 export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH} OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 # shellcheck disable=SC2086  # seeds are words

@@ -1,7 +1,7 @@
 """Run a tool of this package from any folder, or any program with the stack prepared.
 
 python -m surge_mm                      list the tools
-python -m surge_mm train CONFIG ...     run tools/train.py; the commands surge-mm train and surge-train do the same
+python -m surge_mm train CONFIG ...     run tools/train.py; surge-mm train CONFIG ... does the same
 python -m surge_mm run SCRIPT ...       run a program after import surge_mm, such as a tool of a host
 python -m surge_mm run -m MODULE ...    run a module after import surge_mm
 """
@@ -23,9 +23,6 @@ SUFFIXES = ('.py', '.sh')
 def main() -> None:
     """Run the tool or program of the command line."""
     tools = {path.stem: path for path in sorted(TOOLS.glob('[!_]*.*')) if path.suffix in SUFFIXES}
-    command = Path(sys.argv[0]).stem
-    if command.startswith('surge-') and command != 'surge-mm':  # surge-get-ops is surge-mm get_ops
-        sys.argv.insert(1, command.removeprefix('surge-').replace('-', '_'))
     name, *rest = sys.argv[1:] or ['--help']
     if name in ('-h', '--help'):
         print(__doc__ or '')

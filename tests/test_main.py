@@ -35,18 +35,6 @@ def test_a_tool_runs_from_any_folder_by_its_name(monkeypatch, capsys, tmp_path):
     assert capsys.readouterr().out.startswith('usage: train.py ')
 
 
-@pytest.mark.parametrize('name', ['get_ops', 'train'])
-def test_a_command_has_the_name_of_its_tool(name, monkeypatch, capsys, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    command = f'/usr/bin/surge-{name.replace("_", "-")}'
-    monkeypatch.setattr(sys, 'argv', [command, '--help'])
-    monkeypatch.setattr(sys, 'path', [*sys.path])
-    with pytest.raises(SystemExit) as done:
-        program.main()
-    assert done.value.code == 0
-    assert capsys.readouterr().out.startswith(f'usage: {name}.py ')
-
-
 def test_an_unknown_tool_is_named_with_a_similar_one(monkeypatch):
     with pytest.raises(SystemExit, match="error: there is no tool 'tran'; did you mean 'train'?"):
         call(monkeypatch, 'tran', 'config.py')

@@ -21,11 +21,6 @@ by seed, with interval and sign-flip test: table.md, table.csv, table.tex and ta
 picture curves.png.
 """
 
-import signal
-
-if __name__ == '__main__' and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback of the imports, which take seconds
-
 import argparse
 import re
 from collections.abc import Sequence

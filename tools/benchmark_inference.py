@@ -19,11 +19,6 @@ network trained in full precision: then float and INT8 are measured with its wei
 is measured on the validation set of the config.
 """
 
-import signal
-
-if __name__ == '__main__' and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback of the imports, which take seconds
-
 import argparse
 import copy
 import json
@@ -157,8 +152,6 @@ def check(args: argparse.Namespace) -> None:
             )
     if args.config.endswith(SUFFIX):
         check_packed_alone(args, ('checkpoint', 'cfg_options', 'full_precision'))
-        if args.real != FLOAT32:
-            raise LaunchError(f'--real {args.real} is for a config, not for a packed model')
     elif args.checkpoint:
         check_checkpoint(args.checkpoint, 'checkpoint')
     if len(set(args.against)) < len(args.against):

@@ -7,11 +7,6 @@ The config inherits from my_config.py and changes a few lines, which are yours t
 whether it becomes binary and why, and the operations and the size before and after. docs/recipe.md has the whole path.
 """
 
-import signal
-
-if __name__ == '__main__' and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback of the imports, which take seconds
-
 import argparse
 import contextlib
 import sys
@@ -37,7 +32,7 @@ from surge_mm.launch.cli import Parser, add_shape, run
 from surge_mm.launch.config import find_config, load_config, with_names
 from surge_mm.launch.resume import check_checkpoint, check_fits
 from surge_mm.launch.runner import build_model
-from surge_mm.models.detectors.teacher import require_detector
+from surge_mm.models.detectors.teacher_checks import require_detector
 from surge_mm.utils.atomic_write import write_atomically
 from surge_mm.utils.errors import LaunchError, UsageError
 from surge_mm.utils.suggestions import did_you_mean

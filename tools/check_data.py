@@ -7,11 +7,6 @@ Prints counts and warnings on stderr, and one line for each unusable image on st
 is unusable. tools/train.py and tools/test.py check files and annotations themselves, but decode no image.
 """
 
-import signal
-
-if __name__ == '__main__' and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback of the imports, which take seconds
-
 import sys
 
 import surge_mm  # noqa: F401  must be imported before the hosts

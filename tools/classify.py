@@ -7,11 +7,6 @@ A file has a sentence a line. The two sentences of a pair are separated by a tab
 and its probability, or the number that a regression predicts, then the sentences, separated by tabs.
 """
 
-import signal
-
-if __name__ == '__main__' and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback of the imports, which take seconds
-
 import argparse
 import json
 import sys

@@ -3,11 +3,6 @@
 Writes data/digits and work_dirs/demo below the current folder. After an interruption, the same command continues.
 """
 
-import signal
-
-if __name__ == '__main__' and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback of the imports, which take seconds
-
 import copy
 import functools
 import json

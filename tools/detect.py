@@ -10,13 +10,9 @@ which runs until Ctrl-C. Files that cannot be used are named at the end. The tim
 the result: resizing, the network, and non-maximum suppression.
 """
 
-import signal
-
-if __name__ == '__main__' and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback of the imports, which take seconds
-
 import argparse
 import json
+import signal
 from collections import Counter
 from pathlib import Path
 from statistics import median

@@ -9,11 +9,6 @@ python tools/export.py my_config.py work_dirs/my_config/epoch_12.pth detector.so
 tools/test.py evaluates a packed file, tools/detect.py draws its detections, surge_mm.deploy.load_packed loads it.
 """
 
-import signal
-
-if __name__ == '__main__' and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback of the imports, which take seconds
-
 import argparse
 import copy
 import sys

@@ -6,11 +6,6 @@ python tools/get_ops.py configs/glue_mini/surge_bert-mini_1e_sst2-mini.py --leng
 OPs = FLOPs + BOPs / 64, in multiply-adds of convolutions and linear layers for one image or text.
 """
 
-import signal
-
-if __name__ == '__main__' and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback of the imports, which take seconds
-
 import argparse
 import contextlib
 import json

@@ -9,11 +9,6 @@ loss against the predicted one. The formulas are in surge_mm/hooks/gradient_repo
 prints a table, and writes gradients.json and gradients.png.
 """
 
-import signal
-
-if __name__ == '__main__' and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback of the imports, which take seconds
-
 import argparse
 import json
 import math

@@ -17,11 +17,6 @@ Without --image, the image is noise of the size of the test pipeline. The number
 config depends on image and weights, and with it the time of decoding.
 """
 
-import signal
-
-if __name__ == '__main__' and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback of the imports, which take seconds
-
 import argparse
 import json
 import time
@@ -153,8 +148,6 @@ def check(args: argparse.Namespace) -> None:
             )
     if args.config.endswith(SUFFIX):
         check_packed_alone(args, ('checkpoint', 'cfg_options', 'float'))
-        if args.real != FLOAT32:
-            raise LaunchError(f'--real {args.real} is for a config, not for a packed model')
     elif args.checkpoint:
         check_checkpoint(args.checkpoint, 'checkpoint')
 

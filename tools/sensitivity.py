@@ -7,11 +7,6 @@ norms were estimated on training images, the model is evaluated on the validatio
 prints a table, the costliest layer first, and writes sensitivity.json and sensitivity.png.
 """
 
-import signal
-
-if __name__ == '__main__' and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback of the imports, which take seconds
-
 import argparse
 import json
 from collections.abc import Collection

@@ -5,11 +5,6 @@ python tools/test.py configs/demo/surge_fcos-1bit_r18-light_10e_digits.py digits
 python tools/test.py my_config.py work_dirs/my_config/epoch_12.pth --tta --out predictions.pkl --show-dir pictures
 """
 
-import signal
-
-if __name__ == '__main__' and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback of the imports, which take seconds
-
 from pathlib import Path
 
 from mmengine.config import Config

@@ -3,11 +3,6 @@
 python tools/train.py configs/demo/surge_fcos-1bit_r18-light_10e_digits.py
 """
 
-import signal
-
-if __name__ == '__main__' and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback of the imports, which take seconds
-
 from mmengine.config import Config
 
 import surge_mm  # noqa: F401  must be imported before the hosts

@@ -147,12 +147,14 @@ def check_packed_alone(args: argparse.Namespace, names: Sequence[str]) -> None:
     """Check that a packed model, given as ``args.config``, has none of the arguments that are for a config.
 
     Args:
-        args (argparse.Namespace): Arguments of the tool.
+        args (argparse.Namespace): Arguments of the tool. One that is called ``real`` must be float32.
         names (Sequence[str]): Names of the arguments that are for a config.
 
     Raises:
         LaunchError: if one of them is given.
     """
+    if getattr(args, 'real', 'float32') != 'float32':
+        raise LaunchError(f'--real {args.real} is for a config, not for a packed model')
     for name in names:
         if getattr(args, name):
             raise LaunchError(

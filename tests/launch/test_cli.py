@@ -9,7 +9,6 @@ import sys
 import time
 
 import pytest
-from helpers.tools import TOOLS
 
 from surge_mm.launch import cli
 from surge_mm.launch.cli import Parser, add_common_arguments
@@ -71,24 +70,6 @@ def test_workers_of_a_tool_are_ended_by_sigterm_itself(capfd):
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
     assert capfd.readouterr().out == 'True True\n'
-
-
-@pytest.mark.parametrize('tool', sorted(TOOLS.glob('*.py')), ids=lambda tool: tool.stem)
-def test_ctrl_c_during_the_imports_of_a_tool_ends_it_without_a_traceback(tool, tmp_path):
-    """A stand-in for a large package presses Ctrl-C."""
-    for name in ('torch', 'mmengine', 'rich', 'surge_mm', 'numpy'):
-        (tmp_path / f'{name}.py').write_text(
-            'import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n'
-        )
-    done = subprocess.run(
-        [sys.executable, tool],
-        env={'PYTHONPATH': str(tmp_path)},
-        capture_output=True,
-        text=True,
-        # a shell that runs the tests in the background ignores Ctrl-C, and so would they
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, '', '')
 
 
 @pytest.mark.parametrize('presses', [1, 2])

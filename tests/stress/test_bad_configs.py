@@ -1,6 +1,6 @@
 """Bad configs and arguments
 
-Each key of ours (the arguments of everything that surge_mm registers, of the binarisers, and what stands in
+Each key of ours (the arguments of everything that surge_mm registers, of the binarizers, and what stands in
 `compensator`, `rules` and `custom_keys`) was misspelt by a letter left out, written twice or changed in its place, and
 was given values of other types and out of range: None, numbers, words, lists, dicts, NaN and infinity, and what lies
 just beyond its range. Of the keys that a class of ours hands on to MMDetection or MMPretrain, the spelling was tried.

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from surge_mm.utils.dtypes import at_least_float32
+
 
 def logit_loss(logits_s: Tensor, logits_t: Tensor) -> Tensor:
     """Return the cross entropy with the class distribution of the teacher, or the mean squared error of one output.
@@ -23,7 +25,7 @@ def logit_loss(logits_s: Tensor, logits_t: Tensor) -> Tensor:
     Returns:
         Tensor: The mean of ``-sum_c p_t(c) log p_s(c)``, a scalar; for C = 1, that of the squared difference.
     """
-    logits_s, logits_t = _at_least_float32(logits_s), _at_least_float32(logits_t)
+    logits_s, logits_t = at_least_float32(logits_s), at_least_float32(logits_t)
     if logits_s.shape[1] == 1:
         return F.mse_loss(logits_s, logits_t)
     return F.cross_entropy(logits_s, logits_t.softmax(1))
@@ -45,7 +47,7 @@ def hidden_loss(states_s: Sequence[Tensor], states_t: Sequence[Tensor], mask: Te
     kept = mask[:, :, None]
     count = mask.sum() * states_s[0].shape[-1]
     total = sum(
-        ((_at_least_float32(x_s) - _at_least_float32(x_t)).square() * kept).sum()
+        ((at_least_float32(x_s) - at_least_float32(x_t)).square() * kept).sum()
         for x_s, x_t in zip(states_s, states_t, strict=True)
     )
     return total / count
@@ -100,7 +102,7 @@ def relation_loss(
 
 
 def _relations(x: Tensor) -> Tensor:
-    x = _at_least_float32(x)
+    x = at_least_float32(x)
     return x @ x.transpose(-1, -2)
 
 
@@ -108,10 +110,6 @@ def _distance(tensors_s: Sequence[Tensor], tensors_t: Sequence[Tensor], dim: int
     """Return the mean distance of unit vectors, of the dimensions from ``dim`` on, summed over the tensors."""
     distances = []
     for pair in zip(tensors_s, tensors_t, strict=True):
-        unit_s, unit_t = (F.normalize(_at_least_float32(x).flatten(dim), dim=-1) for x in pair)
+        unit_s, unit_t = (F.normalize(at_least_float32(x).flatten(dim), dim=-1) for x in pair)
         distances.append(torch.linalg.vector_norm(unit_s - unit_t, dim=-1).mean())
     return torch.stack(distances).sum()
-
-
-def _at_least_float32(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))

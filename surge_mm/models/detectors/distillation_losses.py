@@ -15,6 +15,8 @@ from mmdet.models.losses.iou_loss import giou_loss
 from mmdet.structures.bbox import get_box_tensor
 from torch import Tensor
 
+from surge_mm.utils.dtypes import at_least_float32
+
 EPS = 1e-6
 
 
@@ -39,7 +41,7 @@ class Predictions:
 
     def scores(self) -> Tensor:
         """Return the probabilities of the classes without the background, ``(P, C)``."""
-        logits = _at_least_float32(self.logits)
+        logits = at_least_float32(self.logits)
         return logits.sigmoid() if self.sigmoid else logits.softmax(1)[:, :-1]
 
     def boxes(self, positions: Tensor, classes: Tensor) -> Tensor:
@@ -54,7 +56,7 @@ class Predictions:
         """
         assert self.deltas is not None
         deltas = self.deltas[positions, classes if self.deltas.shape[1] > 1 else 0]
-        boxes = self.bbox_coder.decode(self.priors[positions], _at_least_float32(deltas))
+        boxes = self.bbox_coder.decode(self.priors[positions], at_least_float32(deltas))
         return get_box_tensor(boxes)
 
 
@@ -103,7 +105,7 @@ def class_loss(student: Predictions, teacher: Predictions, score_thr: float) -> 
     Returns:
         Tensor: The loss, a scalar.
     """
-    z_s, z_t = _at_least_float32(student.logits), _at_least_float32(teacher.logits)
+    z_s, z_t = at_least_float32(student.logits), at_least_float32(teacher.logits)
     if student.sigmoid:
         p_s, p_t = z_s.sigmoid(), z_t.sigmoid()
         loss = (p_s - p_t) ** 2 * F.binary_cross_entropy_with_logits(z_s, p_t, reduction='none')
@@ -145,10 +147,6 @@ def box_loss(student: Predictions, teacher: Predictions, score_thr: float) -> Te
 
 
 def _standardized(x: Tensor) -> Tensor:
-    x = _at_least_float32(x)
+    x = at_least_float32(x)
     var, mean = torch.var_mean(x, (0, 2, 3), correction=0, keepdim=True)
     return (x - mean) * (var + EPS).rsqrt()
-
-
-def _at_least_float32(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))

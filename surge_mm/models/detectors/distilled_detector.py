@@ -32,10 +32,10 @@ from surge_mm.models.detectors.head_pairs import (
     recorded,
     teacher_outputs,
 )
-from surge_mm.models.detectors.teacher import (
+from surge_mm.models.detectors.teacher_checks import (
     check_class_names,
     check_teacher,
-    class_names,
+    classes_of_checkpoint,
     require_detector,
 )
 from surge_mm.models.teacher import Teacher, check_teacher_files, load_teacher
@@ -158,7 +158,7 @@ class Distillation(Teacher, BaseDetector):
     def _load_teacher(self) -> nn.Module:  # in a property, nn.Module would hide an AttributeError
         if not self._teacher:
             teacher, meta = load_teacher(**self._settings.teacher, require=require_detector)
-            self._class_names = class_names(meta)
+            self._class_names = classes_of_checkpoint(meta)
             check_teacher(self, teacher)
             if self._compares_heads:
                 check_heads(self, teacher)

@@ -12,7 +12,7 @@ from torch import nn
 from surge_mm.utils.errors import UsageError
 
 
-def class_names(meta: Mapping[str, Any]) -> list[str] | None:
+def classes_of_checkpoint(meta: Mapping[str, Any]) -> list[str] | None:
     """Return the names of the classes in ``meta`` of a checkpoint, if it has them."""
     classes = (meta.get('dataset_meta') or {}).get('classes') or meta.get('CLASSES')
     return list(classes) if classes else None
