@@ -26,10 +26,20 @@ def run_packed(settings, folder):
     os.dup2(messages, 1)
     os.dup2(messages, 2)
     torch.set_num_threads(1)
-    shapes = (70, 24, 3, 1), (64, 40, 3, 2), (64, 16, 1, 1), (320, 20, 5, 1), (700, 9, 3, 1)
-    for channels, filters, kernel, stride in shapes:
-        layer = SurgeConv2d(channels, filters, kernel, stride, padding=1).eval()
-        x = torch.randn(2, channels, 9, 8)
+    square, row, column = (9, 7), (2, 8), (5, 1)
+    shapes = (
+        (square, 70, 24, 3, 1, 1),
+        (square, 64, 40, 3, 2, 1),
+        (square, 64, 16, 1, 1, 1),
+        (square, 320, 20, 5, 1, 1),
+        (square, 700, 9, 3, 1, 1),
+        (row, 128, 160, 3, 1, 2),
+        (column, 64, 100, 3, 1, 1),
+    )
+    for size, channels, filters, kernel, stride, groups in shapes:
+        geometry = {'padding': 1, 'groups': groups}
+        layer = SurgeConv2d(channels, filters, kernel, stride, **geometry).eval()
+        x = torch.randn(2, channels, *size)
         with torch.no_grad():
             assert torch.equal(PackedConv2d(layer)(x), layer(x))
     check_largest_counts()
@@ -40,8 +50,8 @@ def run_packed(settings, folder):
 
 @torch.no_grad()
 def check_largest_counts():
-    """Compute sums for which every bit differs, of more steps than a byte can count."""
-    for channels, kernel in ((1000, 3), (1000, 1), (70, 5)):
+    """Compute sums for which every bit differs, of more steps than a byte can count, or 16 bits."""
+    for channels, kernel in ((1000, 3), (1000, 1), (70, 5), (66_000, 1)):
         layer = SurgeConv2d(channels, 5, kernel, bias=False, weight={'type': 'Sign'}).eval()
         layer.weight.fill_(-0.5)
         out = PackedConv2d(layer)(torch.ones(1, channels, 6, 5))

@@ -58,7 +58,8 @@ def counts_by_threes(kernel_width: int) -> bool:
     Args:
         kernel_width (int): Width of the kernel, kW.
     """
-    return kernel_width == 3 and not kernels().BYTE_COUNTS
+    compiled = kernels()
+    return kernel_width == 3 and not (compiled.BYTE_COUNTS or compiled.BY_TABLES)
 
 
 def instruction_set() -> str:

@@ -15,9 +15,10 @@ class LayerArguments(NamedTuple):
         column_step (int): ``Geometry.column_step``, in words.
         image_bytes (int): Bytes of a padded image of this layer.
         pixels (int): Output pixels of an image, P.
+        line (int): Output pixels that are divided into tiles: those of a row if counts are looked up, else P.
         filters (int): Address of the filters.
         groups (int): Groups of the convolution.
-        block_bytes (int): Bytes of 16 filters.
+        block_bytes (int): Bytes of the filters that are counted together.
         base (int): Address of the sums where no bit differs.
         borders (int): Address of ``Geometry.borders``, a row of ``base`` for each output pixel.
         table (int): Address of the table of the epilogue.
@@ -40,6 +41,7 @@ class LayerArguments(NamedTuple):
     column_step: int
     image_bytes: int
     pixels: int
+    line: int
     filters: int
     groups: int
     block_bytes: int

@@ -3,7 +3,8 @@
 A convolution is computed tile by tile. A tile is a few neighboring output pixels times 16 filters, whose counts stay in
 registers while the words of the window are read. Each word meets 16 filters at once by ``popcount(a ^ w)`` of 16 lanes,
 one instruction on a CPU with AVX-512 VPOPCNTDQ. The epilogue (scale, batch norm, shortcut, activation, next sign bits)
-is computed before the sums leave the registers.
+is computed before the sums leave the registers. With AVX2, but without that instruction, counts of two pixels and 64
+filters are looked up instead, and kept in memory; see :mod:`.codegen.table_counts`.
 
 Addresses are passed as integers, because an array as an argument costs a microsecond. The caller keeps the arrays.
 """
@@ -23,18 +24,49 @@ from surge_mm.deploy.cpu.codegen.memory import (
     pack_signs,
     parities,
 )
+from surge_mm.deploy.cpu.codegen.table_counts import (
+    BLOCK,
+    count_block,
+    count_blocks,
+    pair_indices,
+)
 from surge_mm.deploy.cpu.codegen.tiles import (
     partial_tile_of_pixel,
     partial_tile_of_pixels,
     tile_of_pixel,
     tile_of_pixels,
 )
-from surge_mm.deploy.cpu.codegen.vectors import BYTE_COUNTS, FEATURES, LANE, PIXELS, ROW, WIDE
+from surge_mm.deploy.cpu.codegen.vectors import (
+    BY_TABLES,
+    BYTE_COUNTS,
+    FEATURES,
+    LANE,
+    PIXELS,
+    ROW,
+    WIDE,
+)
 from surge_mm.deploy.cpu.job import Job, LayerArguments
 from surge_mm.deploy.cpu.kernel_cache import compiled, compiled_callback
 
-__all__ = ['BYTE_COUNTS', 'FEATURES', 'LANE', 'PIXELS', 'ROW', 'WIDE', 'run_parts']
+__all__ = [
+    'BLOCK_FILTERS',
+    'BYTE_COUNTS',
+    'BY_TABLES',
+    'FEATURES',
+    'LANE',
+    'PIXELS',
+    'ROW',
+    'WIDE',
+    'run_parts',
+]
 
+BLOCK_FILTERS = BLOCK if BY_TABLES else ROW
+"""Filters that are counted together."""
+BLOCK_ROWS = BLOCK_FILTERS // ROW
+MOST_TILES = 64 if BY_TABLES else 32
+"""Tiles that are computed in sequence."""
+COUNT_BYTES = 2 * ROW * 4
+"""Bytes of the counts of 16 filters and a pair of pixels."""
 COUNTERS = len(Job._fields) * 8
 """Bytes of a job before the counters of its threads."""
 load_layer, load_job = load_tuple(len(LayerArguments._fields)), load_tuple(len(Job._fields))
@@ -47,7 +79,43 @@ def keep(array):
 
 
 @compiled
-def tiles_of_slice(layer, x, shortcut, out, signs, image, group, filter_slice, first_tile, count):
+def first_pixel(tile, line, tile_pixels):
+    """Return the first pixel of a tile. The last tile of a line overlaps the one before if it would reach beyond.
+
+    Args:
+        tile (int): Index of the tile.
+        line (int): As ``LayerArguments.line``.
+        tile_pixels (int): Pixels of a tile.
+    """
+    per_line = (line + tile_pixels - 1) // tile_pixels
+    return tile // per_line * line + min(tile % per_line * tile_pixels, line - tile_pixels)
+
+
+@compiled
+def count_filters(counts, indices, plane, steps, n_steps, filters, block_bytes, blocks):
+    """Count for a pair of pixels and consecutive blocks of filters by tables.
+
+    Args:
+        counts (int): Address of the counts, int32, ``(rows, 2, 16)``.
+        indices (int): Address of the first index of the pair.
+        plane (int): Bytes from a plane of the indices to the next one.
+        steps (int): As ``LayerArguments.steps``.
+        n_steps (int): As ``LayerArguments.n_steps``.
+        filters (int): Address of the first block.
+        block_bytes (int): As ``LayerArguments.block_bytes``.
+        blocks (int): Number of blocks.
+    """
+    window = indices, plane, steps, n_steps
+    for _ in range(blocks // 2):
+        count_blocks(counts, *window, filters, block_bytes)
+        counts += 2 * BLOCK_ROWS * COUNT_BYTES
+        filters += 2 * block_bytes
+    if blocks % 2:
+        count_block(counts, *window, filters, block_bytes)
+
+
+@compiled
+def tiles_of_slice(layer, x, shortcut, out, signs, image, group, filter_slice, first_tile, tiles):
     """Compute tiles in sequence, of one image, one group and one slice of its filters.
 
     Args:
@@ -60,36 +128,56 @@ def tiles_of_slice(layer, x, shortcut, out, signs, image, group, filter_slice, f
         group (int): Index of the group.
         filter_slice (int): Index of the slice.
         first_tile (int): Index of the first tile.
-        count (int): Number of tiles.
+        tiles (int): Number of tiles.
     """
     channels, width, pixels = layer.channels, layer.width, layer.pixels
     offsets, borders, places = layer.offsets, layer.borders, layer.out_places
     n_steps, column_step, activated = layer.n_steps, layer.column_step, layer.activated
     groups, slices = layer.groups, layer.slices
     per_group, padded = channels // groups, width // groups
-    blocks = padded // ROW
+    blocks = (padded // ROW + BLOCK_ROWS - 1) // BLOCK_ROWS
+    first_block = filter_slice * blocks // slices
+    last_block = (filter_slice + 1) * blocks // slices
+    first_row, last_row = first_block * BLOCK_ROWS, min(last_block * BLOCK_ROWS, padded // ROW)
     stride = channels * 4
-    tile_pixels = min(PIXELS, pixels)
+    line = layer.line
+    tile_pixels = min(PIXELS, line)
     words, steps = x + image * layer.image_bytes, layer.steps + group * n_steps * 8
     image_signs = signs + image * layer.signs_bytes
-    # the last tile overlaps the one before if the pixels are not a multiple of its size
-    last_start = pixels - tile_pixels
+    filters = layer.filters + (group * blocks + first_block) * layer.block_bytes
     parity = 0  # from a word to its XOR with the two in the next columns, in words
-    if column_step:
-        start = min(first_tile * tile_pixels, last_start)
-        end = min((first_tile + count - 1) * tile_pixels, last_start) + tile_pixels - 1
+    indices = plane = counts = 0
+    if BY_TABLES or column_step:
+        start = first_pixel(first_tile, line, tile_pixels)
+        end = first_pixel(first_tile + tiles - 1, line, tile_pixels)
+        if not BY_TABLES:
+            end += tile_pixels - 1
         low = load(offsets + start * 8)
         n = load(offsets + end * 8) + load(steps + (n_steps - 1) * 8) + 1 - low
-        scratch = np.empty(n, np.int64)
-        parities(words + low * 8, column_step, scratch.ctypes.data, n)
-        parity = (scratch.ctypes.data - words) // 8 - low
+        if BY_TABLES:
+            distance = load(offsets + (start + tile_pixels - 1) * 8) - low
+            scratch = np.empty(4 * n + (last_row - first_row) * COUNT_BYTES // 8 + 16, np.int64)
+            pair_indices(words + low * 8, distance, scratch.ctypes.data, n)
+            indices, plane = scratch.ctypes.data - low * 8, n * 8
+            counts = scratch.ctypes.data + 4 * plane
+        else:
+            scratch = np.empty(n, np.int64)
+            parities(words + low * 8, column_step, scratch.ctypes.data, n)
+            parity = (scratch.ctypes.data - words) // 8 - low
 
-    for tile in range(first_tile, first_tile + count):
-        start = min(tile * tile_pixels, last_start)
+    for tile in range(first_tile, first_tile + tiles):
+        start = first_pixel(tile, line, tile_pixels)
         tile_offsets, tile_borders = offsets + start * 8, borders + start * 8
         tile_places = places + start * 8
-        for block in range(filter_slice * blocks // slices, (filter_slice + 1) * blocks // slices):
-            w = layer.filters + (group * blocks + block) * layer.block_bytes
+        if BY_TABLES:
+            pair = indices + load(tile_offsets) * 8
+            filled = last_block - first_block
+            count_filters(counts, pair, plane, steps, n_steps, filters, layer.block_bytes, filled)
+        for block in range(first_row, last_row):
+            if BY_TABLES:
+                w = counts + (block - first_row) * COUNT_BYTES
+            else:
+                w = filters + (block - first_row) * layer.block_bytes
             column = (group * padded + block * ROW) * 4
             channel = group * per_group + block * ROW
             position = (image * pixels + start) * stride + channel * 4
@@ -117,7 +205,7 @@ def tiles_of_slice(layer, x, shortcut, out, signs, image, group, filter_slice, f
                     tile_of_pixel(*at, *counted, *finished)
                 else:
                     partial_tile_of_pixel(*at, *counted, *finished)
-    if column_step:
+    if BY_TABLES or column_step:
         keep(scratch)
 
 
@@ -134,16 +222,16 @@ def convolve(layer, x, shortcut, out, signs, first, last):
         first (int): Index of the first unit.
         last (int): Index after the last unit.
     """
-    pixels, slices = layer.pixels, layer.slices
-    tile_pixels = min(PIXELS, pixels)
-    tiles = (pixels + tile_pixels - 1) // tile_pixels
+    line, slices = layer.line, layer.slices
+    tile_pixels = min(PIXELS, line)
+    tiles = layer.pixels // line * ((line + tile_pixels - 1) // tile_pixels)
     index = first
     while index < last:
         tile, filter_slice = index % tiles, index // tiles
         per_image = layer.groups * slices
         image, filter_slice = filter_slice // per_image, filter_slice % per_image
-        # at most 32 tiles, so that the words they read stay in the cache
-        count = min(tiles - tile, last - index, 32)
+        # not more, so that the words they read stay in the cache
+        count = min(tiles - tile, last - index, MOST_TILES)
         group, filter_slice = filter_slice // slices, filter_slice % slices
         tiles_of_slice(layer, x, shortcut, out, signs, image, group, filter_slice, tile, count)
         index += count

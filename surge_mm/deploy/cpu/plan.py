@@ -44,7 +44,8 @@ def row_width(channels: int) -> int:
 def block_filters(words: Tensor, by_threes: bool) -> Tensor:
     """Arrange the words of filters in the order in which the loops read them.
 
-    If the loops read the three words of a row of the kernel together, their XOR takes the place of the third.
+    If the loops read the three words of a row of the kernel together, their XOR takes the place of the third. If they
+    look counts up, a word is divided as :mod:`surge_mm.deploy.cpu.codegen.table_counts` states.
 
     Args:
         words (Tensor): int64, shape ``(groups, filters, kH, kW, K)`` with K words per tap.
@@ -52,18 +53,29 @@ def block_filters(words: Tensor, by_threes: bool) -> Tensor:
 
     Returns:
         Tensor: ``(groups, blocks, n, 16)``, zeros where a block has fewer filters: int64 with n words of a filter, or
-        int32 with twice as many.
+        int32 with twice as many; for tables, ``(groups, blocks, 16 n, 32)``, uint8.
     """
     compiled = kernels()
+    if compiled.BY_TABLES:
+        rows = _pad_rows(words.flatten(2), compiled.BLOCK_FILTERS).view(torch.int16)
+        fours = torch.stack([rows >> shift & 15 for shift in (0, 4, 8, 12)], dim=-1).to(torch.uint8)
+        fours = (
+            fours.unflatten(2, (-1, 4)).transpose(3, 4).flatten(2)
+        )  # steps: a word, bits, 16 bits
+        halves = fours.unflatten(1, (-1, 2, compiled.ROW))
+        return halves.permute(0, 1, 4, 3, 2).flatten(3).contiguous()
     if by_threes:
         first, second, third = words.unbind(3)
         words = torch.stack([first, second, first ^ second ^ third], dim=-1)
     if compiled.LANE == 32:
         words = words.unsqueeze(-1).view(torch.int32)
         words = words.transpose(-1, -2) if by_threes else words
-    rows = words.flatten(2)
-    rows = F.pad(rows, (0, 0, 0, row_width(rows.shape[1]) - rows.shape[1]))
+    rows = _pad_rows(words.flatten(2), compiled.ROW)
     return rows.unflatten(1, (-1, compiled.ROW)).transpose(2, 3).contiguous()
+
+
+def _pad_rows(rows: Tensor, count: int) -> Tensor:
+    return F.pad(rows, (0, 0, 0, -rows.shape[1] % count))
 
 
 def widen(table: Tensor, groups: int) -> Tensor:
@@ -163,7 +175,8 @@ class Plan:
         self._owners = (own, layer.shift, filters, base, table, out_shift, following_geometry)
         compiled = kernels()
         blocks, pixels = filters.shape[1], len(own.offsets)
-        tiles = -(-pixels // min(compiled.PIXELS, pixels))
+        line = self.size[1] if compiled.BY_TABLES else pixels
+        tiles = pixels // line * -(-line // min(compiled.PIXELS, line))
         slices = min(blocks, -(-ENOUGH_UNITS // (tiles * groups)))
         arguments = LayerArguments(
             offsets=own.offsets.data_ptr(),
@@ -172,6 +185,7 @@ class Plan:
             column_step=own.column_step,
             image_bytes=own.image_words * 8,
             pixels=pixels,
+            line=line,
             filters=filters.data_ptr(),
             groups=groups,
             block_bytes=filters[0, 0].nbytes,
@@ -194,7 +208,8 @@ class Plan:
         self._address = ctypes.addressof(self._arguments)
         self._units = tiles * groups * slices
         self._pixels = len(own.places)
-        self._convolving = pixels * filters.numel()  # operations on an image
+        work = pixels * filters.numel()  # operations on an image
+        self._convolving = work // 16 if compiled.BY_TABLES else work
         self._packing = self._pixels * layer.channels
         self._channels = channels
         self.start = lru_cache(MOST_STARTS)(self._new_start)

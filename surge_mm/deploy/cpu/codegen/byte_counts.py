@@ -10,11 +10,11 @@ The parameter ``b`` is the ``IRBuilder``, and arguments without a Python type ar
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
 
+from surge_mm.deploy.cpu.codegen.loops import loop
 from surge_mm.deploy.cpu.codegen.vectors import I8, I32, I64, ROW, function, splat
 
 WORDS = 31
@@ -55,11 +55,11 @@ def count_by_bytes(b: Any, pixel: list[Any], steps: Any, n_steps: Any, w: Any) -
         end = b.add(step, I64(WORDS))
         end = b.select(b.icmp_signed('<', end, n_steps), end, n_steps)
         zeros = [ir.Constant(BYTES, [0] * BYTES.count)] * len(totals)
-        sums = _loop(b, step, end, 1, zeros, add_words)
+        sums = loop(b, step, end, 1, zeros, add_words)
         return [b.add(total, _sums(b, one)) for total, one in zip(totals, sums, strict=True)]
 
     zeros = [ir.Constant(SUMS, [0] * SUMS.count)] * (len(pixel) * len(pairs))
-    totals = _loop(b, I64(0), n_steps, WORDS, zeros, add_bytes)
+    totals = loop(b, I64(0), n_steps, WORDS, zeros, add_bytes)
     return [_joined(b, totals[p :: len(pixel)]) for p in range(len(pixel))]
 
 
@@ -81,29 +81,3 @@ def _joined(b: Any, parts: list[Any]) -> Any:
         pairs = zip(parts[::2], parts[1::2], strict=True)
         parts = [b.shuffle_vector(low, high, both) for low, high in pairs]
     return parts[0]
-
-
-def _loop(
-    b: Any,
-    start: Any,
-    end: Any,
-    step: int,
-    values: list[Any],
-    body: Callable[[Any, list[Any]], list[Any]],
-) -> list[Any]:
-    """Return the values after ``values = body(i, values)`` for i = start, start + step, ... below end, or once."""
-    before = b.block
-    loop, done = b.append_basic_block('loop'), b.append_basic_block('done')
-    b.branch(loop)
-
-    b.position_at_end(loop)
-    i, here = b.phi(I64), [b.phi(value.type) for value in values]
-    after = body(i, here)
-    following, last = b.add(i, I64(step)), b.block
-    for phi, first, later in zip([i, *here], [start, *values], [following, *after], strict=True):
-        phi.add_incoming(first, before)
-        phi.add_incoming(later, last)
-    b.cbranch(b.icmp_signed('<', following, end), loop, done)
-
-    b.position_at_end(done)
-    return after

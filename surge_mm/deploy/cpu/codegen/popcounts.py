@@ -9,29 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils
 
-from surge_mm.deploy.cpu.codegen.vectors import (
-    COUNTS,
-    FEATURES,
-    I8,
-    I32,
-    I64,
-    INTS,
-    LANE,
-    ROW,
-    function,
-)
-
-BY_BYTES = LANE == 64 and bool(FEATURES.get('avx2'))
-"""Whether bits are counted for each byte of a lane, and the bytes of a lane are added after some steps.
-
-AVX2 looks the counts of bytes up. To add them at once would cost an instruction for each word, and more registers.
-"""
-BYTE_STEPS = 10
-"""Steps after which the bytes are added: the three words of a step count up to 24 in a byte."""
-PARTIAL = ir.VectorType(I8, 8 * ROW) if BY_BYTES else COUNTS
-"""Counts within the loop over the steps."""
+from surge_mm.deploy.cpu.codegen.loops import loop
+from surge_mm.deploy.cpu.codegen.vectors import COUNTS, I32, I64, INTS, LANE, ROW, function
 
 
 def over_steps(
@@ -52,84 +32,25 @@ def over_steps(
         w (Value): Address of the vectors of filters.
         w_step (int): Vectors of a step.
         n_counts (int): Number of counts.
-        add (Callable): Adds the words of a step to counts of the type :data:`PARTIAL`.
+        add (Callable): Adds the words of a step to counts of the type :data:`COUNTS`.
     """
-    zeros = [ir.Constant(PARTIAL, [0] * PARTIAL.count)] * n_counts
-    if not BY_BYTES:
-        counts = _run(b, steps, I64(0), n_steps, w, w_step, zeros, add)
-        return counts if LANE == 32 else [b.trunc(count, INTS) for count in counts]
-    totals = [cgutils.alloca_once_value(b, ir.Constant(INTS, [0] * ROW)) for _ in zeros]
-    with cgutils.for_range_slice(b, I64(0), n_steps, I64(BYTE_STEPS), intp=I64) as (first, _):
-        end = b.add(first, I64(BYTE_STEPS))
-        end = b.select(b.icmp_signed('<', end, n_steps), end, n_steps)
-        here = b.gep(w, [b.mul(first, I64(w_step))])
-        counts = _run(b, steps, first, end, here, w_step, zeros, add)
-        for total, count in zip(totals, counts, strict=True):
-            b.store(b.add(b.load(total), _sum_of_bytes(b, count)), total)
-    return [b.load(total) for total in totals]
 
+    def step(i: Any, counts: list[Any]) -> list[Any]:
+        return add(b.load(b.gep(steps, [i])), b.gep(w, [b.mul(i, I64(w_step))]), counts)
 
-def _run(
-    b: Any,
-    steps: Any,
-    start: Any,
-    end: Any,
-    w: Any,
-    w_step: int,
-    counts: list[Any],
-    add: Callable[[Any, Any, list[Any]], list[Any]],
-) -> list[Any]:
-    """Return the counts after steps ``start`` to ``end - 1``; see :func:`over_steps`."""
-    before = b.block
-    loop, done = b.append_basic_block('step'), b.append_basic_block('done')
-    b.branch(loop)
-
-    b.position_at_end(loop)
-    i, here = b.phi(I64), b.phi(w.type)
-    so_far = [b.phi(PARTIAL) for _ in counts]
-    after = add(b.load(b.gep(steps, [i])), here, so_far)
-    following = b.add(i, I64(1))
-    for phi, first, later in (
-        (i, start, following),
-        (here, w, b.gep(here, [I64(w_step)])),
-        *zip(so_far, counts, after, strict=True),
-    ):
-        phi.add_incoming(first, before)
-        phi.add_incoming(later, loop)
-    b.cbranch(b.icmp_signed('<', following, end), loop, done)
-
-    b.position_at_end(done)
-    return after
+    zeros = [ir.Constant(COUNTS, [0] * ROW)] * n_counts
+    counts = loop(b, I64(0), n_steps, 1, zeros, step)
+    return counts if LANE == 32 else [b.trunc(count, INTS) for count in counts]
 
 
 def popcount(b: Any, bits: Any) -> Any:
-    """Return the number of ones in each lane, or in each byte if :data:`BY_BYTES`.
+    """Return the number of ones in each lane.
 
     Args:
         b (IRBuilder): The builder.
         bits (Value): 16 lanes.
     """
-    name = f'llvm.ctpop.v{PARTIAL.count}i{PARTIAL.element.width}'
-    return b.call(function(b, name, PARTIAL, PARTIAL), [b.bitcast(bits, PARTIAL)])
-
-
-def _sum_of_bytes(b: Any, counts: Any) -> Any:
-    """Return the sum of the 8 bytes of each lane, by AVX2 in one instruction for 4 lanes."""
-    quarter, lanes = ir.VectorType(I8, 32), ir.VectorType(I64, 4)
-    zeros = ir.Constant(quarter, [0] * quarter.count)
-    add_bytes = function(b, 'llvm.x86.avx2.psad.bw', lanes, quarter, quarter)
-    sums = []
-    for i in range(4):
-        index = ir.Constant(ir.VectorType(I32, 32), list(range(32 * i, 32 * i + 32)))
-        part = b.shuffle_vector(counts, counts, index)
-        sums.append(b.call(add_bytes, [part, zeros]))
-    for size in (4, 8):
-        index = ir.Constant(ir.VectorType(I32, 2 * size), list(range(2 * size)))
-        sums = [
-            b.shuffle_vector(low, high, index)
-            for low, high in zip(sums[::2], sums[1::2], strict=True)
-        ]
-    return b.trunc(sums[0], INTS)
+    return b.call(function(b, f'llvm.ctpop.v{ROW}i{LANE}', COUNTS, COUNTS), [bits])
 
 
 def carry(b: Any, x0: Any, x1: Any, ones: Any) -> Any:

@@ -13,9 +13,10 @@ from numba.extending import intrinsic
 
 from surge_mm.deploy.cpu.codegen.byte_counts import count_by_bytes
 from surge_mm.deploy.cpu.codegen.epilogue import activate
-from surge_mm.deploy.cpu.codegen.popcounts import BY_BYTES, carry, over_steps, popcount
+from surge_mm.deploy.cpu.codegen.popcounts import carry, over_steps, popcount
 from surge_mm.deploy.cpu.codegen.vectors import (
     BITS,
+    BY_TABLES,
     BYTE_COUNTS,
     COUNTS,
     FLOATS,
@@ -39,7 +40,7 @@ def _tile(pixels: int, whole: bool) -> Any:
 
         count[p, f] = sum popcount(x[i, p] ^ w[i, f]);  x[i, p] = words[offsets[p] + steps[i]]
 
-    or, for a kernel three wide (``column_step`` is not 0, as on CPUs without NEON), over the words of its first column,
+    or, for a kernel three wide (``column_step`` is not 0), over the words of its first column,
     with two popcounts for three words::
 
         odd = x[i, p] ^ x'[i, p] ^ x''[i, p] ^ w[i, f] ^ w'[i, f] ^ w''[i, f]     1 or 3 of three bits differ
@@ -48,6 +49,9 @@ def _tile(pixels: int, whole: bool) -> Any:
 
     x' is ``column_step`` words after x. ``parity`` words after x is x ^ x' ^ x'', which
     :func:`surge_mm.deploy.cpu.codegen.memory.parities` has written. w ^ w' ^ w'' takes the place of w''.
+
+    Where counts are looked up, ``w`` is the address of those that :mod:`surge_mm.deploy.cpu.codegen.table_counts` has
+    written.
 
     Then outputs and sign bits, with ``S = base - 2 count`` and the rows m1, a1, m2, a2, p, slope, c, low, high of
     ``table``::
@@ -87,14 +91,19 @@ def _tile(pixels: int, whole: bool) -> Any:
     ):
         def codegen(context, b, signature, arguments):
             offsets, *at, words, steps, n_steps, column_step, parity, w = arguments[:11]
-            words = b.inttoptr(words, I64.as_pointer())
-            offsets, steps = (b.inttoptr(address, I64.as_pointer()) for address in (offsets, steps))
-            pixel = [b.gep(words, [b.load(b.gep(offsets, [I64(p)]))]) for p in range(pixels)]
-            w = b.inttoptr(w, COUNTS.as_pointer())
-            if BYTE_COUNTS:
-                counts = count_by_bytes(b, pixel, steps, n_steps, w)
+            if BY_TABLES:
+                counts = [load_row(b, b.add(w, I64(4 * ROW * p)), INTS) for p in range(pixels)]
             else:
-                counts = _counts(b, pixel, steps, n_steps, column_step, parity, w)
+                words = b.inttoptr(words, I64.as_pointer())
+                offsets, steps = (
+                    b.inttoptr(address, I64.as_pointer()) for address in (offsets, steps)
+                )
+                pixel = [b.gep(words, [b.load(b.gep(offsets, [I64(p)]))]) for p in range(pixels)]
+                w = b.inttoptr(w, COUNTS.as_pointer())
+                if BYTE_COUNTS:
+                    counts = count_by_bytes(b, pixel, steps, n_steps, w)
+                else:
+                    counts = _counts(b, pixel, steps, n_steps, column_step, parity, w)
             _finish(b, whole, counts, *at, *arguments[11:])
             return context.get_dummy_value()
 
@@ -153,16 +162,10 @@ def _counts_by_threes(
                 x1 = b.xor(_word(b, row, second, half), w1)
                 ones = b.xor(_word(b, row, odd, half), w_odd)
                 twos = popcount(b, carry(b, x0, x1, ones))
-                if BY_BYTES:
-                    twos = b.add(twos, twos)
-                    counts[p] = b.add(counts[p], b.add(popcount(b, ones), twos))
-                else:
-                    counts[2 * p] = b.add(counts[2 * p], popcount(b, ones))
-                    counts[2 * p + 1] = b.add(counts[2 * p + 1], twos)
+                counts[2 * p] = b.add(counts[2 * p], popcount(b, ones))
+                counts[2 * p + 1] = b.add(counts[2 * p + 1], twos)
         return counts
 
-    if BY_BYTES:
-        return over_steps(b, steps, n_steps, w, 3, len(pixel), add)
     both = over_steps(b, steps, n_steps, w, 3 * HALVES, 2 * len(pixel), add)
     return [
         b.add(ones, b.shl(twos, ir.Constant(INTS, [1] * ROW)))

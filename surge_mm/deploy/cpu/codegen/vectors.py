@@ -34,7 +34,9 @@ LANE = 32 if FEATURES.get('avx512vpopcntdq') else 64
 """Bits of a lane. Without an instruction for popcount, LLVM sums the counts of bytes to words of 64 bits."""
 BYTE_COUNTS = bool(FEATURES.get('neon'))
 """Whether bits are counted in bytes. NEON has a popcount of bytes alone, and 32 registers of 128 bits."""
-PIXELS = 7 if WIDE else 2
+BY_TABLES = bool(FEATURES.get('avx2')) and LANE == 64
+"""Whether counts of bits are looked up for two pixels at once, as :mod:`.table_counts` does."""
+PIXELS = 7 if WIDE and not BY_TABLES else 2
 """Neighboring pixels of a tile, whose counts for 16 filters stay in registers."""
 
 I8, I16, I32, I64, F32 = (
