@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from mmcv.ops.nms import batched_nms
-from mmcv.ops.nms import ext_module as nms_op
 from torch import Tensor
 
 SPLIT = 10000
@@ -127,6 +125,8 @@ class BoxDecoder:
             scores (Tensor): ``(n,)``.
             labels (Tensor): ``(n,)``.
         """
+        from mmcv.ops.nms import batched_nms, ext_module
+
         if not self.is_plain_nms or len(boxes) >= SPLIT:
             found, kept = batched_nms(boxes, scores, labels, self.nms)
             scores = found[: self.max_boxes, -1]
@@ -134,6 +134,6 @@ class BoxDecoder:
             return boxes[kept], scores, labels[kept]
         # batched_nms of mmcv, which takes twice as long around the operator
         moved = boxes + (labels * (boxes.max() + 1))[:, None]
-        kept = nms_op.nms(moved, scores, iou_threshold=self.nms['iou_threshold'], offset=0)
+        kept = ext_module.nms(moved, scores, iou_threshold=self.nms['iou_threshold'], offset=0)
         kept = kept[: self.max_boxes]
         return boxes[kept], scores[kept], labels[kept]
