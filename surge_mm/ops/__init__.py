@@ -16,13 +16,13 @@ from surge_mm.ops.gradient_scale import (
     AdaptiveScale,
     FixedScale,
     GradientScale,
-    Statistics,
     eta_of_growth,
     set_sync_group,
 )
 from surge_mm.ops.inference import LayerInSigns, in_signs, infer
 from surge_mm.ops.linear_maps import Convolution, LinearMap
 from surge_mm.ops.signs import sign
+from surge_mm.ops.statistics import Statistics
 from surge_mm.ops.weight_binarizers import (
     XNOR,
     AdaBin,

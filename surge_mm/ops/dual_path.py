@@ -40,7 +40,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from surge_mm.ops.activation_binarizers import ActivationBinarizer
@@ -49,9 +48,9 @@ from surge_mm.ops.chunking import is_transforming
 from surge_mm.ops.elastic_binarizers import Elastic
 from surge_mm.ops.gradient_scale import (
     BUILT_IN,
+    AdaptiveScale,
     FixedScale,
     GradientScale,
-    Statistics,
     add_scaled,
     norm,
     own_lambda,
@@ -60,6 +59,7 @@ from surge_mm.ops.gradient_scale import (
 from surge_mm.ops.linear_maps import BilinearMap
 from surge_mm.ops.once_differentiable import once_differentiable
 from surge_mm.ops.registered import check_shape
+from surge_mm.ops.statistics import record_pass
 from surge_mm.ops.surrogate import (
     in_region,
     multiply_by_derivative,
@@ -151,7 +151,7 @@ class DualPath(torch.autograd.Function):
     - ``shift`` (``(C_in, 1, 1)`` or ``(C_in,)``), ``gain`` (``(C_out, 1, ...)``) and ``alpha`` (0-dimensional) are
       learned parameters of some binarizers, or None: ``f_b = gain Q_W(W_b) * Q_x(x + shift; alpha)``;
     - ``warmup`` is a factor of lambda, 0-dimensional, and ``statistics`` a vector of the fields of
-      :class:`~surge_mm.ops.gradient_scale.Statistics`, updated by each backward pass. Both may be None without a
+      :class:`~surge_mm.ops.statistics.Statistics`, updated by each backward pass. Both may be None without a
       branch. A fixed lambda has no warm-up, and updates the statistics in passes that observe.
     """
 
@@ -199,73 +199,52 @@ class DualPath(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor, tensors: tuple[Any, ...]) -> tuple[Tensor | None, ...]:
         """Return the gradients of the arguments of :meth:`forward`.
 
+        With g_b of :func:`_surrogate_gradients`, g_a of :func:`_branch_gradients` and lam of :func:`_lambda`::
+
+            dL/dx   = g_b + lam g_a
+            dL/dW_a = lam (x correlated with g)
+
         Args:
             ctx (Any): What forward saved.
             g (Tensor): dL/d(output).
             tensors (tuple[Tensor, ...]): The saved tensors.
         """
-        x, _, w_a, shift, _, alpha, warmup = tensors
+        x, _, w_a, _, _, _, warmup = tensors
         spec, needs = ctx.spec, Needs(*ctx.needs_input_grad[:7])
-        scale = None
-        if spec.scale is not None and not spec.scale.is_zero and (needs.x or needs.w_a):
-            scale = spec.scale
-        fixed, built_in = type(scale) is FixedScale, type(scale) in BUILT_IN
-        # AGS and statistics need both norms at the input, even where the input itself needs no gradient.
-        observes = scale is not None and spec.observe and ctx.statistics is not None
-        measures = observes or (scale is not None and not fixed)
-
-        g_b, grad_w_b, grad_learned, clipped = _surrogate_gradients(
-            spec, g, tensors, needs, measures
-        )
-        grad_x = g_b
-        grad_w_a = torch.zeros_like(w_a) if needs.w_a and scale is None else None
-        if scale is not None:
+        scale = spec.scale if needs.x or needs.w_a else None
+        if scale is None or scale.is_zero:
+            grad_x, grad_w_b, grad_learned, _ = _surrogate_gradients(spec, g, tensors, needs, False)
+            grad_w_a = torch.zeros_like(w_a) if needs.w_a else None
+        else:
+            fixed, built_in = type(scale) is FixedScale, type(scale) in BUILT_IN
+            # AGS and statistics need both norms at the input, even where the input itself needs no gradient
+            measures = not fixed or (spec.observe and ctx.statistics is not None)
+            g_b, grad_w_b, grad_learned, clipped = _surrogate_gradients(
+                spec, g, tensors, needs, measures
+            )
             mask = (needs.x or measures, needs.w_a and built_in)
-            g_a, grad_w_a = _branch_gradients(spec, g, x, w_a, mask)
-            if spec.region is not None and g_a is not None:
-                g_a = in_region(spec.activation, shifted_input(x, shift), alpha, g_a, spec.region)
-            lam: Any
-            lam_w: Any
-            if fixed:
-                lam = lam_w = scale.scale(g_b, g_a)
-                if observes and not is_transforming(g):
-                    norm_a = norm(g_a)
-                    values = {
-                        **_of_lambda(torch.full_like(norm_a, lam)),
-                        'norm_b': norm(g_b),
-                        'norm_a': norm_a,
-                        'cos': _cosine(g_b, g_a),
-                        'clipped': clipped,
-                    }
-                    _record(ctx.statistics, torch.zeros_like(norm_a), values, True)
-            else:
-                norm_b, norm_a = norm(g_b, scale.sync), norm(g_a, scale.sync)
-                if built_in:
-                    lam = warmup * scale.of_norms(norm_b, norm_a)
-                else:
-                    lam = warmup * own_lambda(scale, g_b, g_a)
-                    if needs.w_a:
-                        scaled_x = (lam * x).to(x.dtype)
-                        _, grad_w_a = _branch_gradients(spec, g, scaled_x, w_a, (False, True))
-                finite = finite_w = torch.isfinite(lam).all() & torch.isfinite(norm_a)
-                if grad_w_a is not None:  # an infinite x may show in neither norm
-                    finite_w = finite & torch.isfinite(norm(grad_w_a))
-                lam, lam_w = torch.where(finite, lam, 0), torch.where(finite_w, lam, 0)
-                if not is_transforming(lam):  # a transform of torch.func cannot write to a buffer
-                    observed = (
-                        {'cos': _cosine(g_b, g_a), 'clipped': clipped} if spec.observe else {}
+            g_a, grad_w_a = _branch_gradients(spec, g, tensors, mask)
+            norms: Any = None
+            if measures:
+                norms = (norm(g_b, scale.sync), norm(g_a, scale.sync))
+            lam = lam_w = _lambda(scale, warmup, (g_b, g_a), norms)
+            if not built_in:  # (lam x) correlated with g
+                lam_w = torch.ones_like(norms[1])
+                if needs.w_a:
+                    scaled_x = (lam * x).to(x.dtype)
+                    _, grad_w_a = _branch_gradients(
+                        spec, g, (scaled_x, *tensors[1:]), (False, True)
                     )
-                    values = {**_of_lambda(lam), 'norm_b': norm_b, 'norm_a': norm_a, **observed}
-                    _record(ctx.statistics, ~finite_w, values, spec.observe)
-            if g_b is not None and g_a is not None:
-                if built_in:
-                    grad_x = add_scaled(g_b, lam, g_a)  # g_b + lam g_a, in place
-                else:
-                    grad_x = torch.where(finite, g_b + (lam * g_a).to(g_b.dtype), g_b)
+            dropped: Tensor | bool = False
+            if not fixed:
+                lam, lam_w, dropped = _leave_out_non_finite(lam, lam_w, norms[1], grad_w_a)
+            if measures and not is_transforming(g):  # torch.func cannot write to a buffer
+                record_pass(ctx.statistics, lam, (g_b, g_a), norms, clipped, dropped, spec.observe)
+            if needs.x:
+                grad_x = add_scaled(g_b, lam, g_a)  # in place
                 if scale.preserve_norm:
-                    grad_x = _with_norm(norm_b, grad_x, (lam != 0).any(), scale.sync)
-            if grad_w_a is not None:  # lam (x correlated with g), or (lam x) correlated with g
-                grad_w_a = scaled(lam_w, grad_w_a) if built_in else grad_w_a.where(finite_w, 0)
+                    grad_x = _with_norm(norms[0], grad_x, (lam != 0).any(), scale.sync)
+            grad_w_a = scaled(lam_w, grad_w_a) if needs.w_a else None
         grad_x = grad_x if needs.x else None
         grad_bias = spec.map.bias_gradient(g).to(ctx.bias_dtype) if needs.bias else None
         return grad_x, grad_w_b, grad_bias, grad_w_a, *grad_learned, None, None, None
@@ -322,45 +301,39 @@ def _surrogate_gradients(
 
 
 def _branch_gradients(
-    spec: DualPathSpec, g: Tensor, x: Tensor, w_a: Tensor, mask: tuple[bool, bool]
+    spec: DualPathSpec, g: Tensor, tensors: tuple[Any, ...], mask: tuple[bool, bool]
 ) -> tuple[Any, Any]:
     """Return ``g_a`` and ``x correlated with g``, each where ``mask`` asks for it."""
+    x, _, w_a, shift, _, alpha, _ = tensors
     dtype = spec.branch_dtype or g.dtype
     g_a, grad_w_a = spec.map.backward(g.to(dtype), x.to(dtype), w_a.to(dtype), 0.0, mask)
-    g_a = None if g_a is None else g_a.to(x.dtype)
+    if g_a is not None:
+        g_a = g_a.to(x.dtype)
+        if spec.region is not None:
+            g_a = in_region(spec.activation, shifted_input(x, shift), alpha, g_a, spec.region)
     return g_a, None if grad_w_a is None else grad_w_a.to(w_a.dtype)
+
+
+def _lambda(scale: GradientScale, warmup: Any, gradients: tuple[Any, Any], norms: Any) -> Any:
+    """Return lam of ``gradients``, g_b and g_a, and their norms. A fixed one has no warm-up."""
+    if type(scale) is FixedScale:
+        return scale.scale(*gradients)
+    if type(scale) is AdaptiveScale:
+        return warmup * scale.of_norms(*norms)
+    return warmup * own_lambda(scale, *gradients)
+
+
+def _leave_out_non_finite(
+    lam: Tensor, lam_w: Tensor, norm_a: Tensor, grad_w_a: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return ``lam`` and ``lam_w``, 0 where the branch is not finite, and whether one of them is left out."""
+    finite = finite_w = torch.isfinite(lam).all() & torch.isfinite(norm_a)
+    if grad_w_a is not None:  # an infinite x may show in neither norm
+        finite_w = finite & torch.isfinite(norm(grad_w_a))
+    return torch.where(finite, lam, 0), torch.where(finite_w, lam_w, 0), ~finite_w
 
 
 def _with_norm(length: Tensor, x: Tensor, corrected: Tensor, sync: bool) -> Tensor:
     """Return ``length x / ||x||``, computed in ``x``; ``x`` unchanged unless it is ``corrected``."""
     norm_x = norm(x, sync)
     return x.mul_(torch.where(corrected & (norm_x > 0), length / norm_x, 1))
-
-
-def _cosine(g_b: Tensor, g_a: Tensor) -> Tensor:
-    wide = torch.promote_types(g_b.dtype, torch.float32)
-    cos = F.cosine_similarity(g_b.flatten().to(wide), g_a.flatten().to(wide), dim=0)
-    return cos.nan_to_num(0, 0, 0)
-
-
-def _of_lambda(lam: Tensor) -> dict[str, Tensor]:
-    """Return the fields of lambda in :class:`Statistics`."""
-    if lam.dim() == 0:
-        return {'lam': lam, 'lam_min': lam, 'lam_max': lam}
-    return {'lam': lam.mean(), 'lam_min': lam.amin(), 'lam_max': lam.amax()}
-
-
-def _record(statistics: Tensor, dropped: Tensor, values: dict[str, Tensor], observe: bool) -> None:
-    """Write ``values`` into ``statistics`` by name, and count a pass in which the branch was ``dropped``.
-
-    With ``observe``, write the mean of ``values`` and of the passes before.
-    """
-    before = Statistics(*statistics.unbind())
-    calls = torch.ones_like(before.calls)
-    if observe:
-        calls = before.calls + 1
-        for name, value in values.items():
-            total = torch.where(calls > 1, getattr(before, name) * before.calls, 0) + value
-            values[name] = total / calls
-    after = before._replace(calls=calls, non_finite=before.non_finite + dropped, **values)
-    statistics.copy_(torch.stack([value.to(statistics.dtype) for value in after]))

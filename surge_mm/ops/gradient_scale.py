@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,35 +30,6 @@ from surge_mm.ops.registered import Registered
 from surge_mm.utils.errors import UsageError
 
 EPS = 1e-8
-
-
-class Statistics(NamedTuple):
-    """What backward passes record, each a 0-dimensional tensor. With a fixed lambda, only passes that observe do.
-
-    A pass that does not observe records its own values. Passes that observe record their mean, over the number
-    ``calls`` of passes since ``calls`` was set to 0: a layer may be used several times in a step.
-
-    Attributes:
-        lam (Tensor): lambda, the mean of its elements if it has several; 0 where a norm was not finite.
-        norm_b (Tensor): ``||g_b||``.
-        norm_a (Tensor): ``||g_a||``.
-        cos (Tensor): ``cos(g_b, g_a)``, updated in passes that observe.
-        clipped (Tensor): Share of the activations whose surrogate derivative is 0, updated in passes that observe.
-        lam_min (Tensor): Least element of lambda.
-        lam_max (Tensor): Largest element of lambda.
-        calls (Tensor): Number of passes recorded; 1 after a pass that does not observe.
-        non_finite (Tensor): Number of passes so far in which the branch was left out, because a norm was not finite.
-    """
-
-    lam: Tensor
-    norm_b: Tensor
-    norm_a: Tensor
-    cos: Tensor
-    clipped: Tensor
-    lam_min: Tensor
-    lam_max: Tensor
-    calls: Tensor
-    non_finite: Tensor
 
 
 def _check_factor(name: str, value: Any) -> None:
@@ -267,36 +238,41 @@ def norm(x: Tensor, sync: bool = False) -> Tensor:
 
 
 def add_scaled(g_b: Tensor, lam: Tensor | float, g_a: Tensor) -> Tensor:
-    """Return ``g_b + lam g_a``, computed in ``g_b``; modifies ``g_a`` in place.
+    """Return ``g_b + lam g_a``, computed in ``g_b`` if lam is one number; modifies ``g_a`` in place.
 
     Args:
         g_b (Tensor): Any shape.
-        lam (Tensor | float): Number, or 0-dimensional tensor; where the tensor is 0, 0 is added with
-            ``torch.where``, since 0 times infinity is NaN.
+        lam (Tensor | float): A number, or a tensor that broadcasts to the shape of ``g_a``. Where the tensor is 0, 0 is
+            added with ``torch.where``, since 0 times infinity is NaN.
         g_a (Tensor): Of the shape of ``g_b``.
     """
-    if is_transforming(g_b):
+    if _is_out_of_place(lam, g_b):
         return g_b + scaled(lam, g_a)
     for b, a in in_chunks(g_b, g_a):
         if isinstance(lam, Tensor):
-            b.add_(torch.where(lam > 0, a.mul_(lam), 0))
+            b.add_(torch.where(lam != 0, a.mul_(lam), 0))
         else:
             b.add_(a, alpha=lam)
     return g_b
 
 
 def scaled(lam: Tensor | float, g: Tensor) -> Tensor:
-    """Return ``lam g``, computed in ``g``.
+    """Return ``lam g`` in the dtype of ``g``, computed in ``g`` if lam is one number.
 
     Args:
         lam (Tensor | float): As for :func:`add_scaled`.
         g (Tensor): Any shape.
     """
-    if is_transforming(g):
-        return torch.where(lam > 0, g * lam, 0) if isinstance(lam, Tensor) else g * lam
+    if _is_out_of_place(lam, g):
+        return torch.where(lam != 0, g * lam, 0).to(g.dtype) if isinstance(lam, Tensor) else g * lam
     for (part,) in in_chunks(g):
         if isinstance(lam, Tensor):
-            part.copy_(torch.where(lam > 0, part.mul_(lam), 0))
+            part.copy_(torch.where(lam != 0, part.mul_(lam), 0))
         else:
             part.mul_(lam)
     return g
+
+
+def _is_out_of_place(lam: Tensor | float, g: Tensor) -> bool:
+    """Return whether ``g`` cannot be changed in chunks: a transform of torch.func, or lam has several elements."""
+    return is_transforming(g) or (isinstance(lam, Tensor) and lam.dim() > 0)
