@@ -160,95 +160,68 @@ class _Inspector:
             lines.append(f'{key}: not checked, the data is not on local disks')
             return
 
-        root = f'{key}.data_root'
-        if 'vocabulary' in dataset.metainfo:
-            check_texts(key, dataset)
-        if dataset.ann_file:
-            self._must_exist(f'{key}.ann_file', dataset.ann_file, root)
         if 'vocabulary' in dataset.metainfo:  # surge_mm.GlueDataset
-            self._use(dataset.vocab)
-            match_text(key, dataset, self.cfg)
-            for file in match_pretrained(key, dataset, self.cfg):
-                self._use(file)
-            lines += match_holdout(key, dataset, self._texts)
-            self._texts[key] = dataset
-            match_vocabularies(self._texts)
-            lines.append(count_rows(key, dataset))
+            self._check_texts(key, dataset)
             return
+        if dataset.ann_file:
+            self._must_exist(f'{key}.ann_file', dataset.ann_file, f'{key}.data_root')
         reader = {
             getattr(type(dataset), method).__qualname__.split('.')[0]
             for method in ('load_data_list', 'parse_data_info')
         }
-        if not dataset.ann_file and reader in ({'CocoDataset'}, {'XMLDataset'}):
+        if reader not in ({'CocoDataset'}, {'XMLDataset'}):
+            if dataset.data_root and not getattr(dataset, 'download', False):
+                self._must_exist(f'{key}.data_root', dataset.data_root, f'{key}.data_root')
+            self.found.datasets.append((key, config))
+            lines.append(f'{key}: the files exist ({type(dataset).__name__})')
+            return
+        if not dataset.ann_file:
             raise DatasetError(
                 f'{key}.ann_file={dataset.ann_file!r} must be the path of an annotation file: set it with '
                 f'--cfg-options {key}.ann_file=PATH'
             )
+        read = self._coco if reader == {'CocoDataset'} else self._voc
+        folder, content = read(key, dataset)
+        lines += match_classes(key, classes, content, training)
         if reader == {'CocoDataset'}:
-            folder = dataset.data_prefix.get('img')
-            if folder is None:
-                raise DatasetError(f'{key}.data_prefix has no "img", the folder of the images')
-            self._must_exist(f'{key}.data_prefix.img', folder or '.', root)
-            content = self._read_coco(dataset.ann_file)
-            lines += match_classes(key, classes, content, training)
             lines += match_class_order(key, classes, content)
-        elif reader == {'XMLDataset'}:
-            folder = dataset.sub_data_root
-            for subfolder in (dataset.img_subdir, dataset.ann_subdir):
-                sub_key = f'{key}.data_prefix.sub_data_root'
-                self._must_exist(sub_key, os.path.join(folder, subfolder), root)
-            annotation_folder = os.path.join(folder, dataset.ann_subdir)
-            for path in Path(annotation_folder).glob('*.xml'):
-                self._use(str(path))
-            content = read_voc(dataset.ann_file, annotation_folder, dataset.img_subdir)
-            lines += match_classes(key, classes, content, training)
-        else:
-            if dataset.data_root and not getattr(dataset, 'download', False):
-                self._must_exist(root, dataset.data_root, root)
-            self.found.datasets.append((key, config))
-            lines.append(f'{key}: the files exist ({type(dataset).__name__})')
-            return
-
         if dataset._indices is not None:
             lines.append(f'{key}: the counts are those of the file, of which indices takes a part')
         contents.append(content)
         self.found.datasets.append((key, config))
         self._check_image_files(key, folder, content)
-        other_size = content.select([])
-        load = step_of(config, 'LoadAnnotations')
-        if load.get('with_mask'):
-            masks = content.run_lengths if load.get('poly2mask', True) else {}
-            without_mask = content.without_mask & ~content.left_out
-            unfilled = content.select(i for i, mask in masks.items() if not fills_its_size(mask))
-            for chosen, text in (
-                (without_mask, 'have no "segmentation"'),
-                (unfilled, 'have run lengths that do not fill the "size" of their mask'),
-            ):
-                if chosen.any():
-                    raise DatasetError(
-                        f'{key}.pipeline loads masks, but {chosen.sum():,} boxes of {content.source} {text}: '
-                        f'{content.describe(chosen)}'
-                    )
-            sizes = content.sizes[content.box_images]
-            other_size = content.select(
-                i for i, mask in masks.items() if mask['size'] != sizes[i, ::-1].tolist()
-            )
-        warnings = [
-            (
-                other_size,
-                'have masks of another "size" than their image is annotated with. MMDetection fails on them unless the '
-                'image file has the size of the mask',
-            ),
-            (content.left_out, 'of zero size or outside of the image are left out by MMDetection'),
-            (
-                content.degenerate,
-                f'have less than a pixel inside their image{advise_filter(key, config)}',
-            ),
-        ]
-        for chosen, text in warnings:
-            if chosen.any():
-                named = content.describe(chosen)
-                lines.append(f'warning: {key}: {chosen.sum():,} boxes {text}: {named}')
+        lines += _check_boxes(key, config, content)
+
+    def _check_texts(self, key: str, dataset: Any) -> None:
+        check_texts(key, dataset)
+        self._must_exist(f'{key}.ann_file', dataset.ann_file, f'{key}.data_root')
+        self._use(dataset.vocab)
+        match_text(key, dataset, self.cfg)
+        for file in match_pretrained(key, dataset, self.cfg):
+            self._use(file)
+        self.found.lines += match_holdout(key, dataset, self._texts)
+        self._texts[key] = dataset
+        match_vocabularies(self._texts)
+        self.found.lines.append(count_rows(key, dataset))
+
+    def _coco(self, key: str, dataset: Any) -> tuple[str, Annotations]:
+        """Return folder of the images and annotations of a dataset that reads as MMDetection's ``CocoDataset``."""
+        folder = dataset.data_prefix.get('img')
+        if folder is None:
+            raise DatasetError(f'{key}.data_prefix has no "img", the folder of the images')
+        self._must_exist(f'{key}.data_prefix.img', folder or '.', f'{key}.data_root')
+        return folder, self._read_coco(dataset.ann_file)
+
+    def _voc(self, key: str, dataset: Any) -> tuple[str, Annotations]:
+        """Return folder of the images and annotations of a dataset that reads as MMDetection's ``XMLDataset``."""
+        folder = dataset.sub_data_root
+        for subfolder in (dataset.img_subdir, dataset.ann_subdir):
+            path = os.path.join(folder, subfolder)
+            self._must_exist(f'{key}.data_prefix.sub_data_root', path, f'{key}.data_root')
+        annotation_folder = os.path.join(folder, dataset.ann_subdir)
+        for file in Path(annotation_folder).glob('*.xml'):
+            self._use(str(file))
+        return folder, read_voc(dataset.ann_file, annotation_folder, dataset.img_subdir)
 
     def _check_image_files(self, key: str, folder: str, content: Annotations) -> None:
         paths = [os.path.join(folder, name) for name in content.image_files.values()]
@@ -274,3 +247,43 @@ def _files_of(folder: str) -> set[str]:
             return {entry.name for entry in entries if entry.is_file()}
     except (OSError, ValueError):  # each file is checked for itself
         return set()
+
+
+def _check_boxes(key: str, config: ConfigDict, content: Annotations) -> list[str]:
+    """Check the masks that a pipeline loads, and return warnings about boxes."""
+    other_size = content.select([])
+    load = step_of(config, 'LoadAnnotations')
+    if load.get('with_mask'):
+        masks = content.run_lengths if load.get('poly2mask', True) else {}
+        without_mask = content.without_mask & ~content.left_out
+        unfilled = content.select(i for i, mask in masks.items() if not fills_its_size(mask))
+        for chosen, text in (
+            (without_mask, 'have no "segmentation"'),
+            (unfilled, 'have run lengths that do not fill the "size" of their mask'),
+        ):
+            if chosen.any():
+                raise DatasetError(
+                    f'{key}.pipeline loads masks, but {chosen.sum():,} boxes of {content.source} {text}: '
+                    f'{content.describe(chosen)}'
+                )
+        sizes = content.sizes[content.box_images]
+        other_size = content.select(
+            i for i, mask in masks.items() if mask['size'] != sizes[i, ::-1].tolist()
+        )
+    warnings = [
+        (
+            other_size,
+            'have masks of another "size" than their image is annotated with. MMDetection fails on them unless the '
+            'image file has the size of the mask',
+        ),
+        (content.left_out, 'of zero size or outside of the image are left out by MMDetection'),
+        (
+            content.degenerate,
+            f'have less than a pixel inside their image{advise_filter(key, config)}',
+        ),
+    ]
+    return [
+        f'warning: {key}: {chosen.sum():,} boxes {text}: {content.describe(chosen)}'
+        for chosen, text in warnings
+        if chosen.any()
+    ]

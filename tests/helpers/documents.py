@@ -12,7 +12,10 @@ from unittest import mock
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
-    [ROOT / name for name in ('README.md', 'CONTRIBUTING.md', 'CHANGELOG.md')]
+    [
+        ROOT / name
+        for name in ('README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', 'benchmarks/README.md')
+    ]
     + [page for page in (ROOT / 'docs').rglob('*.md') if '_build' not in page.parts]
     + list((ROOT / 'configs').rglob('README.md'))
 )
