@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import zlib
+from functools import cache
 from typing import Any, TypeVar
 
 import torch
@@ -17,18 +18,20 @@ from surge_mm.ops import GradientScale, Statistics
 A = TypeVar('A', bound='AuxiliaryBranch')
 
 
-def _count_fused_steps(optimizer: torch.optim.Optimizer, *arguments: Any) -> None:
-    """Increase the version of parameters after a step of a fused optimizer, which PyTorch (2.12) omits.
+@cache
+def _count_fused_steps() -> None:
+    """From now on, let a step of a fused optimizer increase the version of its parameters, which PyTorch (2.12) omits.
 
     The version tells whether W_a is still the copy of W_b with which it starts.
     """
+    register_optimizer_step_post_hook(_count_fused_step)
+
+
+def _count_fused_step(optimizer: torch.optim.Optimizer, *arguments: Any) -> None:
     for group in optimizer.param_groups:
         if group.get('fused'):
             for parameter in group['params']:
                 torch.autograd.graph.increment_version(parameter)
-
-
-register_optimizer_step_post_hook(_count_fused_steps)
 
 
 class AuxiliaryBranch(LatentWeight):
@@ -111,6 +114,7 @@ class AuxiliaryBranch(LatentWeight):
         with torch.no_grad():
             self.aux_weight.copy_(self.effective_weight() if computed else self.weight)
         if not self.aux_weight.is_inference():
+            _count_fused_steps()
             self._aux_written = (id(self.aux_weight), self.aux_weight._version)
 
     def finish_loading(self) -> None:
