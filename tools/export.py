@@ -30,6 +30,7 @@ from surge_mm.datasets.evaluation_set import dataset_meta, image_size
 from surge_mm.deploy import load_packed, pack, save_packed, strip
 from surge_mm.deploy.c.companions import SUFFIXES as COMPILED
 from surge_mm.deploy.c.companions import WASM, Companions
+from surge_mm.deploy.c.compile import THREADS
 from surge_mm.deploy.c.export import SUFFIX as C
 from surge_mm.deploy.c.export import check_largest, check_name, export_c
 from surge_mm.deploy.packed_file.config_policy import classes_to_allow
@@ -109,6 +110,11 @@ def main() -> None:
         help='for libraries: system and CPU on which they run, such as aarch64-linux-musl; default those of this '
         'machine',
     )
+    parser.add_argument(
+        '--threads',
+        action='store_true',
+        help='for *.so and *.dylib: compile them, and the program of --with-main, so that they can use several threads',
+    )
     parser.add_argument('--overwrite', action='store_true', help='replace the files')
     add_settings(parser)
     args = parser.parse_args()
@@ -161,6 +167,11 @@ def check(args: argparse.Namespace) -> None:
         raise LaunchError(f'--with-main is for *{C} and libraries, not for {args.out!r}')
     if args.target and not (is_c(args.out) and not args.out.endswith((C, WASM))):
         raise LaunchError(f'--target is for libraries (*.so, *.dylib, *.dll), not for {args.out!r}')
+    if args.threads and Path(args.out).suffix not in ('.so', '.dylib'):
+        raise LaunchError(
+            f'--threads is for libraries with POSIX threads (*.so, *.dylib), not for {args.out!r}. Compile a *{C} file '
+            f'with {" ".join(THREADS)}'
+        )
     if args.shape and args.out.endswith(SUFFIX):
         raise LaunchError(
             f'--shape is for *{ONNX} and *{C}; a packed model takes images of any size'
@@ -208,12 +219,12 @@ def write_c(model: nn.Module, cfg: Config, args: argparse.Namespace) -> None:
     if images:
         print(f'calibrated on {len(images)} images of {images.source}')
     shape = tuple(args.shape) if args.shape else None if is_detector else image_size(cfg)
-    companions = Companions(Path(args.out), args.with_main, args.target)
+    companions = Companions(Path(args.out), args.with_main, args.target, args.threads)
     made = export_c(model, companions.c_file, shape)
     sizes = ' or '.join(f'{height}x{width}' for height, width in made.largest)
     print(
         f'{companions.c_file}: weights {made.constants:,} bytes, memory {made.memory:,} bytes (in plain C '
-        f'{made.plain_memory:,}) for images up to {sizes}'
+        f'{made.plain_memory:,}; for each thread after the first {made.workspace:,}) for images up to {sizes}'
     )
     for file in companions.write(made):
         print(f'{file}: {file.stat().st_size:,} bytes')

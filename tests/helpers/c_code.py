@@ -21,20 +21,22 @@ FLAGS = [
 SOURCES = files('surge_mm.deploy.c') / 'sources'
 
 
-def compiled(folder, *parts, libraries=()):
+def compiled(folder, *parts, libraries=(), flags=()):
     """Return the library of C code.
 
     Args:
         folder (Path): where it is compiled.
         *parts (str): texts of C, or names of files in ``sources``.
         libraries (Sequence[str]): libraries whose functions they call.
+        flags (Sequence[str]): options of the compiler beside :data:`FLAGS`.
     """
     texts = [
         (SOURCES / part).read_text() if part.endswith(('.c', '.h')) else part for part in parts
     ]
     (folder / 'code.c').write_text('\n'.join(texts))
     out = folder / 'code.so'
-    command = [COMPILER, *FLAGS, str(folder / 'code.c'), *libraries, '-o', str(out), '-lm']
+    code = str(folder / 'code.c')
+    command = [COMPILER, *FLAGS, *flags, code, *libraries, '-o', str(out), '-lm']
     subprocess.run(command, check=True)
     return ctypes.CDLL(str(out))
 

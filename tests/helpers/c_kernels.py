@@ -1,5 +1,6 @@
 """The kernels of an exported C file, compiled as a library and called for one layer."""
 
+import contextlib
 import ctypes
 import subprocess
 from functools import partial
@@ -49,11 +50,17 @@ LAYERS = {
 EXPORTS = '\n'.join(
     f"""
 size_t test_{kind}_workspace(const surge_{kind}_layer *l, surge_shape in) {{ return surge_{kind}_workspace(l, in); }}
-void test_{kind}(const surge_{kind}_layer *l, surge_shape in, const float *x, const uint32_t *bits,
+void test_{kind}(surge_team *team, const surge_{kind}_layer *l, surge_shape in, const float *x, const uint32_t *bits,
                  const float *shortcut, float *out, const float *out_shift, uint32_t *out_bits, void *workspace)
 {{
-    {'' if kind == 'binary' else '(void)bits;'}
-    surge_{kind}(l, in, x, {'bits, ' if kind == 'binary' else ''}shortcut, out, out_shift, out_bits, workspace);
+    const surge_call call = {{l, in, x, bits, shortcut, out, out_shift, out_bits}};
+    const surge_geometry *g = &l->geometry;
+    const surge_part all = {{0, surge_output(g, in).height, 0, g->out_channels / g->groups}};
+    if (team) /* however small the layer is */
+        surge_divide(team, surge_compute_{kind}, &call, all, g->groups == 1, workspace);
+    else
+        surge_{kind}(NULL, l, in, x, {'bits, ' if kind == 'binary' else ''}shortcut, out, out_shift, out_bits,
+                     workspace);
 }}"""
     for kind in KINDS
 )
@@ -63,7 +70,11 @@ int test_cpu(int cpu)
     int found = surge_find_cpu();
     surge_cpu_is = cpu < found ? cpu : found;
     return surge_cpu_is;
-}"""
+}
+#ifdef SURGE_THREADS
+void *test_start(int threads, void *memory, size_t workspace) { return surge_start(threads, memory, workspace); }
+void test_stop(void *team) { surge_stop(team); }
+#endif"""
 
 
 MAIN = r"""
@@ -113,9 +124,9 @@ int main(void)
         }
         unsigned char *workspace = memory + (64 - (uintptr_t)memory % 64) % 64;
         void **f = fields + 11;
-        if (head[0] == 0) test_binary(&binary, in, f[0], f[1], f[2], to[0], f[3], to[1], workspace);
-        if (head[0] == 1) test_int8(&int8, in, f[0], f[1], f[2], to[0], f[3], to[1], workspace);
-        if (head[0] == 2) test_float(&real, in, f[0], f[1], f[2], to[0], f[3], to[1], workspace);
+        if (head[0] == 0) test_binary(NULL, &binary, in, f[0], f[1], f[2], to[0], f[3], to[1], workspace);
+        if (head[0] == 1) test_int8(NULL, &int8, in, f[0], f[1], f[2], to[0], f[3], to[1], workspace);
+        if (head[0] == 2) test_float(NULL, &real, in, f[0], f[1], f[2], to[0], f[3], to[1], workspace);
         for (size_t i = 0; i < 64; i++)
             if (workspace[needed + i] != 0xA5) exit(2);
         int32_t size = (int32_t)needed;
@@ -186,8 +197,11 @@ def emulator(target):
 
 def source():
     """Return the C code of the library."""
-    layers = (files('surge_mm.deploy.c') / 'sources' / 'layers.h').read_text()
-    return '\n'.join([layers, kernels(KINDS), EXPORTS])
+    first = (
+        files('surge_mm.deploy.c') / 'sources' / name
+        for name in ('layers.h', 'threads.c', 'steps.c')
+    )
+    return '\n'.join([*(file.read_text() for file in first), kernels(KINDS), EXPORTS])
 
 
 def compile_library(folder, *command):
@@ -218,12 +232,26 @@ class Layer:
         numbers += (*convolution.stride, *convolution.dilation, top, bottom, left, right)
         packed = getattr(weights, f'{kind}_weights')(weight, convolution)
         self.packed, self.steps, self.options = packed, steps, options
+        self.team = None
         self.kept = [packed, *steps.values(), *options.values()]
         epilogue = Epilogue(**{name: values.ctypes.data for name, values in steps.items()})
         fields = {k: v.ctypes.data if isinstance(v, np.ndarray) else v for k, v in options.items()}
         geometry = Geometry(*numbers, convolution.groups)
         address = packed.ctypes.data
         self.struct = LAYERS[kind](geometry=geometry, weights=address, epilogue=epilogue, **fields)
+
+    @contextlib.contextmanager
+    def threads(self, threads, size):
+        """Divide inputs of a size among threads."""
+        workspace = -(-self.in_python(size) // 64) * 64
+        memory = np.empty(1024 + 64 + threads * workspace, np.uint8)
+        start = memory.ctypes.data + -memory.ctypes.data % 64
+        self.library.test_start.restype = ctypes.c_void_p
+        arguments = threads, ctypes.c_void_p(start), ctypes.c_size_t(workspace)
+        self.team = ctypes.c_void_p(self.library.test_start(*arguments))
+        yield
+        self.library.test_stop(self.team)
+        self.team = None
 
     def in_python(self, size):
         """Return the bytes of the workspace, as Python computes them."""
@@ -257,7 +285,7 @@ class Layer:
         start = -workspace.ctypes.data % 64
         arrays = [*given, guarded[0], out_shift, guarded[1], workspace[start:]]
         addresses = [ctypes.c_void_p(None if n is None else n.ctypes.data) for n in arrays]
-        getattr(self.library, f'test_{self.kind}')(struct, shape, *addresses)
+        getattr(self.library, f'test_{self.kind}')(self.team, struct, shape, *addresses)
         assert (workspace[start + needed :] == 0xA5).all(), 'written beyond the workspace'
         return needed
 

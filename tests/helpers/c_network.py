@@ -30,11 +30,12 @@ class Network:
         folder (Path): where it is written.
         model (nn.Module): the packed model.
         largest (tuple[int, int], optional): height and width of the largest image.
+        flags (Sequence[str]): options of the compiler.
     """
 
-    def __init__(self, folder, model, largest=None):
+    def __init__(self, folder, model, largest=None, flags=()):
         self.made = export_c(model, folder / 'net.c', largest)
-        self.library = compiled(folder, self.made.source)
+        self.library = compiled(folder, self.made.source, flags=flags)
         self.memory = np.full(self.made.memory, 0xA5, np.uint8)
         self.context = ctypes.create_string_buffer(64)
         size = ctypes.c_size_t(self.made.memory)

@@ -153,6 +153,7 @@ def test_what_is_exported_is_evaluated_like_the_checkpoint_and_loaded_without_it
             ['mine.py', 'epoch_1.pth', 'a-b.c'],
             "'a-b' of 'a-b.c' cannot be the first part of names in C",
         ),
+        (['mine.py', 'epoch_1.pth', 'a.c', '--threads'], r'a\.c.*-DSURGE_THREADS -pthread'),
         (['mine.py', 'epoch_1.pth', 'a.onnx', '--with-main'], r'--with-main is for \*.c and libr'),
         (['mine.py', 'epoch_1.pth', 'a.c', '--target', 'x'], '--target is for libraries'),
         (['mine.py', 'epoch_1.pth', 'a.dll'], "'a.dll' is a library of another system: name it"),

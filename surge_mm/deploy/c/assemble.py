@@ -25,6 +25,10 @@ from surge_mm.version import __version__
 
 Sizes = list[tuple[int, int]]
 """Heights and widths of the largest images."""
+MOST_THREADS = 64
+"""Most threads of a context; ``SURGE_MOST_THREADS`` in C."""
+TEAM = 1024 + ALIGNMENT - 1
+"""Bytes of memory that they share: ``SURGE_TEAM_BYTES`` in C, and room to align it."""
 TITLE = f"""/* {{0}}.c: a network with binary layers, by surge_mm {__version__}. Its functions are described in {{0}}.h.
  *
  *     cc -O2 -c {{0}}.c
@@ -44,6 +48,8 @@ class CFile(NamedTuple):
         header (str): Text of the header.
         memory (int): Bytes of memory that it needs to run.
         plain_memory (int): The same on CPUs for which it has no kernels by vectors.
+        workspace (int): Bytes of memory that each thread after the first one needs beside, with ``SURGE_THREADS``.
+        plain_workspace (int): The same on CPUs for which it has no kernels by vectors.
         constants (int): Bytes of its weights and other constants.
         largest (Sizes): Heights and widths of the largest images.
         classes (int): Number of its classes.
@@ -54,6 +60,8 @@ class CFile(NamedTuple):
     header: str
     memory: int
     plain_memory: int
+    workspace: int
+    plain_workspace: int
     constants: int
     largest: Sizes
     classes: int
@@ -95,6 +103,7 @@ def c_file(
     constants = Constants()
     body = network(graph, plans, (made[0][1], made[1][1]), constants, name)
     memory, plain_memory = (plan.bytes + ALIGNMENT - 1 for plan in plans)
+    workspace, plain_workspace = (plan.largest_workspace for plan in plans)
     most = head.max_boxes if head else 0
     scores = graph.shapes(*largest[0])[outputs[0]].channels
     n_classes = head.classes if head else scores if task else 0
@@ -104,6 +113,10 @@ def c_file(
         'NAME': name.upper(),
         'memory': str(memory),
         'plain_memory': str(plain_memory),
+        'workspace': str(workspace),
+        'plain_workspace': str(plain_workspace),
+        'team': str(TEAM),
+        'most_threads': str(MOST_THREADS),
         'maps': str(len(graph.outputs)),
         'fits': ' || '.join(f'(height <= {h} && width <= {w})' for h, w in largest),
         'n_classes': str(len(classes)),
@@ -115,7 +128,7 @@ def c_file(
     }
     api = 'detect' if head else 'classify'
     values['task'] = filled(source(f'{api}.h'), values) if task else ''
-    parts = [TITLE.format(name), source('layers.h'), source('steps.c')]
+    parts = [TITLE.format(name), *map(source, ('layers.h', 'threads.c', 'steps.c'))]
     parts.append(kernels({node.kind for node in graph.nodes}))
     parts.append(source('image.c'))
     if by_rows := reader_of_rows(graph):
@@ -133,7 +146,7 @@ def c_file(
     if task:
         parts.append(filled(source(f'{api}.c'), values))
     header = filled(source('api.h'), values)
-    sizes = memory, plain_memory, constants.bytes
+    sizes = memory, plain_memory, workspace, plain_workspace, constants.bytes
     return CFile('\n'.join(parts), header, *sizes, largest, len(classes), most)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from pathlib import Path
 
-from surge_mm.deploy.c.assemble import CFile, filled, source
+from surge_mm.deploy.c.assemble import MOST_THREADS, TEAM, CFile, filled, source
 from surge_mm.deploy.c.compile import compile_program, compile_shared, compile_wasm
 from surge_mm.utils.atomic_write import write_atomically
 
@@ -22,14 +22,22 @@ class Companions:
             written beside the latter two.
         with_main (bool): Whether a program is written too, and compiled with a library. Defaults to False.
         target (str, optional): See :func:`surge_mm.deploy.c.compile.compile_shared`. Defaults to None.
+        threads (bool): Whether a library and its program can use several threads. Defaults to False.
 
     Attributes:
         c_file (Path): The C file.
     """
 
-    def __init__(self, path: Path, with_main: bool = False, target: str | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        with_main: bool = False,
+        target: str | None = None,
+        threads: bool = False,
+    ) -> None:
         self.path = path
         self.target = target
+        self.threads = threads
         self.c_file = path.with_suffix('.c')
         stem = path.stem
         self.main = path.with_name(f'{stem}_main.c') if with_main else None
@@ -65,6 +73,9 @@ class Companions:
             'NAME': self.path.stem.upper(),
             'library': self.path.name,
             'memory': str(made.memory),
+            'workspace': str(made.workspace),
+            'team': str(TEAM),
+            'most_threads': str(MOST_THREADS),
             'n_classes': str(made.classes),
             'n_boxes': str(made.boxes),
         }
@@ -74,7 +85,7 @@ class Companions:
                 write_atomically(file, filled(source(template), values).encode())
                 written.append(file)
         if self.is_library:
-            compile_shared(self.c_file, self.path, self.target)
+            compile_shared(self.c_file, self.path, self.target, self.threads)
             written.append(self.path)
         elif self.path.suffix == WASM:
             compile_wasm(self.c_file, self.path)
@@ -84,6 +95,7 @@ class Companions:
             write_atomically(self.page, filled(source('page.html'), values).encode())
             written.append(self.page)
         if self.program and self.main in written:
-            compile_program([self.c_file, self.main], self.program, self.target)
+            sources = [self.c_file, self.main]
+            compile_program(sources, self.program, self.target, self.threads)
             written.append(self.program)
         return written

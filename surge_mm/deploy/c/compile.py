@@ -22,6 +22,7 @@ from surge_mm.utils.errors import UsageError
 SYSTEM = 'cc', 'gcc', 'clang'
 OPTIMIZE = '-std=c99', '-O2'
 SHARED = '-shared', '-fPIC'
+THREADS = '-DSURGE_THREADS', '-pthread'
 WASM = 'wasm32-wasi'
 VECTORS = '-msimd128'
 """Lets Clang use the vectors of WebAssembly."""
@@ -35,7 +36,10 @@ INSTALL = 'pip install ziglang'
 
 
 def compile_shared(
-    source: str | os.PathLike, out: str | os.PathLike, target: str | None = None
+    source: str | os.PathLike,
+    out: str | os.PathLike,
+    target: str | None = None,
+    threads: bool = False,
 ) -> None:
     """Compile a C file to a shared library.
 
@@ -44,16 +48,20 @@ def compile_shared(
         out (str | os.PathLike): The library to write.
         target (str, optional): System and CPU on which it runs, such as ``'aarch64-linux-musl'``. Defaults to None,
             for those of this process.
+        threads (bool): Whether it can use several threads. Defaults to False.
 
     Raises:
         UsageError: if there is no compiler, or it fails.
         WriteError: if the library cannot be written.
     """
-    _compile([source], out, SHARED, target)
+    _compile([source], out, (*SHARED, *(THREADS if threads else ())), target)
 
 
 def compile_program(
-    sources: Sequence[str | os.PathLike], out: str | os.PathLike, target: str | None = None
+    sources: Sequence[str | os.PathLike],
+    out: str | os.PathLike,
+    target: str | None = None,
+    threads: bool = False,
 ) -> None:
     """Compile C files to a program.
 
@@ -61,12 +69,14 @@ def compile_program(
         sources (Sequence[str | os.PathLike]): The C files.
         out (str | os.PathLike): The program to write.
         target (str, optional): See :func:`compile_shared`. Defaults to None.
+        threads (bool): See :func:`compile_shared`. Defaults to False.
 
     Raises:
         UsageError: if there is no compiler, or it fails.
         WriteError: if the program cannot be written.
     """
-    _compile(sources, out, (), target)
+    _compile(sources, out, THREADS if threads else (), target)
+    os.chmod(out, 0o755)
 
 
 def compile_wasm(source: str | os.PathLike, out: str | os.PathLike) -> None:
@@ -151,5 +161,3 @@ def _compile(
             first = (lines or done.stderr.splitlines() or [f'exit status {done.returncode}'])[0]
             raise UsageError(f'{written}: {first}. The command was: {shlex.join(command)}')
         write_atomically(out, made.read_bytes())
-        if not flags:
-            os.chmod(out, 0o755)

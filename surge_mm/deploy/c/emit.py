@@ -85,7 +85,8 @@ def network(
         name (str): Prefix of the names in C.
     """
     lines = [
-        f'static int network(unsigned char *arena, const surge_image *image, int height, int width, {name}_map *maps)',
+        f'static int network(surge_team *team, unsigned char *arena, const surge_image *image, int height, int width, '
+        f'{name}_map *maps)',
         '{',
         f'    const surge_shape s0 = {{height, width, {graph.channels}}};',
     ]
@@ -133,9 +134,9 @@ def _statements(
     if node.kind in LAYERS:
         yield f'    {_convolution(node, plans, band, constants, struct, shortcut)}'
     elif node.kind == 'pointwise':
-        yield f'    surge_pointwise(&{struct}, s{first}, x{first}, {shortcut}, x{out});'
+        yield f'    surge_pointwise(team, &{struct}, s{first}, x{first}, {shortcut}, x{out});'
     elif node.kind in ('max_pool', 'average_pool'):
-        yield f'    surge_pool(&{struct}, s{first}, x{first}, x{out}, {int(node.kind == "average_pool")});'
+        yield f'    surge_pool(team, &{struct}, s{first}, x{first}, x{out});'
     elif node.kind == 'global_average':
         yield f'    surge_global_average(s{first}, x{first}, x{out});'
     elif node.kind == 'upsample':
@@ -159,7 +160,7 @@ def _convolution(
     out, first, plan = node.output, node.inputs[0], plans.plain
     signs = reads_signs(node, plan, first)
     x = 'image' if band else 'NULL' if signs else f'x{first}'
-    arguments = [f'&{struct}', f's{first}', x]
+    arguments = ['team', f'&{struct}', f's{first}', x]
     if node.kind == 'binary':
         arguments.append(f'b{first}' if signs else 'NULL')
     arguments += [] if band else [shortcut]
@@ -213,6 +214,7 @@ def _struct(node: Node, constants: Constants) -> str:
             *options['stride'],
             *options['padding'],
             int(options['ceil_mode']),
+            int(node.kind == 'average_pool'),
         ]
         return constants.struct('surge_window', f'{{{", ".join(map(str, numbers))}}}', node.name)
     if node.kind not in LAYERS:

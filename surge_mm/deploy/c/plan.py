@@ -54,6 +54,15 @@ class Plan:
     signs_from: dict[int, Node] = field(default_factory=dict)
     bytes: int = 0
 
+    @property
+    def largest_workspace(self) -> int:
+        """Bytes of the largest workspace of a node."""
+        return max(
+            _aligned(buffer.bytes)
+            for (value, form), buffer in self.buffers.items()
+            if form == 'workspace' and value > 0
+        )
+
 
 def sign_readers(graph: Graph, value: int) -> list[Node]:
     """Return the binary layers that can read the signs of a map in place of its values: all with the same shift.

@@ -54,10 +54,12 @@ def trace(model: nn.Module, height: int, width: int) -> Graph:
     Raises:
         UsageError: if the model has an operation that C code cannot be written for.
     """
-    image = torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(0))
-    tracer = Tracer(model, image)
-    with torch.no_grad(), tracer.leaves(), tracer:
-        outputs = outputs_of(model, image)
+    # in inference mode, operators such as conv2d are not divided into those of ATen
+    with torch.inference_mode(False), torch.no_grad():
+        image = torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(0))
+        tracer = Tracer(model, image)
+        with tracer.leaves(), tracer:
+            outputs = outputs_of(model, image)
     named = {name: tracer.value(out) for name, out in outputs.items()}
     return Graph(tracer.nodes, named, traced=tracer.shapes())
 

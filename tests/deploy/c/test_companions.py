@@ -14,6 +14,7 @@ from helpers.packed_files import detector_config, trained_model
 
 from surge_mm.deploy import Detector, pack
 from surge_mm.deploy.c.companions import Companions
+from surge_mm.deploy.c.compile import compile_shared
 from surge_mm.deploy.c.export import export_c
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason='no C compiler')
@@ -28,7 +29,7 @@ import numpy as np
 from net_numpy import Detector
 detector = Detector(score_thr=0.02)
 assert detector.classes == ('0', '1', 'a "b"', *'3456789')
-reader = Detector(score_thr=0.02, channel_order='rgb')
+reader = Detector(score_thr=0.02, channel_order='rgb', threads=2)
 for number in range(4):
     image = np.load(f'{sys.argv[2]}/{number}.npy')
     found = detector(image)
@@ -40,6 +41,19 @@ for wrong in (image[..., 0], image.astype(float), image[:0], image.tolist()):
     except ValueError as error:
         continue
     raise AssertionError(wrong)
+for arguments, words in (({'threads': 0}, 'must be 1 to 64'), ({'threads': 65}, 'must be 1 to 64'),
+                         ({'threads': 2, 'library': sys.argv[3]}, 'compile it with -DSURGE_THREADS')):
+    try:
+        Detector(**arguments)
+    except ValueError as error:
+        assert words in str(error), error
+        continue
+    raise AssertionError(arguments)
+"""
+WITHOUT_THREADS = """
+#include <stddef.h>
+int net_init(void *context, void *memory, size_t bytes) { return !context || !memory || !bytes; }
+const char *const net_classes[11] = {"", "", "", "", "", "", "", "", "", "", NULL};
 """
 
 
@@ -53,7 +67,7 @@ def exported(tmp_path_factory):
     model = pack(model)
     model.cfg = cfg
     model.dataset_meta = {'classes': ('0', '1', 'a "b"')}
-    companions = Companions(folder / 'net.so', with_main=True)
+    companions = Companions(folder / 'net.so', with_main=True, threads=True)
     companions.write(export_c(model, companions.c_file))
     assert all(file.exists() for file in companions.files)
     detector = Detector(model, score_thr=0.02)
@@ -80,17 +94,37 @@ def test_class_of_python_needs_numpy_alone(exported, tmp_path):
     for name in ('numpy', 'numpy.libs'):
         if os.path.exists(f'{site}/{name}'):
             (tmp_path / name).symlink_to(f'{site}/{name}')
-    code = [sys.executable, '-I', '-S', '-c', FIND, str(tmp_path), str(folder)]
+    (tmp_path / 'other.c').write_text(WITHOUT_THREADS)
+    compile_shared(tmp_path / 'other.c', tmp_path / 'other.so')
+    code = [
+        sys.executable,
+        '-I',
+        '-S',
+        '-c',
+        FIND,
+        str(tmp_path),
+        str(folder),
+        str(tmp_path / 'other.so'),
+    ]
     subprocess.run(code, check=True)
     for number, found in enumerate(expected):
         compare(*np.load(folder / f'{number}.npz').values(), found)
 
 
-def test_program_prints_the_boxes(exported):
+@pytest.mark.parametrize('threads', ['1', '2'])
+def test_program_prints_the_boxes(exported, threads):
     folder, expected = exported
     pictures = [str(folder / f'{number}.bmp') for number in range(len(SIZES))]
-    command = [str(folder / 'net'), '--score-thr', '0.02', *pictures]
+    command = [str(folder / 'net'), '--score-thr', '0.02', '--threads', threads, *pictures]
     lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     for line, found in zip(lines, expected, strict=True):
         boxes = json.loads(line)['found']
         compare(*([box[key] for box in boxes] for key in ('bbox', 'score', 'label')), found)
+
+
+@pytest.mark.parametrize('threads', ['0', '65', '-1', 'x'])
+def test_a_wrong_number_of_threads_prints_the_usage(exported, threads):
+    folder, _ = exported
+    command = [str(folder / 'net'), '--threads', threads, str(folder / '0.bmp')]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2 and '[--threads 1]' in done.stderr and not done.stdout

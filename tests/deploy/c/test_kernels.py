@@ -13,7 +13,7 @@ from torch import nn
 
 from surge_mm import SurgeConv2d
 from surge_mm.deploy import PackedConv2d
-from surge_mm.deploy.c.compile import VECTORS
+from surge_mm.deploy.c.compile import THREADS, VECTORS
 from surge_mm.deploy.c.epilogues import thresholds
 from surge_mm.deploy.c.weights import workspace
 from surge_mm.deploy.epilogue import ROWS, Epilogue
@@ -34,7 +34,7 @@ def compiled(tmp_path_factory):
         zig = [sys.executable, '-m', 'ziglang', 'cc', '-target', target, '-static', '-O1', *FLAGS]
         zig += [VECTORS] if target.startswith('wasm') else []
         return Program(folder, zig, emulator(target), not target.startswith('riscv'))
-    return compile_library(folder, 'cc', '-O1', *FLAGS)
+    return compile_library(folder, 'cc', '-O1', *FLAGS, *THREADS)
 
 
 @pytest.fixture(params=['emulated'] if 'SURGE_C_TARGET' in os.environ else CPUS)
@@ -219,6 +219,25 @@ def test_float_convolution_is_near_that_of_pytorch(library, seed):
     # the steps after the sums
     layer = Layer(library, 'float', case.weight, c, case.steps, **options)
     case.check(layer, case.finish(found))
+
+
+@pytest.mark.parametrize('threads', [2, 3])
+@pytest.mark.parametrize('kind', ['binary', 'int8', 'float'])
+def test_threads_give_the_bits_of_one(library, kind, threads):
+    if isinstance(library, Program):
+        pytest.skip('it has one thread')
+    options = {'binary': {'pad_value': 0}, 'int8': {'inverse': 100, 'zero': 99}, 'float': {}}[kind]
+    for seed in range(40):
+        case = Case(seed)
+        weight = case.weight
+        if kind == 'int8':
+            weight = np.clip(20 * weight, -63, 63).astype(np.int8)
+        layer = Layer(library, kind, weight, case.convolution, case.steps, **options)
+        given = {'shortcut': case.shortcut, 'out_shift': case.out_shift}
+        expected = layer.run(case.x, **given)
+        with layer.threads(threads, case.x.shape[:2]):
+            found = layer.run(case.x, **given)
+        assert all(a.tobytes() == b.tobytes() for a, b in zip(found, expected, strict=True))
 
 
 @pytest.mark.parametrize('kind', ['binary', 'int8', 'float'])

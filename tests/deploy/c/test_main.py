@@ -123,7 +123,8 @@ def test_options_and_the_standard_input(program, tmp_path):
     done = run(program, '--score-thr', '0.1', '--repeat', '3', '-', stdin=path.open())
     (line,) = done.stdout.decode().splitlines()
     assert [box['class'] for box in json.loads(line)['found']] == ['a "cell"', '1']
-    for wrong in ((), ('--score-thr', '2', path), ('--repeat', 'x', path), ('--other', '1', path)):
+    wrong_ones = ((), ('--score-thr', '2', path), ('--repeat', 'x', path), ('--other', '1', path))
+    for wrong in (*wrong_ones, ('--threads', '2', path)):  # compiled without threads
         done = run(program, *wrong)
         assert done.returncode == 2 and b'usage: ' in done.stderr and not done.stdout
 

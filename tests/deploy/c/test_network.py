@@ -97,6 +97,13 @@ def test_binary_layers_that_hand_over_signs_equal_packed_ones_to_the_bit(tmp_pat
     assert [largest_difference(model, network, size) for size in sizes] == [0] * 4
 
 
+def test_export_in_inference_mode_gives_the_same_file(tmp_path):
+    model = simple(nn.MaxPool2d(2), nn.Conv2d(40, 5, 3))
+    expected = export_c(model, tmp_path / 'net.c', (8, 8))
+    with torch.inference_mode():
+        assert export_c(model, tmp_path / 'net.c', (8, 8)) == expected
+
+
 def test_an_unknown_operator_is_named_with_its_layer_and_nothing_is_written(tmp_path):
     model = simple(nn.Sequential(nn.Identity(), nn.GELU()))
     with pytest.raises(UsageError, match=r'2\.1: the operator gelu has no form in C'):
@@ -245,7 +252,7 @@ def test_functions_of_single_numbers(tmp_path):
         f'{{ surge_shape shape = {{s[0], s[1], s[2]}}; surge_{name}_each(shape, x, out); }}'
         for name in FUNCTIONS
     )
-    library = compiled(tmp_path, 'layers.h', 'steps.c', 'cpu.c', 'functions.c', *calls)
+    library = compiled(tmp_path, 'layers.h', 'threads.c', 'steps.c', 'cpu.c', 'functions.c', *calls)
     for name, function in FUNCTIONS.items():
         library[f'call_{name}'](shape, pointer(x.numpy()), pointer(out.numpy()))
         torch.testing.assert_close(out, function(x), rtol=3e-7, atol=1e-30, equal_nan=True)

@@ -11,7 +11,7 @@ int @name@_classify(
     if (!surge_input_sizes(&input, width, height, &sizes)) return @NAME@_ERROR_SIZE;
     if (stride < 3 * width) return @NAME@_ERROR_STRIDE;
     surge_start_rows(&rows, &input, &sizes, rgb, stride, context->arena + @before@);
-    code = network(context->arena, &image, sizes.padded.height, sizes.padded.width, &map);
+    code = network(context->team, context->arena, &image, sizes.padded.height, sizes.padded.width, &map);
     if (code) return code;
     highest = map.values[0];
     for (int i = 1; i < @NAME@_SCORES; i++) highest = map.values[i] > highest ? map.values[i] : highest;

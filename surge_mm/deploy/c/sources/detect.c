@@ -11,6 +11,6 @@ int @name@_detect(
     if (stride < 3 * width) return @NAME@_ERROR_STRIDE;
     if (max < 0) return @NAME@_ERROR_BOXES;
     surge_start_rows(&rows, &input, &sizes, rgb, stride, context->arena + @before@);
-    code = network(context->arena, &image, sizes.padded.height, sizes.padded.width, maps);
+    code = network(context->team, context->arena, &image, sizes.padded.height, sizes.padded.width, maps);
     return code ? code : surge_boxes(&head, maps, &sizes, boxes, max, context->arena + @after@);
 }

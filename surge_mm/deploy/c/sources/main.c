@@ -6,9 +6,14 @@
  *
  * Pictures are PPM (P6), or BMP with 24 or 32 bits; "-" is the standard input. With the header stb_image.h
  * (https://github.com/nothings/stb) beside this file, add -DSURGE_STB_IMAGE for PNG and JPEG too.
- * milliseconds is the CPU time from the pixels to the boxes, the median of --repeat runs.
+ * milliseconds is the CPU time from the pixels to the boxes, the median of --repeat runs. With -DSURGE_THREADS -pthread for
+ * both files, --threads 2 computes by two threads, and milliseconds is the time of the clock.
  * The exit status is 1 if a picture cannot be used, and 2 after a wrong argument.
  */
+
+#ifdef SURGE_THREADS
+#define _POSIX_C_SOURCE 200112L /* clock_gettime */
+#endif
 
 #include "@name@.h"
 
@@ -24,6 +29,13 @@
 #include "stb_image.h"
 #endif
 
+#ifdef SURGE_THREADS
+#define OPTIONS "[--score-thr 0.3] [--repeat 1] [--threads 1]"
+enum { MOST_THREADS = @NAME@_MOST_THREADS };
+#else
+#define OPTIONS "[--score-thr 0.3] [--repeat 1]"
+enum { MOST_THREADS = 0 };
+#endif
 enum { LARGEST_FILE = 1 << 30, LARGEST_SIDE = 65535, MOST_RUNS = 100000 };
 
 typedef struct {
@@ -207,6 +219,17 @@ static void print_boxes(const char *path, const picture *p, double milliseconds,
     puts("]}");
 }
 
+static double now(void)
+{
+#ifdef SURGE_THREADS
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return 1e3 * (double)time.tv_sec + 1e-6 * (double)time.tv_nsec;
+#else
+    return 1e3 * (double)clock() / CLOCKS_PER_SEC;
+#endif
+}
+
 /* Return the number in 0 to `highest` that an argument is, or -1. */
 static double number_of(const char *text, double highest)
 {
@@ -220,18 +243,23 @@ int main(int argc, char **argv)
     @name@_context context;
     static @name@_box boxes[@NAME@_BOXES];
     void *memory;
+#ifdef SURGE_THREADS
+    void *of_threads;
+#endif
     double *times, score_thr = 0.3;
-    int first = 1, repeat = 1, failed = 0;
+    int first = 1, repeat = 1, threads = 1, failed = 0;
     while (first + 1 < argc && !strncmp(argv[first], "--", 2)) {
-        const int is_repeat = !strcmp(argv[first], "--repeat");
-        const double number = number_of(argv[first + 1], is_repeat ? MOST_RUNS : 1);
-        if ((!is_repeat && strcmp(argv[first], "--score-thr")) || number < 0 || (is_repeat && number < 1)) break;
-        if (is_repeat) repeat = (int)number;
-        else score_thr = number;
+        const int is_thr = !strcmp(argv[first], "--score-thr"), is_repeat = !strcmp(argv[first], "--repeat");
+        const int is_threads = MOST_THREADS && !strcmp(argv[first], "--threads");
+        const double number = number_of(argv[first + 1], is_thr ? 1 : is_repeat ? MOST_RUNS : MOST_THREADS);
+        if (!(is_thr || is_repeat || is_threads) || number < !is_thr) break;
+        if (is_thr) score_thr = number;
+        else if (is_repeat) repeat = (int)number;
+        else threads = (int)number;
         first += 2;
     }
     if (first >= argc || !strncmp(argv[first], "--", 2)) {
-        fprintf(stderr, "usage: %s [--score-thr 0.3] [--repeat 1] picture.ppm other.bmp ...\n", argv[0]);
+        fprintf(stderr, "usage: %s " OPTIONS " picture.ppm other.bmp ...\n", argv[0]);
         return 2;
     }
     memory = malloc(@NAME@_MEMORY);
@@ -240,14 +268,23 @@ int main(int argc, char **argv)
         fprintf(stderr, "%s: there is no memory of %lu bytes\n", argv[0], (unsigned long)@NAME@_MEMORY);
         return 1;
     }
+#ifdef SURGE_THREADS
+    of_threads = malloc(@NAME@_THREADS_MEMORY((size_t)threads));
+    if (@name@_start_threads(&context, threads, of_threads, @NAME@_THREADS_MEMORY((size_t)threads))) {
+        fprintf(stderr, "%s: %d threads cannot be started\n", argv[0], threads);
+        return 1;
+    }
+#else
+    (void)threads;
+#endif
     for (int i = first; i < argc; ++i) {
         picture p = {NULL, NULL, 0, 0, 0};
         const char *defect = read_picture(&p, argv[i]);
         int n = 0;
         for (int k = 0; !defect && k < repeat; ++k) {
-            const clock_t start = clock();
+            const double start = now();
             n = @name@_detect(&context, p.rgb, p.width, p.height, p.stride, boxes, @NAME@_BOXES);
-            times[k] = 1000.0 * (double)(clock() - start) / CLOCKS_PER_SEC;
+            times[k] = now() - start;
             if (n < 0) defect = n == @NAME@_ERROR_SIZE ? "its size does not fit the network" : "it cannot be used";
         }
         if (defect) {
@@ -259,6 +296,10 @@ int main(int argc, char **argv)
         }
         free(p.memory);
     }
+#ifdef SURGE_THREADS
+    @name@_stop_threads(&context);
+    free(of_threads);
+#endif
     free(memory);
     free(times);
     if (fflush(stdout) || ferror(stdout)) {

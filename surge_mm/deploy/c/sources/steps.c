@@ -25,12 +25,24 @@ static inline int surge_exists(surge_shape s)
     return s.height > 0 && s.width > 0;
 }
 
-/* The steps of an epilogue for each pixel. out may be x. */
-static inline void surge_pointwise(const surge_epilogue *e, surge_shape s, const float *x, const float *shortcut, float *out)
+/* Compute an operation on the numbers of a map, or on its pixels, by all threads. */
+static inline void surge_divide_rows(surge_team *team, surge_compute *compute, const surge_call *call, int rows)
 {
-    const size_t pixels = surge_pixels(s);
-    const int n = s.channels;
-    for (size_t i = 0; i < pixels; i++, x += n, out += n) {
+    const surge_part all = {0, rows, 0, call->in.channels};
+    surge_divide(surge_numbers(call->in) < 30000 ? NULL : team, compute, call, all, 0, NULL);
+}
+
+/* The steps of an epilogue for each pixel. out may be x. */
+static inline void surge_compute_pointwise(const surge_call *call, surge_part part, void *workspace)
+{
+    const surge_epilogue *e = call->layer;
+    const size_t width = (size_t)call->in.width, end = (size_t)part.end_row * width;
+    const int n = call->in.channels;
+    const float *shortcut = call->shortcut;
+    (void)workspace;
+    for (size_t i = (size_t)part.first_row * width; i < end; i++) {
+        const float *x = call->x + i * (size_t)n;
+        float *out = call->out + i * (size_t)n;
         if (out != x) memcpy(out, x, (size_t)n * sizeof(float));
         if (e->m1)
             for (int c = 0; c < n; c++) out[c] *= e->m1[c];
@@ -54,8 +66,16 @@ static inline void surge_pointwise(const surge_epilogue *e, surge_shape s, const
     }
 }
 
+static inline void surge_pointwise(
+    surge_team *team, const surge_epilogue *e, surge_shape s, const float *x, const float *shortcut, float *out)
+{
+    const surge_call call = {e, s, x, NULL, shortcut, out, NULL, NULL};
+    surge_divide_rows(team, surge_compute_pointwise, &call, s.height);
+}
+
 typedef struct {
     int kernel_height, kernel_width, stride_y, stride_x, pad_y, pad_x, ceil_mode;
+    int mean; /* whether the mean of a window is computed, not its largest number */
 } surge_window;
 
 static inline int surge_pooled(int size, int kernel, int stride, int pad, int ceil_mode)
@@ -76,11 +96,15 @@ static inline surge_shape surge_window_output(const surge_window *w, surge_shape
 }
 
 /* The largest number of each window, or its mean; pixels of the border do not count. */
-static inline void surge_pool(const surge_window *w, surge_shape in, const float *x, float *out, int mean)
+static inline void surge_compute_pool(const surge_call *call, surge_part part, void *workspace)
 {
-    surge_shape shape = surge_window_output(w, in);
+    const surge_window *w = call->layer;
+    const int mean = w->mean;
+    surge_shape in = call->in, shape = surge_window_output(w, in);
     size_t channels = (size_t)in.channels;
-    for (int row = 0; row < shape.height; row++)
+    float *out = call->out + (size_t)part.first_row * (size_t)shape.width * channels;
+    (void)workspace;
+    for (int row = part.first_row; row < part.end_row; row++)
         for (int column = 0; column < shape.width; column++, out += channels) {
             int top = row * w->stride_y - w->pad_y, left = column * w->stride_x - w->pad_x;
             int bottom = top + w->kernel_height, right = left + w->kernel_width;
@@ -91,7 +115,7 @@ static inline void surge_pool(const surge_window *w, surge_shape in, const float
             for (size_t c = 0; c < channels; c++) out[c] = mean ? 0.0f : -INFINITY;
             for (int y = top; y < bottom; y++)
                 for (int i = left; i < right; i++) {
-                    const float *pixel = x + ((size_t)y * (size_t)in.width + (size_t)i) * channels;
+                    const float *pixel = call->x + ((size_t)y * (size_t)in.width + (size_t)i) * channels;
                     if (mean)
                         for (size_t c = 0; c < channels; c++) out[c] += pixel[c];
                     else
@@ -101,6 +125,12 @@ static inline void surge_pool(const surge_window *w, surge_shape in, const float
             if (mean)
                 for (size_t c = 0; c < channels; c++) out[c] /= (float)((bottom - top) * (right - left));
         }
+}
+
+static inline void surge_pool(surge_team *team, const surge_window *w, surge_shape in, const float *x, float *out)
+{
+    const surge_call call = {w, in, x, NULL, NULL, out, NULL, NULL};
+    surge_divide_rows(team, surge_compute_pool, &call, surge_window_output(w, in).height);
 }
 
 static inline void surge_global_average(surge_shape in, const float *x, float *out)

@@ -152,32 +152,45 @@ static inline int surge_count_steps(const surge_geometry *g, int group_bytes, in
     return g->kernel_height * runs * ((run + number - 1) / number);
 }
 
-static inline surge_target surge_new_target(
-    const surge_geometry *g, surge_shape in, const surge_epilogue *e, const float *shortcut, float *out,
-    const float *out_shift, uint32_t *out_bits)
-{
-    surge_target t;
-    surge_shape shape = surge_output(g, in);
-    t.epilogue = e;
-    t.shortcut = shortcut;
-    t.out = out;
-    t.out_shift = out_shift;
-    t.out_bits = out_bits;
-    t.channels = shape.channels;
-    t.activates = e->p || e->slope || e->c || e->low || e->high;
-    if (out_bits) {
-        size_t words = (size_t)((shape.channels + 31) / 32);
-        memset(out_bits, 0, (size_t)shape.height * (size_t)shape.width * words * sizeof *out_bits);
-    }
-    return t;
-}
-
 static inline void surge_advance(surge_target *t, size_t pixels)
 {
     size_t channels = (size_t)t->channels;
     if (t->shortcut) t->shortcut += pixels * channels;
     if (t->out) t->out += pixels * channels;
     if (t->out_bits) t->out_bits += pixels * ((channels + 31) / 32);
+}
+
+static inline surge_target surge_new_target(
+    const surge_geometry *g, const surge_epilogue *e, const surge_call *call, surge_part part)
+{
+    surge_target t;
+    surge_shape shape = surge_output(g, call->in);
+    t.epilogue = e;
+    t.shortcut = call->shortcut;
+    t.out = call->out;
+    t.out_shift = call->out_shift;
+    t.out_bits = call->out_bits;
+    t.channels = shape.channels;
+    t.activates = e->p || e->slope || e->c || e->low || e->high;
+    surge_advance(&t, (size_t)part.first_row * (size_t)shape.width);
+    if (t.out_bits) {
+        size_t words = (size_t)((shape.channels + 31) / 32), count = (size_t)((part.outs * g->groups + 31) / 32);
+        size_t pixels = (size_t)(part.end_row - part.first_row) * (size_t)shape.width;
+        if (count == words) memset(t.out_bits, 0, pixels * words * sizeof *t.out_bits);
+        for (size_t i = 0; i < pixels && count < words; i++)
+            memset(t.out_bits + i * words + part.channel / 32, 0, count * sizeof *t.out_bits);
+    }
+    return t;
+}
+
+/* Compute a layer by all threads, or by the caller alone if it has fewer products than `least`, which take about 10 us. */
+static inline void surge_divide_layer(
+    surge_team *team, surge_compute *compute, const surge_geometry *g, const surge_call *call, int least, void *workspace)
+{
+    const surge_shape shape = surge_output(g, call->in);
+    const surge_part all = {0, shape.height, 0, g->out_channels / g->groups};
+    const float products = (float)surge_numbers(shape) * (float)(g->in_channels / g->groups * g->kernel_height * g->kernel_width);
+    surge_divide(products < (float)least ? NULL : team, compute, call, all, g->groups == 1, workspace);
 }
 
 static inline void surge_row(float *row, const float *numbers, int channel, int count, float neutral)
