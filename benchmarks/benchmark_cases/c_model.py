@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
+import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from surge_mm.deploy.c.assemble import CFile, c_file
+from surge_mm.deploy.c.assemble import TEAM, CFile, c_file
 from surge_mm.deploy.c.companions import Companions
 from surge_mm.deploy.c.compile import compile_program, compile_shared
 from surge_mm.deploy.c.export import export_c, graph_of
@@ -42,34 +44,51 @@ class Library:
     """A C file as a library.
 
     Args:
-        folder (Path): Folder with ``net.c``, in which it is compiled.
+        folder (Path): Folder with ``net.c``, in which it is compiled unless it was.
         made (CFile): The C file.
         maps (int): Number of maps that the network returns.
+        threads (int, optional): Number of threads of a library that is compiled with ``SURGE_THREADS``. Defaults to
+            None, for one that is not.
 
     Attributes:
         made (CFile): As given.
         number_of_maps (int): As ``maps``.
     """
 
-    def __init__(self, folder: Path, made: CFile, maps: int) -> None:
+    def __init__(self, folder: Path, made: CFile, maps: int, threads: int | None = None) -> None:
         self.made, self.number_of_maps = made, maps
-        path = folder / f'{NAME}.so'
-        compile_shared(folder / f'{NAME}.c', path)
+        path = folder / (f'{NAME}_threads.so' if threads else f'{NAME}.so')
+        if not path.exists():
+            with _nothing_preloaded():
+                compile_shared(folder / f'{NAME}.c', path, threads=threads is not None)
         self._library = ctypes.CDLL(str(path))
         self._memory = np.zeros(made.memory, np.uint8)
         self._context = ctypes.create_string_buffer(64)
         size = ctypes.c_size_t(made.memory)
         self._checked(self._library.net_init(self._context, _pointer(self._memory), size))
+        if threads:
+            self._of_threads = np.zeros(TEAM + (threads - 1) * made.workspace, np.uint8)
+            start, size = self._library.net_start_threads, ctypes.c_size_t(self._of_threads.nbytes)
+            self._checked(start(self._context, threads, _pointer(self._of_threads), size))
 
     def maps(self, image: Tensor) -> list[Tensor]:
         """Return the maps ``(1, C, H, W)`` of a normalized image ``(1, 3, H, W)``."""
-        values = np.ascontiguousarray(image[0].permute(1, 2, 0).numpy())
-        maps = (Map * self.number_of_maps)()
-        forward = self._library.net_forward
-        self._checked(forward(self._context, _pointer(values), *values.shape[:2], maps))
+        maps = self.prepared(image)()
         shapes = [(m.height, m.width, m.channels) for m in maps]
         arrays = [np.ctypeslib.as_array(m.values, s) for m, s in zip(maps, shapes, strict=True)]
         return [torch.from_numpy(a.copy()).permute(2, 0, 1)[None] for a in arrays]
+
+    def prepared(self, image: Tensor) -> Callable[[], Sequence[Map]]:
+        """Return a function that computes the maps of an image, in the memory of the context."""
+        values = np.ascontiguousarray(image[0].permute(1, 2, 0).numpy())
+        maps = (Map * self.number_of_maps)()
+        arguments = self._context, _pointer(values), *values.shape[:2], maps
+
+        def forward() -> Sequence[Map]:
+            self._checked(self._library.net_forward(*arguments))
+            return maps
+
+        return forward
 
     def detect(self, bgr: np.ndarray) -> Detections:
         """Return the boxes of a picture ``(H, W, 3)``, uint8, BGR."""
@@ -200,6 +219,15 @@ class Probe:
                 count = int(flipped.sum())
                 return Flip(node.name, count, float(distance / largest), float(error / largest))
         return None
+
+
+@contextlib.contextmanager
+def _nothing_preloaded() -> Iterator[None]:
+    """Start processes without LD_PRELOAD: gcc crashes with a library that imitates a lesser CPU."""
+    preloaded = os.environ.pop('LD_PRELOAD', None)
+    yield
+    if preloaded is not None:
+        os.environ['LD_PRELOAD'] = preloaded
 
 
 def _pointer(array: np.ndarray) -> ctypes.c_void_p:
