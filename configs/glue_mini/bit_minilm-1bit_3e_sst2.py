@@ -1,0 +1,6 @@
+_base_ = [
+    '../_base_/recipes/minilm-1bit_3e_sst2.py',
+    '../_base_/methods/bit.py',
+]
+
+model = dict(backbone={{_base_.bert}})
