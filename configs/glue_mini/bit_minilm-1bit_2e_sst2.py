@@ -1,5 +1,5 @@
 _base_ = [
-    '../_base_/recipes/minilm-1bit_3e_sst2.py',
+    '../_base_/recipes/minilm-1bit_2e_sst2.py',
     '../_base_/methods/bit.py',
 ]
 
