@@ -146,7 +146,7 @@ def summarize(runs: dict[str, dict[int, Run]], metric: str, baseline: str) -> li
 
 
 def _in_percent(metric: str) -> bool:
-    return metric.startswith(('accuracy', 'glue')) and metric != 'glue/loss'
+    return metric.startswith(('accuracy', 'glue')) and metric not in ('glue/nll', 'glue/mse')
 
 
 def _cells(rows: Sequence[Row], baseline: str) -> list[list[str]]:

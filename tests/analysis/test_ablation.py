@@ -121,8 +121,8 @@ def test_metrics_of_glue_are_found_and_shown_as_percentages(tmp_path):
     table = markdown(summarize({'ste': {0: run}}, metric, 'ste'), 'ste')
     assert table.startswith('| variant | Matthews correlation, mean ± std |')
     assert '| ste (baseline) | 62.50 |' in table
-    loss = markdown(summarize({'ste': {0: run}}, 'glue/loss', 'ste'), 'ste')
-    assert '| ste (baseline) | 62.500 |' in loss
+    error = markdown(summarize({'ste': {0: run}}, 'glue/nll', 'ste'), 'ste')
+    assert '| ste (baseline) | 62.500 |' in error
 
 
 def test_three_seeds_have_intervals_and_equal_differences_none():

@@ -39,15 +39,16 @@ FUNCTIONS: dict[str, Callable[[_Values, _Values], float]] = {
 
 @METRICS.register_module()
 class GlueMetric(BaseMetric):
-    """The official metrics of a GLUE task, in percent, and the mean loss.
+    """The official metrics of a GLUE task, in percent, and the error of the predicted probabilities or scores.
 
     - SST-2, MNLI, QNLI and RTE: ``glue/accuracy``
     - MRPC and QQP: ``glue/accuracy`` and ``glue/f1``
     - CoLA: ``glue/matthews``
     - STS-B: ``glue/spearman`` and ``glue/pearson``
-    - all: ``glue/loss``, the mean of -log p(label), or for STS-B the mean squared error
+    - all but STS-B: ``glue/nll``, the mean of -log p(label); STS-B: ``glue/mse``, the mean squared error
 
-    Correlations of constant values are 0.
+    Correlations of constant values are 0. (Of a metric whose name contains "loss", MMEngine would log the mean over all
+    evaluations so far.)
 
     Args:
         task (str): Name of the task, as :class:`surge_mm.GlueDataset` has.
@@ -107,11 +108,11 @@ class GlueMetric(BaseMetric):
         if self.task.classes:
             predicted = scores.argmax(1)
             own = scores[np.arange(len(truth)), truth]
-            losses = -np.log(np.maximum(own, np.finfo(np.float32).tiny))
+            error = 'nll', -np.log(np.maximum(own, np.finfo(np.float32).tiny))
         else:
             predicted = scores[:, 0]
-            losses = (predicted - truth) ** 2
+            error = 'mse', (predicted - truth) ** 2
         values = {
             name: 100 * float(FUNCTIONS[name](truth, predicted)) for name in self.task.metrics
         }
-        return {**values, 'loss': float(losses.mean())}
+        return {**values, error[0]: float(error[1].mean())}

@@ -1,9 +1,11 @@
 import json
+import re
 
 import numpy as np
 import pytest
 import torch
 from mmengine.evaluator import Evaluator
+from mmengine.runner import LogProcessor
 from mmpretrain.structures import DataSample
 
 from surge_mm import GlueMetric
@@ -38,14 +40,23 @@ def test_classification_metrics_equal_their_formulas():
     true = (PREDICTED == 1) & (LABELS == 1)
     f1 = 2 * true.sum() / (PREDICTED.sum() + LABELS.sum())
     accuracy = (PREDICTED == LABELS).mean()
-    loss = -np.log(SCORES[np.arange(40), LABELS]).mean()
+    nll = -np.log(SCORES[np.arange(40), LABELS]).mean()
     found = evaluate('mrpc', SCORES, LABELS)
-    expected = {'glue/accuracy': 100 * accuracy, 'glue/f1': 100 * f1, 'glue/loss': loss}
+    expected = {'glue/accuracy': 100 * accuracy, 'glue/f1': 100 * f1, 'glue/nll': nll}
     assert found == pytest.approx(expected, rel=1e-6)
     assert evaluate('qqp', SCORES, LABELS) == found
-    assert evaluate('sst2', SCORES, LABELS).keys() == {'glue/accuracy', 'glue/loss'}
+    assert evaluate('sst2', SCORES, LABELS).keys() == {'glue/accuracy', 'glue/nll'}
     found = evaluate('cola', SCORES, LABELS)
     assert found['glue/matthews'] == pytest.approx(100 * np.corrcoef(PREDICTED, LABELS)[0, 1])
+
+
+@pytest.mark.parametrize('task', ['sst2', 'mrpc', 'cola', 'stsb'])
+def test_the_log_has_each_evaluation_and_no_mean_over_several(task):
+    scores = GUESS if task == 'stsb' else SCORES
+    smoothed = LogProcessor().mean_pattern
+    assert re.match(smoothed, 'glue/loss')
+    names = evaluate(task, scores, TRUTH if task == 'stsb' else LABELS)
+    assert not [name for name in names if re.match(smoothed, name)]
 
 
 def test_labels_and_scores_are_written_in_the_order_of_the_data_set(tmp_path):
@@ -60,7 +71,7 @@ def test_regression_metrics_equal_their_formulas():
     expected = {
         'glue/spearman': 100 * np.corrcoef(ranks(GUESS), ranks(TRUTH))[0, 1],
         'glue/pearson': 100 * np.corrcoef(GUESS, TRUTH)[0, 1],
-        'glue/loss': ((GUESS - TRUTH) ** 2).mean(),
+        'glue/mse': ((GUESS - TRUTH) ** 2).mean(),
     }
     assert found == pytest.approx(expected, rel=1e-6)
 
