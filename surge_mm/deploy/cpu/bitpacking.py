@@ -37,9 +37,10 @@ def unpack_bytes(packed: Tensor, shape: tuple[int, ...]) -> Tensor:
     Returns:
         Tensor: float32 of ``shape``, +1 and -1.
     """
-    places = torch.arange(BYTE, device=packed.device)
-    bits = (packed.unsqueeze(-1).long() >> places) & 1
-    return (1 - 2 * bits.flatten(1)[:, : math.prod(shape[1:])]).to(torch.float32).reshape(shape)
+    places = torch.arange(BYTE, dtype=torch.uint8, device=packed.device)
+    bits = packed.unsqueeze(-1) >> places & 1
+    bits = bits.flatten(1)[:, : math.prod(shape[1:])].to(torch.float32)
+    return (1 - 2 * bits).reshape(shape)
 
 
 def pack_words(z: Tensor) -> Tensor:

@@ -14,8 +14,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import llvmlite.binding as llvm
 from numba import njit
 from numba.core import caching, ccallback, sigutils
+from numba.core.runtime import _nrt_python  # type: ignore[attr-defined]  # compiled
 
 from surge_mm.utils.logging import warn
 
@@ -78,6 +80,17 @@ def install_locators() -> None:
     found[:0] = [locator for locator in LOCATORS if locator not in found]
 
 
+@cache
+def add_runtime_symbols() -> None:
+    """Let LLVM find the functions of Numba's runtime, as ``rtsys.initialize``.
+
+    Numba also prepares a compilation before it loads a function, which takes 35 MB and twice the time of the load, and
+    compiles functions for the linking of others, which takes 20 MB.
+    """
+    for name, address in _nrt_python.c_helpers.items():
+        llvm.add_symbol(name if name.startswith('_') else f'NRT_{name}', address)
+
+
 class KernelCache(caching.FunctionCache):
     """Numba's cache of a function. A file that cannot be read or written costs a compilation, and a line in the log."""
 
@@ -89,7 +102,8 @@ class KernelCache(caching.FunctionCache):
             target_context (Any): Numba's description of the CPU.
         """
         try:
-            return super().load_overload(sig, target_context)
+            add_runtime_symbols()
+            return self._load_overload(sig, target_context)
         except Exception as error:  # a damaged pickle may raise anything
             _log_once(f'damaged loops in {self.cache_path} ({_reason(error)}) are compiled again')
             with contextlib.suppress(OSError):

@@ -20,6 +20,7 @@ from surge_mm.deploy.real_layers.convert import restore_real, stored_real
 from surge_mm.models.binarization.layer_candidates import class_path
 from surge_mm.utils.errors import CheckpointError, UsageError
 from surge_mm.utils.logging import log, warn
+from surge_mm.utils.memory import return_free_memory
 from surge_mm.utils.packages import require_packages
 
 if TYPE_CHECKING:
@@ -174,6 +175,7 @@ def load_packed(
         message = ' '.join(str(error).split())  # names in the file may contain line breaks
         raise CheckpointError(f'packed model {str(path)!r}: {message}') from error
     model.load_state_dict(file.tensors)
+    return_free_memory()  # of the weights before they were packed
     return model.to(device).eval()
 
 

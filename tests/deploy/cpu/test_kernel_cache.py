@@ -4,6 +4,8 @@ import re
 import resource
 import shutil
 import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -134,3 +136,25 @@ def test_loops_that_no_folder_can_keep_are_reported(kernels, tmp_path, monkeypat
     assert call_in_a_new_process_of_numba(kernels) == 0
     (warning,) = warnings
     assert 'no folder for them is writable' in warning and 'NUMBA_CACHE_DIR' in warning
+
+
+PROGRAM = """
+import sys
+import numpy as np
+from surge_mm.deploy.cpu import byte_kernels, kernels
+assert kernels.run_parts.cache_hits == 1
+print('numba.np.linalg' in sys.modules)
+from numba import njit
+
+@njit
+def total(n):
+    array = np.arange(n)
+    return np.dot(array * 1.0, np.ones(n)) + [array][0].sum()
+
+print(total(5))
+"""
+
+
+def test_loops_are_loaded_without_the_parts_of_a_compilation_which_a_later_one_loads(kernels):
+    done = subprocess.run([sys.executable, '-c', PROGRAM], capture_output=True, text=True)
+    assert done.stdout.split() == ['False', '20.0'], done.stderr
