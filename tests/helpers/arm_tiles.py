@@ -13,7 +13,7 @@ from numba import types
 from surge_mm.deploy.cpu.codegen import tiles, vectors
 
 TRIPLE = 'aarch64-unknown-linux-gnu'
-ARGUMENTS = 19
+ARGUMENTS = 20
 
 
 def main(folder, cpu):

@@ -29,6 +29,7 @@ class LayerArguments(NamedTuple):
         out_shift (int): Address of the shift of the output before its signs.
         out_places (int): Address of ``Geometry.places`` of the next layer; 0 if no signs are written.
         signs_bytes (int): Bytes of a padded image of the next layer.
+        thresholds (int): Address of the thresholds of the counts, :func:`.thresholds.count_thresholds`; 0 without them.
         in_shift (int): Address of the shift of the input before its signs.
         in_places (int): Address of ``Geometry.places``, the byte at which an input pixel begins.
         in_channels (int): Input channels, C_in.
@@ -55,6 +56,7 @@ class LayerArguments(NamedTuple):
     out_shift: int
     out_places: int
     signs_bytes: int
+    thresholds: int
     in_shift: int
     in_places: int
     in_channels: int

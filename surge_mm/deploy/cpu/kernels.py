@@ -142,6 +142,7 @@ def tiles_of_slice(layer, x, shortcut, out, signs, image, group, filter_slice, f
     stride = channels * 4
     line = layer.line
     tile_pixels = min(PIXELS, line)
+    by_thresholds = layer.thresholds != 0 and out == 0 and shortcut == 0
     words, steps = x + image * layer.image_bytes, layer.steps + group * n_steps * 8
     image_signs = signs + image * layer.signs_bytes
     filters = layer.filters + (group * blocks + first_block) * layer.block_bytes
@@ -187,8 +188,9 @@ def tiles_of_slice(layer, x, shortcut, out, signs, image, group, filter_slice, f
             real = out + position if out else 0
             bits = image_signs + channel // 8 if signs else 0
             remaining = per_group - block * ROW
+            limits = layer.thresholds + column if by_thresholds else 0
             counted = words, steps, n_steps, column_step, parity, w, base
-            finished = table, width, shift, activated, stride, bits, remaining
+            finished = table, width, shift, activated, stride, bits, limits, remaining
             if tile_pixels == PIXELS:
                 at = tile_offsets, tile_borders, tile_places, added, real
                 if remaining >= ROW:

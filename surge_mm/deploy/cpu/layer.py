@@ -85,6 +85,8 @@ class CpuLayer:
             words, size = self.new_signs(images, channels, tuple(pair))  # type: ignore[arg-type]
             pixels = _dense(x)
         plan = self._plan(size, following)
+        if shortcut is None and not values:
+            plan.use_thresholds()
         start = plan.start(images, pixels is not None, torch.get_num_threads())
         out = made = None
         if values:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -16,6 +16,7 @@ from surge_mm.deploy.cpu.geometry import geometry
 from surge_mm.deploy.cpu.job import Job, LayerArguments
 from surge_mm.deploy.cpu.passes import layout
 from surge_mm.deploy.cpu.threads import recording, single_thread, thread_team
+from surge_mm.deploy.cpu.thresholds import count_thresholds
 
 if TYPE_CHECKING:
     from surge_mm.deploy.cpu.layer import CpuLayer
@@ -173,6 +174,11 @@ class Plan:
             )
         # keep the tensors whose addresses are below
         self._owners = (own, layer.shift, filters, base, table, out_shift, following_geometry)
+        self._find_thresholds: Callable[[], Tensor | None] | None = None
+        if following is not None:
+            largest = layer.weight_shape[1:].numel()
+            steps = (base, table, layer.activated, out_shift, largest)
+            self._find_thresholds = partial(count_thresholds, *steps)
         compiled = kernels()
         blocks, pixels = filters.shape[1], len(own.offsets)
         line = self.size[1] if compiled.BY_TABLES else pixels
@@ -199,6 +205,7 @@ class Plan:
             out_shift=out_shift.data_ptr(),
             out_places=0 if following_geometry is None else following_geometry.places.data_ptr(),
             signs_bytes=0 if following_geometry is None else following_geometry.image_words * 8,
+            thresholds=0,
             in_shift=layer.shift.data_ptr(),
             in_places=own.places.data_ptr(),
             in_channels=layer.channels,
@@ -213,6 +220,19 @@ class Plan:
         self._packing = self._pixels * layer.channels
         self._channels = channels
         self.start = lru_cache(MOST_STARTS)(self._new_start)
+
+    def use_thresholds(self) -> None:
+        """Have the signs of the output made by thresholds where nothing but them is written, if there are any.
+
+        They are found at the first call that is not recorded: the search runs a pass of its own.
+        """
+        if self._find_thresholds is None or recording.recorder is not None:
+            return
+        self._thresholds = self._find_thresholds()
+        self._find_thresholds = None
+        if self._thresholds is not None:
+            place = LayerArguments._fields.index('thresholds')
+            self._arguments[place] = self._thresholds.data_ptr()
 
     def _new_start(self, images: int, packs: bool, threads: int) -> Start:
         """Return the plan for so many images.

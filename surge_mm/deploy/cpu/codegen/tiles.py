@@ -64,6 +64,9 @@ def _tile(pixels: int, whole: bool) -> Any:
     left out where their address is 0. Rows of ``base`` and ``table`` are ``width`` numbers apart, those of ``shortcut``
     and ``out`` are ``stride`` bytes apart. Pixel i uses row ``borders[i]`` of ``base``, and its signs begin at
     ``signs + places[i]``. ``channels`` is the number of filters of a tile that is not whole.
+
+    If ``thresholds`` is not 0, the sign bits alone are written: ``count > limit``, or the opposite where its first row
+    is -1. The rows after it are the limits for each row of ``base``.
     """
 
     @intrinsic
@@ -87,6 +90,7 @@ def _tile(pixels: int, whole: bool) -> Any:
         activated,
         stride,
         signs,
+        thresholds,
         channels,
     ):
         def codegen(context, b, signature, arguments):
@@ -107,7 +111,7 @@ def _tile(pixels: int, whole: bool) -> Any:
             _finish(b, whole, counts, *at, *arguments[11:])
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 19), codegen
+        return types.void(*[types.int64] * 20), codegen
 
     return tile
 
@@ -203,23 +207,61 @@ def _finish(
     activated: Any,
     stride: Any,
     signs: Any,
+    thresholds: Any,
     channels: Any,
 ) -> None:
     """Compute outputs and signs from counts; see :func:`_tile`."""
     borders, places = (b.inttoptr(address, I64.as_pointer()) for address in (borders, places))
-    fuse = function(b, f'llvm.fmuladd.v{ROW}f32', FLOATS, FLOATS, FLOATS, FLOATS)
-    row_bytes = b.mul(width, I64(4))
     row = Row(b, None if whole else channels)
+    rows = [b.load(b.gep(borders, [I64(i)])) for i in range(len(counts))]
+    row_bytes = b.mul(width, I64(4))
+
+    def place(i: int) -> Any:
+        return b.add(signs, b.load(b.gep(places, [I64(i)])))
+
+    with b.if_else(b.icmp_unsigned('!=', thresholds, I64(0))) as (by_thresholds, by_steps):
+        with by_thresholds:
+            zeros = ir.Constant(INTS, [0] * ROW)
+            rises = b.icmp_signed('!=', load_row(b, thresholds, INTS), zeros)
+            for i, count in enumerate(counts):
+                limit = b.add(thresholds, b.mul(b.add(rows[i], I64(1)), row_bytes))
+                above = b.icmp_signed('>', count, load_row(b, limit, INTS))
+                row.store_mask(b.xor(above, rises), place(i))
+        with by_steps:
+            base_rows = [b.add(base, b.mul(border, row_bytes)) for border in rows]
+            outputs = _outputs(
+                b, counts, base_rows, row, shortcut, table, row_bytes, activated, stride
+            )
+            with b.if_then(b.icmp_unsigned('!=', out, I64(0))):
+                for i, y in enumerate(outputs):
+                    row.store(y, b.add(out, b.mul(stride, I64(i))))
+            with b.if_then(b.icmp_unsigned('!=', signs, I64(0))):
+                next_shift = load_row(b, shift)
+                for i, y in enumerate(outputs):
+                    row.store_bits(b.fadd(y, next_shift), place(i))
+
+
+def _outputs(
+    b: Any,
+    counts: list[Any],
+    base_rows: list[Any],
+    row: Row,
+    shortcut: Any,
+    table: Any,
+    row_bytes: Any,
+    activated: Any,
+    stride: Any,
+) -> list[Any]:
+    """Return the outputs of each pixel, 16 of float32; see :func:`_tile`."""
+    fuse = function(b, f'llvm.fmuladd.v{ROW}f32', FLOATS, FLOATS, FLOATS, FLOATS)
     m1, a1, m2, a2, *others = (
         load_row(b, b.add(table, b.mul(row_bytes, I64(i)))) for i in range(9)
     )
     pixels = range(len(counts))
     outputs = []
-    for i in pixels:
-        border = b.load(b.gep(borders, [I64(i)]))
-        most = load_row(b, b.add(base, b.mul(border, row_bytes)), INTS)
-        doubled = b.shl(counts[i], ir.Constant(INTS, [1] * ROW))
-        sums = b.sitofp(b.sub(most, doubled), FLOATS)
+    for count, base in zip(counts, base_rows, strict=True):
+        doubled = b.shl(count, ir.Constant(INTS, [1] * ROW))
+        sums = b.sitofp(b.sub(load_row(b, base, INTS), doubled), FLOATS)
         outputs.append(b.call(fuse, [b.fadd(b.fmul(sums, m1), a1), m2, a2]))
     with replace_if(b, b.icmp_unsigned('!=', shortcut, I64(0)), outputs) as joined:
         for i in pixels:
@@ -228,15 +270,7 @@ def _finish(
     with replace_if(b, b.icmp_unsigned('!=', activated, I64(0)), outputs) as joined:
         for i in pixels:
             joined[i] = activate(b, outputs[i], others)
-    outputs = joined
-    with b.if_then(b.icmp_unsigned('!=', out, I64(0))):
-        for i in pixels:
-            row.store(outputs[i], b.add(out, b.mul(stride, I64(i))))
-    with b.if_then(b.icmp_unsigned('!=', signs, I64(0))):
-        next_shift = load_row(b, shift)
-        for i in pixels:
-            place = b.add(signs, b.load(b.gep(places, [I64(i)])))
-            row.store_bits(b.fadd(outputs[i], next_shift), place)
+    return joined
 
 
 tile_of_pixels, tile_of_pixel = _tile(PIXELS, True), _tile(1, True)

@@ -161,8 +161,17 @@ class Row:
             y (Value): 16 of float32.
             address (Value): The address.
         """
+        negative = self.b.icmp_signed('<', self.b.bitcast(y, INTS), ir.Constant(INTS, [0] * ROW))
+        self.store_mask(negative, address)
+
+    def store_mask(self, negative: Any, address: Any) -> None:
+        """Store one bit for each channel in 2 bytes, 0 in the bits without a channel.
+
+        Args:
+            negative (Value): 16 of i1.
+            address (Value): The address.
+        """
         b = self.b
-        negative = b.icmp_signed('<', b.bitcast(y, INTS), ir.Constant(INTS, [0] * ROW))
         bits = b.bitcast(negative, I16)
         if self.channels is not None:
             bits = b.and_(bits, self.bits)

@@ -1,0 +1,58 @@
+"""Thresholds of counts, for layers of which nothing but the signs of the output is read.
+
+With the count of bits that differ, ``S = base - 2 count``. All steps after S are monotone, unless a slope is negative,
+so the sign of ``steps(S) + shift`` changes once at most. It is a comparison of the count with an integer::
+
+    sign bit = (count > limit) ^ rises         rises: whether the output rises with the count
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from surge_mm.deploy.cpu.passes import Finish, Pool
+
+MOST_OUTPUTS = 1 << 23
+"""Outputs that are computed to find thresholds, at most."""
+
+
+def count_thresholds(
+    base: Tensor, table: Tensor, activates: bool, shift: Tensor, largest: int
+) -> Tensor | None:
+    """Return the thresholds of each output channel, or None if a sign changes more than once.
+
+    The steps are computed for every possible sum, by the compiled loops, so that the signs are equal to the bit.
+
+    Args:
+        base (Tensor): Sums where no bit differs, ``(B, channels)``, int32, for each of B ways to meet the border.
+        table (Tensor): ``(9, channels)``, float32, the steps of :mod:`surge_mm.deploy.epilogue`.
+        activates (bool): Whether the table has steps after the shortcut.
+        shift (Tensor): Added to the output before its sign is taken, ``(channels,)``, float32.
+        largest (int): Number of products of a sum, its largest value.
+
+    Returns:
+        Tensor | None: ``(1 + B, channels)``, int32: 0 or -1 for rises, then a limit for each row of ``base``.
+    """
+    channels = table.shape[1]
+    if channels * (2 * largest + 1) > MOST_OUTPUTS:
+        return None
+    sums = torch.arange(-largest, largest + 1, dtype=torch.float32)
+    sums = sums[:, None].expand(-1, channels).contiguous().t()[None, :, None]
+    out = Finish(table, activates, Pool(), (1, channels, 1, sums.shape[3]), 1).run(sums)[0, :, 0]
+    out = out + shift[:, None]
+    negative = torch.signbit(out)
+    if out.isnan().any() or (negative[:, 1:] != negative[:, :-1]).sum(1).max() > 1:
+        return None
+    falls = (
+        negative[:, -1] & ~negative[:, 0]
+    )  # the output falls with the sum, and rises with the count
+    n_negative = negative.sum(1)
+    # the lowest sums are negative, those below `first`; or those above `last`
+    first, last = n_negative - largest, largest - n_negative
+    below = (base - first).div(2, rounding_mode='floor')  # S < first: count > (base - first) / 2
+    above = (
+        -(last - base).div(2, rounding_mode='floor') - 1
+    )  # S > last: not count >= (base - last) / 2
+    limits = torch.where(falls, above, below)
+    return torch.cat([-falls.long()[None], limits]).to(torch.int32).contiguous()
