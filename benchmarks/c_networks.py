@@ -5,10 +5,11 @@ python benchmarks/c_networks.py CONFIG --shape 320 320 --real int8
 python benchmarks/c_networks.py CONFIG --shape 320 320 --threads 1 2 --folder work_dirs/c
 
 Weights are random, and int8 is calibrated on noise. Python runs the network as Detector does, by its operations without
-the modules, and by its modules, both on one thread. All take turns in one process. The maps of C are compared with
-those of Python before. Medians of the CPU time of all threads and of the time of the clock are printed; the ratios are
-those of CPU times against Python, and of the clock between numbers of threads. The compiler is that of CC. --folder
-keeps the C file and its libraries, and uses libraries that are there, so that they can be compiled before.
+the modules, and by its modules, both on one thread. All take turns in one process, of two runs each, the second of
+which is measured. The maps of C are compared with those of Python before. Medians of the CPU time of all threads and of
+the time of the clock are printed; the ratios are those of CPU times against Python, and of the clock between numbers of
+threads. The compiler is that of CC. --folder keeps the C file and its libraries, and uses libraries that are there, so
+that they can be compiled before.
 """
 
 import argparse
@@ -100,11 +101,12 @@ def measure(args: argparse.Namespace, folder: Path) -> tuple[Times, Times]:
     cpu: Times = {name: [] for name in runs}
     clock: Times = {name: [] for name in runs}
     with torch.inference_mode():
-        for number in range(args.rounds + 3):  # a network is captured at its second call
+        for number in range(args.rounds + 2):  # a network is captured at its second call
             for name, call in runs.items():
+                call()
                 starts = time.process_time(), time.perf_counter()
                 call()
-                if number >= 3:
+                if number >= 2:
                     cpu[name].append(1e3 * (time.process_time() - starts[0]))
                     clock[name].append(1e3 * (time.perf_counter() - starts[1]))
     return cpu, clock

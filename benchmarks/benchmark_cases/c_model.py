@@ -7,6 +7,7 @@ import ctypes
 import json
 import os
 import subprocess
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -70,6 +71,8 @@ class Library:
             self._of_threads = np.zeros(TEAM + (threads - 1) * made.workspace, np.uint8)
             start, size = self._library.net_start_threads, ctypes.c_size_t(self._of_threads.nbytes)
             self._checked(start(self._context, threads, _pointer(self._of_threads), size))
+            stop, memory = self._library.net_stop_threads, (self._memory, self._of_threads)
+            weakref.finalize(self, lambda context, _: stop(context), self._context, memory)
 
     def maps(self, image: Tensor) -> list[Tensor]:
         """Return the maps ``(1, C, H, W)`` of a normalized image ``(1, 3, H, W)``."""

@@ -95,6 +95,14 @@ static inline surge_shape surge_window_output(const surge_window *w, surge_shape
     return out;
 }
 
+#define SURGE_CHANNELS 16 /* of a pool at a time: a fixed number, for which compilers use vectors */
+
+/* The larger number, or a NaN of the first one. Without a branch, whose direction would be random. */
+static inline float surge_larger(float a, float b)
+{
+    return (a > b) | (a != a) ? a : b;
+}
+
 /* The largest number of each window, or its mean; pixels of the border do not count. */
 static inline void surge_compute_pool(const surge_call *call, surge_part part, void *workspace)
 {
@@ -112,18 +120,26 @@ static inline void surge_compute_pool(const surge_call *call, surge_part part, v
             if (left < 0) left = 0;
             if (bottom > in.height) bottom = in.height;
             if (right > in.width) right = in.width;
-            for (size_t c = 0; c < channels; c++) out[c] = mean ? 0.0f : -INFINITY;
-            for (int y = top; y < bottom; y++)
-                for (int i = left; i < right; i++) {
-                    const float *pixel = call->x + ((size_t)y * (size_t)in.width + (size_t)i) * channels;
-                    if (mean)
-                        for (size_t c = 0; c < channels; c++) out[c] += pixel[c];
-                    else
-                        for (size_t c = 0; c < channels; c++)
-                            out[c] = pixel[c] > out[c] || pixel[c] != pixel[c] ? pixel[c] : out[c];
-                }
-            if (mean)
-                for (size_t c = 0; c < channels; c++) out[c] /= (float)((bottom - top) * (right - left));
+            for (size_t first = 0; first < channels; first += SURGE_CHANNELS) {
+                const size_t count = channels - first < SURGE_CHANNELS ? channels - first : SURGE_CHANNELS;
+                const float size = (float)((bottom - top) * (right - left));
+                float numbers[SURGE_CHANNELS], y[SURGE_CHANNELS] = {0};
+                for (int k = 0; k < SURGE_CHANNELS; k++) numbers[k] = mean ? 0.0f : -INFINITY;
+                for (int row_in = top; row_in < bottom; row_in++)
+                    for (int i = left; i < right; i++) {
+                        const float *pixel = call->x + ((size_t)row_in * (size_t)in.width + (size_t)i) * channels + first;
+                        if (count == SURGE_CHANNELS)
+                            memcpy(y, pixel, sizeof y);
+                        else
+                            memcpy(y, pixel, count * sizeof *y);
+                        if (mean)
+                            for (int k = 0; k < SURGE_CHANNELS; k++) numbers[k] += y[k];
+                        else
+                            for (int k = 0; k < SURGE_CHANNELS; k++) numbers[k] = surge_larger(y[k], numbers[k]);
+                    }
+                for (int k = 0; k < SURGE_CHANNELS && mean; k++) numbers[k] /= size;
+                memcpy(out + first, numbers, count * sizeof *numbers);
+            }
         }
 }
 

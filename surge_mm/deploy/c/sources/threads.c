@@ -36,6 +36,7 @@ static inline void surge_divide(
 #error "SURGE_THREADS needs POSIX threads, and gcc or Clang. Compile without it, and use several contexts at once instead."
 #endif
 #include <pthread.h>
+#include <sched.h>
 #include <unistd.h>
 #if !defined(_POSIX_THREADS) || _POSIX_THREADS < 1
 #error "SURGE_THREADS needs POSIX threads. Compile without it."
@@ -43,7 +44,7 @@ static inline void surge_divide(
 
 #define SURGE_MOST_THREADS 64
 #define SURGE_TEAM_BYTES 1024
-#define SURGE_LOOKS 2000 /* at a number, before a thread sleeps: many times what most layers wait for one another */
+#define SURGE_LOOKS 400 /* at a number, before a thread sleeps */
 
 /* Threads that wait for layers. Thread 0 is the caller. */
 typedef struct {
@@ -69,8 +70,9 @@ static void surge_await(surge_team *team, const unsigned *number, unsigned value
 {
     for (int i = 0; i < SURGE_LOOKS; i++) {
         if (__atomic_load_n(number, __ATOMIC_ACQUIRE) == value) return;
+        if (i >= SURGE_LOOKS / 4) sched_yield(); /* to a thread of the same core */
 #if defined(__x86_64__) || defined(__i386__)
-        __builtin_ia32_pause();
+        else __builtin_ia32_pause();
 #endif
     }
     pthread_mutex_lock(&team->mutex);
