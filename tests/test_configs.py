@@ -126,7 +126,6 @@ FAMILIES = {  # folders of other models are called as these are
     'reactnet-a': 'reactnet',
     'deit-small': 'deit',
     'bert-base': 'glue',
-    'minilm': 'glue_mini',
     'fcos-cpu': 'cpu',
 }
 PURPOSES = {

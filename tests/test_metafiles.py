@@ -74,9 +74,9 @@ def test_metrics_are_means_over_seeds(index):
     seeds = {
         model.name: model.metadata.data.get('Seeds') for model in index.models if model.results
     }
-    assert seeds['surge_resnet20-prelu_12e_cifar10-mini'] == 6
+    assert seeds['ste_retinanet-1bit-distill_r18-light_40e_bccd'] == 6
     metrics = {model.name: model.results[0].metrics for model in index.models if model.results}
-    assert metrics['surge_resnet20-prelu_12e_cifar10-mini'] == {'Top 1 Accuracy': 51.7}
+    assert metrics['surge_bert-mini_1e_sst2-mini'] == {'Accuracy': 79.74}
     assert metrics['ste_retinanet-1bit-distill_r18-light_40e_bccd'] == {'AP50': 88.8}
 
 

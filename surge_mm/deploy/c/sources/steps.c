@@ -100,7 +100,7 @@ static inline surge_shape surge_window_output(const surge_window *w, surge_shape
 /* The larger number, or a NaN of the first one. Without a branch, whose direction would be random. */
 static inline float surge_larger(float a, float b)
 {
-    return (a > b) | (a != a) ? a : b;
+    return ((a > b) | (a != a)) ? a : b;
 }
 
 /* The largest number of each window, or its mean; pixels of the border do not count. */
