@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -11,12 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.digits_folder import DEMO, NARROW, make_digits_folder
 from helpers.packed_files import classifier_config, detector_config, packed_file, trained_model
 from helpers.tools import run_tool
 from helpers.user_folder import main_of
 from mmengine.config import Config
 
-from surge_mm.datasets.digits import CLASSES, make_digits
+from surge_mm.datasets.digits import CLASSES
 from surge_mm.deploy import load_packed
 from surge_mm.deploy.packed_file.config import stored_model
 from surge_mm.deploy.packed_file.format import read_packed
@@ -24,30 +24,11 @@ from surge_mm.utils.errors import CheckpointError, LaunchError, UsageError
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT)}
-DEMO = ROOT / 'configs/demo/surge_fcos-1bit_r18-light_10e_digits.py'
-NARROW = (
-    'model = dict(backbone=dict(base_channels=8), neck=dict(in_channels=[16, 32, 64], out_channels=16),\n'
-    '    bbox_head=dict(in_channels=16, feat_channels=16), test_cfg=dict(score_thr=0.0))\n'
-    'val_dataloader = dict(num_workers=0, persistent_workers=False)\n'
-    'test_dataloader = val_dataloader\n'
-)
 
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
-    """Make a user's folder: a few digits, a config based on the demo's, and a checkpoint as of a run with EMA."""
-    folder = tmp_path_factory.mktemp('user')
-    make_digits(folder / 'data/digits', train=8, val=4, test=2, size=96)
-    (folder / 'mine.py').write_text(f'_base_ = {str(DEMO)!r}\n{NARROW}')
-    model = trained_model(Config.fromfile(folder / 'mine.py'))
-    other = {f'module.{name}': torch.zeros_like(v) for name, v in model.state_dict().items()}
-    checkpoint = {
-        'meta': {'dataset_meta': {'CLASSES': CLASSES, 'note': 'of the run'}},
-        'state_dict': model.state_dict(),  # the averaged weights, as EMAHook saves them
-        'ema_state_dict': other,
-    }
-    torch.save(checkpoint, folder / 'epoch_1.pth')
-    return folder
+    return make_digits_folder(tmp_path_factory.mktemp('user'))
 
 
 def run_in_new_process(tool, *words, folder):
@@ -264,34 +245,6 @@ def test_onnx_has_the_size_of_the_test_pipeline_or_of_the_option(
     main_of('export', monkeypatch, folder, 'mine.py', 'epoch_1.pth', out, *words)
     (image,) = onnx.load(out).graph.input
     assert tuple(d.dim_value for d in image.type.tensor_type.shape.dim)[1:] == (3, *shape)
-
-
-def test_a_c_file_has_the_largest_size_of_the_option(folder, monkeypatch, tmp_path, capsys):
-    words = 'mine.py', 'epoch_1.pth', tmp_path / 'mine.c', '--shape'
-    with pytest.raises(UsageError, match='image of 64x96 is smaller than .* resizes all pictures'):
-        main_of('export', monkeypatch, folder, *words, 64, 96)
-    assert not list(tmp_path.iterdir())
-    main_of('export', monkeypatch, folder, *words, 160, 192)
-    assert ') for images up to 160x192' in capsys.readouterr().out
-    assert {path.name for path in tmp_path.iterdir()} == {'mine.c', 'mine.h'}
-    assert '(height <= 160 && width <= 192)' in (tmp_path / 'mine.c').read_text()
-
-
-@pytest.mark.skipif(shutil.which('cc') is None, reason='no C compiler')
-def test_a_library_in_c_comes_with_a_program_and_a_class_of_python(
-    folder, monkeypatch, tmp_path, capsys
-):
-    monkeypatch.delenv('CC', raising=False)
-    words = 'mine.py', 'epoch_1.pth', tmp_path / 'mine.so', '--with-main'
-    main_of('export', monkeypatch, folder, *words)
-    names = {'mine.c', 'mine.h', 'mine.so', 'mine_main.c', 'mine_numpy.py', 'mine'}
-    assert {path.name for path in tmp_path.iterdir()} == names
-    assert f'{tmp_path / "mine"}: ' in capsys.readouterr().out
-    done = subprocess.run([tmp_path / 'mine'], capture_output=True, text=True)
-    assert done.returncode == 2 and 'usage: ' in done.stderr
-    (tmp_path / 'mine.so').unlink()
-    with pytest.raises(UsageError, match="mine.c' exists already"):
-        main_of('export', monkeypatch, folder, *words)
 
 
 def test_a_file_without_a_detector_of_these_classes_is_not_evaluated(folder, monkeypatch, tmp_path):

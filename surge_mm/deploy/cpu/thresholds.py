@@ -44,15 +44,13 @@ def count_thresholds(
     negative = torch.signbit(out)
     if out.isnan().any() or (negative[:, 1:] != negative[:, :-1]).sum(1).max() > 1:
         return None
-    falls = (
-        negative[:, -1] & ~negative[:, 0]
-    )  # the output falls with the sum, and rises with the count
+    # an output that falls with the sum rises with the count
+    falls = negative[:, -1] & ~negative[:, 0]
     n_negative = negative.sum(1)
     # the lowest sums are negative, those below `first`; or those above `last`
     first, last = n_negative - largest, largest - n_negative
-    below = (base - first).div(2, rounding_mode='floor')  # S < first: count > (base - first) / 2
-    above = (
-        -(last - base).div(2, rounding_mode='floor') - 1
-    )  # S > last: not count >= (base - last) / 2
+    # S < first: count > (base - first) / 2; S > last: not count >= (base - last) / 2
+    below = (base - first).div(2, rounding_mode='floor')
+    above = -(last - base).div(2, rounding_mode='floor') - 1
     limits = torch.where(falls, above, below)
     return torch.cat([-falls.long()[None], limits]).to(torch.int32).contiguous()
