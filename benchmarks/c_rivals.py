@@ -40,8 +40,8 @@ from surge_mm.datasets.evaluation_set import dataset_meta
 from surge_mm.deploy import pack
 from surge_mm.deploy.c.companions import Companions
 from surge_mm.deploy.c.compile import compile_program
-from surge_mm.deploy.image_input import ImageInput
 from surge_mm.deploy.onnx.int8_engines import ENGINES, TensorsOf, require_engines
+from surge_mm.deploy.predict.image_input import ImageInput
 from surge_mm.launch.calibration_set import CalibrationSet
 from surge_mm.launch.cli import Parser, add_settings, run
 from surge_mm.launch.config import load_config

@@ -36,10 +36,10 @@ from surge_mm.analysis.plots import METRICS
 from surge_mm.analysis.timing import cpu_name
 from surge_mm.datasets.evaluation_set import dataset_meta, evaluation_pipeline, image_size
 from surge_mm.deploy import pack
-from surge_mm.deploy.detector import Detections, Detector
-from surge_mm.deploy.image_input import ImageInput
 from surge_mm.deploy.onnx.export import outputs_of
-from surge_mm.deploy.predictor import Predictor
+from surge_mm.deploy.predict.detector import Detections, Detector
+from surge_mm.deploy.predict.image_input import ImageInput
+from surge_mm.deploy.predict.predictor import Predictor
 from surge_mm.launch.calibration_set import CalibrationSet
 from surge_mm.launch.cli import Parser, add_settings, run
 from surge_mm.launch.config import load_config

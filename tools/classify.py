@@ -17,7 +17,7 @@ import torch
 import surge_mm  # noqa: F401  prepares the stack before the hosts are imported
 from surge_mm.datasets.language.sentences import Text, check_texts, read_texts
 from surge_mm.deploy import load_packed
-from surge_mm.deploy.text_predictor import TextPredictor
+from surge_mm.deploy.predict.text_predictor import TextPredictor
 from surge_mm.launch.cli import Parser, add_allow, run
 from surge_mm.utils.atomic_write import write_atomically
 from surge_mm.utils.errors import LaunchError

@@ -27,8 +27,8 @@ from rich.table import Table
 import surge_mm  # noqa: F401  prepares the stack before the hosts are imported
 from surge_mm.analysis.tables import wide_console
 from surge_mm.deploy import instruction_set, load_packed
-from surge_mm.deploy.predictor import Predictor
-from surge_mm.deploy.run_sources import run_source, write_text
+from surge_mm.deploy.predict.predictor import Predictor
+from surge_mm.deploy.predict.run_sources import run_source, write_text
 from surge_mm.launch.cli import Parser, add_allow, run
 from surge_mm.utils.errors import LaunchError
 from surge_mm.utils.files import file_defect

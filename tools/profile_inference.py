@@ -53,7 +53,7 @@ from surge_mm.analysis.timing import cpu_name
 from surge_mm.datasets.evaluation_set import dataset_meta, image_size
 from surge_mm.deploy import Detector, instruction_set, load_packed, pack
 from surge_mm.deploy.packed_file.save_load import SUFFIX
-from surge_mm.deploy.predictor import Predictor
+from surge_mm.deploy.predict.predictor import Predictor
 from surge_mm.deploy.real_layers.convert import FLOAT32, REAL
 from surge_mm.launch.cli import Parser, add_allow, add_settings, add_shape, check_packed_alone, run
 from surge_mm.launch.config import load_config

@@ -23,8 +23,8 @@ from surge_mm.deploy.c.compile import compile_program, compile_shared
 from surge_mm.deploy.c.export import export_c, graph_of
 from surge_mm.deploy.c.graph import Graph, Node
 from surge_mm.deploy.c.trace import Tracer
-from surge_mm.deploy.detector import Detections
 from surge_mm.deploy.onnx.export import outputs_of
+from surge_mm.deploy.predict.detector import Detections
 
 NAME = 'net'
 

@@ -21,7 +21,7 @@ from benchmark_cases.peak_memory import reset_peak_memory
 from surge_mm.analysis.complexity import model_size
 from surge_mm.analysis.forward import network_forward
 from surge_mm.deploy import PackedConv2d, pack
-from surge_mm.deploy.signs import LayerOutput
+from surge_mm.deploy.packing.signs import LayerOutput
 from surge_mm.layers import SurgeConv2d
 from surge_mm.models import SurgeResNet, to_float
 

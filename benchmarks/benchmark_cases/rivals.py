@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmark_cases.inference import CHAIN, Workload, build, random_image
-from surge_mm.deploy.binary_weights import parts_of
 from surge_mm.deploy.onnx.int8_engines import ENGINES, compile_openvino
+from surge_mm.deploy.packing.binary_weights import parts_of
 from surge_mm.models import to_float
 
 BINARY = 'OpenVINO binary'

@@ -197,7 +197,7 @@ def regions_of(model: nn.Module, binary: Collection[str] = ()) -> list[Region]:
         binary (Collection[str]): names of further layers that count as binary layers, such as those of the same model
             in full precision. Defaults to none.
     """
-    packed = loaded_classes('surge_mm.deploy.packed_layers', 'PackedLayer')
+    packed = loaded_classes('surge_mm.deploy.packing.packed_layers', 'PackedLayer')
     regions, inside = [], ''
     for name, module in model.named_modules():
         if inside and name.startswith(inside):

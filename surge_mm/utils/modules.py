@@ -65,7 +65,7 @@ def vocabulary_size(encoder: nn.Module) -> int:
 
 def is_packed(model: nn.Module) -> bool:
     """Return whether a model has layers that :func:`surge_mm.deploy.pack` has packed."""
-    packed = loaded_classes('surge_mm.deploy.packed_layers', 'PackedLayer')
+    packed = loaded_classes('surge_mm.deploy.packing.packed_layers', 'PackedLayer')
     return any(isinstance(module, packed) for module in model.modules())
 
 

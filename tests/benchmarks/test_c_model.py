@@ -10,7 +10,7 @@ from torch import nn
 
 from surge_mm import SurgeConv2d
 from surge_mm.deploy import pack
-from surge_mm.deploy.detector import Detections
+from surge_mm.deploy.predict.detector import Detections
 
 
 def detections(*rows):

@@ -16,7 +16,7 @@ CONFIGS = [(page, block) for page, block in EXAMPLES if block.startswith('_base_
 PROGRAMS = [(page, block) for page, block in EXAMPLES if not block.startswith('_base_ =')]
 NOT_RUN = {
     'docs/deployment.md': 'needs a trained detector and an image; tests/tools/test_export.py packs and runs one',
-    'docs/inference_speed.md': 'needs a trained detector; tests/deploy/test_imports.py runs one',
+    'docs/inference_speed.md': 'needs a trained detector; tests/deploy/predict/test_imports.py runs one',
 }
 """Pages whose programs are not run, and why."""
 OPTIONAL = ('transformers',)

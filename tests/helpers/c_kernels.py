@@ -11,7 +11,7 @@ import numpy as np
 
 from surge_mm.deploy.c import weights
 from surge_mm.deploy.c.kernels import kernels
-from surge_mm.deploy.epilogue import ROWS
+from surge_mm.deploy.packing.epilogue import ROWS
 
 CPUS = {'plain C': 1, 'AVX2': 2, 'AVX-512': 3}
 """Sets of instructions by their numbers in C."""

@@ -15,7 +15,7 @@ from mmengine.runner import Runner
 from surge_mm import to_float
 from surge_mm.deploy import load_packed, pack, save_packed
 from surge_mm.deploy.packed_file.format import read_packed
-from surge_mm.deploy.packed_layers import PackedShortcutConv2d
+from surge_mm.deploy.packing.packed_layers import PackedShortcutConv2d
 from surge_mm.layers import BinaryLayer
 from surge_mm.models.binarization.binarize import layer_reports
 from surge_mm.utils.errors import UsageError

@@ -16,7 +16,7 @@ from surge_mm.deploy import Detector, pack
 from surge_mm.deploy.c.companions import Companions
 from surge_mm.deploy.c.compile import compile_program
 from surge_mm.deploy.c.export import export_c
-from surge_mm.deploy.detector import Detections
+from surge_mm.deploy.predict.detector import Detections
 
 TARGETS = ('aarch64-linux-musl', 'arm-linux-musleabihf', 'riscv64-linux-musl', 'wasm32-wasi')
 CONFIG = 'cpu/ste_fcos-cpu-1bit_r18-s_10e_digits.py'

@@ -8,7 +8,7 @@ from mmengine.registry import DefaultScope
 
 from surge_mm.datasets.evaluation_set import evaluation_pipeline
 from surge_mm.deploy.c.images import InputSteps, Size
-from surge_mm.deploy.image_input import normalization_table
+from surge_mm.deploy.predict.image_input import normalization_table
 from surge_mm.utils.errors import UsageError
 
 WITHOUT_EFFECT = ('LoadImageFromFile', 'NumpyToPIL', 'PILToNumpy', 'PackInputs')

@@ -10,7 +10,7 @@ import numpy as np
 from surge_mm.deploy.c.graph import LAYERS, Graph, Node
 from surge_mm.deploy.c.plan import Plans, either, reader_of_rows, reads_signs
 from surge_mm.deploy.c.weights import binary_weights, float_weights, int8_weights
-from surge_mm.deploy.epilogue import ROWS
+from surge_mm.deploy.packing.epilogue import ROWS
 
 NUMBERS_PER_LINE = 12
 

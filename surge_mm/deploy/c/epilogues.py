@@ -18,7 +18,7 @@ import torch
 
 from surge_mm.deploy.c.graph import LAYERS, STEPS, Graph, Node
 from surge_mm.deploy.c.plan import sign_readers
-from surge_mm.deploy.epilogue import Epilogue
+from surge_mm.deploy.packing.epilogue import Epilogue
 
 SUMS = ('a1', 'p', 'c')
 """Steps that add a number per channel."""

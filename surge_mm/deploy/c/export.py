@@ -16,7 +16,7 @@ from surge_mm.deploy.c.graph import Graph
 from surge_mm.deploy.c.heads import head_of
 from surge_mm.deploy.c.images import input_steps
 from surge_mm.deploy.c.trace import trace
-from surge_mm.deploy.packed_layers import PackedLayer
+from surge_mm.deploy.packing.packed_layers import PackedLayer
 from surge_mm.models.binarization.layer_candidates import class_names
 from surge_mm.utils.atomic_write import write_atomically
 from surge_mm.utils.errors import UsageError, describe_error

@@ -13,7 +13,7 @@ from surge_mm.utils.errors import UsageError
 LAYERS = ('binary', 'int8', 'float')
 """Kinds of nodes that are convolutions."""
 STEPS = ('m1', 'a1', 'm2', 'a2', 'shortcut', 'p', 'slope', 'c', 'low', 'high')
-"""Steps of an epilogue, in the order of :mod:`surge_mm.deploy.epilogue`."""
+"""Steps of an epilogue, in the order of :mod:`surge_mm.deploy.packing.epilogue`."""
 
 
 class Shape(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from surge_mm.deploy.box_decoding import SPLIT, BoxDecoder
+from surge_mm.deploy.predict.box_decoding import SPLIT, BoxDecoder
 from surge_mm.utils.errors import UsageError
 
 WORKSPACE = 32

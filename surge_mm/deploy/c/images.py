@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from surge_mm.deploy.image_input import ImageInput
+from surge_mm.deploy.predict.image_input import ImageInput
 from surge_mm.utils.errors import UsageError
 
 Size = tuple[int, int]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from surge_mm.deploy.epilogue import ROWS, Epilogue
+from surge_mm.deploy.packing.epilogue import ROWS, Epilogue
 from surge_mm.ops import Convolution
 
 if TYPE_CHECKING:

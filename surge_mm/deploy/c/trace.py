@@ -18,13 +18,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from surge_mm.deploy.c.graph import Graph, Node, Shape
 from surge_mm.deploy.c.operators import OPERATORS, numbers, steps_of
-from surge_mm.deploy.epilogue import Epilogue
 from surge_mm.deploy.onnx.export import outputs_of
-from surge_mm.deploy.packed_layers import PackedLayer
+from surge_mm.deploy.packing.epilogue import Epilogue
+from surge_mm.deploy.packing.packed_layers import PackedLayer
+from surge_mm.deploy.packing.real_norms import NormPass
+from surge_mm.deploy.packing.signs import LayerOutput
 from surge_mm.deploy.real_layers.int8_conv import Int8Conv2d
 from surge_mm.deploy.real_layers.reduced_conv import ReducedConv2d
-from surge_mm.deploy.real_norms import NormPass
-from surge_mm.deploy.signs import LayerOutput
 from surge_mm.utils.errors import UsageError
 
 FUNCTIONS = ('sigmoid', 'silu', 'exp', 'hardsigmoid', 'hardswish')

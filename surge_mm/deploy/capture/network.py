@@ -16,9 +16,9 @@ from surge_mm.deploy.capture.program import Program
 from surge_mm.deploy.capture.recorder import NotCapturedError, Recorder
 from surge_mm.deploy.capture.replay import Replay
 from surge_mm.deploy.cpu.backend import can_run
-from surge_mm.deploy.packed_layers import PackedLayer
+from surge_mm.deploy.packing.packed_layers import PackedLayer
+from surge_mm.deploy.packing.real_norms import NormPass
 from surge_mm.deploy.real_layers.reduced_conv import ReducedConv2d
-from surge_mm.deploy.real_norms import NormPass
 from surge_mm.layers.memory_format import is_own_hook
 from surge_mm.utils.logging import log
 

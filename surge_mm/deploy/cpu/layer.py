@@ -12,7 +12,7 @@ from surge_mm.deploy.cpu.backend import counts_by_threes
 from surge_mm.deploy.cpu.bitpacking import pack_words
 from surge_mm.deploy.cpu.geometry import check_input
 from surge_mm.deploy.cpu.plan import Plan, block_filters, widen
-from surge_mm.deploy.signs import LayerOutput, Signs
+from surge_mm.deploy.packing.signs import LayerOutput, Signs
 from surge_mm.ops import Convolution
 from surge_mm.utils.errors import UsageError
 
@@ -30,7 +30,7 @@ class CpuLayer:
         weight (Tensor): ``(C_out, C_in / groups, kH, kW)``, float32, +1 and -1.
         pad_value (int): Padding value of the binarized input: 0, 1 or -1.
         shift (Tensor): ``(C_in,)``, float32, added to the input before its signs are taken.
-        table (Tensor): ``(9, C_out)``, float32, the steps of :mod:`surge_mm.deploy.epilogue`.
+        table (Tensor): ``(9, C_out)``, float32, the steps of :mod:`surge_mm.deploy.packing.epilogue`.
         activated (bool): Whether the table has steps after the shortcut.
     """
 

@@ -62,7 +62,7 @@ class Finish:
     """Epilogue of a real-valued convolution, and the max pool behind it, for inputs of one shape.
 
     Args:
-        table (Tensor): ``(9, C)``, float32, contiguous, the steps of :mod:`surge_mm.deploy.epilogue`.
+        table (Tensor): ``(9, C)``, float32, contiguous, the steps of :mod:`surge_mm.deploy.packing.epilogue`.
         activates (bool): Whether the table has steps after the shortcut.
         pool (Pool): Window of the pool.
         shape (tuple[int, int, int, int]): ``(N, C, H, W)``, the shape of the input.

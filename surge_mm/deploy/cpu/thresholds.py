@@ -26,7 +26,7 @@ def count_thresholds(
 
     Args:
         base (Tensor): Sums where no bit differs, ``(B, channels)``, int32, for each of B ways to meet the border.
-        table (Tensor): ``(9, channels)``, float32, the steps of :mod:`surge_mm.deploy.epilogue`.
+        table (Tensor): ``(9, channels)``, float32, the steps of :mod:`surge_mm.deploy.packing.epilogue`.
         activates (bool): Whether the table has steps after the shortcut.
         shift (Tensor): Added to the output before its sign is taken, ``(channels,)``, float32.
         largest (int): Number of products of a sum, its largest value.

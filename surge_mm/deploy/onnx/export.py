@@ -19,10 +19,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from surge_mm.deploy.convert import strip
 from surge_mm.deploy.onnx.layers import exported
 from surge_mm.deploy.onnx.verify import INPUT, SIGNED, check_outputs
-from surge_mm.deploy.packed_layers import PackedLayer
+from surge_mm.deploy.packing.convert import strip
+from surge_mm.deploy.packing.packed_layers import PackedLayer
 from surge_mm.layers import BinaryLayer
 from surge_mm.utils.atomic_write import write_atomically
 from surge_mm.utils.errors import UsageError, describe_error

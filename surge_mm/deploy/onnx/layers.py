@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from surge_mm.deploy.binary_weights import geometry_of, parts_of
+from surge_mm.deploy.packing.binary_weights import geometry_of, parts_of
 from surge_mm.layers import BinaryLayer, SurgeLinear
 from surge_mm.ops import LinearMap, sign
 from surge_mm.ops.activation_binarizers import SignForm

@@ -13,8 +13,6 @@ from mmengine.registry import DefaultScope
 from torch import nn
 
 from surge_mm.datasets.evaluation_set import dataset_meta
-from surge_mm.deploy.convert import pack
-from surge_mm.deploy.kept_priors import keep_priors
 from surge_mm.deploy.packed_file.config import stored_config
 from surge_mm.deploy.packed_file.config_policy import (
     check_classes,
@@ -22,6 +20,8 @@ from surge_mm.deploy.packed_file.config_policy import (
     classes_to_allow,
 )
 from surge_mm.deploy.packed_file.vocabulary import check_fits, vocabulary_to_store
+from surge_mm.deploy.packing.convert import pack
+from surge_mm.deploy.predict.kept_priors import keep_priors
 from surge_mm.deploy.real_layers.convert import restore_real, stored_real
 from surge_mm.utils.errors import DatasetError, UsageError
 from surge_mm.utils.logging import warn

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from surge_mm.checkpoint.matching import find_mismatches
-from surge_mm.deploy.convert import pack
 from surge_mm.deploy.packed_file.format import PackedFile, read_packed, write_packed
-from surge_mm.deploy.packed_layers import PackedLayer
+from surge_mm.deploy.packing.convert import pack
+from surge_mm.deploy.packing.packed_layers import PackedLayer
 from surge_mm.deploy.real_layers.convert import restore_real, stored_real
 from surge_mm.models.binarization.layer_candidates import class_path
 from surge_mm.utils.errors import CheckpointError, UsageError

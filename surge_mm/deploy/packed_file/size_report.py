@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import nn
 
-from surge_mm.deploy.packed_embedding import PackedEmbedding
 from surge_mm.deploy.packed_file.format import PackedFile
-from surge_mm.deploy.packed_layers import PackedLayer
+from surge_mm.deploy.packing.packed_embedding import PackedEmbedding
+from surge_mm.deploy.packing.packed_layers import PackedLayer
 from surge_mm.deploy.real_layers.reduced_conv import ReducedConv2d
 
 

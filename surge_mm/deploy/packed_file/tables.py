@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.table import Table
 
-from surge_mm.deploy.convert import Packing
+from surge_mm.deploy.packing.convert import Packing
 from surge_mm.deploy.real_layers.convert import FLOAT32
 
 TOLERANCE = 1e-4

@@ -10,14 +10,14 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.utils import _pair
 
-from surge_mm.deploy.epilogue import can_fold_activation, can_fold_norm
-from surge_mm.deploy.unfused import is_conv_module, is_sequence
+from surge_mm.deploy.packing.epilogue import can_fold_activation, can_fold_norm
+from surge_mm.deploy.packing.unfused import is_conv_module, is_sequence
 from surge_mm.models.binarization.layer_candidates import class_path
 from surge_mm.utils.errors import UsageError
 
 CHAINS = {
     'surge_mm.models.backbones.surge_resnet.SurgeResNet': (('conv1', 'bn1', 'act1', 'maxpool'),),
-    'surge_mm.deploy.packed_blocks.PackedBottleneck': (
+    'surge_mm.deploy.packing.packed_blocks.PackedBottleneck': (
         ('conv1', 'bn1', 'act1'),
         ('conv3', 'bn3'),
     ),

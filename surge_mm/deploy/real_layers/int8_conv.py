@@ -8,7 +8,7 @@ operation rounded::
     y = S m1 + a1                                    two roundings, no fused multiply-add
     y = clamp(max(y + p, 0) + slope min(y + p, 0) + c)
 
-The last line is there if an activation follows, as in :mod:`surge_mm.deploy.epilogue`. A max pool may follow.
+The last line is there if an activation follows, as in :mod:`surge_mm.deploy.packing.epilogue`. A max pool may follow.
 ``m1 = step step_w`` and ``a1 = bias - zero m1 sum(q_w)`` are numbers per output channel, with the batch norm that
 follows, computed in float64 and rounded once.
 """
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from surge_mm.deploy.cpu.backend import can_run
-from surge_mm.deploy.epilogue import Epilogue
+from surge_mm.deploy.packing.epilogue import Epilogue
 from surge_mm.deploy.real_layers.exact_sums import float64_sums
 from surge_mm.deploy.real_layers.int8_on_cpu import Int8OnCpu
 from surge_mm.deploy.real_layers.quantization import (
@@ -37,7 +37,7 @@ class Int8Conv2d(ReducedConv2d):
     """Convolution in int8, with float32 in and out.
 
     Buffers: ``weight`` is q_w, int8; ``numbers`` has ``inverse`` and ``zero``; those of ``epilogue``, a
-    :class:`surge_mm.deploy.epilogue.Epilogue` without m2 and a2.
+    :class:`surge_mm.deploy.packing.epilogue.Epilogue` without m2 and a2.
 
     Args:
         conv (nn.Conv2d): The convolution, for which :func:`unsupported_reason` has no reason.
@@ -129,7 +129,7 @@ def scale_and_shift(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
     """Return the scale and the shift of a batch norm in evaluation, float64, ``(C,)`` each.
 
     Args:
-        norm (_BatchNorm): A batch norm that :func:`surge_mm.deploy.epilogue.can_fold_norm` accepts.
+        norm (_BatchNorm): A batch norm that :func:`surge_mm.deploy.packing.epilogue.can_fold_norm` accepts.
     """
     assert norm.running_mean is not None and norm.running_var is not None
     scale = (norm.running_var.double() + norm.eps).rsqrt()

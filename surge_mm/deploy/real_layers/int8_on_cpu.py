@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from surge_mm.deploy.cpu.geometry import check_input
 from surge_mm.deploy.cpu.job import QuantizationPass
 from surge_mm.deploy.cpu.passes import Finish, Pool, layout, start_pass
-from surge_mm.deploy.epilogue import Epilogue
+from surge_mm.deploy.packing.epilogue import Epilogue
 from surge_mm.deploy.real_layers.byte_tiles import BYTES, ByteTiles, can_tile
 from surge_mm.deploy.real_layers.exact_sums import (
     Sums,
@@ -39,7 +39,7 @@ class Int8OnCpu:
         convolution (Convolution): Stride, padding, dilation and groups.
         weight (Tensor): q_w, ``(C_out, C_in / groups, kH, kW)``, int8.
         numbers (Tensor): ``inverse`` and ``zero``, float32.
-        table (Tensor): ``(9, C_out)``, float32, the steps of :mod:`surge_mm.deploy.epilogue`.
+        table (Tensor): ``(9, C_out)``, float32, the steps of :mod:`surge_mm.deploy.packing.epilogue`.
         activates (bool): Whether the table has steps after a1.
         pool (nn.MaxPool2d, optional): The max pool behind it. Defaults to None.
     """

@@ -16,7 +16,7 @@ from surge_mm.deploy import PackedConv2d
 from surge_mm.deploy.c.compile import THREADS, VECTORS
 from surge_mm.deploy.c.epilogues import thresholds
 from surge_mm.deploy.c.weights import workspace
-from surge_mm.deploy.epilogue import ROWS, Epilogue
+from surge_mm.deploy.packing.epilogue import ROWS, Epilogue
 from surge_mm.deploy.real_layers.int8_conv import Int8Conv2d
 from surge_mm.deploy.real_layers.quantization import Range
 from surge_mm.ops import Convolution

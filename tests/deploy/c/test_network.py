@@ -17,7 +17,7 @@ from torch import nn
 from surge_mm.deploy import Detector, pack
 from surge_mm.deploy.c.export import export_c
 from surge_mm.deploy.onnx.export import outputs_of
-from surge_mm.deploy.predictor import Predictor
+from surge_mm.deploy.predict.predictor import Predictor
 from surge_mm.launch.runner import build_model
 from surge_mm.layers import SurgeConv2d
 from surge_mm.utils.errors import UsageError

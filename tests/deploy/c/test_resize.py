@@ -7,7 +7,7 @@ from helpers.c_pictures import InC, picture
 from helpers.packed_files import detector_config
 
 from surge_mm.deploy.c.images import input_steps
-from surge_mm.deploy.image_input import ImageInput
+from surge_mm.deploy.predict.image_input import ImageInput
 from surge_mm.launch.runner import build_model
 from surge_mm.utils.errors import UsageError
 

@@ -12,7 +12,7 @@ from torch import nn
 import surge_mm
 from surge_mm.deploy import CapturedNetwork, pack
 from surge_mm.deploy.capture import network as module
-from surge_mm.deploy.real_norms import NormPass
+from surge_mm.deploy.packing.real_norms import NormPass
 
 
 def images(count=4, batch=1, size=(40, 56), seed=0):

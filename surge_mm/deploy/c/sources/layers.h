@@ -36,7 +36,7 @@ typedef struct {
     int pad_top, pad_bottom, pad_left, pad_right, groups;
 } surge_geometry;
 
-/* Steps after the sums, as surge_mm/deploy/epilogue.py has them, with one number per output channel. NULL: left out.
+/* Steps after the sums, as surge_mm/deploy/packing/epilogue.py has them, with one number per output channel. NULL: left out.
  *
  *     y   = (m1 S + a1) m2 + a2 + shortcut + p       m2 and a2 with one rounding, as by fmaf; the others round each
  *     out = clamp(max(y, 0) + slope min(y, 0) + c)

@@ -16,7 +16,7 @@ from surge_mm.deploy import PackedConv2d, PackedLinear, pack, strip
 from surge_mm.layers import BinaryLayer, compensated_layers
 from surge_mm.utils.errors import UsageError
 
-CONFIGS = Path(__file__).parents[2] / 'configs'
+CONFIGS = Path(__file__).parents[3] / 'configs'
 HARDTANH = {'type': 'Hardtanh'}
 RPRELU = {'type': 'surge_mm.RPReLU'}
 BACKBONES = {

@@ -8,13 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from surge_mm.deploy.binary_weights import geometry_of, parts_of, unsupported_reason
 from surge_mm.deploy.cpu.backend import can_run
 from surge_mm.deploy.cpu.bitpacking import pack_bytes, unpack_bytes
 from surge_mm.deploy.cpu.geometry import check_input
 from surge_mm.deploy.cpu.layer import CpuLayer
-from surge_mm.deploy.epilogue import NEUTRAL_TERM, Epilogue
-from surge_mm.deploy.signs import LayerOutput, Signs
+from surge_mm.deploy.packing.binary_weights import geometry_of, parts_of, unsupported_reason
+from surge_mm.deploy.packing.epilogue import NEUTRAL_TERM, Epilogue
+from surge_mm.deploy.packing.signs import LayerOutput, Signs
 from surge_mm.layers import BinaryLayer
 from surge_mm.ops import sign
 from surge_mm.ops.shortcut import pool_shortcut
@@ -29,7 +29,7 @@ class PackedLayer(nn.Module):
     - ``signs``: the signs of the weights, 8 in a byte, ``(C_out, ceil(n / 8))``, uint8, n weights per filter;
     - ``shift``: ``(C_in,)``, a learned shift before the sign of the input, or None;
     - ``offset``: ``(C_out,)``, of weights with the values ``+-scale + offset``, or None;
-    - those of ``epilogue``, a :class:`surge_mm.deploy.epilogue.Epilogue`.
+    - those of ``epilogue``, a :class:`surge_mm.deploy.packing.epilogue.Epilogue`.
 
     Args:
         layer (BinaryLayer): The layer to pack.

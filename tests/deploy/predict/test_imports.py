@@ -26,7 +26,7 @@ PROGRAM = """if True:
     # all that was left out is there when it is used
     from importlib import import_module
     from mmdet.registry import TASK_UTILS
-    from surge_mm.deploy.optional_packages import DEFERRED
+    from surge_mm.deploy.predict.optional_packages import DEFERRED
     strange = [
         (module.__name__, name)
         for module in [*sys.modules.values()]

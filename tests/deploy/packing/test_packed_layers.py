@@ -11,7 +11,7 @@ from torch import nn
 from surge_mm import RPReLU, SurgeConv2d, SurgeLinear
 from surge_mm.deploy import PackedConv2d, PackedLinear, pack
 from surge_mm.deploy.cpu import backend, plan
-from surge_mm.deploy.signs import LayerOutput
+from surge_mm.deploy.packing.signs import LayerOutput
 from surge_mm.ops import ActivationBinarizer
 from surge_mm.utils.errors import UsageError
 

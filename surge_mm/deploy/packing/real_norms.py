@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from surge_mm.deploy.cpu.backend import can_run
 from surge_mm.deploy.cpu.passes import Finish, Pool
-from surge_mm.deploy.epilogue import Epilogue, can_fold_norm
+from surge_mm.deploy.packing.epilogue import Epilogue, can_fold_norm
+from surge_mm.deploy.packing.unfused import is_conv_module
 from surge_mm.deploy.real_layers.followers import Followers, chains, foldable, followers_of
-from surge_mm.deploy.unfused import is_conv_module
 from surge_mm.models.binarization.layer_candidates import class_names
 from surge_mm.models.binarization.shortcuts import ShortcutSequential
 
@@ -121,7 +121,7 @@ class NormPass:
     """Batch norm, activation and max pool, with the outputs of PyTorch's three passes, to the bit.
 
     Args:
-        norm (_BatchNorm): The batch norm, which :func:`surge_mm.deploy.epilogue.can_fold_norm` accepts.
+        norm (_BatchNorm): The batch norm, which :func:`surge_mm.deploy.packing.epilogue.can_fold_norm` accepts.
         after (Followers): The activation and the max pool behind it.
     """
 

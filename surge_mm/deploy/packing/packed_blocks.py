@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from surge_mm.deploy.packed_layers import PackedConv2d, PackedLayer
-from surge_mm.deploy.signs import LayerOutput
+from surge_mm.deploy.packing.packed_layers import PackedConv2d, PackedLayer
+from surge_mm.deploy.packing.signs import LayerOutput
 from surge_mm.ops.shortcut import pool_shortcut
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def pack_conv(conv: nn.Module, norm: nn.Module) -> PackedConv2d:
 
     Args:
         conv (SurgeConv2d): The convolution.
-        norm (_BatchNorm): The batch norm, which :func:`surge_mm.deploy.epilogue.can_fold_norm` accepts.
+        norm (_BatchNorm): The batch norm, which :func:`surge_mm.deploy.packing.epilogue.can_fold_norm` accepts.
     """
     packed = PackedConv2d(conv)  # type: ignore[arg-type]
     packed.epilogue.fold_norm(norm)  # type: ignore[arg-type]

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from surge_mm.deploy.box_decoding import BoxDecoder
 from surge_mm.deploy.capture.network import CapturedNetwork
-from surge_mm.deploy.image_input import ImageInput
-from surge_mm.deploy.kept_priors import keep_priors
 from surge_mm.deploy.packed_file.save_load import load_packed
+from surge_mm.deploy.predict.box_decoding import BoxDecoder
+from surge_mm.deploy.predict.image_input import ImageInput
+from surge_mm.deploy.predict.kept_priors import keep_priors
 from surge_mm.models.binarization.layer_candidates import class_names
 from surge_mm.utils.errors import UsageError
 
@@ -85,7 +85,7 @@ class Detector:
         if 'BaseDetector' not in class_names(model) or not hasattr(model, 'cfg'):
             raise UsageError(
                 f'the {type(model).__name__}{source} is no detector of MMDetection with its config. Detector finds '
-                'boxes; Predictor of surge_mm.deploy.predictor runs classifiers and segmentors'
+                'boxes; Predictor of surge_mm.deploy.predict.predictor runs classifiers and segmentors'
             )
         self.model = model.eval()
         self.classes: tuple[str, ...] = tuple(getattr(model, 'dataset_meta', {}).get('classes', ()))
@@ -138,7 +138,7 @@ class Detector:
         if 'pred_instances' not in sample:
             raise UsageError(
                 f'{type(model).__name__} predicts no boxes, but {", ".join(sample.keys())}: run it by Predictor of '
-                'surge_mm.deploy.predictor'
+                'surge_mm.deploy.predict.predictor'
             )
         found = sample.pred_instances
         return found.bboxes, found.scores, found.labels

@@ -15,7 +15,7 @@ from torchvision.models.resnet import BasicBlock
 import surge_mm
 from surge_mm.deploy import pack
 
-CONFIGS = Path(__file__).parents[2] / 'configs'
+CONFIGS = Path(__file__).parents[3] / 'configs'
 BCCD = 'bccd/ste_retinanet-1bit_r18-light_40e_bccd.py'
 DEMO = 'demo/surge_fcos-1bit_r18-light_10e_digits.py'
 GROUP_NORM = {'type': 'FCOSHead', 'norm_cfg': {'_delete_': True, 'type': 'GN', 'num_groups': 16}}

@@ -14,7 +14,7 @@ from mmengine.registry import VISUALIZERS, DefaultScope
 from mmengine.structures import BaseDataElement, InstanceData
 from torch import nn
 
-from surge_mm.deploy.detector import Detections, Detector
+from surge_mm.deploy.predict.detector import Detections, Detector
 from surge_mm.models.binarization.layer_candidates import class_names
 from surge_mm.utils.class_names import class_name
 from surge_mm.utils.errors import UsageError

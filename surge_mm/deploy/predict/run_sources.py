@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from surge_mm.deploy.predictor import Predictor
+from surge_mm.deploy.predict.predictor import Predictor
 from surge_mm.utils.atomic_write import write_atomically
 from surge_mm.utils.label_files import label_file, label_lines
 from surge_mm.utils.media import Source, Unusable, VideoWriter, frames_of

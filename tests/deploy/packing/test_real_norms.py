@@ -10,10 +10,11 @@ from mmcv.cnn import ConvModule
 from torch import nn
 
 import surge_mm
-from surge_mm.deploy import pack, real_norms
+from surge_mm.deploy import pack
 from surge_mm.deploy.cpu import passes
+from surge_mm.deploy.packing import real_norms
+from surge_mm.deploy.packing.real_norms import NormPass, fuse_norms, pass_through, split_norms
 from surge_mm.deploy.real_layers.convert import restore_real
-from surge_mm.deploy.real_norms import NormPass, fuse_norms, pass_through, split_norms
 from surge_mm.layers import RPReLU
 
 ACTIVATIONS = {

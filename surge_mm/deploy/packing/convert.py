@@ -8,19 +8,18 @@ from typing import Any, Literal
 
 from torch import nn
 
-from surge_mm.deploy.binary_weights import unsupported_reason
-from surge_mm.deploy.epilogue import RELUS, can_fold_activation, can_fold_norm
-from surge_mm.deploy.packed_blocks import PackedBottleneck, PackedReActBlock, PackedStage
-from surge_mm.deploy.packed_embedding import PackedEmbedding
-from surge_mm.deploy.packed_layers import (
+from surge_mm.deploy.packing.binary_weights import unsupported_reason
+from surge_mm.deploy.packing.epilogue import RELUS, can_fold_activation, can_fold_norm
+from surge_mm.deploy.packing.packed_blocks import PackedBottleneck, PackedReActBlock, PackedStage
+from surge_mm.deploy.packing.packed_embedding import PackedEmbedding
+from surge_mm.deploy.packing.packed_layers import (
     PackedConv2d,
     PackedLayer,
     PackedLinear,
     PackedShortcutConv2d,
 )
-from surge_mm.deploy.real_layers.convert import check_real, convert_real, find_real
-from surge_mm.deploy.real_norms import fuse_norms
-from surge_mm.deploy.unfused import (
+from surge_mm.deploy.packing.real_norms import fuse_norms
+from surge_mm.deploy.packing.unfused import (
     BASIC_BLOCK,
     BOTTLENECK,
     REACT_BLOCK,
@@ -28,6 +27,7 @@ from surge_mm.deploy.unfused import (
     is_conv_module,
     is_sequence,
 )
+from surge_mm.deploy.real_layers.convert import check_real, convert_real, find_real
 from surge_mm.layers import BinaryEmbedding, BinaryLayer, LearnedActivation, SurgeConv2d
 from surge_mm.layers.memory_format import to_channels_last
 from surge_mm.models.binarization.layer_candidates import class_names, class_path
@@ -108,7 +108,7 @@ def pack(
     and in ``nn.Sequential``, batch norm, shortcut and activation after a layer are folded into it. Subclasses with a
     ``forward`` of their own are left as they are. Real convolutions get the memory format channels_last
     (:func:`surge_mm.layers.memory_format.to_channels_last`). The other batch norms compute the activation and the max
-    pool behind them in one pass (:mod:`surge_mm.deploy.real_norms`), with the same outputs. ``model.packing``, a
+    pool behind them in one pass (:mod:`.packing.real_norms`), with the same outputs. ``model.packing``, a
     :class:`Packing`, lists the layers that were packed, those that were not, and the norms and activations behind them
     that are not part of a packed layer. It also lists the real-valued convolutions that ``real`` replaces, and the
     real-valued layers that it cannot replace.
