@@ -18,7 +18,7 @@ import torch
 
 from surge_mm.deploy.c.graph import LAYERS, STEPS, Graph, Node
 from surge_mm.deploy.c.plan import sign_readers
-from surge_mm.deploy.packing.epilogue import Epilogue
+from surge_mm.deploy.packing.epilogue import Epilogue, sign_changes
 
 SUMS = ('a1', 'p', 'c')
 """Steps that add a number per channel."""
@@ -126,12 +126,9 @@ def thresholds(
         out = epilogue(sums.expand(1, channels, 1, -1).contiguous())[0, :, 0]
     if shift is not None:
         out = out + torch.from_numpy(shift)[:, None]
-    negative = torch.signbit(out).numpy()
-    if out.isnan().any() or (np.diff(negative, axis=1).sum(1) > 1).any():
+    changes = sign_changes(out)
+    if changes is None:
         return None
-    rises = negative[:, 0]  # whether signs are -1 for the lowest sums
-    factor = np.where(rises, 1, -1)
-    # -1 for so many of the lowest sums; or +1 for so many
-    count = np.where(rises, negative.sum(1), (~negative).sum(1))
-    term = np.where(rises, largest - count, count - largest - 1)
-    return factor.astype(np.float32), term.astype(np.float32)
+    falls, n_negative = changes
+    factor, term = torch.where(falls, -1, 1), largest - n_negative
+    return factor.float().numpy(), term.float().numpy()

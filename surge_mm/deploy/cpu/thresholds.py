@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from surge_mm.deploy.cpu.passes import Finish, Pool
+from surge_mm.deploy.packing.epilogue import sign_changes
 
 MOST_OUTPUTS = 1 << 23
 """Outputs that are computed to find thresholds, at most."""
@@ -40,13 +41,11 @@ def count_thresholds(
     sums = torch.arange(-largest, largest + 1, dtype=torch.float32)
     sums = sums[:, None].expand(-1, channels).contiguous().t()[None, :, None]
     out = Finish(table, activates, Pool(), (1, channels, 1, sums.shape[3]), 1).run(sums)[0, :, 0]
-    out = out + shift[:, None]
-    negative = torch.signbit(out)
-    if out.isnan().any() or (negative[:, 1:] != negative[:, :-1]).sum(1).max() > 1:
+    changes = sign_changes(out + shift[:, None])
+    if changes is None:
         return None
     # an output that falls with the sum rises with the count
-    falls = negative[:, -1] & ~negative[:, 0]
-    n_negative = negative.sum(1)
+    falls, n_negative = changes
     # the lowest sums are negative, those below `first`; or those above `last`
     first, last = n_negative - largest, largest - n_negative
     # S < first: count > (base - first) / 2; S > last: not count >= (base - last) / 2

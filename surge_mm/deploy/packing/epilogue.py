@@ -166,6 +166,26 @@ class Epilogue(nn.Module):
         return y
 
 
+def sign_changes(outputs: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Return how the sign of each channel changes with the sum, or None if one changes more than once.
+
+    All steps of an epilogue are monotone, unless a slope is negative. So the outputs of all possible sums have their
+    negative signs either below one sum or above it.
+
+    Args:
+        outputs (Tensor): Outputs for rising sums, ``(channels, sums)``.
+
+    Returns:
+        tuple[Tensor, Tensor] | None: Whether the sign falls to -1 as the sum rises, ``(channels,)``, bool, and the
+        number of sums with the sign -1, ``(channels,)``, int64. -0.0 has the sign -1.
+    """
+    negative = torch.signbit(outputs)
+    changes = negative[:, 1:] != negative[:, :-1]
+    if outputs.isnan().any() or (changes.sum(1) > 1).any():
+        return None
+    return negative[:, -1] & ~negative[:, 0], negative.sum(1)
+
+
 def can_fold_norm(norm: nn.Module) -> bool:
     """Return whether a layer computes a scale and a shift per channel: PyTorch's batch norm with running statistics."""
     if not isinstance(norm, _BatchNorm) or norm.running_mean is None:
