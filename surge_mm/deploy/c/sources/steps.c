@@ -95,51 +95,61 @@ static inline surge_shape surge_window_output(const surge_window *w, surge_shape
     return out;
 }
 
-#define SURGE_CHANNELS 16 /* of a pool at a time: a fixed number, for which compilers use vectors */
-
 /* The larger number, or a NaN of the first one. Without a branch, whose direction would be random. */
 static inline float surge_larger(float a, float b)
 {
     return ((a > b) | (a != a)) ? a : b;
 }
 
+/* Write the largest numbers of a window, or their means, of `block` channels at a time: a constant, for which compilers use
+ * vectors. x: the first pixel of the window. row: numbers from a row to the next.
+ */
+SURGE_INLINE void surge_pool_window(
+    const int block, const int mean, surge_shape window, size_t row, const float *x, float *out)
+{
+    const float size = (float)(window.height * window.width);
+    float numbers[16], y[16];
+    for (int c = 0; c < window.channels; c += block) {
+        /* the last ones with some of those before, of which they are the same numbers again */
+        if (window.channels - c < block) c = window.channels - block;
+        for (int k = 0; k < block; k++) numbers[k] = mean ? 0.0f : -INFINITY;
+        for (int i = 0; i < window.height; i++)
+            for (int j = 0; j < window.width; j++) {
+                memcpy(y, x + (size_t)i * row + (size_t)j * (size_t)window.channels + c, (size_t)block * sizeof *y);
+                if (mean)
+                    for (int k = 0; k < block; k++) numbers[k] += y[k];
+                else
+                    for (int k = 0; k < block; k++) numbers[k] = surge_larger(y[k], numbers[k]);
+            }
+        for (int k = 0; k < block && mean; k++) numbers[k] /= size;
+        memcpy(out + c, numbers, (size_t)block * sizeof *numbers);
+    }
+}
+
 /* The largest number of each window, or its mean; pixels of the border do not count. */
 static inline void surge_compute_pool(const surge_call *call, surge_part part, void *workspace)
 {
     const surge_window *w = call->layer;
-    const int mean = w->mean;
-    surge_shape in = call->in, shape = surge_window_output(w, in);
-    size_t channels = (size_t)in.channels;
+    surge_shape in = call->in, shape = surge_window_output(w, in), window = in;
+    size_t channels = (size_t)in.channels, row_in = (size_t)in.width * channels;
     float *out = call->out + (size_t)part.first_row * (size_t)shape.width * channels;
     (void)workspace;
     for (int row = part.first_row; row < part.end_row; row++)
         for (int column = 0; column < shape.width; column++, out += channels) {
             int top = row * w->stride_y - w->pad_y, left = column * w->stride_x - w->pad_x;
             int bottom = top + w->kernel_height, right = left + w->kernel_width;
+            const float *x;
             if (top < 0) top = 0;
             if (left < 0) left = 0;
-            if (bottom > in.height) bottom = in.height;
-            if (right > in.width) right = in.width;
-            for (size_t first = 0; first < channels; first += SURGE_CHANNELS) {
-                const size_t count = channels - first < SURGE_CHANNELS ? channels - first : SURGE_CHANNELS;
-                const float size = (float)((bottom - top) * (right - left));
-                float numbers[SURGE_CHANNELS], y[SURGE_CHANNELS] = {0};
-                for (int k = 0; k < SURGE_CHANNELS; k++) numbers[k] = mean ? 0.0f : -INFINITY;
-                for (int row_in = top; row_in < bottom; row_in++)
-                    for (int i = left; i < right; i++) {
-                        const float *pixel = call->x + ((size_t)row_in * (size_t)in.width + (size_t)i) * channels + first;
-                        if (count == SURGE_CHANNELS)
-                            memcpy(y, pixel, sizeof y);
-                        else
-                            memcpy(y, pixel, count * sizeof *y);
-                        if (mean)
-                            for (int k = 0; k < SURGE_CHANNELS; k++) numbers[k] += y[k];
-                        else
-                            for (int k = 0; k < SURGE_CHANNELS; k++) numbers[k] = surge_larger(y[k], numbers[k]);
-                    }
-                for (int k = 0; k < SURGE_CHANNELS && mean; k++) numbers[k] /= size;
-                memcpy(out + first, numbers, count * sizeof *numbers);
-            }
+            window.height = (bottom > in.height ? in.height : bottom) - top;
+            window.width = (right > in.width ? in.width : right) - left;
+            x = call->x + (size_t)top * row_in + (size_t)left * channels;
+            if (in.channels >= 16)
+                surge_pool_window(16, w->mean, window, row_in, x, out);
+            else if (in.channels >= 4)
+                surge_pool_window(4, w->mean, window, row_in, x, out);
+            else
+                surge_pool_window(1, w->mean, window, row_in, x, out);
         }
 }
 
