@@ -11,34 +11,14 @@ typedef struct {
 static inline surge_binary_kernels surge_pick_binary(size_t bits)
 {
     surge_binary_kernels k = {surge_pack_plain, surge_binary_steps_plain, NULL, surge_binary_group_plain};
-    (void)bits;
+    if (bits >= 65536 && surge_cpu() != SURGE_IS_AVX512) return k; /* the others count in 16 bits */
+    k.group = SURGE_KERNEL(surge_binary_group, surge_binary_group_plain);
+#ifndef __arm__ /* whose vectors lose the sign of a NaN, and of denormal sums */
+    k.pack = SURGE_KERNEL(surge_pack, surge_pack_plain);
+#endif
 #ifdef SURGE_X86
-    if (surge_cpu() == SURGE_IS_AVX2 && bits < 65536) { /* which it counts in 16 bits */
-        k.pack = surge_pack_avx2;
-        k.steps = surge_binary_steps_avx2;
-        k.derive = surge_derive_avx2;
-        k.group = surge_binary_group_avx2;
-    }
-    if (surge_cpu() == SURGE_IS_AVX512) {
-        k.pack = surge_pack_avx512;
-        k.steps = surge_binary_steps_avx512;
-        k.derive = surge_derive_avx512;
-        k.group = surge_binary_group_avx512;
-    }
-#endif
-#ifdef SURGE_NEON
-    if (surge_cpu() == SURGE_IS_NEON && bits < 65536) {
-#ifdef __aarch64__ /* vectors of 32-bit ARM lose the sign of a NaN, and of denormal sums */
-        k.pack = surge_pack_neon;
-#endif
-        k.group = surge_binary_group_neon;
-    }
-#endif
-#ifdef SURGE_WASM
-    if (surge_cpu() == SURGE_IS_WASM && bits < 65536) {
-        k.pack = surge_pack_wasm;
-        k.group = surge_binary_group_wasm;
-    }
+    k.steps = SURGE_KERNEL(surge_binary_steps, surge_binary_steps_plain);
+    k.derive = SURGE_KERNEL(surge_derive, NULL);
 #endif
     return k;
 }

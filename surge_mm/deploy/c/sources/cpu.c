@@ -69,6 +69,18 @@ static inline int surge_cpu(void)
 #endif
 }
 
+/* The kernel NAME for this CPU, NAME_avx512 for example, or `plain` where it has no vectors. */
+#if defined(SURGE_X86)
+#define SURGE_KERNEL(name, plain) \
+    (surge_cpu() == SURGE_IS_AVX512 ? name##_avx512 : surge_cpu() == SURGE_IS_AVX2 ? name##_avx2 : plain)
+#elif defined(SURGE_NEON)
+#define SURGE_KERNEL(name, plain) name##_neon
+#elif defined(SURGE_WASM)
+#define SURGE_KERNEL(name, plain) name##_wasm
+#else
+#define SURGE_KERNEL(name, plain) plain
+#endif
+
 /* Loops over registers must be unrolled, so that none of them is kept in memory. */
 #if defined(__clang__)
 #define SURGE_UNROLL _Pragma("clang loop unroll(full)")

@@ -66,7 +66,7 @@ static inline void surge_int8_block_plain(
 }
 
 /* Outputs of all filters of a group, from channel `channel` on. */
-static inline void surge_group_plain_int8(
+static inline void surge_group_int8_plain(
     const surge_windows *n, const int8_t *w, const float *bias, const surge_target *t, int channel, int outs)
 {
     (void)bias;

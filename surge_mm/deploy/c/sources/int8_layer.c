@@ -6,38 +6,6 @@ typedef struct {
     void (*depthwise)(const surge_windows *, const int8_t *, const float *, const surge_target *, int);
 } surge_int8_kernels;
 
-static inline surge_int8_kernels surge_pick_int8(void)
-{
-    surge_int8_kernels k = {surge_quantize_plain, surge_group_plain_int8, NULL};
-#ifdef SURGE_X86
-    if (surge_cpu() == SURGE_IS_AVX2) {
-        k.quantize = surge_quantize_avx2;
-        k.group = surge_group_int8_avx2;
-        k.depthwise = surge_depthwise_int8_avx2;
-    }
-    if (surge_cpu() == SURGE_IS_AVX512) {
-        k.quantize = surge_quantize_avx512;
-        k.group = surge_group_int8_avx512;
-        k.depthwise = surge_depthwise_int8_avx512;
-    }
-#endif
-#ifdef SURGE_NEON
-    if (surge_cpu() == SURGE_IS_NEON) {
-        k.quantize = surge_quantize_neon;
-        k.group = surge_group_int8_neon;
-        k.depthwise = surge_depthwise_int8_neon;
-    }
-#endif
-#ifdef SURGE_WASM
-    if (surge_cpu() == SURGE_IS_WASM) {
-        k.quantize = surge_quantize_wasm;
-        k.group = surge_group_int8_wasm;
-        k.depthwise = surge_depthwise_int8_wasm;
-    }
-#endif
-    return k;
-}
-
 static inline void surge_compute_int8(const surge_call *call, surge_part part, void *workspace)
 {
     const surge_int8_layer *l = call->layer;
@@ -51,7 +19,11 @@ static inline void surge_compute_int8(const surge_call *call, surge_part part, v
     int32_t *offsets = (int32_t *)surge_take(&rest, (pixels + SURGE_PIXELS) * 4);
     uint8_t *q = (uint8_t *)surge_take(&rest, pixels * pixel_bytes + 64);
     surge_target t = surge_new_target(g, &l->epilogue, call, part);
-    surge_int8_kernels kernels = surge_pick_int8();
+    const surge_int8_kernels kernels = {
+        SURGE_KERNEL(surge_quantize, surge_quantize_plain),
+        SURGE_KERNEL(surge_group_int8, surge_group_int8_plain),
+        SURGE_KERNEL(surge_depthwise_int8, NULL),
+    };
     surge_windows windows;
     windows.steps = steps;
     windows.n_steps = surge_steps(g, in, pixel_bytes, channels, 4, steps);

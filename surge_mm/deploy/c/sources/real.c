@@ -53,7 +53,7 @@ static inline void surge_float_block_plain(
 }
 
 /* Outputs of all filters of a group, from channel `channel` on. */
-static inline void surge_group_plain_float(
+static inline void surge_group_float_plain(
     const surge_windows *n, const float *w, const float *bias, const surge_target *t, int channel, int outs)
 {
     for (; outs > 0; outs -= SURGE_ROW, channel += SURGE_ROW, w += n->n_steps * SURGE_ROW)

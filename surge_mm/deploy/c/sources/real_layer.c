@@ -5,34 +5,6 @@ typedef struct {
     void (*depthwise)(const surge_windows *, const float *, const float *, const surge_target *, int);
 } surge_float_kernels;
 
-static inline surge_float_kernels surge_pick_float(void)
-{
-    surge_float_kernels k = {surge_group_plain_float, NULL};
-#ifdef SURGE_X86
-    if (surge_cpu() == SURGE_IS_AVX2) {
-        k.group = surge_group_float_avx2;
-        k.depthwise = surge_depthwise_float_avx2;
-    }
-    if (surge_cpu() == SURGE_IS_AVX512) {
-        k.group = surge_group_float_avx512;
-        k.depthwise = surge_depthwise_float_avx512;
-    }
-#endif
-#ifdef SURGE_NEON
-    if (surge_cpu() == SURGE_IS_NEON) {
-        k.group = surge_group_float_neon;
-        k.depthwise = surge_depthwise_float_neon;
-    }
-#endif
-#ifdef SURGE_WASM
-    if (surge_cpu() == SURGE_IS_WASM) {
-        k.group = surge_group_float_wasm;
-        k.depthwise = surge_depthwise_float_wasm;
-    }
-#endif
-    return k;
-}
-
 static inline void surge_compute_float(const surge_call *call, surge_part part, void *workspace)
 {
     const surge_float_layer *l = call->layer;
@@ -46,7 +18,10 @@ static inline void surge_compute_float(const surge_call *call, surge_part part, 
     int32_t *offsets = (int32_t *)surge_take(&rest, (pixels + SURGE_PIXELS) * 4);
     float *padded = surge_pads(g) ? (float *)(void *)rest : NULL;
     surge_target t = surge_new_target(g, &l->epilogue, call, part);
-    surge_float_kernels kernels = surge_pick_float();
+    const surge_float_kernels kernels = {
+        SURGE_KERNEL(surge_group_float, surge_group_float_plain),
+        SURGE_KERNEL(surge_depthwise_float, NULL),
+    };
     surge_windows windows;
     windows.steps = steps;
     windows.n_steps = surge_steps(g, in, pixel_bytes, channels * (int)sizeof(float), (int)sizeof(float), steps);
