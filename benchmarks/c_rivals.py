@@ -27,7 +27,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from benchmark_cases.c_model import NAME, exported
+from benchmark_cases.c_model import NAME, exported, nothing_preloaded
 from mmengine.registry import init_default_scope
 from mmengine.runner import load_checkpoint
 from rich.console import Console
@@ -126,7 +126,8 @@ def prepare(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         companions = Companions(c_file, with_main=True)
         companions.write(library.made)
         program = folder / dtype / NAME
-        compile_program([c_file, folder / dtype / f'{NAME}_main.c'], program)
+        with nothing_preloaded():
+            compile_program([c_file, folder / dtype / f'{NAME}_main.c'], program)
         commands[f'C, {dtype}'] = [str(program), str(folder / 'picture.ppm')], [str(program)]
         commands[f'network in C, {dtype}'] = in_python('c', c_file.with_suffix('.so')), []
     for dtype, option in (('fp32', 'fp16=0'), ('fp16', 'fp16=1')):
@@ -168,7 +169,8 @@ def ncnn_files(model: nn.Module, x: torch.Tensor, folder: Path, dtype: str, opti
 def measure(prepared: dict[str, Any], folder: Path, runs: int) -> dict[str, list[float | None]]:
     """Run all programs in turns, and return the row of each."""
     launcher = folder / 'launch'
-    compile_program([CASES / 'launch.c'], launcher)
+    with nothing_preloaded():
+        compile_program([CASES / 'launch.c'], launcher)
     commands, found = prepared['commands'], {name: [] for name in prepared['commands']}
     for number in range(runs + 1):  # the first run reads the files
         for name, (command, _) in commands.items():

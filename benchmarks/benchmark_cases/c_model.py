@@ -60,7 +60,7 @@ class Library:
         self.made, self.number_of_maps = made, maps
         path = folder / (f'{NAME}_threads.so' if threads else f'{NAME}.so')
         if not path.exists():
-            with _nothing_preloaded():
+            with nothing_preloaded():
                 compile_shared(folder / f'{NAME}.c', path, threads=threads is not None)
         self._library = ctypes.CDLL(str(path))
         self._memory = np.zeros(made.memory, np.uint8)
@@ -225,12 +225,14 @@ class Probe:
 
 
 @contextlib.contextmanager
-def _nothing_preloaded() -> Iterator[None]:
+def nothing_preloaded() -> Iterator[None]:
     """Start processes without LD_PRELOAD: gcc crashes with a library that imitates a lesser CPU."""
     preloaded = os.environ.pop('LD_PRELOAD', None)
-    yield
-    if preloaded is not None:
-        os.environ['LD_PRELOAD'] = preloaded
+    try:
+        yield
+    finally:
+        if preloaded is not None:
+            os.environ['LD_PRELOAD'] = preloaded
 
 
 def _pointer(array: np.ndarray) -> ctypes.c_void_p:
