@@ -5,7 +5,7 @@ python tools/gradients.py my_config.py work_dirs/my_config/epoch_*.pth --work-di
 
 For each call of a layer on the first batch of the training set: lambda, cos(g_b, g_a), ||W_a|| / ||W_b||, the share of
 clipped activations, the growth of the gradient, the noise between half-batches, and with --probe the true slope of the
-loss against the predicted one. The formulas are in surge_mm/hooks/gradient_report.py. Nothing is trained. The tool
+loss against the predicted one. The formulas are in surge_mm/analysis/gradients/report.py. Nothing is trained. The tool
 prints a table, and writes gradients.json and gradients.png.
 """
 
@@ -26,9 +26,9 @@ from rich.progress import track
 from rich.table import Table
 
 import surge_mm
-from surge_mm.analysis.gradient_plots import plot_gradients, report_value
+from surge_mm.analysis.gradients.plots import plot_gradients, report_value
+from surge_mm.analysis.gradients.report import NO_BRANCH, check_probe, measure_gradients
 from surge_mm.analysis.tables import wide_console
-from surge_mm.hooks.gradient_report import NO_BRANCH, check_probe, measure_gradients
 from surge_mm.launch.cli import Parser, add_settings, run
 from surge_mm.launch.config import load_config
 from surge_mm.launch.resume import check_checkpoint, check_fits

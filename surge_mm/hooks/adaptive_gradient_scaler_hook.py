@@ -18,7 +18,7 @@ from mmengine.hooks import Hook, LoggerHook
 from mmengine.runner import Runner
 from torch import Tensor
 
-from surge_mm.hooks.gradient_depth import measure_depth
+from surge_mm.analysis.gradients.depth import measure_depth
 from surge_mm.hooks.require_layers import report_no_layers
 from surge_mm.layers import BinaryLayer, compensated_layers
 from surge_mm.layers.compensator import DEFAULT_ETA
@@ -64,8 +64,8 @@ class AdaptiveGradientScalerHook(Hook):
             ``env_cfg.dist_cfg.timeout``. If False, each rank has its own lambda. Defaults to False.
         growth (float, optional): In place of eta, the factor by which the gradient grows on its way through the model,
             at least 1: ``eta = ln(growth) / (0.35 L)`` (:func:`surge_mm.ops.eta_of_growth`). L is the largest number of
-            layers with a branch on one way, counted on the first batch (:func:`.gradient_depth.longest_way`): of a head
-            that several levels share, each layer counts once. Defaults to None.
+            layers with a branch on one way, counted on the first batch (:func:`.depth.longest_way`): of a head that
+            several levels share, each layer counts once. Defaults to None.
 
     Raises:
         ValueError: if an argument is out of range, or both eta and growth are given. At the start of training: if the

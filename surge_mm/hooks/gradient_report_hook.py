@@ -10,7 +10,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from surge_mm.hooks.gradient_report import NO_BRANCH, check_probe, measure_gradients
+from surge_mm.analysis.gradients.report import NO_BRANCH, check_probe, measure_gradients
 from surge_mm.hooks.non_finite_guard_hook import NonFiniteGuardHook
 from surge_mm.hooks.require_layers import report_no_layers
 from surge_mm.hooks.safe_checkpoint_hook import RESUME
@@ -25,7 +25,7 @@ from surge_mm.utils.errors import UsageError
 class GradientReportHook(Hook):
     """Measure the gradients of each binary layer every few iterations, and write ``gradients.json``.
 
-    :mod:`surge_mm.hooks.gradient_report` has the formulas. The file is beside ``scalars.json``, in
+    :mod:`surge_mm.analysis.gradients.report` has the formulas. The file is beside ``scalars.json``, in
     ``<work_dir>/<time>/vis_data``, and is written again after each measurement. ``tools/gradients.py --reports`` draws
     it. A measurement runs steps of its own on the batch of the iteration, without autocast. It does not change the
     training: a run with the hook equals the run without it, to the bit. The exception is a model with state outside of

@@ -19,7 +19,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from surge_mm import GradientReportHook
-from surge_mm.hooks.gradient_report import measure_gradients
+from surge_mm.analysis.gradients.report import measure_gradients
 
 HOOK = 'surge_mm.GradientReportHook'
 

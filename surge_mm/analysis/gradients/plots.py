@@ -82,7 +82,7 @@ def report_value(row: Mapping[str, Any], key: str) -> float:
     """Return a value of a gradient report: that of a call, or true over predicted slope; NaN if there is none.
 
     Args:
-        row (dict): the call, of :func:`surge_mm.hooks.gradient_report.measure_gradients`.
+        row (dict): the call, of :func:`surge_mm.analysis.gradients.report.measure_gradients`.
         key (str): name of the value, or ``'g_b'`` or ``'g_a'`` for the probe.
     """
     if key in ('g_b', 'g_a'):

@@ -17,9 +17,9 @@ from torch.utils.checkpoint import checkpoint
 
 import surge_mm
 from surge_mm import AdaptiveGradientScalerHook, SurgeConv2d, SurgeLinear
-from surge_mm.hooks.gradient_depth import longest_way
+from surge_mm.analysis.gradients.depth import longest_way
 
-CONFIGS = Path(__file__).parents[2] / 'configs'
+CONFIGS = Path(__file__).parents[3] / 'configs'
 AGS = 'surge_mm.AdaptiveGradientScalerHook'
 
 
