@@ -17,8 +17,9 @@ class BoxDecoder:
 
     Of each level, the scores above ``score_thr`` of the config are candidates, and the best ``nms_pre`` of them are
     decoded; then non-maximum suppression selects. All operators and their order are those of
-    ``BaseDenseHead.predict_by_feat``, so boxes and scores are equal to the bit. What is left out are copies of the
-    config, data samples, and the priors, which are made once for each size.
+    ``BaseDenseHead.predict_by_feat``, so boxes and scores are equal to the bit, unless scores of a level are equal:
+    those keep their order here. What is left out are copies of the config, data samples, and the priors, which are made
+    once for each size.
 
     Args:
         head (nn.Module): ``bbox_head`` of a detector that :meth:`of` accepts. Its ``test_cfg`` is read once.
@@ -105,7 +106,8 @@ class BoxDecoder:
         scores = scores[0].permute(1, 2, 0).reshape(-1, head.cls_out_channels)
         scores = scores.sigmoid() if head.use_sigmoid_cls else scores.softmax(-1)[:, :-1]
         places, labels = (scores > self.score_thr).nonzero().unbind(1)
-        found, order = scores[places, labels].sort(descending=True)
+        # equal scores keep their order, as in an exported C file; that of an unstable sort differs between CPUs
+        found, order = scores[places, labels].sort(descending=True, stable=True)
         # as in the host, a negative nms_pre leaves out the last ones
         count = min(self.nms_pre, len(order))
         found, order = found[:count], order[:count]
