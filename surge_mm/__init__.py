@@ -33,8 +33,9 @@ _NAMES = {
     'surge_mm.datasets.language.metric': 'GlueMetric',
     'surge_mm.hooks': 'AdaptiveGradientScalerHook BinarizerScheduleHook CPUAmpOptimWrapper ChannelsLastHook '
     'ExactResumeHook GradientReportHook NonFiniteGuardHook SafeCheckpointHook SafeRunner SurrogateGradientHook',
+    'surge_mm.models.hugging_face_init': 'HuggingFaceInit',
     'surge_mm.models': 'BatchAugmentPreprocessor Binarized DistilledClassifier DistilledDetector '
-    'DistilledTextClassifier FCOSSepBNHead ReActNetA SurgeBert SurgeResNet SurgeVGGSmall '
+    'DistilledTextClassifier FCOSSepBNHead ReActNetA SSDHead SurgeBert SurgeResNet SurgeVGGSmall '
     'TextClassifier TextDataPreprocessor binarize register_transformers to_float',
 }
 _LOCATIONS = {name: module for module, names in _NAMES.items() for name in names.split()}

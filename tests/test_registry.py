@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from mmengine.registry import Registry
 
+import surge_mm
 from surge_mm import registry
 from surge_mm.models import MODULES
 
@@ -77,3 +78,10 @@ def test_each_model_is_found_by_its_name_without_the_import_of_all_locations():
     ]
     assert set(own) == set(MODULES) and len(own) > 10
     assert made.find('FPN') is None
+
+
+def test_registered_classes_are_names_of_the_package():
+    for made in OURS.values():
+        for name, cls in made.module_dict.items():
+            if isinstance(cls, type) and cls.__module__.startswith('surge_mm.'):
+                assert getattr(surge_mm, name) is cls
