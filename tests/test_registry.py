@@ -82,6 +82,7 @@ def test_each_model_is_found_by_its_name_without_the_import_of_all_locations():
 
 def test_registered_classes_are_names_of_the_package():
     for made in OURS.values():
+        made.import_from_location()
         for name, cls in made.module_dict.items():
             if isinstance(cls, type) and cls.__module__.startswith('surge_mm.'):
                 assert getattr(surge_mm, name) is cls
