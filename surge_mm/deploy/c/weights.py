@@ -19,6 +19,8 @@ PIXELS = 8
 """Most output pixels of a tile; ``SURGE_PIXELS`` in C."""
 BAND, PLAIN_BAND = 262144, 8192
 """Bytes of the input rows that are computed at a time, unless one output row needs more; ``SURGE_BAND`` in C."""
+MOST_BAND = 1048576
+"""The same for a layer whose weights are larger than that, with vectors; ``SURGE_MOST_BAND`` in C."""
 
 
 LINES, PLAIN_LINES = 32768, 8192
@@ -145,7 +147,7 @@ def workspace(
         size (tuple[int, int]): Height and width of the input.
         vectors (bool): Whether the C code has kernels by vectors. Defaults to True.
     """
-    _, channels, kernel_h, kernel_w = weight_shape
+    filters, channels, kernel_h, kernel_w = weight_shape
     groups, taps = convolution.groups, kernel_h * kernel_w
     of_tap = 4 * -(-channels // 32)
     pixel = {'binary': groups * of_tap, 'int8': groups * channels, 'float': 4 * groups * channels}[
@@ -153,7 +155,8 @@ def workspace(
     ]
     height, width = convolution.padded_size(*size)
     extent = (kernel_h - 1) * convolution.dilation[0] + 1
-    band = BAND if vectors else PLAIN_BAND
+    large = taps * pixel // groups * filters > MOST_BAND
+    band = PLAIN_BAND if not vectors else MOST_BAND if large else BAND
     pixels = min(height * width, max(band // pixel, extent * width))
     joined = groups == 1 and convolution.dilation[1] == 1
     runs = (kernel_h, kernel_w * channels) if joined else (taps, channels)

@@ -14,8 +14,11 @@
 #define SURGE_ROW 16   /* filters of a block */
 #define SURGE_BLOCKS 4 /* most blocks that are computed together */
 #define SURGE_PIXELS 8 /* most output pixels of a tile */
-/* Bytes of the input rows of a band, unless one output row needs more. */
+/* Bytes of the input rows of a band, unless one output row needs more: SURGE_MOST_BAND if the weights, which are read again
+ * for each band, are larger than that.
+ */
 #define SURGE_BAND SURGE_EITHER(262144, 8192)
+#define SURGE_MOST_BAND SURGE_EITHER(1048576, 8192)
 
 /* A product that is rounded before it is added, also where a compiler merges both in spite of the pragma above. */
 #if defined(__GNUC__)
@@ -92,11 +95,17 @@ static inline int surge_is_depthwise(const surge_geometry *g)
     return g->groups == g->in_channels && g->groups == g->out_channels;
 }
 
+static inline size_t surge_band(const surge_geometry *g, size_t pixel_bytes)
+{
+    size_t filter = (size_t)(g->kernel_height * g->kernel_width) * pixel_bytes / (size_t)g->groups;
+    return filter * (size_t)g->out_channels > SURGE_MOST_BAND ? SURGE_MOST_BAND : SURGE_BAND;
+}
+
 /* Output rows of a band. */
 static inline int surge_band_rows(const surge_geometry *g, surge_shape in, size_t pixel_bytes)
 {
     size_t row = (size_t)surge_padded_width(g, in) * pixel_bytes, extent = (size_t)surge_extent(g);
-    size_t rows = SURGE_BAND / row;
+    size_t rows = surge_band(g, pixel_bytes) / row;
     rows = rows < extent ? 1 : (rows - extent) / (size_t)g->stride_y + 1;
     return (int)surge_least(rows, (size_t)surge_output(g, in).height);
 }
@@ -105,7 +114,8 @@ static inline int surge_band_rows(const surge_geometry *g, surge_shape in, size_
 static inline size_t surge_band_pixels(const surge_geometry *g, surge_shape in, size_t pixel_bytes)
 {
     size_t width = (size_t)surge_padded_width(g, in), extent = (size_t)surge_extent(g) * width;
-    size_t all = (size_t)(in.height + g->pad_top + g->pad_bottom) * width, most = SURGE_BAND / pixel_bytes;
+    size_t all = (size_t)(in.height + g->pad_top + g->pad_bottom) * width;
+    size_t most = surge_band(g, pixel_bytes) / pixel_bytes;
     return surge_least(all, most < extent ? extent : most);
 }
 
