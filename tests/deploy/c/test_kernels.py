@@ -221,6 +221,15 @@ def test_float_convolution_is_near_that_of_pytorch(library, seed):
     case.check(layer, case.finish(found))
 
 
+def test_a_layer_with_weights_and_a_map_above_1_mb_is_near_that_of_pytorch(library):
+    random = np.random.default_rng(0)
+    weight = random.standard_normal((520, 520, 1, 1), np.float32)
+    x = random.standard_normal((21, 27, 520), np.float32)
+    sums = nhwc(F.conv2d(nchw(x), torch.from_numpy(weight), padding=1))
+    found, _ = Layer(library, 'float', weight, Convolution(padding=(1, 1, 1, 1)), {}).run(x)
+    assert np.abs(found - sums).max() <= 1e-5 * np.abs(sums).max()
+
+
 @pytest.mark.parametrize('threads', [2, 3])
 @pytest.mark.parametrize('kind', ['binary', 'int8', 'float'])
 def test_threads_give_the_bits_of_one(library, kind, threads):
