@@ -106,7 +106,7 @@ class BoxDecoder:
         scores = scores[0].permute(1, 2, 0).reshape(-1, head.cls_out_channels)
         scores = scores.sigmoid() if head.use_sigmoid_cls else scores.softmax(-1)[:, :-1]
         places, labels = (scores > self.score_thr).nonzero().unbind(1)
-        # equal scores keep their order, as in an exported C file; that of an unstable sort differs between CPUs
+        # equal scores keep their order, as in an exported C file: an unstable sort may choose others at the limit
         found, order = scores[places, labels].sort(descending=True, stable=True)
         # as in the host, a negative nms_pre leaves out the last ones
         count = min(self.nms_pre, len(order))
