@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
 from surge_mm.deploy.real_layers.reduced_conv import ReducedConv2d
+from surge_mm.utils.errors import UsageError
 
 SIZES = ('Resize', 'FixScaleResize', 'Pad')
 """Steps that change the size alone. They run as the host's own, between reading and normalization."""
@@ -74,13 +77,17 @@ class ImageInput:
 
         Args:
             pixels (np.ndarray): Shape (H, W, 3), uint8, BGR, contiguous.
+
+        Raises:
+            UsageError: if the pipeline reduces a side of the image to less than one pixel.
         """
         import cv2
 
         size = pixels.shape[:2]
         found: dict[str, Any] = {'img': pixels, 'img_shape': size, 'ori_shape': size}
-        for step in self.sizes:
-            found = step(found)
+        with _resizable(f'image of {size[0]} x {size[1]} pixels (H x W)'):
+            for step in self.sizes:
+                found = step(found)
         pixels = found['img']
         if self.preprocessor._channel_conversion:
             pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
@@ -117,10 +124,30 @@ class ImageInput:
 
         Args:
             image (np.ndarray | str): Shape (H, W, 3), uint8, BGR, or a file.
+
+        Raises:
+            UsageError: if the pipeline reduces a side of the image to less than one pixel.
         """
         if isinstance(image, str):
-            return pseudo_collate([self.from_file({'img_path': image, 'img_id': 0})])
-        return pseudo_collate([self.from_memory({'img': image, 'img_id': 0})])
+            with _resizable(image):
+                return pseudo_collate([self.from_file({'img_path': image, 'img_id': 0})])
+        with _resizable(f'image of {image.shape[0]} x {image.shape[1]} pixels (H x W)'):
+            return pseudo_collate([self.from_memory({'img': image, 'img_id': 0})])
+
+
+@contextmanager
+def _resizable(image: str) -> Iterator[None]:
+    import cv2
+
+    try:
+        yield
+    except cv2.error as error:
+        if error.func != 'resize':
+            raise
+        raise UsageError(
+            f'{image}: the test pipeline of the detector would reduce a side to less than one pixel. Crop it, or '
+            'pad it'
+        ) from error
 
 
 def _is_known(step: Any) -> bool:

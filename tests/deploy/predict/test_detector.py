@@ -196,6 +196,10 @@ def test_priors_are_made_once_for_a_size_and_a_copy_of_the_model_makes_its_own(m
         (np.zeros((8, 8, 4), np.uint8), r'image\[..., :3\]'),
         (np.zeros((3, 8, 8), np.uint8), 'transpose'),
         (np.zeros((0, 8, 3), np.uint8), 'at least one pixel'),
+        (
+            np.zeros((3, 900, 3), np.uint8),
+            r'image of 3 x 900 pixels \(H x W\): .* Crop it, or pad',
+        ),
         (np.zeros((8, 8, 3), np.float32), 'dtype float32, which must be uint8'),
     ],
 )
