@@ -85,7 +85,7 @@ class ImageInput:
 
         size = pixels.shape[:2]
         found: dict[str, Any] = {'img': pixels, 'img_shape': size, 'ori_shape': size}
-        with _resizable(f'image of {size[0]} x {size[1]} pixels (H x W)'):
+        with resizable(size):
             for step in self.sizes:
                 found = step(found)
         pixels = found['img']
@@ -129,14 +129,22 @@ class ImageInput:
             UsageError: if the pipeline reduces a side of the image to less than one pixel.
         """
         if isinstance(image, str):
-            with _resizable(image):
+            with resizable(image):
                 return pseudo_collate([self.from_file({'img_path': image, 'img_id': 0})])
-        with _resizable(f'image of {image.shape[0]} x {image.shape[1]} pixels (H x W)'):
+        with resizable(image.shape[:2]):
             return pseudo_collate([self.from_memory({'img': image, 'img_id': 0})])
 
 
 @contextmanager
-def _resizable(image: str) -> Iterator[None]:
+def resizable(image: str | tuple[int, ...]) -> Iterator[None]:
+    """Run a test pipeline, and say of which image it reduces a side to less than one pixel.
+
+    Args:
+        image (str | tuple[int, ...]): Its file, or its height and width.
+
+    Raises:
+        UsageError: if it does.
+    """
     import cv2
 
     try:
@@ -144,8 +152,11 @@ def _resizable(image: str) -> Iterator[None]:
     except cv2.error as error:
         if error.func != 'resize':
             raise
+        name = (
+            image if isinstance(image, str) else f'image of {image[0]} x {image[1]} pixels (H x W)'
+        )
         raise UsageError(
-            f'{image}: the test pipeline of the detector would reduce a side to less than one pixel. Crop it, or '
+            f'{name}: the test pipeline of the detector would reduce a side to less than one pixel. Crop it, or '
             'pad it'
         ) from error
 

@@ -15,6 +15,7 @@ from mmengine.structures import BaseDataElement, InstanceData
 from torch import nn
 
 from surge_mm.deploy.predict.detector import Detections, Detector
+from surge_mm.deploy.predict.image_input import resizable
 from surge_mm.models.binarization.layer_candidates import class_names
 from surge_mm.utils.class_names import class_name
 from surge_mm.utils.errors import UsageError
@@ -69,13 +70,16 @@ class Predictor:
 
         Args:
             image (np.ndarray): Shape (H, W, 3), uint8, BGR as OpenCV reads it.
+
+        Raises:
+            UsageError: if the pipeline reduces a side of the image to less than one pixel.
         """
         size = image.shape[:2]
         if self.detector and self.detector.decoder:
             return self._data_sample(self.detector(image), size)
         found = {'img': image.astype(self.dtype), 'img_path': None, 'img_id': 0}
         found |= {'img_shape': size, 'ori_shape': size}
-        with DefaultScope.overwrite_default_scope(self.scope):
+        with DefaultScope.overwrite_default_scope(self.scope), resizable(size):
             found = self.pipeline(found)
         # data preprocessors of MMPretrain may take tensors alone
         collate = default_collate if self.scope == 'mmpretrain' else pseudo_collate
