@@ -156,7 +156,7 @@ def resizable(image: str | tuple[int, ...]) -> Iterator[None]:
             image if isinstance(image, str) else f'image of {image[0]} x {image[1]} pixels (H x W)'
         )
         raise UsageError(
-            f'{name}: the test pipeline of the detector would reduce a side to less than one pixel. Crop it, or '
+            f'{name}: the test pipeline would reduce a side to less than one pixel. Crop it, or '
             'pad it'
         ) from error
 

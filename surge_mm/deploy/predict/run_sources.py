@@ -12,6 +12,7 @@ import numpy as np
 
 from surge_mm.deploy.predict.predictor import Predictor
 from surge_mm.utils.atomic_write import write_atomically
+from surge_mm.utils.errors import UsageError
 from surge_mm.utils.label_files import label_file, label_lines
 from surge_mm.utils.media import Source, Unusable, VideoWriter, frames_of
 
@@ -81,6 +82,8 @@ def _run_timed(
         sample = predictor.predict(image)
         elapsed = 1e3 * (time.perf_counter() - start)
         return predictor.describe(sample), predictor.draw(image, sample), elapsed
+    except UsageError as error:
+        raise Unusable(str(error)) from error
     # transforms and networks raise many kinds for images that are too small
     except Exception as error:
         reason = f': {type(error).__name__}: {" ".join(str(error).split()):.200}'
