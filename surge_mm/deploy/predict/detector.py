@@ -85,7 +85,7 @@ class Detector:
         if 'BaseDetector' not in class_names(model) or not hasattr(model, 'cfg'):
             raise UsageError(
                 f'the {type(model).__name__}{source} is no detector of MMDetection with its config. Detector finds '
-                'boxes; Predictor of surge_mm.deploy.predict.predictor runs classifiers and segmentors'
+                'boxes; surge_mm.deploy.Predictor runs classifiers and segmentors'
             )
         self.model = model.eval()
         self.classes: tuple[str, ...] = tuple(getattr(model, 'dataset_meta', {}).get('classes', ()))
@@ -137,8 +137,8 @@ class Detector:
             sample = model.test_step(self.image_input.batch(image))[0]
         if 'pred_instances' not in sample:
             raise UsageError(
-                f'{type(model).__name__} predicts no boxes, but {", ".join(sample.keys())}: run it by Predictor of '
-                'surge_mm.deploy.predict.predictor'
+                f'{type(model).__name__} predicts no boxes, but {", ".join(sample.keys())}: run it by '
+                'surge_mm.deploy.Predictor'
             )
         found = sample.pred_instances
         return found.bboxes, found.scores, found.labels
