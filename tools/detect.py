@@ -27,24 +27,24 @@ from rich.table import Table
 import surge_mm  # noqa: F401  prepares the stack before the hosts are imported
 from surge_mm.analysis.tables import wide_console
 from surge_mm.deploy import instruction_set, load_packed
-from surge_mm.deploy.predict.predictor import Predictor
-from surge_mm.deploy.predict.run_sources import run_source, write_text
-from surge_mm.launch.cli import Parser, add_allow, run
-from surge_mm.utils.errors import LaunchError
-from surge_mm.utils.files import file_defect
-from surge_mm.utils.label_files import (
+from surge_mm.deploy.predict.label_files import (
     label_file,
     label_names,
     value_of,
     write_classes,
 )
-from surge_mm.utils.media import (
+from surge_mm.deploy.predict.media import (
     IMAGES,
     VIDEOS,
     Source,
     Unusable,
     find_sources,
 )
+from surge_mm.deploy.predict.predictor import Predictor
+from surge_mm.deploy.predict.run_sources import run_source, write_text
+from surge_mm.launch.cli import Parser, add_allow, run
+from surge_mm.utils.errors import LaunchError
+from surge_mm.utils.files import file_defect
 
 
 def main() -> None:

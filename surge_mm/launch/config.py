@@ -10,9 +10,9 @@ from typing import Any
 from mmengine.config import Config
 
 from surge_mm.preflight.config_keys import check_names, is_imported
+from surge_mm.utils.class_names import registered_name
 from surge_mm.utils.errors import LaunchError, describe_error
 from surge_mm.utils.hosts import FAMILY, is_installed_host, missing_host
-from surge_mm.utils.registered_names import registered_name
 
 
 def load_config(args: argparse.Namespace) -> Config:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from surge_mm.layers.learned_activation import LearnedActivation
 from surge_mm.ops import ActivationPath
-from surge_mm.ops.elastic_binarizers import used_scale
+from surge_mm.ops.binarizers.elastic import used_scale
 from surge_mm.ops.surrogate import shifted_input
 from surge_mm.utils.argument_checks import Positive, checked
 

@@ -1,6 +1,7 @@
 """The mathematics of SURGE: tensors in, tensors out. Needs PyTorch alone."""
 
-from surge_mm.ops.activation_binarizers import (
+from surge_mm.ops.activation_path import ActivationPath
+from surge_mm.ops.binarizers.activation import (
     EDE,
     ActivationBinarizer,
     ApproxSign,
@@ -8,22 +9,9 @@ from surge_mm.ops.activation_binarizers import (
     RSign,
     STESign,
 )
-from surge_mm.ops.activation_path import ActivationPath
-from surge_mm.ops.binarizer import Binarizer, Scheduled
-from surge_mm.ops.dual_path import DualPath, DualPathSpec, EagerDualPath, read_constants
-from surge_mm.ops.elastic_binarizers import Elastic, ElasticBinary, ElasticSign, Step
-from surge_mm.ops.gradient_scale import (
-    AdaptiveScale,
-    FixedScale,
-    GradientScale,
-    eta_of_growth,
-    set_sync_group,
-)
-from surge_mm.ops.inference import LayerInSigns, in_signs, infer
-from surge_mm.ops.linear_maps import Convolution, LinearMap
-from surge_mm.ops.signs import sign
-from surge_mm.ops.statistics import Statistics
-from surge_mm.ops.weight_binarizers import (
+from surge_mm.ops.binarizers.base import Binarizer, Scheduled
+from surge_mm.ops.binarizers.elastic import Elastic, ElasticBinary, ElasticSign, Step
+from surge_mm.ops.binarizers.weight import (
     XNOR,
     AdaBin,
     BiBERT,
@@ -37,6 +25,18 @@ from surge_mm.ops.weight_binarizers import (
     TwoValues,
     WeightBinarizer,
 )
+from surge_mm.ops.dual_path import DualPath, DualPathSpec, EagerDualPath, read_constants
+from surge_mm.ops.gradient_scale import (
+    AdaptiveScale,
+    FixedScale,
+    GradientScale,
+    eta_of_growth,
+    set_sync_group,
+)
+from surge_mm.ops.inference import LayerInSigns, in_signs, infer
+from surge_mm.ops.linear_maps import Convolution, LinearMap
+from surge_mm.ops.signs import sign
+from surge_mm.ops.statistics import Statistics
 
 __all__ = [
     'EDE',

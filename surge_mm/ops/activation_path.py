@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from surge_mm.ops.activation_binarizers import ActivationBinarizer
-from surge_mm.ops.elastic_binarizers import Elastic
+from surge_mm.ops.binarizers.activation import ActivationBinarizer
+from surge_mm.ops.binarizers.elastic import Elastic
 from surge_mm.ops.once_differentiable import once_differentiable
 from surge_mm.ops.surrogate import multiply_by_derivative, shift_gradient, shifted_input
 

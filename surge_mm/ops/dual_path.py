@@ -42,10 +42,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from surge_mm.ops.activation_binarizers import ActivationBinarizer
-from surge_mm.ops.binarizer import Scheduled
+from surge_mm.ops.binarizers.activation import ActivationBinarizer
+from surge_mm.ops.binarizers.base import Scheduled
+from surge_mm.ops.binarizers.elastic import Elastic
+from surge_mm.ops.binarizers.weight import WeightBinarizer
 from surge_mm.ops.chunking import is_transforming
-from surge_mm.ops.elastic_binarizers import Elastic
 from surge_mm.ops.gradient_scale import (
     BUILT_IN,
     AdaptiveScale,
@@ -66,7 +67,6 @@ from surge_mm.ops.surrogate import (
     shift_gradient,
     shifted_input,
 )
-from surge_mm.ops.weight_binarizers import WeightBinarizer
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from surge_mm.ops.activation_binarizers import ActivationBinarizer
+from surge_mm.ops.binarizers.activation import ActivationBinarizer
+from surge_mm.ops.binarizers.weight import TwoValues, WeightBinarizer
 from surge_mm.ops.dual_path import DualPathSpec
 from surge_mm.ops.signs import is_exporting, sign
 from surge_mm.ops.surrogate import shifted_input
-from surge_mm.ops.weight_binarizers import TwoValues, WeightBinarizer
 
 
 class LayerInSigns(NamedTuple):

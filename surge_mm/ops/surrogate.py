@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from surge_mm.ops.activation_binarizers import ActivationBinarizer
+from surge_mm.ops.binarizers.activation import ActivationBinarizer
 from surge_mm.ops.chunking import in_chunks, is_transforming
 
 

@@ -124,8 +124,8 @@ def test_pythonpath_is_named_only_if_the_current_folder_is_not_searched(
 @pytest.mark.parametrize(
     'base, name, taken_by',
     [
-        (ActivationBinarizer, 'STESign', 'surge_mm.ops.activation_binarizers.STESign'),
-        (WeightBinarizer, 'Sign', 'surge_mm.ops.weight_binarizers.Sign'),
+        (ActivationBinarizer, 'STESign', 'surge_mm.ops.binarizers.activation.STESign'),
+        (WeightBinarizer, 'Sign', 'surge_mm.ops.binarizers.weight.Sign'),
         (GradientScale, 'AdaptiveScale', 'surge_mm.ops.gradient_scale.AdaptiveScale'),
     ],
 )

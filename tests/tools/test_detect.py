@@ -19,8 +19,8 @@ from PIL import Image
 
 from surge_mm.deploy import load_packed, pack, save_packed
 from surge_mm.deploy.packed_file import allowed_classes
+from surge_mm.deploy.predict.media import find_sources
 from surge_mm.deploy.predict.predictor import Predictor
-from surge_mm.utils.media import find_sources
 
 ROOT = Path(__file__).parents[2]
 DETECTOR = ROOT / 'configs/demo/ste_fcos-1bit_r18-light_10e_digits.py'

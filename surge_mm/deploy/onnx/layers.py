@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from surge_mm.deploy.packing.binary_weights import geometry_of, parts_of
 from surge_mm.layers import BinaryLayer, SurgeLinear
 from surge_mm.ops import LinearMap, sign
-from surge_mm.ops.activation_binarizers import SignForm
+from surge_mm.ops.binarizers.activation import SignForm
 from surge_mm.utils.errors import UsageError
 from surge_mm.utils.modules import replace_modules
 

@@ -15,10 +15,9 @@ from mmengine.config import Config
 from surge_mm.datasets.evaluation_set import evaluation_pipeline
 from surge_mm.deploy.packed_file.json_text import TUPLE
 from surge_mm.ops import ActivationBinarizer
-from surge_mm.utils.class_names import class_name
+from surge_mm.utils.class_names import class_name, registered_name
 from surge_mm.utils.errors import UsageError
 from surge_mm.utils.hosts import FAMILY
-from surge_mm.utils.registered_names import registered_name
 
 TRAINING = ('init_cfg', 'pretrained', 'batch_augments', 'why')
 """Arguments of models and their parts that inference does not need; each has a default. ``why`` is a rule's remark."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
+import sys
 from collections.abc import Collection, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,7 +22,6 @@ from surge_mm.deploy.real_layers.convert import restore_real, stored_real
 from surge_mm.models.binarization.layer_candidates import class_path
 from surge_mm.utils.errors import CheckpointError, UsageError
 from surge_mm.utils.logging import log, warn
-from surge_mm.utils.memory import return_free_memory
 from surge_mm.utils.packages import require_packages
 
 if TYPE_CHECKING:
@@ -175,7 +176,7 @@ def load_packed(
         message = ' '.join(str(error).split())  # names in the file may contain line breaks
         raise CheckpointError(f'packed model {str(path)!r}: {message}') from error
     model.load_state_dict(file.tensors)
-    return_free_memory()  # of the weights before they were packed
+    _return_free_memory()  # of the weights before they were packed
     return model.to(device).eval()
 
 
@@ -221,3 +222,11 @@ def _check_tensors(model: nn.Module, tensors: Mapping[str, Tensor], problem: str
         raise UsageError(
             f'{problem}: {len(mismatches)} of {len(own)} tensors differ, first: {mismatches[0]}'
         )
+
+
+def _return_free_memory() -> None:
+    """Return the memory that the process has freed to the operating system, where its C library can: glibc."""
+    if sys.platform == 'linux':
+        trim = getattr(ctypes.CDLL(None), 'malloc_trim', None)  # absent in musl
+        if trim is not None:
+            trim(0)

@@ -10,11 +10,11 @@ from typing import Any
 import cv2
 import numpy as np
 
+from surge_mm.deploy.predict.label_files import label_file, label_lines
+from surge_mm.deploy.predict.media import Source, Unusable, VideoWriter, frames_of
 from surge_mm.deploy.predict.predictor import Predictor
 from surge_mm.utils.atomic_write import write_atomically
 from surge_mm.utils.errors import UsageError
-from surge_mm.utils.label_files import label_file, label_lines
-from surge_mm.utils.media import Source, Unusable, VideoWriter, frames_of
 
 AGAIN = (
     'free some space there, or make it writable, and run the same command again with --overwrite'

@@ -27,7 +27,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from surge_mm.ops.activation_binarizers import ActivationBinarizer, SignForm
+from surge_mm.ops.binarizers.activation import ActivationBinarizer, SignForm
 from surge_mm.ops.signs import sign
 from surge_mm.utils.argument_checks import checked
 

@@ -18,8 +18,8 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from surge_mm.ops.binarizer import Binarizer, Scheduled
-from surge_mm.ops.error_decay import check_ede, ede_derivative, ede_temperature
+from surge_mm.ops.binarizers.base import Binarizer, Scheduled
+from surge_mm.ops.binarizers.error_decay import check_ede, ede_derivative, ede_temperature
 from surge_mm.ops.signs import sign
 from surge_mm.utils.argument_checks import checked
 

@@ -26,8 +26,8 @@ from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from surge_mm.ops.binarizer import Binarizer, Scheduled
-from surge_mm.ops.error_decay import check_ede, ede_derivative, ede_temperature
+from surge_mm.ops.binarizers.base import Binarizer, Scheduled
+from surge_mm.ops.binarizers.error_decay import check_ede, ede_derivative, ede_temperature
 from surge_mm.ops.gradient_scale import norm
 from surge_mm.ops.registered import check_shape
 from surge_mm.ops.signs import sign

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from surge_mm.deploy.predict.media import Source
 from surge_mm.utils.atomic_write import write_atomically
-from surge_mm.utils.media import Source
 
 CLASSES = 'classes'
 """Stem of the file with the names of the classes."""

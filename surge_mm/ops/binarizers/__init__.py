@@ -1,0 +1,1 @@
+"""Binarizers: of activations, with the surrogates for their derivatives, and of weights."""
