@@ -13,7 +13,7 @@ from torch import nn
 
 from surge_mm.analysis.methods import BINARIZED, has_own_backbone
 from surge_mm.layers import BinaryLayer
-from surge_mm.models.binarization.binarize import layer_reports
+from surge_mm.models.binarization.layer_reports import layer_reports
 from surge_mm.models.binarization.shortcuts import find_places
 from surge_mm.utils.class_names import class_name
 from surge_mm.utils.errors import LaunchError

@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from surge_mm.analysis.forward import input_name, network_forward, random_input
 from surge_mm.layers import BinaryEmbedding, BinaryLayer
-from surge_mm.models.binarization.binarize import layer_reports
+from surge_mm.models.binarization.layer_reports import layer_reports
 from surge_mm.models.binarization.shortcuts import layers_with_shortcuts
 from surge_mm.models.binarization.weight_use import WeightUse
 from surge_mm.ops import Real

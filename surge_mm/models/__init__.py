@@ -7,14 +7,10 @@ are imported when a model is first accessed.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from surge_mm.models.binarization.binarize import (
-    LayerReport,
-    binarize,
-    layer_reports,
-    register_transformers,
-    to_float,
-)
+from surge_mm.models.binarization.binarize import binarize, register_transformers
+from surge_mm.models.binarization.layer_reports import LayerReport, layer_reports
 from surge_mm.models.binarization.rules import Rule
+from surge_mm.models.binarization.to_float import to_float
 
 if TYPE_CHECKING:
     from surge_mm.models.backbones import ReActNetA, SurgeBert, SurgeResNet, SurgeVGGSmall

@@ -11,15 +11,13 @@ from surge_mm.ops.binarizers.activation import (
 )
 from surge_mm.ops.binarizers.base import Binarizer, Scheduled
 from surge_mm.ops.binarizers.elastic import Elastic, ElasticBinary, ElasticSign, Step
+from surge_mm.ops.binarizers.standardized_weight import AdaBin, Libra, ReCU
 from surge_mm.ops.binarizers.weight import (
     XNOR,
-    AdaBin,
     BiBERT,
     BiT,
-    Libra,
     ReAct,
     Real,
-    ReCU,
     ScaledSign,
     Sign,
     TwoValues,

@@ -17,7 +17,7 @@ from surge_mm.deploy import load_packed, pack, save_packed
 from surge_mm.deploy.packed_file.format import read_packed
 from surge_mm.deploy.packing.packed_layers import PackedShortcutConv2d
 from surge_mm.layers import BinaryLayer
-from surge_mm.models.binarization.binarize import layer_reports
+from surge_mm.models.binarization.layer_reports import layer_reports
 from surge_mm.utils.errors import UsageError
 
 # a random teacher has nothing to teach

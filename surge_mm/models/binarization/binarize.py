@@ -1,10 +1,9 @@
-"""Binarization of any model by rules, and the way back to full precision."""
+"""Binarization of any model by rules."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
@@ -16,42 +15,21 @@ from surge_mm.models.binarization.layer_candidates import (
     class_path,
     find_candidates,
 )
+from surge_mm.models.binarization.layer_reports import LayerReport, layer_reports
 from surge_mm.models.binarization.relu_replacement import DEFAULT_ACT_CFG, relu_replacements
 from surge_mm.models.binarization.rules import BINARY, KEEP, Decision, decide, parse_rules
-from surge_mm.models.binarization.shortcuts import (
-    add_shortcuts,
-    find_places,
-    layers_with_shortcuts,
-)
+from surge_mm.models.binarization.shortcuts import add_shortcuts, find_places
+from surge_mm.models.binarization.to_float import check_not_packed
 from surge_mm.models.binarization.twins import find_twins, refresh_averages, warn_of_frozen_copies
-from surge_mm.models.binarization.weight_use import check_first_passes, forget_check
+from surge_mm.models.binarization.weight_use import check_first_passes
 from surge_mm.utils.argument_checks import checked
 from surge_mm.utils.class_names import class_name
 from surge_mm.utils.errors import UsageError
 from surge_mm.utils.logging import warn
-from surge_mm.utils.modules import is_packed, replace_modules
+from surge_mm.utils.modules import replace_modules
 from surge_mm.utils.suggestions import did_you_mean
 
 SETTINGS = ('activation', 'weight', 'compensator', 'pad_value')
-
-
-@dataclass(frozen=True)
-class LayerReport:
-    """The decision of :func:`binarize` about a layer.
-
-    Attributes:
-        name (str): Dotted name of the layer; the first one of a shared layer.
-        places (tuple[str, ...]): All dotted names of the layer.
-        binary (bool): Whether the layer is binary.
-        rule (str): Rule that decided, such as ``'rules[0]'`` or ``'default: stem'``.
-        shortcut (bool): Whether :func:`binarize` gave it a shortcut.
-    """
-
-    name: str
-    places: tuple[str, ...]
-    binary: bool
-    rule: str
-    shortcut: bool
 
 
 @checked
@@ -105,7 +83,7 @@ def binarize(
             call has decided about all layers and this one binarizes none, or shortcuts are asked for and no layer can
             have one.
     """
-    _check_not_packed(model)
+    check_not_packed(model)
     settings = _without_type('binary', binary)
     twins = find_twins(model)
     candidates = find_candidates(model, twins)
@@ -159,25 +137,6 @@ def binarize(
     return layer_reports(model)
 
 
-def layer_reports(model: nn.Module) -> list[LayerReport]:
-    """Return the decisions of :func:`binarize` about the layers of ``model``; an empty list if it was not called."""
-    places: dict[nn.Module, list[str]] = defaultdict(list)
-    for name, module in model.named_modules(remove_duplicate=False):
-        if hasattr(module, '_surge_rule'):
-            places[module].append(name)
-    shortcuts = layers_with_shortcuts(model)
-    return [
-        LayerReport(
-            name=names[0],
-            places=tuple(names),
-            binary=isinstance(layer, BinaryLayer),
-            rule=str(layer._surge_rule),
-            shortcut=layer in shortcuts,
-        )
-        for layer, names in places.items()
-    ]
-
-
 def register_transformers() -> None:
     """Let ``from_pretrained`` of Hugging Face transformers load models that were binary when they were saved.
 
@@ -193,40 +152,6 @@ def register_transformers() -> None:
         raise UsageError(
             f'register_transformers needs transformers 4.49 or later ({error}). Run: pip install -U transformers'
         ) from error
-
-
-def to_float(model: nn.Module) -> nn.Module:
-    """Replace all binary layers by full-precision layers with the same parameters, and restore the original ReLUs.
-
-    Auxiliary weights, shifts and gains of the binary layers are dropped. Shortcuts are kept.
-
-    Args:
-        model (nn.Module): Model to convert. It is changed in place.
-
-    Returns:
-        nn.Module: ``model``, or the new layer if ``model`` itself is a binary layer.
-
-    Raises:
-        UsageError: if the model is packed.
-    """
-    _check_not_packed(model)
-    replacements: dict[nn.Module, nn.Module] = {}
-    for module in model.modules():
-        vars(module).pop('_surge_rule', None)
-        forget_check(module)
-        if isinstance(module, BinaryLayer):
-            replacements[module] = module.to_float()  # type: ignore[operator]
-        elif hasattr(module, '_surge_replaced'):
-            (replacements[module],) = module._surge_replaced  # type: ignore[misc]
-    return replace_modules(model, replacements)
-
-
-def _check_not_packed(model: nn.Module) -> None:
-    if is_packed(model):
-        raise UsageError(
-            f'{type(model).__name__} is packed: its layers have signs in place of latent weights. Build the model '
-            'again and load the state dict of the trained one, or pack a copy: pack(copy.deepcopy(model))'
-        )
 
 
 def _binarized_before(model: nn.Module) -> str:

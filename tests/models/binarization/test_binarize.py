@@ -16,7 +16,7 @@ from torch import nn
 
 from surge_mm import SurgeConv2d, SurgeLinear, SurgeResNet, binarize, to_float
 from surge_mm.layers import BinaryLayer, compensated_layers
-from surge_mm.models.binarization.binarize import layer_reports
+from surge_mm.models.binarization.layer_reports import layer_reports
 from surge_mm.utils.errors import UsageError
 
 

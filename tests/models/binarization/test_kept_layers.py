@@ -13,7 +13,7 @@ from mmpretrain.models.utils import WindowMSAV2
 from torch import nn
 
 from surge_mm import SurgeResNet, binarize
-from surge_mm.models.binarization.binarize import layer_reports
+from surge_mm.models.binarization.layer_reports import layer_reports
 from surge_mm.utils.errors import UsageError
 
 

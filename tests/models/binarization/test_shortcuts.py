@@ -13,7 +13,7 @@ from torch import nn
 from surge_mm import binarize, to_float
 from surge_mm.deploy import pack
 from surge_mm.deploy.packing.packed_layers import PackedShortcutConv2d
-from surge_mm.models.binarization.binarize import layer_reports
+from surge_mm.models.binarization.layer_reports import layer_reports
 from surge_mm.utils.errors import UsageError
 
 

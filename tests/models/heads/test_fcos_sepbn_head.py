@@ -11,7 +11,7 @@ from torch import nn
 
 from surge_mm import FCOSSepBNHead, binarize
 from surge_mm.deploy import pack
-from surge_mm.models.binarization.binarize import layer_reports
+from surge_mm.models.binarization.layer_reports import layer_reports
 
 SETTINGS = {
     'num_classes': 3,
