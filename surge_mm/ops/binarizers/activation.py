@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from surge_mm.ops.binarizers.base import Binarizer, Scheduled
-from surge_mm.ops.binarizers.error_decay import check_ede, ede_derivative, ede_temperature
+from surge_mm.ops.binarizers.error_decay import ErrorDecay
 from surge_mm.ops.gradient_scale import norm
 from surge_mm.ops.registered import check_shape
 from surge_mm.ops.signs import sign
@@ -262,24 +262,19 @@ class RSign(ApproxSign):
     learned_shift = True
 
 
-class EDE(Scheduled, ActivationBinarizer):
+class EDE(ErrorDecay, ActivationBinarizer):
     """Error decay estimator: ``dQ_x/dx = k t (1 - tanh^2(t x))``, ``k = max(1 / t, 1)``, t growing log-linearly.
 
     It starts close to the straight-through estimator and ends close to the derivative of sign.
-    Source: Qin et al., IR-Net, arXiv 1909.10788 (1e-2 in its text, 1e-3 in its code).
+    Source: Qin et al., IR-Net, arXiv 1909.10788.
 
     Args:
         t_min (float): t at the first step. Defaults to 1e-2.
         t_max (float): t at the last step. Defaults to 10.
     """
 
-    @checked
-    def __init__(self, t_min: float = 1e-2, t_max: float = 10.0) -> None:
-        check_ede(t_min, t_max)
-        self.t_min, self.t_max = t_min, t_max
-
     def derivative(self, x: Tensor) -> Tensor:
-        return ede_derivative(x, ede_temperature(self.progress_tensor, self.t_min, self.t_max))
+        return self.decayed(x)
 
 
 class ReSTE(Scheduled, ActivationBinarizer):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from surge_mm.ops.binarizers.base import Scheduled
-from surge_mm.ops.binarizers.error_decay import check_ede, ede_derivative, ede_temperature
+from surge_mm.ops.binarizers.error_decay import ErrorDecay
 from surge_mm.ops.binarizers.weight import TwoValues, WeightBinarizer, magnitude, mean_per_filter
 from surge_mm.ops.signs import sign
 from surge_mm.utils.argument_checks import checked
@@ -45,7 +45,7 @@ def standardize_backward(z: Tensor, std: Tensor, grad_z: Tensor, correction: int
     return (h - mean_per_filter(h)) / std
 
 
-class Libra(Scheduled, WeightBinarizer):
+class Libra(ErrorDecay, WeightBinarizer):
     """Libra parameter binarization: ``Q_W = 2^s sign(z)`` with z = w standardized and ``s = round(log2 mean(|z|))``.
 
     Ties are rounded to the even number. Filters of two weights have ``z = +-1/sqrt(2)``, so that s is always 0 there.
@@ -61,19 +61,13 @@ class Libra(Scheduled, WeightBinarizer):
 
     min_filter_size = 2
 
-    @checked
-    def __init__(self, t_min: float = 1e-2, t_max: float = 10.0) -> None:
-        check_ede(t_min, t_max)
-        self.t_min, self.t_max = t_min, t_max
-
     def two_values(self, w: Tensor) -> TwoValues:
         z, _ = standardize(w)
         return TwoValues(z, self._scale(z))
 
     def gradient(self, w: Tensor, grad_q: Tensor) -> Tensor:
         z, std = standardize(w)
-        t = ede_temperature(self.progress_tensor, self.t_min, self.t_max)
-        return standardize_backward(z, std, grad_q * self._scale(z) * ede_derivative(z, t))
+        return standardize_backward(z, std, grad_q * self._scale(z) * self.decayed(z))
 
     @staticmethod
     def _scale(z: Tensor) -> Tensor:
@@ -125,7 +119,7 @@ class ReCU(Scheduled, WeightBinarizer):
         return standardize_backward(z, std, grad_q * inside * stretch)
 
 
-class AdaBin(Scheduled, WeightBinarizer):
+class AdaBin(ErrorDecay, WeightBinarizer):
     """Two values per filter that fit the weights: ``Q_W = alpha sign(z) + mean``, with alpha = std.
 
     Here ``z = (w - mean) / alpha``.
@@ -142,11 +136,6 @@ class AdaBin(Scheduled, WeightBinarizer):
     numbers_per_filter = 2
     min_filter_size = 2
 
-    @checked
-    def __init__(self, t_min: float = 1e-2, t_max: float = 10.0) -> None:
-        check_ede(t_min, t_max)
-        self.t_min, self.t_max = t_min, t_max
-
     def two_values(self, w: Tensor) -> TwoValues:
         mean = mean_per_filter(w)
         _, alpha = standardize(w, correction=0)
@@ -155,9 +144,6 @@ class AdaBin(Scheduled, WeightBinarizer):
     def gradient(self, w: Tensor, grad_q: Tensor) -> Tensor:
         z, alpha = standardize(w, correction=0)
         n = w[0].numel()
-        t = ede_temperature(self.progress_tensor, self.t_min, self.t_max)
-        through_z = standardize_backward(
-            z, alpha, grad_q * alpha * ede_derivative(z, t), correction=0
-        )
+        through_z = standardize_backward(z, alpha, grad_q * alpha * self.decayed(z), correction=0)
         grad_alpha = (grad_q * sign(z)).sum(dim=tuple(range(1, w.dim())), keepdim=True)
         return through_z + grad_alpha * z / n + mean_per_filter(grad_q)
