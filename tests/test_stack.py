@@ -53,10 +53,6 @@ def fault_of(tmp_path: Path) -> Fault:
     return fault_of
 
 
-def test_the_stack_that_runs_this_test_has_no_fault() -> None:
-    _stack.check_stack()
-
-
 @pytest.mark.parametrize(
     'changes',
     [

@@ -10,7 +10,7 @@ from typing import Any
 from mmengine.config import Config
 
 from surge_mm.preflight.config_keys import check_names, is_imported
-from surge_mm.utils.class_names import registered_name
+from surge_mm.utils.class_names import class_name, registered_name
 from surge_mm.utils.errors import LaunchError, describe_error
 from surge_mm.utils.hosts import FAMILY, is_installed_host, missing_host
 
@@ -132,5 +132,6 @@ def dropped_hooks(cfg: Config) -> list[str]:
 
 
 def _types(hooks: list[Any]) -> list[str]:
-    types = [hook['type'] for hook in hooks if isinstance(hook, Mapping) and 'type' in hook]
-    return [str(getattr(kind, '__name__', kind)).rpartition('.')[2] for kind in types]
+    return [
+        class_name(hook['type']) for hook in hooks if isinstance(hook, Mapping) and 'type' in hook
+    ]

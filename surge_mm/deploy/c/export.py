@@ -17,7 +17,7 @@ from surge_mm.deploy.c.heads import head_of
 from surge_mm.deploy.c.images import input_steps
 from surge_mm.deploy.c.trace import trace
 from surge_mm.deploy.packing.packed_layers import PackedLayer
-from surge_mm.models.binarization.layer_candidates import class_names
+from surge_mm.models.binarization.layer_candidates import base_class_names
 from surge_mm.utils.atomic_write import write_atomically
 from surge_mm.utils.errors import UsageError, describe_error
 
@@ -52,8 +52,12 @@ def export_c(
     check_name(path)
     _check_model(model)
     steps, sizes = None, [] if largest is None else [largest]
-    is_detector = 'BaseDetector' in class_names(model) and hasattr(model, 'cfg')
-    if 'ImageClassifier' in class_names(model) and hasattr(model, 'cfg') and largest is not None:
+    is_detector = 'BaseDetector' in base_class_names(model) and hasattr(model, 'cfg')
+    if (
+        'ImageClassifier' in base_class_names(model)
+        and hasattr(model, 'cfg')
+        and largest is not None
+    ):
         steps = classifier_steps(model, largest)
     if is_detector:
         steps = input_steps(model, None if largest is None else largest[::-1])
@@ -165,7 +169,7 @@ def _check_model(model: nn.Module) -> None:
         raise UsageError(
             f'{type(model).__name__} has no packed layer: call surge_mm.deploy.pack(model) first'
         )
-    if 'BaseDetector' in class_names(model) and not hasattr(model, 'bbox_head'):
+    if 'BaseDetector' in base_class_names(model) and not hasattr(model, 'bbox_head'):
         raise UsageError(
             f'{type(model).__name__} has several stages, with boxes between them, and has no form in C. Export a '
             'one-stage detector, or the backbone: model.backbone'

@@ -19,7 +19,7 @@ from surge_mm.deploy.packed_file.config_policy import (
     check_structure,
     classes_to_allow,
 )
-from surge_mm.deploy.packed_file.vocabulary import check_fits, vocabulary_to_store
+from surge_mm.deploy.packed_file.vocabulary import check_vocabulary_fits, vocabulary_to_store
 from surge_mm.deploy.packing.convert import pack
 from surge_mm.deploy.predict.kept_priors import keep_priors
 from surge_mm.deploy.real_layers.convert import restore_real, stored_real
@@ -80,7 +80,7 @@ def build_checked(config: Mapping[str, Any], allow: Collection[type | str]) -> n
     model.dataset_meta = model._dataset_meta = meta
     keep_priors(model)
     if vocabulary:
-        check_fits(vocabulary, model)
+        check_vocabulary_fits(vocabulary, model)
         model.vocabulary = vocabulary
     return model
 

@@ -22,7 +22,7 @@ TOKENS = 8
 """Number of tokens of a text."""
 
 
-def input_name(model: nn.Module, size: tuple[int, int]) -> str:
+def trial_input_name(model: nn.Module, size: tuple[int, int]) -> str:
     """Return the name of the input of :func:`outputs_on_image`, such as ``'an image of 224x224'``.
 
     Args:
@@ -116,7 +116,7 @@ def run_and_compare(
         return largest_difference(reference, outputs_on_image(model, size))
     except Exception as error:  # of any layer of the hosts
         raise UsageError(
-            f'the packed model does not run on {input_name(model, size)}, on which the model of the checkpoint runs: '
+            f'the packed model does not run on {trial_input_name(model, size)}, on which the trained model runs: '
             f'{describe_error(error)}. Keep the layer that this is about in full precision, by a rule '
             "dict(name='...', to='keep')"
         ) from error

@@ -55,7 +55,7 @@ def vocabulary_to_store(model: nn.Module, cfg: Config) -> dict[str, Any] | None:
                     f'{key} of test_dataloader.dataset, with the file {path}, is {value!r}, but the model was trained '
                     f'with {trained[key]!r}: set both to that of the training'
                 )
-    check_fits(vocabulary, model)
+    check_vocabulary_fits(vocabulary, model)
     return vocabulary
 
 
@@ -85,7 +85,7 @@ def check_vocabulary(vocabulary: Any) -> None:
     vocabulary_id(tokens)  # a ValueError for unpaired surrogates
 
 
-def check_fits(vocabulary: dict[str, Any], model: nn.Module) -> None:
+def check_vocabulary_fits(vocabulary: dict[str, Any], model: nn.Module) -> None:
     """Check that a model has an embedding for each token and each position.
 
     Args:

@@ -30,7 +30,7 @@ from surge_mm.deploy.packing.unfused import (
 from surge_mm.deploy.real_layers.convert import check_real, convert_real, find_real
 from surge_mm.layers import BinaryEmbedding, BinaryLayer, LearnedActivation, SurgeConv2d
 from surge_mm.layers.memory_format import to_channels_last
-from surge_mm.models.binarization.layer_candidates import class_names, class_path
+from surge_mm.models.binarization.layer_candidates import base_class_names, class_path
 from surge_mm.models.binarization.shortcuts import NORMS, ShortcutSequential
 from surge_mm.models.binarization.weight_use import forget_check
 from surge_mm.utils.errors import UsageError
@@ -233,7 +233,7 @@ def _pack_conv_module(parent: Any) -> None:
     if not _can_pack(parent.conv) or parent.order != ('conv', 'norm', 'act'):
         return
     folds_norm = parent.with_norm and can_fold_norm(parent.norm)
-    adds_shortcut = 'ShortcutConvModule' in class_names(parent) and (
+    adds_shortcut = 'ShortcutConvModule' in base_class_names(parent) and (
         folds_norm or not parent.with_norm
     )
     packed = (PackedShortcutConv2d if adds_shortcut else PackedConv2d)(parent.conv)

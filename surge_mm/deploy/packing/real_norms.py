@@ -20,7 +20,7 @@ from surge_mm.deploy.cpu.passes import Finish, Pool
 from surge_mm.deploy.packing.epilogue import Epilogue, can_fold_norm
 from surge_mm.deploy.packing.unfused import is_conv_module
 from surge_mm.deploy.real_layers.followers import Followers, chains, foldable, followers_of
-from surge_mm.models.binarization.layer_candidates import class_names
+from surge_mm.models.binarization.layer_candidates import base_class_names
 from surge_mm.models.binarization.shortcuts import ShortcutSequential
 
 MOST_SHAPES = 32
@@ -81,7 +81,7 @@ def _calls_in_order(parent: Any, fused: bool = False) -> bool:
     """
     if isinstance(parent, ShortcutSequential) and parent.shortcuts:
         return False
-    if 'ShortcutConvModule' in class_names(parent) and not (fused and parent.fused):
+    if 'ShortcutConvModule' in base_class_names(parent) and not (fused and parent.fused):
         return False
     return getattr(parent, 'efficient_conv_bn_eval_forward', None) is None
 

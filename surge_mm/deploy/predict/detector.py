@@ -15,7 +15,7 @@ from surge_mm.deploy.packed_file.save_load import load_packed
 from surge_mm.deploy.predict.box_decoding import BoxDecoder
 from surge_mm.deploy.predict.image_input import ImageInput
 from surge_mm.deploy.predict.kept_priors import keep_priors
-from surge_mm.models.binarization.layer_candidates import class_names
+from surge_mm.models.binarization.layer_candidates import base_class_names
 from surge_mm.utils.errors import UsageError
 
 
@@ -82,7 +82,7 @@ class Detector:
         source = '' if isinstance(model, nn.Module) else f' of {str(model)!r}'
         if not isinstance(model, nn.Module):
             model = load_packed(model, allow=allow)
-        if 'BaseDetector' not in class_names(model) or not hasattr(model, 'cfg'):
+        if 'BaseDetector' not in base_class_names(model) or not hasattr(model, 'cfg'):
             raise UsageError(
                 f'the {type(model).__name__}{source} is no detector of MMDetection with its config. Detector finds '
                 'boxes; surge_mm.deploy.Predictor runs classifiers and segmentors'

@@ -16,7 +16,7 @@ from torch import nn
 
 from surge_mm.deploy.predict.detector import Detections, Detector
 from surge_mm.deploy.predict.image_input import resizable
-from surge_mm.models.binarization.layer_candidates import class_names
+from surge_mm.models.binarization.layer_candidates import base_class_names
 from surge_mm.utils.class_names import class_name
 from surge_mm.utils.errors import UsageError
 
@@ -63,7 +63,7 @@ class Predictor:
             self.pipeline = Compose([step for step in steps if step not in loading])
             self.visualizer = VISUALIZERS.build(visualizer)
         self.visualizer.dataset_meta = model.dataset_meta
-        self.detector = Detector(model) if 'BaseDetector' in class_names(model) else None
+        self.detector = Detector(model) if 'BaseDetector' in base_class_names(model) else None
 
     def predict(self, image: np.ndarray) -> BaseDataElement:
         """Return the data sample of the host with the predictions for an image.

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from surge_mm.ops.shortcut import pool_shortcut
 from surge_mm.registry import MODELS
 from surge_mm.utils.argument_checks import Cfg
+from surge_mm.utils.class_names import class_name
 
 CHANNEL_ARGUMENTS = {'PReLU': 'num_parameters', 'RPReLU': 'num_channels'}
 """Argument for the number of channels of each activation that has parameters per channel."""
@@ -29,7 +30,7 @@ def build_activation(act_cfg: Cfg, channels: int) -> nn.Module:
         nn.Module: The activation.
     """
     cfg = dict(act_cfg)
-    name = cfg['type'].rpartition('.')[2] if isinstance(cfg['type'], str) else cfg['type'].__name__
+    name = class_name(cfg['type'])
     if cfg['type'] in MODELS.module_dict:
         cfg['type'] = f'surge_mm.{name}'
     if name in CHANNEL_ARGUMENTS:

@@ -11,7 +11,7 @@ from torch import nn
 from surge_mm.layers import BinaryLayer, SurgeLinear
 from surge_mm.models.binarization.layer_candidates import (
     BINARY_FORMS,
-    class_names,
+    base_class_names,
     class_path,
     find_candidates,
 )
@@ -124,7 +124,7 @@ def binarize(
     add_shortcuts(places)
     refresh_averages(model)
     if any(
-        type(m).__module__.startswith('transformers.') or 'PreTrainedModel' in class_names(m)
+        type(m).__module__.startswith('transformers.') or 'PreTrainedModel' in base_class_names(m)
         for m in model.modules()
     ):
         try:

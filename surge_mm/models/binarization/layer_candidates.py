@@ -99,7 +99,7 @@ def find_candidates(model: nn.Module, twins: Mapping[nn.Module, nn.Module]) -> l
             continue
         path = name.split('.')
         ancestors = [modules['.'.join(path[:i])] for i in range(len(path))]
-        inside = frozenset().union(*map(class_names, ancestors))
+        inside = frozenset().union(*map(base_class_names, ancestors))
         reason = unsupported_reason(module, ancestors, path)
         if reason is None and real.get(id(weight)):
             reason = f'its weight is that of {real[id(weight)]}, which cannot be binary'
@@ -107,7 +107,7 @@ def find_candidates(model: nn.Module, twins: Mapping[nn.Module, nn.Module]) -> l
     return candidates
 
 
-def class_names(module: nn.Module) -> set[str]:
+def base_class_names(module: nn.Module) -> set[str]:
     """Return the names of the class of ``module`` and of all its base classes."""
     return {cls.__name__ for cls in type(module).__mro__}
 

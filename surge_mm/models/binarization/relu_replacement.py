@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from surge_mm.models.binarization.layer_candidates import class_names
+from surge_mm.models.binarization.layer_candidates import base_class_names
 from surge_mm.utils.errors import UsageError
 
 RELU_TYPES = (nn.ReLU, nn.ReLU6)
@@ -66,7 +66,7 @@ def relu_replacements(
         if modules.isdisjoint(selected):
             continue
         for module in part.modules():
-            if 'SurgeBackbone' in class_names(module):
+            if 'SurgeBackbone' in base_class_names(module):
                 modules.difference_update(module.modules())
         like = next((p for p in part.parameters() if p.is_floating_point()), None)
         for relu in modules:

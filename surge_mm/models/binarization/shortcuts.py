@@ -16,7 +16,7 @@ from collections.abc import Collection, Mapping
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from surge_mm.models.binarization.layer_candidates import class_names, class_path
+from surge_mm.models.binarization.layer_candidates import base_class_names, class_path
 from surge_mm.ops.shortcut import pool_shortcut
 
 NORMS = (_NormBase, nn.GroupNorm)
@@ -85,7 +85,7 @@ def find_places(model: nn.Module, layers: Collection[nn.Module]) -> dict[nn.Modu
     called_one_by_one = {
         child
         for module in model.modules()
-        if class_names(module) & {'VGG'} and hasattr(module, 'range_sub_modules')
+        if base_class_names(module) & {'VGG'} and hasattr(module, 'range_sub_modules')
         for child in module.children()
     }
     places = {}
@@ -128,7 +128,7 @@ def layers_with_shortcuts(model: nn.Module) -> set[nn.Module]:
     """
     found: set[nn.Module] = set()
     for module in model.modules():
-        if 'ShortcutConvModule' in class_names(module):
+        if 'ShortcutConvModule' in base_class_names(module):
             found.add(module.conv)  # type: ignore[arg-type]
         elif isinstance(module, ShortcutSequential):
             found.update(module.get_submodule(name) for name in module.shortcuts)

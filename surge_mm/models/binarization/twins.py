@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 
 from torch import nn
 
-from surge_mm.models.binarization.layer_candidates import CONTAINERS, class_names
+from surge_mm.models.binarization.layer_candidates import CONTAINERS, base_class_names
 from surge_mm.utils.logging import warn
 
 TWINS = {'SemiBaseDetector': ('teacher', 'student'), 'CAE': ('teacher', 'backbone')}
@@ -26,7 +26,7 @@ def find_twins(model: nn.Module) -> dict[nn.Module, nn.Module]:
     """
     pairs: list[tuple[nn.Module, nn.Module]] = []
     for module in model.modules():
-        names = class_names(module)
+        names = base_class_names(module)
         for twin_and_source in (TWINS[name] for name in names & TWINS.keys()):
             twin, source = (module.get_submodule(name) for name in twin_and_source)
             pairs.append((twin, source))
@@ -44,7 +44,7 @@ def find_twins(model: nn.Module) -> dict[nn.Module, nn.Module]:
 def refresh_averages(model: nn.Module) -> None:
     """Let each of MMEngine's moving averages in a model average the parameters that binary layers have added."""
     for module in model.modules():
-        if AVERAGED in class_names(module):
+        if AVERAGED in base_class_names(module):
             inner: nn.Module = module.module  # type: ignore[assignment]
             averaged = inner.state_dict() if module.update_buffers else inner.named_parameters()
             vars(module)['avg_parameters'] = dict(averaged)

@@ -13,7 +13,8 @@ Three controls change the surrogate derivative of any of them: ``gain``, ``floor
 dict. :meth:`ActivationBinarizer.surrogate` has their formula.
 
 A binarizer of your own is a class with a ``derivative``, in a module of yours; docs/own_methods.md has an example. Do
-not override ``__call__``: other values than signs cannot be packed. CONTRIBUTING.md lists the steps for this package.
+not override ``__call__``: values without a ``sign_form`` cannot be packed. CONTRIBUTING.md lists the steps for this
+package.
 """
 
 from __future__ import annotations
