@@ -45,7 +45,7 @@ from surge_mm.launch.cli import Parser, add_settings, run
 from surge_mm.launch.config import load_config
 from surge_mm.launch.resume import check_fits
 from surge_mm.launch.runner import build_model
-from surge_mm.models.binarization.layer_candidates import class_names
+from surge_mm.models.binarization.layer_candidates import base_class_names
 from surge_mm.preflight.leaves import find_leaves
 from surge_mm.utils.errors import LaunchError
 
@@ -69,7 +69,7 @@ def main() -> None:
     cfg = load_config(args)
     init_default_scope(cfg.default_scope)
     model = packed(cfg, args)
-    is_detector = 'BaseDetector' in class_names(model)
+    is_detector = 'BaseDetector' in base_class_names(model)
     with tempfile.TemporaryDirectory() as folder:
         library = exported(model, Path(folder), None if is_detector else image_size(cfg))
         images = list(track(pictures(cfg, args.images), 'images', total=args.images))

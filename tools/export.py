@@ -53,7 +53,7 @@ from surge_mm.launch.resume import check_checkpoint, check_fits
 from surge_mm.launch.runner import build_model
 from surge_mm.layers import BinaryLayer
 from surge_mm.layers.memory_format import to_channels_last
-from surge_mm.models.binarization.layer_candidates import class_names
+from surge_mm.models.binarization.layer_candidates import base_class_names
 from surge_mm.preflight.datasets import check_datasets
 from surge_mm.utils.atomic_write import write_atomically
 from surge_mm.utils.errors import LaunchError, UsageError, describe_error
@@ -209,7 +209,7 @@ def write_c(model: nn.Module, cfg: Config, args: argparse.Namespace) -> None:
         args (argparse.Namespace): Arguments of the tool.
     """
     model.cfg = cfg  # type: ignore[assignment]
-    is_detector = 'BaseDetector' in class_names(model)
+    is_detector = 'BaseDetector' in base_class_names(model)
     if args.with_main and not is_detector:
         raise LaunchError(f'--with-main is for detectors, not for {type(model).__name__}')
     if args.shape and is_detector:

@@ -62,7 +62,7 @@ from surge_mm.launch.runner import build_model
 from surge_mm.layers import BinaryLayer
 from surge_mm.layers.memory_format import to_channels_last
 from surge_mm.models import to_float
-from surge_mm.models.binarization.layer_candidates import class_names
+from surge_mm.models.binarization.layer_candidates import base_class_names
 from surge_mm.utils.errors import LaunchError, describe_error
 from surge_mm.utils.files import file_defect
 
@@ -101,7 +101,7 @@ def main() -> None:
     regions += regions_of(model, binary)
     clock = time.process_time if args.threads == 1 else time.perf_counter
     beside = {}
-    if 'BaseDetector' in class_names(model):
+    if 'BaseDetector' in base_class_names(model):
         from mmdet.apis import inference_detector
 
         beside['inference_detector'] = partial(inference_detector, model, image)
@@ -187,7 +187,7 @@ def image_function(
     args: argparse.Namespace, model: nn.Module, image: np.ndarray
 ) -> tuple[Callable[[], object], list[Region]]:
     """Return a function that runs the model on the image, and the regions around the network."""
-    if args.host or 'BaseDetector' not in class_names(model):
+    if args.host or 'BaseDetector' not in base_class_names(model):
         predictor = Predictor(model)
         predictor.detector = None
         regions = [Region(predictor, 'pipeline', PIPELINE)]
