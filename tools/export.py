@@ -44,7 +44,11 @@ from surge_mm.deploy.packed_file.tables import (
     table_of_sizes,
     table_of_unfused,
 )
-from surge_mm.deploy.packed_file.trial_run import input_name, outputs_on_image, run_and_compare
+from surge_mm.deploy.packed_file.trial_run import (
+    outputs_on_image,
+    run_and_compare,
+    trial_input_name,
+)
 from surge_mm.deploy.real_layers.convert import FLOAT32, REAL
 from surge_mm.launch.calibration_set import DEFAULT_COUNT, CalibrationSet
 from surge_mm.launch.cli import Parser, add_settings, run
@@ -293,7 +297,7 @@ def export_packed(model: nn.Module, cfg: Config, args: argparse.Namespace) -> No
             print(f'calibrated on {len(images)} images of {images.source}')
     console.print(table_of_sizes(sizes_of(file, model, in_float)))
     if reference:
-        print(f'run on {input_name(model, size)}: {describe(difference, args.real)}')
+        print(f'run on {trial_input_name(model, size)}: {describe(difference, args.real)}')
     if in_float32:
         print(change_of_metric(cfg, in_float32, model, args.real))
     console.print(f'{args.out}\nsha256 {file.sha256}', soft_wrap=True, highlight=False)
@@ -316,7 +320,7 @@ def reference_outputs(model: nn.Module, cfg: Config) -> tuple[tuple[int, int], d
     except Exception as error:  # a model that needs text or another input beside the image
         print(
             'warning: the packed model is written without a trial run, since the model of the checkpoint does not run '
-            f'on {input_name(model, size)} alone: {describe_error(error)}'
+            f'on {trial_input_name(model, size)} alone: {describe_error(error)}'
         )
         return size, {}
 

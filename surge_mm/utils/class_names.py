@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import mmengine.registry
-from mmengine.registry import Registry
-from mmengine.utils import get_object_from_string
-
 
 def class_name(kind: Any) -> str:
     """Return the name of a class or function without its scope or module, such as ``'Resize'``.
@@ -29,6 +25,10 @@ def registered_name(kind: Any, scope: str | None) -> str:
         str: A name such as ``'GIoULoss'`` or ``'surge_mm.SurgeConv2d'``; the path of a class that no registry has; and
         a text that is no path of a class, as it is.
     """
+    import mmengine.registry
+    from mmengine.registry import Registry
+    from mmengine.utils import get_object_from_string
+
     cls = kind if callable(kind) else get_object_from_string(kind)
     if not callable(cls):
         return kind
