@@ -7,6 +7,7 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.registry import DATASETS, FUNCTIONS
+from torch.utils.data import DataLoader
 
 from surge_mm.datasets.evaluation_set import evaluation_pipeline
 from surge_mm.preflight.leaves import find_leaves
@@ -50,8 +51,8 @@ class CalibrationSet:
         """Yield batches of one image, for ``model.test_step``."""
         kind = (self._loader.get('collate_fn') or {}).get('type', 'pseudo_collate')
         collate = FUNCTIONS.get(kind) if isinstance(kind, str) else kind
-        for i in range(self.count):
-            yield collate([self._dataset[i * len(self._dataset) // self.count]])
+        indices = [[i * len(self._dataset) // self.count] for i in range(self.count)]
+        yield from DataLoader(self._dataset, batch_sampler=indices, collate_fn=collate)
 
 
 def _first_set(cfg: Config) -> tuple[str, Any, Any]:

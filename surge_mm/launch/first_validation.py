@@ -25,6 +25,7 @@ from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner, Val
 from mmengine.structures import InstanceData
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
 
 from surge_mm.utils.errors import LaunchError, UsageError
 from surge_mm.utils.logging import warn
@@ -108,7 +109,8 @@ def _validate_one_image(runner: Runner) -> tuple[Any, list[Any], list[str]]:
     """Return a batch of one image, the outputs of the model, and the names of the losses of the validation."""
     loader, loop = runner.val_dataloader, runner.val_loop
     index = next(iter(loader.batch_sampler))[0]
-    batch = loader.collate_fn([loader.dataset[index]])
+    one_image = DataLoader(loader.dataset, batch_sampler=[[index]], collate_fn=loader.collate_fn)
+    batch = next(iter(one_image))
     runner.model.eval()
     with autocast(enabled=loop.fp16):
         outputs = list(runner.model.val_step(batch))

@@ -2,16 +2,22 @@
 
 import hashlib
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmpretrain.registry import DATASETS
 
 from surge_mm.datasets.cifar import CIFAR10Tensor
+from surge_mm.launch.calibration_set import CalibrationSet
+from surge_mm.launch.runner import begin, build_runner
 from surge_mm.utils.errors import DatasetError
 
+CONFIGS = Path(__file__).parents[2] / 'configs'
 PER_FILE = 20
 
 
@@ -89,6 +95,39 @@ def test_mmengine_loads_whole_batches(root):
     assert [len(batch['inputs']) for batch in batches] == [32, 32, 32, 4]
     seen = torch.cat([batch['inputs'] for batch in batches]).flatten(1).sum(1)
     assert sorted(seen.tolist()) == sorted(loader.dataset.images.flatten(1).sum(1).tolist())
+
+
+@pytest.fixture
+def config(root, tmp_path):
+    cfg = Config.fromfile(CONFIGS / 'cifar10_mini' / 'ste_resnet20_12e_cifar10-mini.py')
+    cfg.merge_from_dict(
+        {
+            'work_dir': str(tmp_path / 'work'),
+            'train_cfg.max_epochs': 1,
+            'train_dataloader.dataset.indices': 64,
+            'train_dataloader.batch_size': 32,
+            'model.backbone.base_channels': 4,
+            'model.head.in_channels': 16,
+        }
+    )
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        loader.dataset.data_root = str(root)
+    return cfg
+
+
+def test_a_config_trains_and_validates(config):
+    runner = build_runner(config)
+    with begin(runner):
+        runner.train()
+    assert runner.iter == 2
+    assert 0 <= runner.message_hub.get_scalar('val/accuracy/top1').current() <= 100
+
+
+def test_images_for_the_calibration_are_batches_of_one(config):
+    init_default_scope(config.default_scope)
+    batches = list(CalibrationSet(config, count=4))
+    images = CIFAR10Tensor(config.train_dataloader.dataset.data_root, size=16, indices=64).images
+    assert torch.equal(torch.cat([batch['inputs'] for batch in batches]), images[::16])
 
 
 def test_missing_and_damaged_files_are_named(root):
