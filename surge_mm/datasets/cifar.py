@@ -37,11 +37,13 @@ class CIFAR10Tensor(CIFAR10):
         device (str): device of the images; ``'auto'`` is the current GPU, or the CPU if there is none. Defaults to
             'auto'.
         size (int): width and height of the images: 32, or 16 or 8 by averaging blocks of pixels. Defaults to 32.
-        indices (int, optional): number of images to load, the first of the files. Defaults to None, all of them.
+        indices (int or Sequence[int], optional): number of images to load, the first of the files, or their numbers,
+            such as ``range(30000, 40000)``. Defaults to None, all of them.
         **kwargs: arguments of MMPretrain's CIFAR10, except a pipeline.
 
     Raises:
-        DatasetError: if a file is missing or its MD5 is not the official one.
+        DatasetError: if a file is missing, its MD5 is not the official one, or an image of ``indices`` does not
+            exist.
         ValueError: if ``size`` is invalid, or there is a pipeline.
     """
 
@@ -52,7 +54,7 @@ class CIFAR10Tensor(CIFAR10):
         split: Literal['train', 'test'] = 'train',
         device: str = 'auto',
         size: int = 32,
-        indices: Positive | None = None,
+        indices: Positive | Sequence[int] | None = None,
         **kwargs: Any,
     ) -> None:
         if kwargs.get('pipeline'):
@@ -63,7 +65,8 @@ class CIFAR10Tensor(CIFAR10):
         if size not in (8, 16, 32):
             raise ValueError(f'size={size!r} must be 8, 16 or 32')
         self._fully_initialized = False
-        self.device, self.size, self.limit = device, size, indices
+        self.device, self.size = device, size
+        self.part = list(indices) if isinstance(indices, Sequence) else slice(indices)
         super().__init__(data_root=data_root, split=split, download=False, **kwargs)
 
     def full_init(self) -> None:
@@ -88,8 +91,16 @@ class CIFAR10Tensor(CIFAR10):
             pickle.loads((folder / name).read_bytes(), encoding='latin1') for name, _ in files
         ]
         pixels = np.concatenate([entry['data'] for entry in entries]).reshape(-1, 3, 32, 32)
-        images = torch.from_numpy(pixels)[: self.limit]
-        labels = torch.tensor([label for entry in entries for label in entry['labels']])
+        labels = np.concatenate([entry['labels'] for entry in entries])
+        try:
+            images, labels = (
+                torch.from_numpy(pixels[self.part]),
+                torch.from_numpy(labels[self.part]),
+            )
+        except IndexError as error:
+            raise DatasetError(
+                f'indices must be from 0 to {len(labels) - 1}, the images of split={self.split!r}: {error}'
+            ) from error
         if self.size != 32:
             blocks = images.unflatten(3, (self.size, -1)).unflatten(2, (self.size, -1)).float()
             images = blocks.mean((3, 5)).round().byte()
@@ -97,7 +108,7 @@ class CIFAR10Tensor(CIFAR10):
         if device == 'auto':
             device = 'cuda' if torch.cuda.is_available() else 'cpu'
         self.images = images.to(device)
-        self.labels = labels[: self.limit].to(device)
+        self.labels = labels.to(device)
         self.samples = [DataSample().set_gt_label(label) for label in self.labels.unsqueeze(1)]
         self._fully_initialized = True
 

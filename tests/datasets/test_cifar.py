@@ -70,6 +70,17 @@ def test_the_test_split_and_a_part_of_it(root):
     assert len(part) == len(part.samples) == 7
 
 
+def test_a_range_of_images(root):
+    whole = CIFAR10Tensor(str(root), device='cpu')
+    part = CIFAR10Tensor(str(root), device='cpu', indices=range(30, 50))
+    whole.full_init()
+    assert len(part) == 20
+    assert torch.equal(part.images, whole.images[30:50])
+    assert torch.equal(part.labels, whole.labels[30:50])
+    with pytest.raises(DatasetError, match='indices must be from 0 to 99'):
+        len(CIFAR10Tensor(str(root), device='cpu', indices=range(90, 110)))
+
+
 def test_small_images_are_means_over_blocks(root):
     full = CIFAR10Tensor(str(root), split='test', device='cpu').images.double()
     small = CIFAR10Tensor(str(root), split='test', device='cpu', size=16).images
