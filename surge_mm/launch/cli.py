@@ -52,6 +52,18 @@ def setting(text: str) -> str:
     return text
 
 
+_UNREADABLE = (ValueError, AssertionError, IndexError, RecursionError)
+"""What MMEngine's DictAction raises for values that it cannot read."""
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(
+        error, RecursionError
+    ):  # of a call, such as range(3, 7), which it divides for ever
+        return 'a value is no number, string, list or tuple. Write it in a config'
+    return str(error)
+
+
 def parse_settings(texts: Sequence[str], option: str) -> dict[str, Any]:
     """Return the value of each key of settings ``KEY=VALUE``.
 
@@ -65,8 +77,8 @@ def parse_settings(texts: Sequence[str], option: str) -> dict[str, Any]:
     try:
         pairs = [setting(text).partition('=') for text in texts]
         return {key: DictAction._parse_iterable(text) for key, _, text in pairs}
-    except (argparse.ArgumentTypeError, AssertionError, ValueError, IndexError) as error:
-        raise LaunchError(f'{option}: {error}') from error
+    except (argparse.ArgumentTypeError, *_UNREADABLE) as error:
+        raise LaunchError(f'{option}: {_reason(error)}') from error
 
 
 class _Settings(DictAction):
@@ -77,8 +89,8 @@ class _Settings(DictAction):
     ) -> None:
         try:
             super().__call__(parser, namespace, values, option_string)
-        except (ValueError, AssertionError, IndexError) as error:
-            raise argparse.ArgumentError(self, f'{" ".join(values)}: {error}') from error
+        except _UNREADABLE as error:
+            raise argparse.ArgumentError(self, f'{" ".join(values)}: {_reason(error)}') from error
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:

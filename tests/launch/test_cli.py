@@ -38,6 +38,7 @@ def test_settings_are_read_as_mmengine_reads_them(parser):
         (['--cfg-options', 'lr'], "argument --cfg-options: 'lr' must be KEY=VALUE"),
         (['--cfg-options', '=3'], "argument --cfg-options: '=3' must be KEY=VALUE"),
         (['--cfg-options', 'a=(1,2'], 'argument --cfg-options: a=(1,2: '),
+        (['--cfg-options', 'a=range(3, 7)'], 'a value is no number, string, list or tuple'),
         (
             ['--wrok-dir', 'a'],
             "did you mean '--work-dir'? Known: --help, --work-dir, --cfg-options",
