@@ -12,8 +12,8 @@ from surge_mm.layers import BinaryLayer, compensated_layers
 from surge_mm.ops import ActivationBinarizer, GradientScale, WeightBinarizer
 
 EXAMPLES = [(name_of(page), block) for page in PAGES for block in blocks(page, 'python')]
-CONFIGS = [(page, block) for page, block in EXAMPLES if block.startswith('_base_ =')]
-PROGRAMS = [(page, block) for page, block in EXAMPLES if not block.startswith('_base_ =')]
+CONFIGS = [(page, block) for page, block in EXAMPLES if re.search('^_base_ =', block, re.MULTILINE)]
+PROGRAMS = [example for example in EXAMPLES if example not in CONFIGS]
 NOT_RUN = {
     'docs/deployment.md': 'needs a trained detector and an image; tests/tools/test_export.py packs and runs one',
     'docs/inference_speed.md': 'needs a trained detector; tests/deploy/predict/test_imports.py runs one',
@@ -32,11 +32,11 @@ MODULE = re.compile(r'# (\w+)\.py\n')
 
 @pytest.fixture(autouse=True)
 def _modules(tmp_path, monkeypatch):
-    """Provide the modules that documents show, whose first line is their name, and forget the classes of examples."""
+    """Provide the files that documents show, whose first line is their name, and forget the classes of examples."""
     for family in (ActivationBinarizer, GradientScale, WeightBinarizer):
         monkeypatch.setattr(family, 'known', dict(family.known))
     monkeypatch.syspath_prepend(tmp_path)
-    named = [match for _, block in PROGRAMS if (match := MODULE.match(block))]
+    named = [match for _, block in EXAMPLES if (match := MODULE.match(block))]
     for match in named:
         (tmp_path / f'{match[1]}.py').write_text(match.string)
     yield
