@@ -22,7 +22,7 @@ from rich.table import Table
 from scipy.stats import spearmanr
 
 import surge_mm  # noqa: F401  must be imported before the hosts
-from surge_mm.analysis.binary_config import STE, binary_config, config_text
+from surge_mm.composition.binary_config import STE, binary_config, config_text
 from surge_mm.launch.cli import Parser, run, setting
 from surge_mm.utils.errors import LaunchError
 

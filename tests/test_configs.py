@@ -14,7 +14,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 from mmpretrain.structures import DataSample
 
-from surge_mm.analysis.methods import apply_method
+from surge_mm.composition.methods import apply_method
 from surge_mm.layers import BinaryLayer
 from surge_mm.ops import AdaptiveScale, FixedScale, Scheduled
 from surge_mm.preflight.config_keys import check_names

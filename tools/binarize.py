@@ -18,15 +18,16 @@ from rich.table import Table
 from torch import nn
 
 import surge_mm  # noqa: F401  prepares the stack before the hosts are imported
-from surge_mm.analysis.binary_config import (
+from surge_mm.analysis.complexity import ModelComplexity, model_complexity
+from surge_mm.analysis.tables import layer_table, wide_console
+from surge_mm.composition.binary_config import (
     binary_config,
     can_have_shortcuts,
     config_text,
     merged,
     require_full_precision,
 )
-from surge_mm.analysis.complexity import ModelComplexity, model_complexity
-from surge_mm.analysis.tables import layer_table, wide_console
+from surge_mm.composition.config_files import base_configs
 from surge_mm.datasets.evaluation_set import image_size
 from surge_mm.launch.cli import Parser, add_shape, run
 from surge_mm.launch.config import find_config, load_config, with_names
@@ -37,12 +38,11 @@ from surge_mm.utils.atomic_write import write_atomically
 from surge_mm.utils.errors import LaunchError, UsageError
 from surge_mm.utils.suggestions import did_you_mean
 
-METHODS = Path(__file__).resolve().parents[1] / 'configs' / '_base_' / 'methods'
+METHODS = {name: path for name, path in base_configs('methods').items() if name != 'fp'}
 HEADER = '# Written by tools/binarize.py: {base} in 1 bit, by the method {method}.\n'
 
 
 def main() -> None:
-    methods = sorted(path.stem for path in METHODS.glob('*.py') if path.stem != 'fp')
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         'config',
@@ -56,7 +56,7 @@ def main() -> None:
         '--method',
         default='ste',
         metavar='NAME',
-        help=f'settings of the binary layers; default ste, without an auxiliary branch: {", ".join(methods)}',
+        help=f'settings of the binary layers; default ste, without an auxiliary branch: {", ".join(METHODS)}',
     )
     parser.add_argument(
         '--keep',
@@ -71,10 +71,10 @@ def main() -> None:
     parser.set_defaults(cfg_options=None, launcher='none')
     args = parser.parse_args()
 
-    if args.method not in methods:
+    if args.method not in METHODS:
         raise LaunchError(
             f'--method {args.method!r} does not exist or has no binary layers'
-            f'{did_you_mean(args.method, methods)}; choose from {", ".join(methods)}'
+            f'{did_you_mean(args.method, METHODS)}; choose from {", ".join(METHODS)}'
         )
     if args.shape and min(args.shape) < 1:
         raise LaunchError(f'--shape {args.shape[0]} {args.shape[1]} must be at least 1 1')
@@ -120,7 +120,7 @@ def binary_keys(
         model (nn.Module): Its model.
         args (argparse.Namespace): Arguments of the tool.
     """
-    method = Config.fromfile(METHODS / f'{args.method}.py')
+    method = Config.fromfile(METHODS[args.method])
     checkpoint = args.checkpoint
     if '://' not in checkpoint:
         checkpoint = str(Path(checkpoint).resolve())

@@ -23,8 +23,8 @@ from torch import nn
 
 import surge_mm  # noqa: F401  prepares the stack before the hosts are imported
 from surge_mm.analysis.complexity import model_complexity, model_size
-from surge_mm.analysis.log import read_log
 from surge_mm.analysis.plots import Boxes, draw_detections, plot_training
+from surge_mm.analysis.scalars import read_scalars
 from surge_mm.analysis.timing import interleaved_times
 from surge_mm.datasets.digits import make_digits
 from surge_mm.deploy import instruction_set, load_packed
@@ -185,7 +185,7 @@ def detections(models: dict[str, nn.Module], images: list[ValImage]) -> tuple[di
 
 def results(logs: list[Path], data: Path, detector: nn.Module, seconds: float) -> dict[str, str]:
     """Return the rows of the table on data, accuracy, size and time."""
-    _, val = read_log(logs)
+    _, val = read_scalars(logs)
     last = [line for line in val if 'coco/bbox_mAP' in line][-1]
     settings = json.loads((data / 'digits.json').read_text())
     found = model_complexity(detector, settings['size'], settings['size'])

@@ -24,13 +24,6 @@ from rich.table import Table
 from torch.utils.data import DataLoader
 
 import surge_mm  # noqa: F401  prepares the stack before the hosts are imported
-from surge_mm.analysis.binary_config import (
-    STE,
-    binary_config,
-    binary_layers,
-    merged,
-    require_full_precision,
-)
 from surge_mm.analysis.plots import METRICS, plot_costs
 from surge_mm.analysis.sensitivity import (
     Names,
@@ -41,6 +34,13 @@ from surge_mm.analysis.sensitivity import (
     training_loss,
 )
 from surge_mm.analysis.tables import wide_console
+from surge_mm.composition.binary_config import (
+    STE,
+    binary_config,
+    binary_layers,
+    merged,
+    require_full_precision,
+)
 from surge_mm.launch.cli import Parser, add_settings, run
 from surge_mm.launch.config import find_config, load_config, with_names
 from surge_mm.launch.resume import check_checkpoint, check_fits

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from surge_mm.analysis.log import Lines, curve, read_log
+from surge_mm.analysis.scalars import Lines, curve, read_scalars
 
 # Palette of Okabe and Ito, for color-blind readers.
 BLUE, ORANGE, GREEN = '#0072B2', '#E69F00', '#009E73'
@@ -184,7 +184,7 @@ def plot_training(
         ValueError: if a line is not JSON, or the log has nothing to draw.
     """
     files = [log] if isinstance(log, str | os.PathLike) else list(log)
-    train, val = read_log(files)
+    train, val = read_scalars(files)
     panels = (
         ('Loss', train, _loss_curves(train)),
         ('Validation', val, METRICS),

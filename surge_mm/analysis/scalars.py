@@ -10,7 +10,7 @@ from surge_mm.utils.errors import UsageError
 Lines = list[dict[str, float]]
 
 
-def read_log(files: Sequence[str | os.PathLike]) -> tuple[Lines, Lines]:
+def read_scalars(files: Sequence[str | os.PathLike]) -> tuple[Lines, Lines]:
     """Read the lines of training and of evaluation, in the order of their steps.
 
     Args:

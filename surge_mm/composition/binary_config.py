@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
-from surge_mm.analysis.methods import BINARIZED, has_own_backbone
+from surge_mm.composition.methods import BINARIZED, has_own_backbone
 from surge_mm.layers import BinaryLayer
 from surge_mm.models.binarization.layer_reports import layer_reports
 from surge_mm.models.binarization.shortcuts import find_places

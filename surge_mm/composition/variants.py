@@ -1,13 +1,16 @@
-"""Variants of an ablation: a config or a method of ``configs/_base_/methods`` with other settings."""
+"""Variants of an ablation: a config, or a recipe with a method, with other settings."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmengine.config import Config
 
+from surge_mm.composition.config_files import find_method, read_config
+from surge_mm.composition.methods import apply_method
 from surge_mm.utils.errors import LaunchError
 from surge_mm.utils.suggestions import did_you_mean
 
@@ -24,6 +27,47 @@ class Variant(NamedTuple):
     name: str
     base: str
     settings: dict[str, Any]
+
+
+def compose(
+    recipe: Path, methods: Sequence[str], variants: Sequence[Variant] = ()
+) -> dict[str, Config]:
+    """Apply each method to the recipe.
+
+    Args:
+        recipe (Path): config file.
+        methods (Sequence[str]): names of files in ``configs/_base_/methods``, or paths.
+        variants (Sequence[Variant]): methods with other settings. Defaults to none.
+
+    Returns:
+        dict[str, Config]: composed config of each method and variant.
+
+    Raises:
+        LaunchError: if a method is unknown or repeated, or the recipe cannot be read or has no binary layers.
+    """
+    every = [*(Variant(Path(method).stem, method, {}) for method in methods), *variants]
+    files = {one.base: find_method(one.base) for one in every}
+    check_names([one.name for one in every])
+    cfg = read_config(recipe)
+    composed = {}
+    for one in every:
+        method = changed(read_config(files[one.base]), one, cfg)
+        check_eta(method, one)
+        composed[one.name] = apply_method(cfg, method)
+    return composed
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Check that the names of variants differ.
+
+    Args:
+        names (Sequence[str]): the names.
+
+    Raises:
+        LaunchError: if two are equal.
+    """
+    if len(set(names)) < len(names):
+        raise LaunchError(f'variants must have different names, got {names}')
 
 
 def changed(cfg: Config, variant: Variant, *others: Config) -> Config:

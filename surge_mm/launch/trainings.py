@@ -11,7 +11,9 @@ import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import HOOKS
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -50,6 +52,34 @@ def check_builds(name: str, path: Path, options: Sequence[str]) -> None:
         raise LaunchError(f'variant {name}: {message}') from error
     finally:
         logging.disable(logging.NOTSET)
+
+
+def check_unfinished(
+    queue: Sequence[tuple[str, int]],
+    configs: Mapping[str, Path],
+    composed: Mapping[str, Config],
+    work_dir: Path,
+    options: Sequence[str],
+) -> None:
+    """Check that each variant with an unfinished run can be built, before anything is written or trained.
+
+    Args:
+        queue (list[tuple[str, int]]): variant and seed of each run.
+        configs (dict[str, Path]): config of each variant that has a file.
+        composed (dict[str, Config]): config of each other variant.
+        work_dir (Path): folder of all runs.
+        options (list[str]): settings for ``--cfg-options`` of train.py.
+
+    Raises:
+        LaunchError: if a variant cannot be built.
+    """
+    unfinished = [run for run in queue if not is_finished(work_dir, *run)]
+    with TemporaryDirectory() as folder:
+        for name in dict.fromkeys(name for name, _ in unfinished):
+            path = configs.get(name, Path(folder) / f'{name}.py')
+            if name in composed:
+                path.write_text(composed[name].pretty_text)
+            check_builds(name, path, options)
 
 
 def is_finished(work_dir: Path, variant: str, seed: int) -> bool:

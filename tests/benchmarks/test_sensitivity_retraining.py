@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from surge_mm.analysis.binary_config import binary_layers
+from surge_mm.composition.binary_config import binary_layers
 from surge_mm.launch.runner import build_model
 from surge_mm.utils.errors import LaunchError
 

@@ -6,7 +6,7 @@ import pytest
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
-from surge_mm.analysis.methods import apply_method
+from surge_mm.composition.methods import apply_method
 from surge_mm.layers import BinaryLayer
 from surge_mm.models import layer_reports
 from surge_mm.utils.errors import LaunchError

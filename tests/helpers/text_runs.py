@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
-from surge_mm.analysis.methods import apply_method
+from surge_mm.composition.methods import apply_method
 from surge_mm.launch.resume import newest_checkpoint
 
 BASE = Path(__file__).parents[2] / 'configs' / '_base_'

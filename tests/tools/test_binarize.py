@@ -13,7 +13,7 @@ from helpers.tools import run_tool
 from mmengine.config import Config
 from mmengine.model import BaseModel
 
-from surge_mm.analysis.binary_config import binary_layers
+from surge_mm.composition.binary_config import binary_layers
 from surge_mm.datasets.digits import make_digits
 from surge_mm.launch.runner import build_model
 from surge_mm.layers import compensated_layers
@@ -142,7 +142,7 @@ def test_training_with_a_teacher_that_does_not_match_ends_with_one_line(case, fo
 
 def test_all_but_the_backbone_can_be_kept(folder, tmp_path):
     words = ('mine.py', 'mine.pth', '--work-dir', tmp_path, '--keep', '*')
-    with mock.patch('surge_mm.analysis.binary_config.warn') as warn:
+    with mock.patch('surge_mm.composition.binary_config.warn') as warn:
         done = binarize(folder, *words)
     assert done.returncode == 0, done.stderr
     assert '16 of 34 layers become binary' in done.stdout
