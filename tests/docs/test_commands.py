@@ -61,7 +61,7 @@ def script(path: str, *rest: str) -> None:
     elif path.endswith('.py'):
         parse(path, list(rest))
     else:
-        assert path == 'benchmarks/cifar10_gpu.sh' and all('=' in word for word in rest)
+        assert path == 'benchmarks/gpu/cifar10.sh' and all('=' in word for word in rest)
 
 
 def make(*rest: str) -> None:

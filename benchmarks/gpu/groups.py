@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gpu_runs import Run
+from runs import Run
 
 
 def new_history(run: Run) -> dict[str, Any]:

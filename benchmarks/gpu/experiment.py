@@ -1,19 +1,19 @@
 """The experiment on the part of CIFAR-10, on one GPU: development, test and what is beside them.
 
-``gpu_plan.py`` fixes it. In this order, each call with a limit in seconds; called again, a stage goes on after the last
+``plan.py`` fixes it. In this order, each call with a limit in seconds; called again, a stage goes on after the last
 group of runs that it finished:
 
-python benchmarks/gpu_experiment.py pack data/cifar10 --out work_dirs/gpu      # once; 31 MB in mini.pt, no GPU
-python benchmarks/gpu_experiment.py smoke --out work_dirs/gpu
-python benchmarks/gpu_experiment.py development work_dirs/gpu/mini.pt --out work_dirs/gpu --seconds 400
-python benchmarks/gpu_experiment.py test work_dirs/gpu/mini.pt --plan-commit HASH --out work_dirs/gpu --seconds 240
-python benchmarks/gpu_experiment.py region work_dirs/gpu/mini.pt --out work_dirs/gpu --seconds 60
-python benchmarks/gpu_experiment.py adamw work_dirs/gpu/mini.pt --out work_dirs/gpu --seconds 90
-python benchmarks/gpu_experiment.py stability work_dirs/gpu/mini.pt --out work_dirs/gpu --seconds 60
-python benchmarks/gpu_experiment.py depth work_dirs/gpu/mini.pt --out work_dirs/gpu --seconds 120
-python benchmarks/gpu_learning.py data/cifar10 chosen --development work_dirs/gpu/development.json --no-tf32 \
+python benchmarks/gpu/experiment.py pack data/cifar10 --out work_dirs/gpu      # once; 31 MB in mini.pt, no GPU
+python benchmarks/gpu/experiment.py smoke --out work_dirs/gpu
+python benchmarks/gpu/experiment.py development work_dirs/gpu/mini.pt --out work_dirs/gpu --seconds 400
+python benchmarks/gpu/experiment.py test work_dirs/gpu/mini.pt --plan-commit HASH --out work_dirs/gpu --seconds 240
+python benchmarks/gpu/experiment.py region work_dirs/gpu/mini.pt --out work_dirs/gpu --seconds 60
+python benchmarks/gpu/experiment.py adamw work_dirs/gpu/mini.pt --out work_dirs/gpu --seconds 90
+python benchmarks/gpu/experiment.py stability work_dirs/gpu/mini.pt --out work_dirs/gpu --seconds 60
+python benchmarks/gpu/experiment.py depth work_dirs/gpu/mini.pt --out work_dirs/gpu --seconds 120
+python benchmarks/gpu/learning.py data/cifar10 chosen --development work_dirs/gpu/development.json --no-tf32 \
     --out work_dirs/gpu --epochs 30 --seconds 300
-python benchmarks/gpu_report.py work_dirs/gpu
+python benchmarks/gpu/report.py work_dirs/gpu
 
 HASH is that of the commit of the plan. Each stage writes STAGE.json. Runs train side by side in one process, each step
 one CUDA graph; the draws of a run depend on its seed and the number of the epoch alone.
@@ -29,13 +29,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import gpu_plan as plan
+import plan
 import torch
-from gpu_arms import Arm
-from gpu_groups import new_history, train_group
-from gpu_results import Results, accuracies
-from gpu_runs import Epoch, Run, Setting, learning_rates, prepare_process
-from gpu_smoke import smoke
+from arms import Arm
+from groups import new_history, train_group
+from results import Results, accuracies
+from runs import Epoch, Run, Setting, learning_rates, prepare_process
+from smoke import smoke
 
 from surge_mm.datasets.cifar import CIFAR10Tensor
 

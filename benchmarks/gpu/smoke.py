@@ -6,10 +6,10 @@ import gc
 import time
 from dataclasses import replace
 
-import gpu_plan as plan
+import plan
 import torch
-from gpu_arms import Arm
-from gpu_runs import Epoch, Run, Setting, learning_rates
+from arms import Arm
+from runs import Epoch, Run, Setting, learning_rates
 
 
 def kinds() -> list[Arm]:

@@ -2,11 +2,11 @@
 
 import json
 
-import gpu_plan as plan
+import plan
 import pytest
-from gpu_arms import ARMS
-from gpu_report import difference, stable
-from gpu_results import Results, accuracies
+from arms import ARMS
+from report import difference, stable
+from results import Results, accuracies
 
 
 def finished(arm, seed, top1, loss=2.0):

@@ -1,6 +1,6 @@
-"""The tables of ``gpu_experiment.py`` in Markdown, from the JSON files of its stages; missing stages are left out.
+"""The tables of ``experiment.py`` in Markdown, from the JSON files of its stages; missing stages are left out.
 
-python benchmarks/gpu_report.py work_dirs/gpu
+python benchmarks/gpu/report.py work_dirs/gpu
 
 Intervals are Student's t over the seeds, at 95 %; p is that of the exact two-sided sign-flip test.
 """
@@ -15,10 +15,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import gpu_plan as plan
 import numpy as np
-from gpu_arms import Arm
-from gpu_results import accuracies
+import plan
+from arms import Arm
+from results import accuracies
 
 from surge_mm.analysis.paired import interval, sign_flip_p
 

@@ -1,4 +1,4 @@
-"""The JSON files of ``gpu_experiment.py``: one a stage, with one run a line."""
+"""The JSON files of ``experiment.py``: one a stage, with one run a line."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from gpu_arms import Arm
-from gpu_groups import finite, write
+from arms import Arm
+from groups import finite, write
 
 
 def _as_read(value: Any) -> Any:

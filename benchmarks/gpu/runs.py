@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from gpu_arms import OPTIMIZER, Arm, build_model
+from arms import OPTIMIZER, Arm, build_model
 from mmengine.hub import get_config
 from mmengine.logging import MMLogger
 from torch import Tensor

@@ -1,6 +1,6 @@
 """What a step of binary ResNet-20 (batch 256, 32 pixels) costs on a GPU, and what it waits for.
 
-python benchmarks/gpu_step_cost.py --out work_dirs/gpu/step_cost.json
+python benchmarks/gpu/step_cost.py --out work_dirs/gpu/step_cost.json
 
 Parts: ``runner`` (MMEngine's loop with and without the NonFiniteGuardHook), ``graphs`` (eager steps and CUDA graphs,
 one run and four side by side in one process), ``processes`` (1, 2 and 4 processes on one GPU) and ``compiled``
@@ -19,10 +19,10 @@ from statistics import median
 from typing import Any
 
 import torch
-from gpu_arms import ARMS
-from gpu_runs import BATCH, Epoch, Run, Setting, learning_rates
-from gpu_training import IterationClock, random_cifar_runner
+from arms import ARMS
 from mmengine.logging import MMLogger
+from runner_training import IterationClock, random_cifar_runner
+from runs import BATCH, Epoch, Run, Setting, learning_rates
 
 
 def synchronize() -> None:

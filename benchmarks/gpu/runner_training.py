@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 import torch
-from gpu_arms import ARMS
+from arms import ARMS
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.hub import get_config

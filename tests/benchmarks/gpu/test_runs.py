@@ -2,10 +2,10 @@
 
 import math
 
-import gpu_arms
-import gpu_runs
 import pytest
 import torch
+from arms import ARMS
+from runs import Epoch, Run, Setting, learning_rates
 
 
 @pytest.fixture
@@ -13,12 +13,12 @@ def run():
     images = torch.randint(0, 256, (18, 3, 32, 32), dtype=torch.uint8)
 
     def build(optimizer='SGD'):
-        epoch = gpu_runs.Epoch(images, torch.arange(18) % 10, seed=0, batch=4)
+        epoch = Epoch(images, torch.arange(18) % 10, seed=0, batch=4)
         epoch.begin(0)
-        setting = gpu_runs.Setting('cpu', graph=False)
-        rates = gpu_runs.learning_rates(8, 1)
-        arm = gpu_arms.ARMS['SURGE']._replace(optimizer=optimizer)
-        run = gpu_runs.Run(arm, epoch, rates, setting)
+        setting = Setting('cpu', graph=False)
+        rates = learning_rates(8, 1)
+        arm = ARMS['SURGE']._replace(optimizer=optimizer)
+        run = Run(arm, epoch, rates, setting)
         run.prepare()
         return run
 
@@ -50,7 +50,7 @@ def test_an_epoch_holds_full_batches_of_different_images_drawn_by_its_number(run
 
 
 def test_learning_rates_rise_and_fall_to_zero():
-    rates = gpu_runs.learning_rates(100, 10)
+    rates = learning_rates(100, 10)
     assert rates[0] == pytest.approx(0.01) and rates.argmax() == 10
     assert rates[10] == pytest.approx(1) and rates[-1] < 1e-3
 

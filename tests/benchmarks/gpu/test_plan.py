@@ -3,7 +3,7 @@
 import hashlib
 from itertools import product
 
-import gpu_plan as plan
+import plan
 import pytest
 
 NEEDED = ('STE', 'SURGE', 'SURGE lite', 'gain', 'floor')

@@ -1,6 +1,6 @@
 """The plan of the experiment on the part of CIFAR-10: what is tried, how arms are chosen, how the test is judged.
 
-It is committed before the first run. ``gpu_experiment.py`` runs it and ``gpu_report.py`` makes the tables.
+It is committed before the first run. ``experiment.py`` runs it and ``report.py`` makes the tables.
 
 **Recipe.** That of ``configs/cifar10_mini`` with PReLU: the first 20,000 training images, averaged to 16 x 16 pixels,
 batches of 128, 12 epochs with one of warm-up, SGD. A rest that fills no batch is left out (156 steps an epoch; the
@@ -39,7 +39,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from gpu_arms import OPTIMIZER, Arm
+from arms import OPTIMIZER, Arm
 
 from surge_mm.analysis.paired import sign_flip_p
 from surge_mm.ops import eta_of_growth

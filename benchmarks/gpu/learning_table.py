@@ -1,6 +1,6 @@
-"""The table of ``gpu_learning.py``: top-1 of the last epoch by arm, and paired differences between arms.
+"""The table of ``learning.py``: top-1 of the last epoch by arm, and paired differences between arms.
 
-python benchmarks/gpu_learning_table.py work_dirs/gpu/main.json
+python benchmarks/gpu/learning_table.py work_dirs/gpu/main.json
 
 Intervals are Student's t over the seeds that all arms have; p is that of the exact two-sided sign-flip test, whose
 smallest value with n seeds is 2 / 2^n.

@@ -1,14 +1,14 @@
 """CIFAR-10 in full on one GPU: the arms of a plan, interleaved by seed, a group of seeds side by side.
 
-python benchmarks/gpu_learning.py data/cifar10 main --out work_dirs/gpu --seconds 540
-python benchmarks/gpu_learning_table.py work_dirs/gpu/main.json
+python benchmarks/gpu/learning.py data/cifar10 main --out work_dirs/gpu --seconds 540
+python benchmarks/gpu/learning_table.py work_dirs/gpu/main.json
 
 Called again, it goes on where it was. Figures are those of the last epoch; nothing is chosen on test images. Batch,
 optimizer and normalization are those of the configs. Convolutions run in TF32, PyTorch's default, unless ``--no-tf32``
 is given.
 
-The plan ``chosen`` compares STE and the default as ``gpu_experiment.py`` chose them:
-python benchmarks/gpu_learning.py data/cifar10 chosen --development work_dirs/gpu/development.json --no-tf32 \
+The plan ``chosen`` compares STE and the default as ``experiment.py`` chose them:
+python benchmarks/gpu/learning.py data/cifar10 chosen --development work_dirs/gpu/development.json --no-tf32 \
     --epochs 30 --out work_dirs/gpu --seconds 300
 """
 
@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from gpu_arms import ARMS
-from gpu_groups import new_history, train_group, write
-from gpu_plan import choose
-from gpu_results import accuracies
-from gpu_runs import BATCH, Epoch, Run, Setting, learning_rates, prepare_process
+from arms import ARMS
+from groups import new_history, train_group, write
+from plan import choose
+from results import accuracies
+from runs import BATCH, Epoch, Run, Setting, learning_rates, prepare_process
 
 from surge_mm.datasets.cifar import CIFAR10Tensor
 
@@ -60,7 +60,7 @@ PLANS = {
     'depth34': Plan('ResNet-34 of width 16, PReLU', THREE, (0, 1, 2), 3),
 }
 """Either ``main`` or ``long`` is run: ``long`` where a step of each of the three takes at most 12 ms in all, four seeds
-side by side (``gpu_step_cost.py``), else ``main``. ``eta0.3`` and ``depth34`` follow, as time allows."""
+side by side (``step_cost.py``), else ``main``. ``eta0.3`` and ``depth34`` follow, as time allows."""
 
 
 def load(root: str, split: str, device: str, limit: int | None) -> tuple[torch.Tensor, ...]:

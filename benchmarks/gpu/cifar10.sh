@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # CIFAR-10 by ResNet-20 on one GPU: full precision, STE, DPGC, SURGE in both forms and SURGE on ReCU, side by side, seed after seed.
 #
-#     DATA=data/cifar10 OUT=work_dirs/cifar10_gpu benchmarks/cifar10_gpu.sh [KEY=VALUE ...]
+#     DATA=data/cifar10 OUT=work_dirs/cifar10_gpu benchmarks/gpu/cifar10.sh [KEY=VALUE ...]
 #
 # EPOCHS (200), SEEDS ("0 1 2"), JOBS (6, runs side by side) and PYTHON (python3) may be set too; KEY=VALUE goes to the
 # configs.
 # Stopped, the same command goes on where it was. OUT ends with table.md, table.json and curves.png.
 set -euo pipefail
-root=$(cd "$(dirname "$0")/.." && pwd)
+root=$(cd "$(dirname "$0")/../.." && pwd)
 data=${DATA:-data/cifar10} out=${OUT:-work_dirs/cifar10_gpu}
 epochs=${EPOCHS:-200} seeds=${SEEDS:-0 1 2} jobs=${JOBS:-6} python=${PYTHON:-python3}
 

@@ -1,6 +1,6 @@
 """Does it work on a GPU: exact sums, mixed precision, host synchronizations, a detector with COCO evaluation.
 
-python benchmarks/gpu_checks.py --out work_dirs/gpu/checks.json
+python benchmarks/gpu/checks.py --out work_dirs/gpu/checks.json
 
 Each part writes its findings before the next begins. The suite's own tests run there with
 ``python -m pytest tests/ops tests/layers --device cuda``.
@@ -22,15 +22,15 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from gpu_arms import ARMS, build_model
-from gpu_runs import Epoch, Run, Setting, learning_rates
-from gpu_training import random_cifar_runner
+from arms import ARMS, build_model
 from mmengine.logging import MMLogger
+from runner_training import random_cifar_runner
+from runs import Epoch, Run, Setting, learning_rates
 
 from surge_mm import SurgeConv2d
 from surge_mm.datasets.digits import make_digits
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 GEOMETRIES = [  # channels in, out, pixels, stride, groups
     (16, 16, 32, 1, 1),
     (16, 32, 32, 2, 1),
