@@ -30,12 +30,13 @@ from surge_mm.composition.binary_config import (
 from surge_mm.composition.config_files import base_configs
 from surge_mm.datasets.evaluation_set import image_size
 from surge_mm.launch.cli import Parser, add_shape, run
-from surge_mm.launch.config import find_config, load_config, with_names
+from surge_mm.launch.config import load_config, with_names
 from surge_mm.launch.resume import check_checkpoint, check_fits
 from surge_mm.launch.runner import build_model
 from surge_mm.models.detectors.teacher_checks import require_detector
 from surge_mm.utils.atomic_write import write_atomically
 from surge_mm.utils.errors import LaunchError, UsageError
+from surge_mm.utils.hosts import find_config
 from surge_mm.utils.suggestions import did_you_mean
 
 METHODS = {name: path for name, path in base_configs('methods').items() if name != 'fp'}

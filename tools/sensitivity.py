@@ -42,11 +42,12 @@ from surge_mm.composition.binary_config import (
     require_full_precision,
 )
 from surge_mm.launch.cli import Parser, add_settings, run
-from surge_mm.launch.config import find_config, load_config, with_names
+from surge_mm.launch.config import load_config, with_names
 from surge_mm.launch.resume import check_checkpoint, check_fits
 from surge_mm.launch.runner import build_model, check_data
 from surge_mm.utils.atomic_write import write_atomically
 from surge_mm.utils.errors import LaunchError
+from surge_mm.utils.hosts import find_config
 
 
 def main() -> None:

@@ -96,24 +96,6 @@ def _host_of(model: Any) -> str | None:
     )
 
 
-def find_config(name: str) -> str:
-    """Return the path of a config.
-
-    Args:
-        name (str): A path, or a name with the prefix of an installed host, such as
-            ``'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'``.
-
-    Raises:
-        LaunchError: if there is no such host or no such file in it.
-    """
-    if '::' not in name:
-        return name
-    try:
-        return str(Config._get_cfg_path(name, 'config')[0])
-    except (OSError, ImportError, ValueError, AssertionError) as error:
-        raise LaunchError(f'config {name!r}: {error}') from error
-
-
 def dropped_hooks(cfg: Config) -> list[str]:
     """Return the names of hooks that a base of a config has, but not the config.
 

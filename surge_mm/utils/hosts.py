@@ -5,7 +5,10 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import Any
 
+from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE
+
+from surge_mm.utils.errors import LaunchError
 
 FAMILY = {name: package for name, package in MODULE2PACKAGE.items() if name.startswith('mm')}
 """Module of each package, and the name by which pip installs it."""
@@ -27,3 +30,21 @@ def missing_host(scope: Any) -> str:
     if isinstance(scope, str) and scope in FAMILY:
         return f'needs {FAMILY[scope]}, which is not installed: pip install {FAMILY[scope]}'
     return f'must be one of {", ".join(installed_hosts())}'
+
+
+def find_config(name: str) -> str:
+    """Return the path of a config.
+
+    Args:
+        name (str): A path, or a name with the prefix of an installed host, such as
+            ``'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'``.
+
+    Raises:
+        LaunchError: if there is no such host or no such file in it.
+    """
+    if '::' not in name:
+        return name
+    try:
+        return str(Config._get_cfg_path(name, 'config')[0])
+    except (OSError, ImportError, ValueError, AssertionError) as error:
+        raise LaunchError(f'config {name!r}: {error}') from error

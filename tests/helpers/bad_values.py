@@ -29,6 +29,7 @@ BERT = {
     'num_attention_heads': 2,
     'intermediate_size': 4,
 }
+TEACHER = {'config': 'teacher.py', 'checkpoint': 'teacher.pth'}
 GOOD: dict[str, dict[str, Any]] = {
     'SurrogateGradientHook': {'window': 'rms'},
     'RPReLU': {'num_channels': 4},
@@ -41,7 +42,7 @@ GOOD: dict[str, dict[str, Any]] = {
     'DistilledTextClassifier': {
         'backbone': BERT,
         'num_classes': 2,
-        'teacher': {'config': 'teacher.py', 'checkpoint': 'teacher.pth'},
+        'teacher': TEACHER,
     },
     'GlueDataset': {
         'task': 'sst2',
@@ -62,11 +63,11 @@ GOOD: dict[str, dict[str, Any]] = {
     'BatchAugmentPreprocessor': {'mean': [1, 2, 3], 'std': [1, 2, 3]},
     'DistilledClassifier': {
         **CLASSIFIER,
-        'teacher': {'type': 'ImageClassifier', 'pretrained': 'teacher.pth', **CLASSIFIER},
+        'teacher': TEACHER,
     },
     'DistilledDetector': {
         'base_type': 'mmdet.RetinaNet',
-        'teacher': {'config': 'teacher.py', 'checkpoint': 'teacher.pth'},
+        'teacher': TEACHER,
         'backbone': SMALL,
         'neck': {'type': 'FPN', 'in_channels': [8, 16, 32, 64], 'out_channels': 8, 'num_outs': 5},
         'bbox_head': {'type': 'RetinaHead', 'num_classes': 3, 'in_channels': 8, 'feat_channels': 8},
@@ -107,12 +108,15 @@ BEYOND: dict[tuple[str, str], list[Any]] = {
     ('BatchAugmentPreprocessor', 'mean'): [[], [1, 2], [math.nan, 1, 2]],
     ('BatchAugmentPreprocessor', 'std'): [[], [1, 2], [0, 1, 1], [-1, 1, 1], [math.nan, 1, 1]],
     ('BatchAugmentPreprocessor', 'batch_augments'): [{'type': 'Mixup'}, 1],
-    ('DistilledDetector', 'teacher'): [
-        {},
-        {'config': 'teacher.py'},
-        {'config': 'teacher.py', 'checkpoint': 'teacher.pth', 'weights': 'teacher.pth'},
-        {'config': 'teacher.py', 'checkpoint': None},
-    ],
+    **{
+        (name, 'teacher'): [
+            {},
+            {'config': 'teacher.py'},
+            {**TEACHER, 'weights': 'teacher.pth'},
+            {**TEACHER, 'checkpoint': None},
+        ]
+        for name in ('DistilledClassifier', 'DistilledDetector', 'DistilledTextClassifier')
+    },
     ('CIFAR10Tensor', 'size'): [0, 7, 64, -8],
     ('AdaptiveGradientScalerHook', 'eta'): [-0.1, math.nan, math.inf],
     ('AdaptiveGradientScalerHook', 'warmup_iters'): [-1],

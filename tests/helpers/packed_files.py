@@ -26,7 +26,6 @@ NARROW_RETINANET = {
 STUDENT = {
     'model.backbone.base_channels': 8,
     'model.head.in_channels': 64,
-    'model.teacher.backbone.base_channels': 8,
 }
 
 

@@ -2,66 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from mmpretrain.models import ImageClassifier
-from torch import Tensor, nn
+from torch import Tensor
 
-from surge_mm.models.teacher import Teacher
+from surge_mm.models.student import Student, check_images
 from surge_mm.registry import MODELS
-from surge_mm.utils.argument_checks import Cfg, NonNegative, checked
+from surge_mm.utils.argument_checks import NonNegative, checked
+from surge_mm.utils.errors import UsageError
 
 
 @MODELS.register_module()
-class DistilledClassifier(Teacher, ImageClassifier):
+class DistilledClassifier(Student, ImageClassifier):
     """MMPretrain's ImageClassifier, trained to predict the class distribution of a teacher.
 
     The loss is the mean over the batch of::
 
         -sum_c p_teacher(c) log p_student(c) + label_weight * loss of the head on the labels
 
-    The teacher is not part of the state dict, has no gradient, and stays in evaluation mode.
+    The teacher is loaded when the weights are initialized. It is not part of the state dict, has no gradient, and stays
+    in evaluation mode.
 
     Source: Liu et al., ReActNet, arXiv 2003.03488, section 4.3 (with ``label_weight=0``).
 
     Args:
-        teacher (dict): Config of a classifier with the same classes and the same input normalization. It must have
-            ``init_cfg`` or ``pretrained``, from which its weights are loaded.
+        teacher (dict): ``config`` and ``checkpoint`` of an ImageClassifier with the same classes and the same
+            normalization of images.
         label_weight (float): Weight of the loss on the labels. Defaults to 0.
         **kwargs: Arguments of MMPretrain's ImageClassifier.
 
     Raises:
-        ValueError: if ``label_weight`` is negative, or the teacher has another number of classes or no weights.
+        UsageError: if ``label_weight`` is negative, or ``teacher`` does not have exactly its two keys. When it is
+            loaded, if a file is missing or wrong, or the teacher has another number of classes or another
+            normalization. In the first step, if its classes are not those of the training set.
     """
 
     @checked
-    def __init__(self, teacher: Cfg, label_weight: NonNegative = 0.0, **kwargs: Any) -> None:
+    def __init__(
+        self, teacher: Mapping[str, Any], label_weight: NonNegative = 0.0, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
-        classes = teacher.get('head', {}).get('num_classes')
-        if classes != self.head.num_classes:
-            raise ValueError(
-                f'teacher: num_classes={classes!r} of its head must be that of the model, {self.head.num_classes}'
-            )
-        if not teacher.get('init_cfg') and not teacher.get('pretrained'):
-            raise ValueError(
-                "teacher: it has no weights. Add init_cfg=dict(type='Pretrained', checkpoint=...) to its config"
-            )
+        self._set_teacher('DistilledClassifier', teacher)
         self.label_weight = label_weight
-        built = MODELS.build({**teacher, '_scope_': 'mmpretrain'})
-        built.requires_grad_(False).eval()
-        self._teacher = [built]
 
-    @property
-    def teacher(self) -> nn.Module:
-        """The full-precision classifier."""
-        return self._teacher[0]
-
-    def init_weights(self) -> None:
-        """Initialize the student, and load the weights of the teacher."""
-        super().init_weights()
-        self.teacher.init_weights()  # type: ignore[operator]
+    def _check_teacher(self, teacher: Any) -> None:
+        if not isinstance(teacher, ImageClassifier):
+            raise UsageError(
+                f'teacher: {type(teacher).__name__} must be an ImageClassifier of MMPretrain'
+            )
+        check_images(self, teacher, _num_classes)
 
     def loss(self, inputs: Tensor, data_samples: list[Any]) -> dict[str, Tensor]:
         """Compute the losses of a batch.
@@ -72,13 +65,22 @@ class DistilledClassifier(Teacher, ImageClassifier):
 
         Returns:
             dict[str, Tensor]: ``loss_distill``, and ``loss_label`` if ``label_weight`` is positive.
+
+        Raises:
+            UsageError: if the classes of the teacher are not those of the training set.
         """
+        teacher = self._load_teacher()
+        self._check_training_set()
         features = self.extract_feat(inputs)
         with torch.no_grad():
-            target = self.teacher(inputs, mode='tensor').float().softmax(1)
+            target = teacher(inputs, mode='tensor').float().softmax(1)
         losses = {'loss_distill': F.cross_entropy(self.head(features).float(), target)}
         if self.label_weight > 0:
             losses['loss_label'] = (
                 self.label_weight * self.head.loss(features, data_samples)['loss']
             )
         return losses
+
+
+def _num_classes(model: Any) -> int | None:
+    return getattr(getattr(model, 'head', None), 'num_classes', None)

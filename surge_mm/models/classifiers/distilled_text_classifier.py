@@ -18,18 +18,17 @@ from surge_mm.models.classifiers.text_distillation_losses import (
     logit_loss,
     relation_loss,
 )
-from surge_mm.models.teacher import Teacher, check_teacher_files, load_teacher
+from surge_mm.models.student import Student, check_equal
 from surge_mm.registry import MODELS
 from surge_mm.utils.argument_checks import NonNegative, checked
 from surge_mm.utils.errors import UsageError
-from surge_mm.utils.logging import log
 from surge_mm.utils.modules import encoder_sizes, vocabulary_size
 
 HIDDEN = {'mse': hidden_loss, 'direction': direction_loss}
 
 
 @MODELS.register_module()
-class DistilledTextClassifier(Teacher, TextClassifier):
+class DistilledTextClassifier(Student, TextClassifier):
     """Text classifier, trained to predict the class distribution and the hidden states of a teacher.
 
     The losses, each multiplied by its weight:
@@ -69,7 +68,7 @@ class DistilledTextClassifier(Teacher, TextClassifier):
     @checked
     def __init__(
         self,
-        teacher: Mapping[str, str],
+        teacher: Mapping[str, Any],
         hidden: Literal['mse', 'direction'] = 'mse',
         hidden_weight: NonNegative = 1.0,
         relation_weight: NonNegative = 0.0,
@@ -77,37 +76,21 @@ class DistilledTextClassifier(Teacher, TextClassifier):
         init: Literal['teacher'] | None = None,
         **kwargs: Any,
     ) -> None:
-        check_teacher_files('DistilledTextClassifier', teacher)
         super().__init__(**kwargs)
-        self._teacher: list[Any] = []
-        self._teacher_files = dict(teacher)
-        self._teacher_meta: Mapping[str, Any] = {}
+        self._set_teacher('DistilledTextClassifier', teacher, init)
         self.hidden, self.hidden_weight = hidden, hidden_weight
         self.relation_weight, self.label_weight = relation_weight, label_weight
-        self.init = init
 
     @property
-    def teacher(self) -> nn.Module:
-        """The teacher. It is loaded and checked on first use."""
-        return self._load_teacher()
+    def _compares_states(self) -> bool:
+        return self.hidden_weight + self.relation_weight > 0
 
-    def _load_teacher(self) -> Any:  # in a property, nn.Module would hide an AttributeError
-        if not self._teacher:
-            teacher, meta = load_teacher(**self._teacher_files, require=_require_text_classifier)
-            self._teacher_meta = meta.get('dataset_meta') or meta
-            _check_sizes(self, teacher, self.hidden_weight + self.relation_weight > 0)
-            self._teacher.append(teacher.to(next(self.parameters())))
-        return self._teacher[0]
-
-    def init_weights(self) -> None:
-        """Initialize the student, and load the teacher."""
-        super().init_weights()
-        weights = self._load_teacher().state_dict()
-        if self.init:
-            own = self.state_dict()
-            common = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape}
-            self.load_state_dict(common, strict=False)
-            log(f'{len(common)} of {len(own)} tensors are initialized by those of the teacher')
+    def _check_teacher(self, teacher: nn.Module) -> None:
+        if not isinstance(teacher, TextClassifier):
+            raise UsageError(
+                f'teacher: {type(teacher).__name__} must be a surge_mm.TextClassifier, whose hidden states are compared'
+            )
+        _check_sizes(self, teacher, self._compares_states)
 
     def loss(self, inputs: dict[str, Tensor], data_samples: list[DataSample]) -> dict[str, Tensor]:
         """Compute the losses of a batch.
@@ -123,8 +106,9 @@ class DistilledTextClassifier(Teacher, TextClassifier):
             UsageError: if task, classes or vocabulary of the teacher are not those of the training set.
         """
         teacher = self._load_teacher()
-        _check_meta(self._teacher_meta)
-        states = self.hidden_weight + self.relation_weight > 0
+        self._check_training_set(('task', 'classes', 'vocabulary', 'lowercase'))
+        _check_order_of_labels(self._trained_on)
+        states = self._compares_states
         own = self.encode(inputs, states)
         logits = self.logits(own.pooled)
         with torch.no_grad():
@@ -149,13 +133,6 @@ def _projections(output: BertOutput) -> list[Tensor]:
     return [*output.queries, *output.keys, *output.values]
 
 
-def _require_text_classifier(name: str, model: nn.Module) -> None:
-    if not isinstance(model, TextClassifier):
-        raise UsageError(
-            f'{name}: {type(model).__name__} must be a surge_mm.TextClassifier, whose hidden states are compared'
-        )
-
-
 def _check_sizes(student: Any, teacher: Any, states: bool) -> None:
     """Check that classes, vocabularies and, if hidden states are compared, layers have the same sizes."""
     both = (student, teacher)
@@ -169,13 +146,10 @@ def _check_sizes(student: Any, teacher: Any, states: bool) -> None:
             pairs['number of layers'] = layers
         pairs['hidden_size'] = [model.bert.hidden_size for model in both]
     for what, (own, theirs) in pairs.items():
-        if own != theirs:
-            advice = 'Use a teacher of the same task and vocabulary'
-            if what in ('number of layers', 'hidden_size'):
-                advice = 'To compare the logits alone, set hidden_weight=0 and relation_weight=0'
-            raise UsageError(
-                f'teacher: its {what} is {theirs}, that of the model is {own}. {advice}'
-            )
+        advice = 'Use a teacher of the same task and vocabulary'
+        if what in ('number of layers', 'hidden_size'):
+            advice = 'To compare the logits alone, set hidden_weight=0 and relation_weight=0'
+        check_equal(what, theirs, own, advice)
 
 
 def _check_states(
@@ -192,14 +166,8 @@ def _check_states(
             )
 
 
-def _check_meta(theirs: Mapping[str, Any]) -> None:
+def _check_order_of_labels(theirs: Mapping[str, Any]) -> None:
     own = MessageHub.get_current_instance().get_info('dataset_meta') or {}
-    for key in ('task', 'classes', 'vocabulary', 'lowercase'):
-        if key in own and key in theirs and own[key] != theirs[key]:
-            raise UsageError(
-                f'teacher: it was trained with {key}={theirs[key]!r}, the training set has {own[key]!r}. Set task, '
-                'vocab and lowercase of the data set to those of the teacher, or use another teacher'
-            )
     classes = list(own.get('classes') or ())
     labels = [str(name).lower() for _, name in sorted(theirs.get('labels', {}).items())]
     if labels != classes and sorted(labels) == sorted(classes):

@@ -32,13 +32,8 @@ from surge_mm.models.detectors.head_pairs import (
     recorded,
     teacher_outputs,
 )
-from surge_mm.models.detectors.teacher_checks import (
-    check_class_names,
-    check_teacher,
-    classes_of_checkpoint,
-    require_detector,
-)
-from surge_mm.models.teacher import Teacher, check_teacher_files, load_teacher
+from surge_mm.models.detectors.teacher_checks import num_classes, require_detector
+from surge_mm.models.student import Student, check_images
 from surge_mm.registry import MODELS
 from surge_mm.utils.argument_checks import Fraction, NonNegative, check_keywords, checked
 from surge_mm.utils.errors import UsageError
@@ -48,21 +43,19 @@ from surge_mm.utils.suggestions import argument_names
 
 @dataclass(frozen=True)
 class _Settings:
-    """The arguments of :func:`DistilledDetector` that concern the teacher."""
+    """The arguments of :func:`DistilledDetector` that concern the losses."""
 
-    teacher: dict[str, str]
     feat_weight: float
     cls_weight: float
     bbox_weight: float
     score_thr: float
-    init: str | None
 
 
 @MODELS.register_module()
 @checked
 def DistilledDetector(  # noqa: N802  configs call it as they call the class of a model
     base_type: str | type,
-    teacher: Mapping[str, str],
+    teacher: Mapping[str, Any],
     feat_weight: NonNegative = 6.0,
     cls_weight: NonNegative = 1.0,
     bbox_weight: NonNegative = 1.0,
@@ -105,7 +98,6 @@ def DistilledDetector(  # noqa: N802  configs call it as they call the class of 
         UsageError: if ``teacher`` does not have exactly its two keys, all weights are 0, ``base_type`` is no
             single-stage or two-stage detector with a neck, or as :func:`surge_mm.binarize`.
     """
-    check_teacher_files('DistilledDetector', teacher)
     if not feat_weight + cls_weight + bbox_weight:
         raise UsageError(
             'DistilledDetector: feat_weight, cls_weight and bbox_weight are all 0. Use surge_mm.Binarized to train '
@@ -116,10 +108,8 @@ def DistilledDetector(  # noqa: N802  configs call it as they call the class of 
     require_detector('DistilledDetector', student)
     base: Any = type(student)
     student.__class__ = _distilled(base)
-    student._teacher = []
-    student._settings = _Settings(
-        dict(teacher), feat_weight, cls_weight, bbox_weight, score_thr, init
-    )
+    student._set_teacher('DistilledDetector', teacher, init)
+    student._settings = _Settings(feat_weight, cls_weight, bbox_weight, score_thr)
     return student
 
 
@@ -144,42 +134,22 @@ def _unpickled(base: type) -> nn.Module:
     return cls.__new__(cls)
 
 
-class Distillation(Teacher, BaseDetector):
+class Distillation(Student, BaseDetector):
     """The part of the class of a distilled detector that precedes the class of the detector."""
 
     _settings: _Settings
-    _class_names: list[str] | None
 
-    @property
-    def teacher(self) -> nn.Module:
-        """The full-precision detector. It is loaded and checked on first use."""
-        return self._load_teacher()
-
-    def _load_teacher(self) -> nn.Module:  # in a property, nn.Module would hide an AttributeError
-        if not self._teacher:
-            teacher, meta = load_teacher(**self._settings.teacher, require=require_detector)
-            self._class_names = classes_of_checkpoint(meta)
-            check_teacher(self, teacher)
-            if self._compares_heads:
-                check_heads(self, teacher)
-                for description in find_pairs(self, teacher)[1]:
-                    log(f'distillation without {description}')
-            self._teacher.append(teacher.to(next(self.parameters())))
-        return self._teacher[0]
+    def _check_teacher(self, teacher: nn.Module) -> None:
+        require_detector('teacher', teacher)
+        check_images(self, teacher, num_classes)
+        if self._compares_heads:
+            check_heads(self, teacher)
+            for description in find_pairs(self, teacher)[1]:
+                log(f'distillation without {description}')
 
     @property
     def _compares_heads(self) -> bool:
         return self._settings.cls_weight + self._settings.bbox_weight > 0
-
-    def init_weights(self) -> None:
-        """Initialize the student, and load the teacher."""
-        super().init_weights()
-        weights = self._load_teacher().state_dict()
-        if self._settings.init:
-            own = self.state_dict()
-            common = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape}
-            self.load_state_dict(common, strict=False)
-            log(f'{len(common)} of {len(own)} tensors are initialized by those of the teacher')
 
     def __reduce__(self) -> tuple[Any, ...]:  # its class has no name in a module
         return _unpickled, (type(self).__bases__[1],), self.__dict__
@@ -198,7 +168,7 @@ class Distillation(Teacher, BaseDetector):
             UsageError: if the outputs of the teacher have other shapes or its classes other names.
         """
         teacher, settings = self._load_teacher(), self._settings
-        check_class_names(self._class_names)
+        self._check_training_set()
         pairs = find_pairs(self, teacher)[0] if self._compares_heads else []
         with recorded(self, pairs) as own:
             losses = super().loss(batch_inputs, batch_data_samples)

@@ -1,18 +1,25 @@
 import copy
+from unittest import mock
 
 import pytest
 import torch
+from helpers.packed_files import CONFIGS
+from mmengine.config import Config
+from mmengine.logging import MessageHub
 from mmengine.registry import DefaultScope
-from mmengine.runner.checkpoint import get_state_dict
+from mmengine.runner.checkpoint import CheckpointLoader, get_state_dict
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 
 from surge_mm.deploy import pack
+from surge_mm.launch.runner import build_model
+from surge_mm.utils.errors import UsageError
 
 
 @pytest.fixture(autouse=True)
 def scope():
-    """Set the scope of a classification config; other tests may have left another."""
+    """Set the scope of a classification config, without classes; other tests may have left others."""
+    MessageHub.get_current_instance().update_info('dataset_meta', {})
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         yield
 
@@ -38,17 +45,24 @@ def classifier(**options):
     }
 
 
-@pytest.fixture
-def checkpoint(tmp_path):
+def save_teacher(folder, classes=None, **options):
+    """Write config and checkpoint of a teacher, and return the key ``teacher`` and the model."""
+    cfg = Config({'default_scope': 'mmpretrain', 'model': classifier(**options)})
+    cfg.dump(folder / 'teacher.py')
     torch.manual_seed(1)
-    model = MODELS.build(classifier())
-    path = tmp_path / 'teacher.pth'
-    torch.save({'state_dict': model.state_dict()}, path)
-    return path, model.eval()
+    model = MODELS.build(cfg.model)
+    meta = {'dataset_meta': {'classes': classes}} if classes else {}
+    torch.save({'meta': meta, 'state_dict': model.state_dict()}, folder / 'teacher.pth')
+    paths = {'config': str(folder / 'teacher.py'), 'checkpoint': str(folder / 'teacher.pth')}
+    return paths, model.eval()
 
 
-def student(path, **options):
-    teacher = classifier(init_cfg={'type': 'Pretrained', 'checkpoint': str(path)})
+@pytest.fixture
+def teacher(tmp_path):
+    return save_teacher(tmp_path)[0]
+
+
+def student(teacher, **options):
     torch.manual_seed(0)
     return MODELS.build(classifier(type='surge_mm.DistilledClassifier', teacher=teacher, **options))
 
@@ -58,9 +72,9 @@ def batch():
     return torch.randn(6, 3, 16, 16), [DataSample().set_gt_label(i % 5) for i in range(6)]
 
 
-def test_loss_is_the_cross_entropy_with_the_teachers_distribution(checkpoint):
-    path, teacher = checkpoint
-    model = student(path, label_weight=0.5)
+def test_loss_is_the_cross_entropy_with_the_teachers_distribution(tmp_path):
+    paths, teacher = save_teacher(tmp_path)
+    model = student(paths, label_weight=0.5)
     model.init_weights()
     inputs, samples = batch()
     losses = model.loss(inputs, samples)
@@ -74,13 +88,22 @@ def test_loss_is_the_cross_entropy_with_the_teachers_distribution(checkpoint):
     torch.testing.assert_close(losses['loss_label'], expected)
 
 
-def test_labels_count_only_if_asked(checkpoint):
-    assert set(student(checkpoint[0]).loss(*batch())) == {'loss_distill'}
+def test_labels_count_only_if_asked(teacher):
+    assert set(student(teacher).loss(*batch())) == {'loss_distill'}
 
 
-def test_the_teacher_stays_apart(checkpoint):
-    path, teacher = checkpoint
-    model = student(path)
+def test_autocast_changes_the_loss_little(teacher):
+    model = student(teacher).eval()
+    expected = model.loss(*batch())['loss_distill']
+    with torch.autocast('cpu', torch.bfloat16):
+        found = model.loss(*batch())['loss_distill']
+    assert found.dtype == torch.float32 and found != expected
+    torch.testing.assert_close(found, expected, rtol=0.05, atol=0)
+
+
+def test_the_teacher_stays_apart(tmp_path):
+    paths, teacher = save_teacher(tmp_path)
+    model = student(paths)
     model.init_weights()
     model.train()
     before = copy.deepcopy(model.teacher.state_dict())
@@ -94,32 +117,102 @@ def test_the_teacher_stays_apart(checkpoint):
         assert torch.equal(mine, theirs)
 
 
-def test_the_teacher_moves_with_the_model(checkpoint):
-    model = student(checkpoint[0]).double()
-    assert {p.dtype for p in model.teacher.parameters()} == {torch.float64}
+def test_the_teacher_moves_with_the_model_and_is_copied_with_it(teacher):
+    model = student(teacher)
+    model.init_weights()
+    assert {p.dtype for p in model.double().teacher.parameters()} == {torch.float64}
+    other = copy.deepcopy(model)
+    assert other.teacher is not model.teacher
+    inputs, samples = batch()
+    losses = [net.loss(inputs.double(), samples)['loss_distill'] for net in (model, other)]
+    assert torch.equal(*losses)
 
 
 @pytest.mark.parametrize(
-    'change, message',
+    'options, message',
     [
-        ({'head': {'num_classes': 7}}, 'num_classes=7 of its head must be that of the model, 5'),
-        ({'init_cfg': None}, 'it has no weights'),
+        (
+            {'head': {**classifier()['head'], 'num_classes': 7}},
+            'its number of classes is 7, that of the model is 5',
+        ),
+        (
+            {'data_preprocessor': {'mean': [1.0, 2.0, 3.0], 'std': [4.0, 5.0, 6.0]}},
+            r'its data_preprocessor .* is \(\[1.0, 2.0, 3.0\], .*, that of the model is \(None',
+        ),
+        ({'data_preprocessor': {'to_rgb': True}}, r'None, True\), that of the .*None, False\)'),
     ],
+    ids=['classes', 'normalization', 'channels'],
 )
-def test_a_teacher_that_cannot_teach_is_refused(checkpoint, change, message):
-    teacher = classifier(init_cfg={'type': 'Pretrained', 'checkpoint': str(checkpoint[0])})
-    with pytest.raises(ValueError, match=message):
-        MODELS.build(classifier(type='surge_mm.DistilledClassifier', teacher={**teacher, **change}))
+def test_a_teacher_that_cannot_teach_is_refused(options, message, tmp_path):
+    paths, _ = save_teacher(tmp_path, **options)
+    with pytest.raises(UsageError, match=f'teacher: .*{message}'):
+        student(paths).init_weights()
 
 
-def test_a_negative_weight_is_refused(checkpoint):
+@pytest.mark.parametrize('names', ['vwxyz', 'zyxwv'])
+def test_names_of_classes_must_agree(names, tmp_path):
+    paths, _ = save_teacher(tmp_path, classes=tuple('vwxyz'))
+    MessageHub.get_current_instance().update_info('dataset_meta', {'classes': list(names)})
+    model = student(paths)
+    if names == 'vwxyz':
+        assert model.loss(*batch())
+    else:
+        with pytest.raises(
+            UsageError, match=r"teacher: it was trained with classes=\['v', .*\['z'"
+        ):
+            model.loss(*batch())
+
+
+def test_wrong_and_missing_files_are_named(teacher, tmp_path):
+    wider = classifier()['backbone'] | {'base_channels': 8}
+    head = classifier()['head'] | {'in_channels': 64}
+    (tmp_path / 'wider').mkdir()
+    other, _ = save_teacher(tmp_path / 'wider', backbone=wider, head=head)
+    (tmp_path / 'net.py').write_text("model = dict(type='mmpretrain.LeNet5', num_classes=5)")
+    for wrong, message in [
+        ({'config': str(tmp_path / 'net.py')}, 'LeNet5 must be an ImageClassifier'),
+        ({'checkpoint': other['checkpoint']}, 'wider/teacher.pth.* does not fit config=.*teacher.py'),
+        ({'checkpoint': 'none.pth'}, "checkpoint 'none.pth' does not exist"),
+        ({'config': 'none.py'}, "config='none.py': there is no such file"),
+        ({'config': 'mmpretrain::resnet/none.py'}, "config 'mmpretrain::resnet/none.py': "),
+    ]:  # fmt: skip
+        with pytest.raises(UsageError, match=f'^teacher: .*{message}'):
+            student({**teacher, **wrong}).init_weights()
+
+
+def test_the_config_of_a_model_as_teacher_is_refused_with_what_to_write():
+    with pytest.raises(
+        UsageError, match=r'must be dict\(config=..., checkpoint=...\), the paths of'
+    ):
+        student(classifier(init_cfg={'type': 'Pretrained', 'checkpoint': 'teacher.pth'}))
+
+
+def test_the_teacher_of_the_recipes_for_imagenet_has_their_classes_and_normalization():
+    cfg = Config.fromfile(CONFIGS / '_base_/recipes/resnet18_128e-step1_in1k.py')
+    model = build_model(cfg)
+    weights = {'state_dict': MODELS.build(resnet34()).state_dict()}
+    with mock.patch.object(CheckpointLoader, 'load_checkpoint', return_value=weights) as load:
+        teacher = model.teacher
+    load.assert_called_once_with(cfg.model.teacher.checkpoint, map_location='cpu')
+    assert teacher.backbone.depth == 34
+
+
+def resnet34():
+    return {
+        'type': 'mmpretrain.ImageClassifier',
+        'backbone': {'type': 'mmpretrain.ResNet', 'depth': 34},
+        'head': {'type': 'mmpretrain.LinearClsHead', 'num_classes': 1000, 'in_channels': 512},
+    }
+
+
+def test_a_negative_weight_is_refused(teacher):
     with pytest.raises(ValueError, match='label_weight=-1'):
-        student(checkpoint[0], label_weight=-1)
+        student(teacher, label_weight=-1)
 
 
 @torch.no_grad()
-def test_a_packed_student_needs_no_teacher(checkpoint):
-    model = student(checkpoint[0]).eval()
+def test_a_packed_student_needs_no_teacher():
+    model = student({'config': 'nowhere.py', 'checkpoint': 'nowhere.pth'}).eval()
     inputs, _ = batch()
     expected = model.to(memory_format=torch.channels_last)(inputs)
     packed = copy.deepcopy(pack(model).to('cpu'))

@@ -226,7 +226,7 @@ def test_a_student_starts_from_its_teacher_if_asked(init, tmp_path):
     teacher = save_teacher(tmp_path, cfg)
     cfg.bbox_head.feat_channels = 24  # the towers differ in shape
     model = student(cfg, teacher, init=init)
-    with mock.patch('surge_mm.models.detectors.distilled_detector.log') as log:
+    with mock.patch('surge_mm.models.student.log') as log:
         model.init_weights()
     stored, own = torch.load(teacher['checkpoint'])['state_dict'], model.state_dict()
     equal = {k for k, v in stored.items() if v.shape == own[k].shape and v.equal(own[k])}
