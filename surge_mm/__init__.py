@@ -16,6 +16,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
+from surge_mm._names import PACKAGE, lazily
 from surge_mm._stack import StackError, check_stack
 from surge_mm.version import __version__
 
@@ -26,19 +27,6 @@ if _HOSTS_INSTALLED:
 from surge_mm.layers import BinaryLayer, RPReLU, SurgeConv2d, SurgeLinear, set_progress
 
 _SUBPACKAGES = ('analysis', 'datasets', 'deploy', 'hooks', 'models', 'ops')
-_NAMES = {
-    'surge_mm.datasets.cifar': 'CIFAR10Tensor',
-    'surge_mm.datasets.language.glue': 'GlueDataset',
-    'surge_mm.datasets.language.length_batches': 'LengthBatchSampler',
-    'surge_mm.datasets.language.metric': 'GlueMetric',
-    'surge_mm.hooks': 'AdaptiveGradientScalerHook BinarizerScheduleHook CPUAmpOptimWrapper ChannelsLastHook '
-    'ExactResumeHook GradientReportHook NonFiniteGuardHook SafeCheckpointHook SafeRunner SurrogateGradientHook',
-    'surge_mm.models.hugging_face_init': 'HuggingFaceInit',
-    'surge_mm.models': 'BatchAugmentPreprocessor Binarized DistilledClassifier DistilledDetector '
-    'DistilledTextClassifier FCOSSepBNHead ReActNetA SSDHead SurgeBert SurgeResNet SurgeVGGSmall '
-    'TextClassifier TextDataPreprocessor binarize register_transformers to_float',
-}
-_LOCATIONS = {name: module for module, names in _NAMES.items() for name in names.split()}
 __all__ = [
     'BinaryLayer',
     'RPReLU',
@@ -46,30 +34,25 @@ __all__ = [
     'SurgeLinear',
     '__version__',
     'set_progress',
-    *_LOCATIONS,
+    *PACKAGE,
 ]
+_import_name, _known_names = lazily(globals(), PACKAGE)
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name, or a sub-package, when it is first used."""
     try:
-        if name in _SUBPACKAGES:
-            return import_module(f'surge_mm.{name}')
-        if name in _LOCATIONS:
-            value = getattr(import_module(_LOCATIONS[name]), name)
-            globals()[name] = value
-            return value
+        return import_module(f'surge_mm.{name}') if name in _SUBPACKAGES else _import_name(name)
     except ModuleNotFoundError as error:
         if not _HOSTS_INSTALLED:
             raise StackError(
                 f'surge_mm.{name} needs {error.name}, which is not installed. Run: pip install "surge_mm[lite]"'
             ) from error
         raise
-    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LOCATIONS, *_SUBPACKAGES})
+    return sorted({*_known_names(), *_SUBPACKAGES})
 
 
 if _HOSTS_INSTALLED:

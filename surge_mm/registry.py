@@ -20,6 +20,7 @@ from mmengine.registry import WEIGHT_INITIALIZERS as ROOT_WEIGHT_INITIALIZERS
 from mmengine.registry import Registry
 from torch import nn
 
+from surge_mm._names import MODELS as PUBLIC_MODELS
 from surge_mm.layers import RPReLU, SurgeConv2d, SurgeLinear
 
 
@@ -42,9 +43,8 @@ class ModelRegistry(Registry):
         Args:
             name (str): The name, without a scope.
         """
-        modules = import_module('surge_mm.models').MODULES
-        if name in modules:
-            import_module(modules[name])
+        if name in PUBLIC_MODELS:
+            import_module(PUBLIC_MODELS[name])
         return self.module_dict.get(name)
 
 
@@ -52,15 +52,7 @@ MODELS = ModelRegistry(
     'model',
     parent=ROOT_MODELS,
     scope='surge_mm',
-    locations=[
-        'surge_mm.models.backbones',
-        'surge_mm.models.binarization.binarized_model',
-        'surge_mm.models.classifiers',
-        'surge_mm.models.data_preprocessors',
-        'surge_mm.models.detectors',
-        'surge_mm.models.heads',
-        'surge_mm.deploy.packed_file.save_load',
-    ],
+    locations=[*dict.fromkeys(PUBLIC_MODELS.values()), 'surge_mm.deploy.packed_file.save_load'],
 )
 DATASETS = Registry(
     'dataset',

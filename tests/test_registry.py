@@ -9,7 +9,7 @@ from mmengine.registry import Registry
 
 import surge_mm
 from surge_mm import registry
-from surge_mm.models import MODULES
+from surge_mm._names import MODELS
 
 PACKAGE = Path(registry.__file__).parent
 REGISTRIES = {name: made for name, made in vars(registry).items() if isinstance(made, Registry)}
@@ -76,7 +76,7 @@ def test_each_model_is_found_by_its_name_without_the_import_of_all_locations():
     own = [
         name for name, cls in made.module_dict.items() if within(cls.__module__, 'surge_mm.models')
     ]
-    assert set(own) == set(MODULES) and len(own) > 10
+    assert set(own) == set(MODELS) and len(own) > 10
     assert made.find('FPN') is None
 
 

@@ -1,8 +1,8 @@
 """Inference of trained models: binary layers packed to one bit per weight, fast on a CPU."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from surge_mm._names import DEPLOY, lazily
 from surge_mm.deploy.capture.network import CapturedNetwork
 from surge_mm.deploy.cpu.backend import instruction_set
 from surge_mm.deploy.packed_file.save_load import load_packed, save_packed
@@ -11,39 +11,21 @@ from surge_mm.deploy.packing.packed_layers import PackedConv2d, PackedLinear
 from surge_mm.deploy.predict.optional_packages import lean_imports
 
 if TYPE_CHECKING:
-    from surge_mm.deploy.predict.detector import Detections, Detector
-    from surge_mm.deploy.predict.predictor import Predictor
-    from surge_mm.deploy.predict.text_predictor import TextPredictor
+    from surge_mm.deploy.predict.detector import Detections, Detector  # noqa: F401
+    from surge_mm.deploy.predict.predictor import Predictor  # noqa: F401
+    from surge_mm.deploy.predict.text_predictor import TextPredictor  # noqa: F401
 
 __all__ = [
     'CapturedNetwork',
-    'Detections',
-    'Detector',
     'PackedConv2d',
     'PackedLinear',
     'Packing',
-    'Predictor',
-    'TextPredictor',
     'instruction_set',
     'lean_imports',
     'load_packed',
     'pack',
     'save_packed',
     'strip',
+    *DEPLOY,
 ]
-
-
-_WITH_HOSTS = {
-    'Detections': 'detector',
-    'Detector': 'detector',
-    'Predictor': 'predictor',
-    'TextPredictor': 'text_predictor',
-}
-"""Names that need MMEngine and MMCV, with their modules of ``predict``. Packing needs PyTorch alone."""
-
-
-def __getattr__(name: str) -> Any:
-    """Import what needs MMEngine and MMCV when it is first used."""
-    if name in _WITH_HOSTS:
-        return getattr(import_module(f'surge_mm.deploy.predict.{_WITH_HOSTS[name]}'), name)
-    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+__getattr__, __dir__ = lazily(globals(), DEPLOY)
