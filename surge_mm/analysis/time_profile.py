@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from surge_mm.analysis.timing import interleaved_times
 from surge_mm.layers import BinaryLayer, RPReLU
 from surge_mm.models.binarization.shortcuts import NORMS
-from surge_mm.utils.modules import loaded_classes
+from surge_mm.utils.modules import is_packed_layer
 
 PIPELINE, PREPROCESSING, STEM = 'pipeline', 'pre-processing', 'stem'
 BINARY, REAL, NORM, OTHER = (
@@ -197,14 +197,13 @@ def regions_of(model: nn.Module, binary: Collection[str] = ()) -> list[Region]:
         binary (Collection[str]): names of further layers that count as binary layers, such as those of the same model
             in full precision. Defaults to none.
     """
-    packed = loaded_classes('surge_mm.deploy.packing.packed_layers', 'PackedLayer')
     regions, inside = [], ''
     for name, module in model.named_modules():
         if inside and name.startswith(inside):
             continue
         if hasattr(module, 'predict_by_feat'):
             regions.append(Region(module, 'predict_by_feat', DECODING))
-        if isinstance(module, packed):
+        if is_packed_layer(module):
             regions.append(Region(module, 'run', BINARY, name))
             inside = f'{name}.'
         elif name == 'data_preprocessor':

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,21 +10,9 @@ from torch import nn
 from surge_mm.utils.errors import UsageError
 
 
-def loaded_classes(module: str, *names: str) -> tuple[type, ...]:
-    """Return classes of a module if this process has imported it; else ``()``, of which nothing is an instance.
-
-    Args:
-        module (str): Name of the module.
-        *names (str): Names of the classes.
-    """
-    loaded = sys.modules.get(module)
-    return tuple(getattr(loaded, name) for name in names) if loaded else ()
-
-
 def takes_texts(model: nn.Module) -> bool:
-    """Return whether a model is a :class:`surge_mm.TextClassifier`."""
-    module = 'surge_mm.models.classifiers.text_classifier'
-    return isinstance(model, loaded_classes(module, 'TextClassifier'))
+    """Return whether a model is a :class:`surge_mm.TextClassifier`, by its class attribute of this name."""
+    return getattr(model, 'takes_texts', False)
 
 
 def encoder_sizes(encoder: nn.Module) -> Mapping[str, Any]:
@@ -63,10 +50,14 @@ def vocabulary_size(encoder: nn.Module) -> int:
     )
 
 
+def is_packed_layer(module: nn.Module) -> bool:
+    """Return whether :func:`surge_mm.deploy.pack` has made a module, by its class attribute of this name."""
+    return getattr(module, 'is_packed_layer', False)
+
+
 def is_packed(model: nn.Module) -> bool:
-    """Return whether a model has layers that :func:`surge_mm.deploy.pack` has packed."""
-    packed = loaded_classes('surge_mm.deploy.packing.packed_layers', 'PackedLayer')
-    return any(isinstance(module, packed) for module in model.modules())
+    """Return whether a model has packed layers."""
+    return any(map(is_packed_layer, model.modules()))
 
 
 def unwrap_model(model: nn.Module) -> nn.Module:

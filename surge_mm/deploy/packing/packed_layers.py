@@ -38,6 +38,7 @@ class PackedLayer(nn.Module):
         UsageError: if the layer cannot be packed.
     """
 
+    is_packed_layer = True
     signs: Tensor
     shift: Tensor | None
     offset: Tensor | None

@@ -45,6 +45,8 @@ class TextClassifier(BaseModel):
         UsageError: if the encoder has no ``hidden_size``, or its output no ``pooled``.
     """
 
+    takes_texts = True
+
     @checked
     def __init__(
         self,
