@@ -16,6 +16,7 @@ from mmpretrain.structures import DataSample
 
 from surge_mm.composition.methods import apply_method
 from surge_mm.layers import BinaryLayer
+from surge_mm.models.student import Student, build_teacher
 from surge_mm.ops import AdaptiveScale, FixedScale, Scheduled
 from surge_mm.preflight.config_keys import check_names
 
@@ -319,6 +320,10 @@ def check_step(name, cfg, model):
     else:
         data = classification_batch(name)
     data = model.data_preprocessor(data, training=True)
+    if isinstance(model, Student):  # the checkpoint of the teacher is at an address
+        teacher = build_teacher(cfg.model.teacher.config).requires_grad_(False).eval()
+        model._check_teacher(teacher)
+        model._teacher.append(teacher)
     total, _ = model.parse_losses(model.loss(data['inputs'], data['data_samples']))
     total.backward()
     assert total.isfinite()

@@ -175,15 +175,17 @@ def load_teacher(
     Raises:
         UsageError: if a file does not exist, the config cannot be built, or the checkpoint does not fit it.
     """
-    teacher = _build(config)
+    teacher = build_teacher(config)
     check(teacher)
     if Path(checkpoint).expanduser().is_dir():
         trained_on = _load_folder(teacher, checkpoint)
         return teacher.requires_grad_(False).eval(), trained_on
     try:
         loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
-    except FileNotFoundError as error:
+    except (UsageError, FileNotFoundError) as error:  # their messages have the path
         raise UsageError(f'teacher: {error}') from error
+    except OSError as error:  # an address that cannot be reached
+        raise UsageError(f'teacher: checkpoint={checkpoint!r} cannot be read: {error}') from error
     weights = {k.removeprefix('module.'): v for k, v in loaded.get('state_dict', loaded).items()}
     try:
         keys = teacher.load_state_dict(weights, strict=False)
@@ -210,7 +212,15 @@ def load_teacher(
     }
 
 
-def _build(config: str) -> nn.Module:
+def build_teacher(config: str) -> nn.Module:
+    """Build a teacher, without its weights.
+
+    Args:
+        config (str): As for :func:`load_teacher`.
+
+    Raises:
+        UsageError: if the config does not exist or cannot be built.
+    """
     try:
         path = Path(find_config(config))
     except UsageError as error:

@@ -1,18 +1,15 @@
 import copy
-from unittest import mock
 
 import pytest
 import torch
-from helpers.packed_files import CONFIGS
 from mmengine.config import Config
 from mmengine.logging import MessageHub
 from mmengine.registry import DefaultScope
-from mmengine.runner.checkpoint import CheckpointLoader, get_state_dict
+from mmengine.runner.checkpoint import get_state_dict
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 
 from surge_mm.deploy import pack
-from surge_mm.launch.runner import build_model
 from surge_mm.utils.errors import UsageError
 
 
@@ -173,6 +170,7 @@ def test_wrong_and_missing_files_are_named(teacher, tmp_path):
         ({'config': str(tmp_path / 'net.py')}, 'LeNet5 must be an ImageClassifier'),
         ({'checkpoint': other['checkpoint']}, 'wider/teacher.pth.* does not fit config=.*teacher.py'),
         ({'checkpoint': 'none.pth'}, "checkpoint 'none.pth' does not exist"),
+        ({'checkpoint': 'http://127.0.0.1:9/none.pth'}, 'none.pth.* cannot be read: .*refused'),
         ({'config': 'none.py'}, "config='none.py': there is no such file"),
         ({'config': 'mmpretrain::resnet/none.py'}, "config 'mmpretrain::resnet/none.py': "),
     ]:  # fmt: skip
@@ -185,24 +183,6 @@ def test_the_config_of_a_model_as_teacher_is_refused_with_what_to_write():
         UsageError, match=r'must be dict\(config=..., checkpoint=...\), the paths of'
     ):
         student(classifier(init_cfg={'type': 'Pretrained', 'checkpoint': 'teacher.pth'}))
-
-
-def test_the_teacher_of_the_recipes_for_imagenet_has_their_classes_and_normalization():
-    cfg = Config.fromfile(CONFIGS / '_base_/recipes/resnet18_128e-step1_in1k.py')
-    model = build_model(cfg)
-    weights = {'state_dict': MODELS.build(resnet34()).state_dict()}
-    with mock.patch.object(CheckpointLoader, 'load_checkpoint', return_value=weights) as load:
-        teacher = model.teacher
-    load.assert_called_once_with(cfg.model.teacher.checkpoint, map_location='cpu')
-    assert teacher.backbone.depth == 34
-
-
-def resnet34():
-    return {
-        'type': 'mmpretrain.ImageClassifier',
-        'backbone': {'type': 'mmpretrain.ResNet', 'depth': 34},
-        'head': {'type': 'mmpretrain.LinearClsHead', 'num_classes': 1000, 'in_channels': 512},
-    }
 
 
 def test_a_negative_weight_is_refused(teacher):
