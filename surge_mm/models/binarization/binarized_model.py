@@ -15,7 +15,7 @@ layers add: ``aux_weight``, ``activation_shift`` and ``weight_gain``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mmengine.registry import MODELS as ROOT
@@ -59,10 +59,7 @@ def Binarized(  # noqa: N802  configs call it as they call the class of a model
     Raises:
         UsageError: see :func:`.binarize`.
     """
-    with ROOT.switch_scope_and_registry(None) as registry:
-        base = registry.get(base_type) if isinstance(base_type, str) else base_type
-    if base is not None:  # else MMEngine raises an error with the name
-        check_keywords('Binarized', kwargs, base, also=argument_names(Binarized))
+    check_names('Binarized', base_type, kwargs, argument_names(Binarized))
     model = ROOT.build({'type': base_type, **kwargs})
     binarize(model, rules, binary, binary_act_cfg, structure_only, shortcuts)
     require_whole_parts(model)
@@ -75,3 +72,23 @@ def Binarized(  # noqa: N802  configs call it as they call the class of a model
                 'network, which differ from those of the binary network. Set norm_eval=False',
             )
     return model
+
+
+def check_names(
+    owner: str, base_type: str | type, names: Iterable[str], own: Sequence[str]
+) -> None:
+    """Check the names of arguments, which are those of a function or those of the model that it builds.
+
+    Args:
+        owner (str): Name of the function, for the error message.
+        base_type (str or type): Class of the model. If it is not registered, nothing is checked.
+        names (Iterable[str]): The names that were given.
+        own (Sequence[str]): Names of the arguments of the function.
+
+    Raises:
+        UsageError: if a name is neither.
+    """
+    with ROOT.switch_scope_and_registry(None) as registry:
+        base = registry.get(base_type) if isinstance(base_type, str) else base_type
+    if base is not None:  # else MMEngine raises an error with the name
+        check_keywords(owner, [name for name in names if name not in own], base, also=own)

@@ -20,10 +20,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from mmdet.models.detectors.base import BaseDetector
-from mmengine.registry import MODELS as ROOT
 from torch import Tensor, nn
 
-from surge_mm.models.binarization.binarized_model import Binarized
+from surge_mm.models.binarization.binarized_model import Binarized, check_names
 from surge_mm.models.detectors.distillation_losses import box_loss, class_loss, feature_loss
 from surge_mm.models.detectors.head_pairs import (
     check_heads,
@@ -35,7 +34,7 @@ from surge_mm.models.detectors.head_pairs import (
 from surge_mm.models.detectors.teacher_checks import num_classes, require_detector
 from surge_mm.models.student import Student, check_images
 from surge_mm.registry import MODELS
-from surge_mm.utils.argument_checks import Fraction, NonNegative, check_keywords, checked
+from surge_mm.utils.argument_checks import Fraction, NonNegative, checked
 from surge_mm.utils.errors import UsageError
 from surge_mm.utils.logging import log
 from surge_mm.utils.suggestions import argument_names
@@ -103,7 +102,8 @@ def DistilledDetector(  # noqa: N802  configs call it as they call the class of 
             'DistilledDetector: feat_weight, cls_weight and bbox_weight are all 0. Use surge_mm.Binarized to train '
             'without a teacher'
         )
-    _check_names(base_type, kwargs)
+    own = [*argument_names(DistilledDetector), *argument_names(Binarized)]
+    check_names('DistilledDetector', base_type, kwargs, own)
     student = Binarized(base_type, **kwargs)
     require_detector('DistilledDetector', student)
     base: Any = type(student)
@@ -111,17 +111,6 @@ def DistilledDetector(  # noqa: N802  configs call it as they call the class of 
     student._set_teacher('DistilledDetector', teacher, init)
     student._settings = _Settings(feat_weight, cls_weight, bbox_weight, score_thr)
     return student
-
-
-def _check_names(base_type: str | type, kwargs: dict[str, Any]) -> None:
-    with ROOT.switch_scope_and_registry(None) as registry:
-        base = registry.get(base_type) if isinstance(base_type, str) else base_type
-    if base is not None:
-        known = argument_names(Binarized)
-        names = [name for name in kwargs if name not in known]
-        check_keywords(
-            'DistilledDetector', names, base, also=[*argument_names(DistilledDetector), *known]
-        )
 
 
 @functools.cache
