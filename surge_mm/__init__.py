@@ -26,7 +26,7 @@ if _HOSTS_INSTALLED:
 
 from surge_mm.layers import BinaryLayer, RPReLU, SurgeConv2d, SurgeLinear, set_progress
 
-_SUBPACKAGES = ('analysis', 'datasets', 'deploy', 'hooks', 'models', 'ops')
+_SUBPACKAGES = ('analysis', 'datasets', 'deploy', 'hooks', 'models', 'ops', 'runner')
 __all__ = [
     'BinaryLayer',
     'RPReLU',

@@ -29,10 +29,11 @@ PACKAGE = MODELS | _modules(
         'surge_mm.datasets.language.glue': 'GlueDataset',
         'surge_mm.datasets.language.length_batches': 'LengthBatchSampler',
         'surge_mm.datasets.language.metric': 'GlueMetric',
-        'surge_mm.hooks': 'AdaptiveGradientScalerHook BinarizerScheduleHook CPUAmpOptimWrapper ChannelsLastHook '
-        'ExactResumeHook GradientReportHook NonFiniteGuardHook SafeCheckpointHook SafeRunner SurrogateGradientHook',
+        'surge_mm.hooks': 'AdaptiveGradientScalerHook BinarizerScheduleHook ChannelsLastHook ExactResumeHook '
+        'GradientReportHook NonFiniteGuardHook SafeCheckpointHook SurrogateGradientHook',
         'surge_mm.models': 'binarize register_transformers to_float',
         'surge_mm.models.hugging_face_init': 'HuggingFaceInit',
+        'surge_mm.runner': 'CPUAmpOptimWrapper SafeRunner',
     }
 )
 """Module of each name of ``surge_mm`` beside the layers."""

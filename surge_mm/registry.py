@@ -80,10 +80,10 @@ OPTIM_WRAPPERS = Registry(
     'optim_wrapper',
     parent=ROOT_OPTIM_WRAPPERS,
     scope='surge_mm',
-    locations=['surge_mm.hooks.cpu_amp_optim_wrapper'],
+    locations=['surge_mm.runner.cpu_amp_optim_wrapper'],
 )
 RUNNERS = Registry(
-    'runner', parent=ROOT_RUNNERS, scope='surge_mm', locations=['surge_mm.hooks.safe_runner']
+    'runner', parent=ROOT_RUNNERS, scope='surge_mm', locations=['surge_mm.runner.safe_runner']
 )
 WEIGHT_INITIALIZERS = Registry(
     'weight initializer',

@@ -22,8 +22,8 @@ ALLOWED = {  # the packages of the registered classes, as the import directions 
     'METRICS': {'datasets'},
     'FUNCTIONS': {'datasets'},
     'HOOKS': {'hooks'},
-    'OPTIM_WRAPPERS': {'hooks'},
-    'RUNNERS': {'hooks'},
+    'OPTIM_WRAPPERS': {'runner'},
+    'RUNNERS': {'runner'},
     'WEIGHT_INITIALIZERS': {'models'},
 }
 

@@ -14,12 +14,12 @@ from typing import Annotated, Any
 
 import torch
 from mmengine.dist import all_reduce, get_default_group, get_world_size
-from mmengine.hooks import Hook, LoggerHook
+from mmengine.hooks import LoggerHook
 from mmengine.runner import Runner
 from torch import Tensor
 
 from surge_mm.analysis.gradients.depth import measure_depth
-from surge_mm.hooks.require_layers import report_no_layers
+from surge_mm.hooks.layer_hook import LayerHook
 from surge_mm.layers import BinaryLayer, compensated_layers
 from surge_mm.layers.compensator import DEFAULT_ETA
 from surge_mm.ops import AdaptiveScale, Statistics, eta_of_growth, set_sync_group
@@ -32,7 +32,7 @@ from surge_mm.utils.suggestions import did_you_mean
 
 
 @HOOKS.register_module()
-class AdaptiveGradientScalerHook(Hook):
+class AdaptiveGradientScalerHook(LayerHook):
     """Enable AGS in every compensated layer of the model. It overrides ``compensator`` of the layers.
 
     A layer with a scale of your own (``compensator=dict(type=...)``) keeps it. Of the arguments, ``warmup_iters`` holds
@@ -119,9 +119,9 @@ class AdaptiveGradientScalerHook(Hook):
         """
         named = dict(compensated_layers(runner.model))
         if not named:
-            report_no_layers(
+            self.report_no_layers(
                 runner,
-                'AdaptiveGradientScalerHook: the model has no compensated layer. Add compensator=dict(eta=...) to its '
+                'the model has no compensated layer. Add compensator=dict(eta=...) to its '
                 "binary layers, for instance by conv_cfg=dict(type='surge_mm.SurgeConv2d'), or remove the hook for a "
                 'plain binary or full-precision model',
             )

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from surge_mm.hooks.require_layers import report_no_layers
+from surge_mm.hooks.layer_hook import LayerHook
 from surge_mm.layers import scheduled_binarizers
 from surge_mm.ops import Scheduled
 from surge_mm.registry import HOOKS
 
 
 @HOOKS.register_module()
-class BinarizerScheduleHook(Hook):
+class BinarizerScheduleHook(LayerHook):
     """Set the training progress of the binarizers EDE, ReSTE, Libra, ReCU and AdaBin before each iteration.
 
     The progress is 0 at the first iteration of the run and 1 at the last, in epoch-based and iteration-based loops. It
@@ -32,9 +31,9 @@ class BinarizerScheduleHook(Hook):
         """Collect the binarizers with a schedule."""
         self._binarizers = scheduled_binarizers(runner.model)
         if not self._binarizers:
-            report_no_layers(
+            self.report_no_layers(
                 runner,
-                'BinarizerScheduleHook: no binarizer of the model has a schedule. Remove the hook from custom_hooks, '
+                'no binarizer of the model has a schedule. Remove the hook from custom_hooks, '
                 "or use a binarizer with a schedule, such as activation=dict(type='EDE')",
             )
         self._last = max(runner.max_iters - 1, 1)

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.dist import is_main_process
-from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from surge_mm.analysis.gradients.report import NO_BRANCH, check_probe, measure_gradients
+from surge_mm.hooks.layer_hook import LayerHook
 from surge_mm.hooks.non_finite_guard_hook import NonFiniteGuardHook
-from surge_mm.hooks.require_layers import report_no_layers
 from surge_mm.hooks.safe_checkpoint_hook import RESUME
 from surge_mm.layers import compensated_layers
 from surge_mm.registry import HOOKS
@@ -22,7 +21,7 @@ from surge_mm.utils.errors import UsageError
 
 
 @HOOKS.register_module()
-class GradientReportHook(Hook):
+class GradientReportHook(LayerHook):
     """Measure the gradients of each binary layer every few iterations, and write ``gradients.json``.
 
     :mod:`surge_mm.analysis.gradients.report` has the formulas. The file is beside ``scalars.json``, in
@@ -64,9 +63,7 @@ class GradientReportHook(Hook):
         self._reports = []
         self._active = any(True for _ in compensated_layers(runner.model))
         if not self._active:
-            report_no_layers(
-                runner, f'GradientReportHook: {NO_BRANCH}, or remove the hook for a plain model'
-            )
+            self.report_no_layers(runner, f'{NO_BRANCH}, or remove the hook for a plain model')
         if self.probe is not None and runner.cfg.get('compile'):
             raise UsageError(
                 f'GradientReportHook(probe={self.probe!r}): the probe moves the inputs of single layers, which a '

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from surge_mm.hooks.require_layers import report_no_layers
+from surge_mm.hooks.layer_hook import LayerHook
 from surge_mm.layers import BinaryLayer
 from surge_mm.ops import STESign
 from surge_mm.registry import HOOKS
@@ -17,7 +16,7 @@ from surge_mm.utils.logging import log
 
 
 @HOOKS.register_module()
-class SurrogateGradientHook(Hook):
+class SurrogateGradientHook(LayerHook):
     """Set the controls of the surrogate derivative in every binary layer of the model.
 
     :meth:`surge_mm.ops.ActivationBinarizer.surrogate` has their formula. Each argument that is given overrides that of
@@ -63,9 +62,9 @@ class SurrogateGradientHook(Hook):
         """
         layers = [module for module in runner.model.modules() if isinstance(module, BinaryLayer)]
         if not layers:
-            report_no_layers(
+            self.report_no_layers(
                 runner,
-                'SurrogateGradientHook: the model has no binary layer. Remove the hook from custom_hooks',
+                'the model has no binary layer. Remove the hook from custom_hooks',
             )
             return
         for layer in layers:

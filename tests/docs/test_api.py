@@ -17,6 +17,7 @@ PACKAGES = (
     'surge_mm.ops',
     'surge_mm.models',
     'surge_mm.hooks',
+    'surge_mm.runner',
     'surge_mm.deploy',
 )
 

@@ -38,7 +38,7 @@ def test_a_step_is_that_of_autocast_to_bfloat16_without_loss_scaling():
 
 def test_a_model_on_another_device_is_warned_of_once(monkeypatch):
     said = []
-    monkeypatch.setattr('surge_mm.hooks.cpu_amp_optim_wrapper.warn', said.append)
+    monkeypatch.setattr('surge_mm.runner.cpu_amp_optim_wrapper.warn', said.append)
     for device, count in (('cpu', 0), ('meta', 1)):
         model = Classifier('ApproxSign', 'ScaledSign').to(device)
         wrapper = build_optim_wrapper(

@@ -8,9 +8,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.registry import HOOKS as ROOT_HOOKS
 from mmengine.runner import Runner
 
-from surge_mm.hooks.exact_resume_hook import ExactResumeHook
-from surge_mm.hooks.non_finite_guard_hook import NonFiniteGuardHook
-from surge_mm.hooks.safe_checkpoint_hook import SafeCheckpointHook
+from surge_mm.hooks import ExactResumeHook, NonFiniteGuardHook, SafeCheckpointHook
 from surge_mm.registry import RUNNERS
 
 
