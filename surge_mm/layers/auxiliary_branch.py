@@ -46,11 +46,9 @@ class AuxiliaryBranch(LatentWeight):
         scale (GradientScale | None): The rule for lambda.
         tied (bool): Whether W_a is W_b itself, which the branch then does not train.
         frozen (bool): Whether W_a stays as it was drawn.
-        region (str | None): Where g_a is used: ``'inside'`` or ``'outside'`` of the window of the surrogate derivative;
-            None for everywhere.
         branch_dtype (torch.dtype | None): The dtype of the products of the branch; None for that of the binary path.
         ags_warmup (Tensor): 0-dimensional factor of lambda.
-        ags_statistics (Tensor): What the last backward pass under AGS recorded, or the mean of passes that observe:
+        ags_statistics (Tensor): What the last backward pass recorded, or the mean of passes that observe:
             the fields of :class:`surge_mm.ops.Statistics`.
     """
 
@@ -62,7 +60,6 @@ class AuxiliaryBranch(LatentWeight):
         self.scale: GradientScale | None = None
         self.tied = self.frozen = False
         self.branch_dtype: torch.dtype | None = None
-        self.region: str | None = None
         self._aux_init = 'copy'
         self._aux_written: tuple[int, int] | None = None
         self.register_parameter('aux_weight', None)
@@ -76,7 +73,7 @@ class AuxiliaryBranch(LatentWeight):
             called = f'{type(self).__name__}({super().extra_repr()})'
             raise ValueError(f'{called}: {error}') from error
         self.scale, self._aux_init = parsed.scale, parsed.init
-        self.tied, self.frozen, self.region = parsed.tied, parsed.frozen, parsed.region
+        self.tied, self.frozen = parsed.tied, parsed.frozen
         if parsed.dtype is not None:
             self.branch_dtype = getattr(torch, parsed.dtype)
         options: dict[str, Any] = {'device': self.weight.device, 'dtype': torch.float32}

@@ -17,7 +17,6 @@ from surge_mm.ops import (
     DualPath,
     DualPathSpec,
     EagerDualPath,
-    FixedScale,
     Scheduled,
     WeightBinarizer,
     infer,
@@ -140,7 +139,6 @@ class BinaryLayer(LearnedActivation, AuxiliaryBranch):
             compute_dtype,
             self.observe,
             self.branch_dtype,
-            self.region,
         )
         learned = (self.activation_shift, self.weight_gain, self.activation_scale)
         # In training, activation checkpointing runs a layer without a gradient first, and then with one. A trace would
@@ -158,7 +156,7 @@ class BinaryLayer(LearnedActivation, AuxiliaryBranch):
         if w_a is not None and (self.tied or self.frozen):
             w_a = w_a.detach()
         weights = (self.weight, self.bias, w_a)
-        warmup = None if isinstance(self.scale, FixedScale) else self.ags_warmup
+        warmup = self.ags_warmup
         if warmup is not None:
             warmup = warmup.to(torch.promote_types(x.dtype, torch.float32))
         with torch.autocast(device_type, enabled=False) if autocasts else nullcontext():
@@ -216,8 +214,6 @@ class BinaryLayer(LearnedActivation, AuxiliaryBranch):
             f'tied={self.tied}',
             f'frozen={self.frozen}',
         ]
-        if self.region is not None:
-            parts.append(f'region={self.region!r}')
         if self.branch_dtype is not None:
             parts.append(f'branch_dtype={self.branch_dtype}')
         return ', '.join([super().extra_repr(), *parts])

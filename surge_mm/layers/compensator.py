@@ -13,7 +13,7 @@ from surge_mm.ops import GradientScale
 from surge_mm.utils.suggestions import did_you_mean
 
 DEFAULT_ETA = 0.1
-BRANCH_KEYS = ('init', 'tied', 'frozen', 'region', 'dtype')
+BRANCH_KEYS = ('init', 'tied', 'frozen', 'dtype')
 KEYS = ('type', 'scale', 'eta', 'preserve_norm', *BRANCH_KEYS)
 
 
@@ -27,20 +27,17 @@ class Compensator:
             ``'copy'``.
         tied (bool): Whether W_a is W_b itself, so that there are no auxiliary weights. Defaults to False.
         frozen (bool): Whether W_a stays at random values of its own. Defaults to False.
-        region (str, optional): Where g_a is used: ``'inside'`` or ``'outside'`` of the window of the surrogate
-            derivative. Defaults to None: everywhere.
         dtype (str, optional): ``'bfloat16'`` for products of the branch in bfloat16. Defaults to None: that of the
             binary path.
 
     Raises:
-        ValueError: if ``init``, ``tied``, ``frozen``, ``region`` or ``dtype`` has another value.
+        ValueError: if ``init``, ``tied``, ``frozen`` or ``dtype`` has another value.
     """
 
     scale: GradientScale
     init: str = 'copy'
     tied: bool = False
     frozen: bool = False
-    region: str | None = None
     dtype: str | None = None
 
     def __post_init__(self) -> None:
@@ -51,10 +48,6 @@ class Compensator:
         for name in ('tied', 'frozen'):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f'{name}={getattr(self, name)!r} must be True or False')
-        if self.region not in ('inside', 'outside', None):
-            raise ValueError(
-                f"region={self.region!r} must be 'inside' or 'outside' (of the window), or None for everywhere"
-            )
         if self.dtype not in ('bfloat16', None):
             raise ValueError(
                 f"dtype={self.dtype!r} must be 'bfloat16', or None for the dtype of the binary path"
@@ -66,7 +59,7 @@ def parse_compensator(compensator: Mapping[str, Any]) -> Compensator:
 
     ``type`` is a subclass of :class:`surge_mm.ops.GradientScale` or its name, and further keys are its arguments. All
     take one of ``init='copy' | 'kaiming'``, ``tied=True`` and ``frozen=True``, the forms of W_a, and
-    ``region='inside' | 'outside'`` and ``dtype='bfloat16'``.
+    ``dtype='bfloat16'``.
 
     Args:
         compensator (dict): The setting of a layer.

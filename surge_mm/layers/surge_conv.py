@@ -44,10 +44,8 @@ class SurgeConv2d(BinaryLayer, nn.Conv2d):
             form), ``dict(scale=...)`` for a fixed lambda, None for the plain binary layer (STE). Both dicts accept
             ``init='copy'`` or ``'kaiming'``, the start of ``aux_weight``; ``tied=True``, for which W_a is W_b itself
             and there is no ``aux_weight``; or ``frozen=True``, for which ``aux_weight`` stays at random values. A
-            training step then has 4 convolutions instead of 5. ``region='inside'`` or ``'outside'`` adds the gradient
-            of the branch to dL/dx only where the surrogate derivative is not 0, or where it is. ``dtype='bfloat16'``
-            computes the gradient convolutions of the branch in bfloat16; all else keeps its dtype. Defaults to
-            ``dict(eta=0.1)``.
+            training step then has 4 convolutions instead of 5. ``dtype='bfloat16'`` computes the gradient convolutions
+            of the branch in bfloat16; all else keeps its dtype. Defaults to ``dict(eta=0.1)``.
         pad_value (int): Padding value of the binarized input: 0, 1 or -1. The branch's real input is always padded with
             zeros. Defaults to 0.
 

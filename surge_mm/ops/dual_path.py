@@ -17,7 +17,7 @@ With ``g = dL/d(output)``::
     dL/dW_a = lam (x correlated with g)
 
 **AGS.** The scale factor of each layer, from norms over the whole mini-batch at the layer's input, in the same backward
-pass and without a host synchronization. :meth:`DualPath.backward` requests it from :mod:`surge_mm.ops.gradient_scale`::
+pass and without a host synchronization (:mod:`surge_mm.ops.gradient_scale`)::
 
     lam = eta ||g_b|| / (||g_a|| + eps),        eps = 1e-8
 
@@ -47,26 +47,12 @@ from surge_mm.ops.binarizers.base import Scheduled
 from surge_mm.ops.binarizers.elastic import Elastic
 from surge_mm.ops.binarizers.weight import WeightBinarizer
 from surge_mm.ops.chunking import is_transforming
-from surge_mm.ops.gradient_scale import (
-    BUILT_IN,
-    AdaptiveScale,
-    FixedScale,
-    GradientScale,
-    add_scaled,
-    norm,
-    own_lambda,
-    scaled,
-)
+from surge_mm.ops.gradient_scale import GradientScale, add_scaled, lambda_of, norm, scaled
 from surge_mm.ops.linear_maps import BilinearMap
 from surge_mm.ops.once_differentiable import once_differentiable
 from surge_mm.ops.registered import check_shape
 from surge_mm.ops.statistics import record_pass
-from surge_mm.ops.surrogate import (
-    in_region,
-    multiply_by_derivative,
-    shift_gradient,
-    shifted_input,
-)
+from surge_mm.ops.surrogate import multiply_by_derivative, shift_gradient, shifted_input
 
 
 @dataclass(frozen=True)
@@ -86,8 +72,6 @@ class DualPathSpec:
         observe (bool): Whether the backward pass also records ``cos`` and ``clipped``. Defaults to False.
         branch_dtype (torch.dtype, optional): The dtype of the products of the branch, g_a and dL/dW_a. The norms, lam
             and the sum of g_b and lam g_a keep theirs. Defaults to None: the dtype of the output.
-        region (str, optional): ``'inside'`` to use g_a only where the surrogate derivative (without its floor) is not
-            0, ``'outside'`` only where it is 0. dL/dW_a is not restricted. Defaults to None: g_a everywhere.
     """
 
     map: BilinearMap
@@ -98,7 +82,6 @@ class DualPathSpec:
     compute_dtype: torch.dtype | None = None
     observe: bool = False
     branch_dtype: torch.dtype | None = None
-    region: str | None = None
 
 
 def read_constants(spec: DualPathSpec) -> None:
@@ -142,6 +125,38 @@ class Needs(NamedTuple):
     alpha: bool
 
 
+class Saved(NamedTuple):
+    """What the backward pass of :class:`DualPath` reads of its arguments."""
+
+    x: Tensor
+    w_b: Tensor
+    w_a: Any
+    shift: Any
+    gain: Any
+    alpha: Any
+    warmup: Any
+
+
+class SurrogateGradients(NamedTuple):
+    """The gradients of the binary path; each is None if it is not needed.
+
+    Attributes:
+        x (Tensor): g_b, with respect to the input.
+        w_b (Tensor): dL/dW_b.
+        shift (Tensor): That of the learned shift.
+        gain (Tensor): That of the learned gain.
+        alpha (Tensor): That of the learned scale.
+        clipped (Tensor): Share of the activations whose surrogate derivative is 0, of a pass that observes.
+    """
+
+    x: Any
+    w_b: Any
+    shift: Any
+    gain: Any
+    alpha: Any
+    clipped: Any
+
+
 class DualPath(torch.autograd.Function):
     """One binary convolution or linear layer with DPGC and AGS; the module has the formulas.
 
@@ -151,8 +166,8 @@ class DualPath(torch.autograd.Function):
     - ``shift`` (``(C_in, 1, 1)`` or ``(C_in,)``), ``gain`` (``(C_out, 1, ...)``) and ``alpha`` (0-dimensional) are
       learned parameters of some binarizers, or None: ``f_b = gain Q_W(W_b) * Q_x(x + shift; alpha)``;
     - ``warmup`` is a factor of lambda, 0-dimensional, and ``statistics`` a vector of the fields of
-      :class:`~surge_mm.ops.statistics.Statistics`, updated by each backward pass. Both may be None without a
-      branch. A fixed lambda has no warm-up, and updates the statistics in passes that observe.
+      :class:`~surge_mm.ops.statistics.Statistics`, updated by each backward pass with a branch, or None. Both may be
+      None without a branch.
     """
 
     generate_vmap_rule = True
@@ -199,55 +214,30 @@ class DualPath(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor, tensors: tuple[Any, ...]) -> tuple[Tensor | None, ...]:
         """Return the gradients of the arguments of :meth:`forward`.
 
-        With g_b of :func:`_surrogate_gradients`, g_a of :func:`_branch_gradients` and lam of :func:`_lambda`::
-
-            dL/dx   = g_b + lam g_a
-            dL/dW_a = lam (x correlated with g)
-
         Args:
             ctx (Any): What forward saved.
             g (Tensor): dL/d(output).
             tensors (tuple[Tensor, ...]): The saved tensors.
         """
-        x, _, w_a, _, _, _, warmup = tensors
-        spec, needs = ctx.spec, Needs(*ctx.needs_input_grad[:7])
-        scale = spec.scale if needs.x or needs.w_a else None
-        if scale is None or scale.is_zero:
-            grad_x, grad_w_b, grad_learned, _ = _surrogate_gradients(spec, g, tensors, needs, False)
-            grad_w_a = torch.zeros_like(w_a) if needs.w_a else None
+        spec, saved, needs = ctx.spec, Saved(*tensors), Needs(*ctx.needs_input_grad[:7])
+        has_branch = spec.scale is not None and not spec.scale.is_zero and (needs.x or needs.w_a)
+        binary = _surrogate_gradients(spec, g, saved, needs, has_branch)
+        if has_branch:
+            grad_x, grad_w_a = _add_branch(spec, g, saved, needs.w_a, binary, ctx.statistics)
         else:
-            fixed, built_in = type(scale) is FixedScale, type(scale) in BUILT_IN
-            # AGS and statistics need both norms at the input, even where the input itself needs no gradient
-            measures = not fixed or (spec.observe and ctx.statistics is not None)
-            g_b, grad_w_b, grad_learned, clipped = _surrogate_gradients(
-                spec, g, tensors, needs, measures
-            )
-            mask = (needs.x or measures, needs.w_a and built_in)
-            g_a, grad_w_a = _branch_gradients(spec, g, tensors, mask)
-            norms: Any = None
-            if measures:
-                norms = (norm(g_b, scale.sync), norm(g_a, scale.sync))
-            lam = lam_w = _lambda(scale, warmup, (g_b, g_a), norms)
-            if not built_in:  # (lam x) correlated with g
-                lam_w = torch.ones_like(norms[1])
-                if needs.w_a:
-                    scaled_x = (lam * x).to(x.dtype)
-                    _, grad_w_a = _branch_gradients(
-                        spec, g, (scaled_x, *tensors[1:]), (False, True)
-                    )
-            dropped: Tensor | bool = False
-            if not fixed:
-                lam, lam_w, dropped = _leave_out_non_finite(lam, lam_w, norms[1], grad_w_a)
-            if measures and not is_transforming(g):  # torch.func cannot write to a buffer
-                record_pass(ctx.statistics, lam, (g_b, g_a), norms, clipped, dropped, spec.observe)
-            if needs.x:
-                grad_x = add_scaled(g_b, lam, g_a)  # in place
-                if scale.preserve_norm:
-                    grad_x = _with_norm(norms[0], grad_x, (lam != 0).any(), scale.sync)
-            grad_w_a = scaled(lam_w, grad_w_a) if needs.w_a else None
-        grad_x = grad_x if needs.x else None
+            grad_x, grad_w_a = binary.x, torch.zeros_like(saved.w_a) if needs.w_a else None
         grad_bias = spec.map.bias_gradient(g).to(ctx.bias_dtype) if needs.bias else None
-        return grad_x, grad_w_b, grad_bias, grad_w_a, *grad_learned, None, None, None
+        learned = (binary.shift, binary.gain, binary.alpha)
+        return (
+            grad_x if needs.x else None,
+            binary.w_b,
+            grad_bias,
+            grad_w_a,
+            *learned,
+            None,
+            None,
+            None,
+        )
 
 
 # apply() binds its arguments to the signature of forward, and computes it in each call unless it is stored
@@ -267,14 +257,11 @@ class EagerDualPath(DualPath):
 
 
 def _surrogate_gradients(
-    spec: DualPathSpec, g: Tensor, tensors: tuple[Any, ...], needs: Needs, measures: bool
-) -> tuple[Any, ...]:
-    """Return g_b, dL/dW_b, the gradients of (shift, gain, alpha), and the share of clipped activations.
-
-    Each is None if it is not needed. With ``measures``, g_b is computed also where x needs no gradient.
-    """
-    x, w_b, _, shift, gain, alpha, _ = tensors
-    mask = (needs.x or needs.shift or needs.alpha or measures, needs.w_b or needs.gain)
+    spec: DualPathSpec, g: Tensor, saved: Saved, needs: Needs, has_branch: bool
+) -> SurrogateGradients:
+    """Return the gradients of the binary path. With a branch, g_b is computed also where x needs no gradient."""
+    x, w_b, _, shift, gain, alpha, _ = saved
+    mask = (needs.x or needs.shift or needs.alpha or has_branch, needs.w_b or needs.gain)
     shifted, binary_w = shifted_input(x, shift), spec.weight(w_b)
     q_w = binary_w if gain is None else binary_w * gain
     q_x = spec.activation.values(shifted, alpha).to(g.dtype)
@@ -283,10 +270,10 @@ def _surrogate_gradients(
     clipped = grad_shift = grad_w_b = grad_gain = grad_alpha = None
     if g_b is not None:
         g_b = g_b.to(x.dtype)
-        observes = measures and spec.observe
         if needs.alpha:
             assert isinstance(spec.activation, Elastic)
             grad_alpha = spec.activation.scale_gradient(shifted, alpha, g_b)
+        observes = has_branch and spec.observe
         g_b, clipped = multiply_by_derivative(spec.activation, shifted, alpha, g_b, observes)
         if needs.shift:
             grad_shift = shift_gradient(g_b, shift)
@@ -297,40 +284,57 @@ def _surrogate_gradients(
         if needs.w_b:
             grad_w_b = spec.weight.gradient(w_b, grad_q if gain is None else grad_q * gain)
             check_shape(spec.weight, 'gradient', grad_w_b, w_b)
-    return g_b, grad_w_b, (grad_shift, grad_gain, grad_alpha), clipped
+    return SurrogateGradients(g_b, grad_w_b, grad_shift, grad_gain, grad_alpha, clipped)
+
+
+def _add_branch(
+    spec: DualPathSpec,
+    g: Tensor,
+    saved: Saved,
+    needs_w_a: bool,
+    binary: SurrogateGradients,
+    statistics: Tensor | None,
+) -> tuple[Tensor, Tensor | None]:
+    """Return dL/dx and dL/dW_a, and record the pass; computed in ``binary.x``.
+
+    With lam of :func:`.gradient_scale.lambda_of`, times the warm-up::
+
+        dL/dx   = g_b + lam g_a
+        dL/dW_a = lam (x correlated with g), or (lam x) correlated with g if lam has several elements
+    """
+    scale, g_b = spec.scale, binary.x
+    assert scale is not None
+    g_a, _ = _branch_gradients(spec, g, saved.x, saved.w_a, (True, False))
+    norms = (norm(g_b, scale.sync), norm(g_a, scale.sync))
+    lam = saved.warmup * lambda_of(scale, g_b, g_a, norms)
+    finite = finite_w = torch.isfinite(lam).all() & torch.isfinite(norms[1])
+    grad_w_a = None
+    if needs_w_a:
+        x, lam_w = saved.x, lam
+        if lam.dim() > 0:
+            x, lam_w = (lam * x).to(x.dtype), torch.ones_like(norms[1])
+        _, grad_w_a = _branch_gradients(spec, g, x, saved.w_a, (False, True))
+        finite_w = finite & torch.isfinite(norm(grad_w_a))  # an infinite x may show in neither norm
+        grad_w_a = scaled(torch.where(finite_w, lam_w, 0), grad_w_a)
+    lam = torch.where(finite, lam, 0)
+    if statistics is not None and not is_transforming(g):  # torch.func cannot write to a buffer
+        record_pass(statistics, lam, (g_b, g_a), norms, binary.clipped, ~finite_w, spec.observe)
+    grad_x = add_scaled(g_b, lam, g_a)
+    if scale.preserve_norm:
+        grad_x = _with_norm(norms[0], grad_x, (lam != 0).any(), scale.sync)
+    return grad_x, grad_w_a
 
 
 def _branch_gradients(
-    spec: DualPathSpec, g: Tensor, tensors: tuple[Any, ...], mask: tuple[bool, bool]
+    spec: DualPathSpec, g: Tensor, x: Tensor, w_a: Tensor, mask: tuple[bool, bool]
 ) -> tuple[Any, Any]:
     """Return ``g_a`` and ``x correlated with g``, each where ``mask`` asks for it."""
-    x, _, w_a, shift, _, alpha, _ = tensors
     dtype = spec.branch_dtype or g.dtype
     g_a, grad_w_a = spec.map.backward(g.to(dtype), x.to(dtype), w_a.to(dtype), 0.0, mask)
-    if g_a is not None:
-        g_a = g_a.to(x.dtype)
-        if spec.region is not None:
-            g_a = in_region(spec.activation, shifted_input(x, shift), alpha, g_a, spec.region)
-    return g_a, None if grad_w_a is None else grad_w_a.to(w_a.dtype)
-
-
-def _lambda(scale: GradientScale, warmup: Any, gradients: tuple[Any, Any], norms: Any) -> Any:
-    """Return lam of ``gradients``, g_b and g_a, and their norms. A fixed one has no warm-up."""
-    if type(scale) is FixedScale:
-        return scale.scale(*gradients)
-    if type(scale) is AdaptiveScale:
-        return warmup * scale.of_norms(*norms)
-    return warmup * own_lambda(scale, *gradients)
-
-
-def _leave_out_non_finite(
-    lam: Tensor, lam_w: Tensor, norm_a: Tensor, grad_w_a: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return ``lam`` and ``lam_w``, 0 where the branch is not finite, and whether one of them is left out."""
-    finite = finite_w = torch.isfinite(lam).all() & torch.isfinite(norm_a)
-    if grad_w_a is not None:  # an infinite x may show in neither norm
-        finite_w = finite & torch.isfinite(norm(grad_w_a))
-    return torch.where(finite, lam, 0), torch.where(finite_w, lam_w, 0), ~finite_w
+    return (
+        None if g_a is None else g_a.to(x.dtype),
+        None if grad_w_a is None else grad_w_a.to(w_a.dtype),
+    )
 
 
 def _with_norm(length: Tensor, x: Tensor, corrected: Tensor, sync: bool) -> Tensor:

@@ -5,9 +5,9 @@ With g_b and g_a the surrogate gradient and the gradient of the branch, both at 
     FixedScale      lam = value
     AdaptiveScale   lam = eta ||g_b|| / (||g_a|| + eps),        eps = 1e-8
 
-``DualPath.backward`` in :mod:`surge_mm.ops.dual_path` calls them. The norms are taken over the whole mini-batch, in the
-backward pass itself and without a host synchronization. Then ``||lam g_a|| = eta ||g_b||``, so eta is the relative size
-of the correction, whatever the scale of the loss and of W_a.
+The backward pass of :mod:`surge_mm.ops.dual_path` calls :func:`lambda_of`. The norms are taken over the whole
+mini-batch, in the backward pass itself and without a host synchronization. Then ``||lam g_a|| = eta ||g_b||``, so eta
+is the relative size of the correction, whatever the scale of the loss and of W_a.
 
 A scale of your own is a subclass of :class:`GradientScale` with one method, ``scale(g_b, g_a) -> lam``.
 docs/own_methods.md has an example.
@@ -153,18 +153,23 @@ BUILT_IN = (FixedScale, AdaptiveScale)
 """The scales that the hook of AGS sets, and whose lambda is one number."""
 
 
-def own_lambda(scale: GradientScale, g_b: Tensor, g_a: Tensor) -> Tensor:
-    """Return lambda of a scale that is not built in, in float32 or wider.
+def lambda_of(
+    scale: GradientScale, g_b: Tensor, g_a: Tensor, norms: tuple[Tensor, Tensor]
+) -> Tensor:
+    """Return lambda of a layer, in float32 or wider: 0-dimensional, or with several elements if a rule of yours has.
 
     Args:
         scale (GradientScale): The rule for lambda.
         g_b (Tensor): Surrogate gradient at the input of the layer.
         g_a (Tensor): Gradient of the branch there, of the same shape.
+        norms (tuple[Tensor, Tensor]): Their norms, 0-dimensional.
 
     Raises:
         UsageError: if lambda is no number and no tensor that broadcasts to the shape of ``g_a``, if it has one or two
             dimensions where ``g_a`` has four, or if the rule changed a gradient in place.
     """
+    if type(scale) is AdaptiveScale:
+        return scale.of_norms(*norms)
     wide = torch.promote_types(g_a.dtype, torch.float32)
     gradients = [g_b.to(wide), g_a.to(wide)]
     checks = not (torch.compiler.is_compiling() or is_transforming(g_a))
@@ -237,42 +242,36 @@ def norm(x: Tensor, sync: bool = False) -> Tensor:
     return (squared.sqrt() / torch.distributed.get_world_size(_sync_group)).to(wide)
 
 
-def add_scaled(g_b: Tensor, lam: Tensor | float, g_a: Tensor) -> Tensor:
-    """Return ``g_b + lam g_a``, computed in ``g_b`` if lam is one number; modifies ``g_a`` in place.
+def add_scaled(g_b: Tensor, lam: Tensor, g_a: Tensor) -> Tensor:
+    """Return ``g_b + lam g_a``, computed in ``g_b`` if lam is 0-dimensional; modifies ``g_a`` in place.
 
     Args:
         g_b (Tensor): Any shape.
-        lam (Tensor | float): A number, or a tensor that broadcasts to the shape of ``g_a``. Where the tensor is 0, 0 is
-            added with ``torch.where``, since 0 times infinity is NaN.
+        lam (Tensor): A tensor that broadcasts to the shape of ``g_a``. Where it is 0, 0 is added with ``torch.where``,
+            since 0 times infinity is NaN.
         g_a (Tensor): Of the shape of ``g_b``.
     """
     if _is_out_of_place(lam, g_b):
         return g_b + scaled(lam, g_a)
     for b, a in in_chunks(g_b, g_a):
-        if isinstance(lam, Tensor):
-            b.add_(torch.where(lam != 0, a.mul_(lam), 0))
-        else:
-            b.add_(a, alpha=lam)
+        b.add_(torch.where(lam != 0, a.mul_(lam), 0))
     return g_b
 
 
-def scaled(lam: Tensor | float, g: Tensor) -> Tensor:
-    """Return ``lam g`` in the dtype of ``g``, computed in ``g`` if lam is one number.
+def scaled(lam: Tensor, g: Tensor) -> Tensor:
+    """Return ``lam g`` in the dtype of ``g``, computed in ``g`` if lam is 0-dimensional.
 
     Args:
-        lam (Tensor | float): As for :func:`add_scaled`.
+        lam (Tensor): As for :func:`add_scaled`.
         g (Tensor): Any shape.
     """
     if _is_out_of_place(lam, g):
-        return torch.where(lam != 0, g * lam, 0).to(g.dtype) if isinstance(lam, Tensor) else g * lam
+        return torch.where(lam != 0, g * lam, 0).to(g.dtype)
     for (part,) in in_chunks(g):
-        if isinstance(lam, Tensor):
-            part.copy_(torch.where(lam != 0, part.mul_(lam), 0))
-        else:
-            part.mul_(lam)
+        part.copy_(torch.where(lam != 0, part.mul_(lam), 0))
     return g
 
 
-def _is_out_of_place(lam: Tensor | float, g: Tensor) -> bool:
+def _is_out_of_place(lam: Tensor, g: Tensor) -> bool:
     """Return whether ``g`` cannot be changed in chunks: a transform of torch.func, or lam has several elements."""
-    return is_transforming(g) or (isinstance(lam, Tensor) and lam.dim() > 0)
+    return is_transforming(g) or lam.dim() > 0

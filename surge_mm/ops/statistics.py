@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class Statistics(NamedTuple):
-    """What backward passes record, each a 0-dimensional tensor. With a fixed lambda, only passes that observe do.
+    """What backward passes record, each a 0-dimensional tensor.
 
     A pass that does not observe records its own values. Passes that observe record their mean, over the number
     ``calls`` of passes since ``calls`` was set to 0: a layer may be used several times in a step.
@@ -40,26 +40,25 @@ class Statistics(NamedTuple):
 
 def record_pass(
     statistics: Tensor,
-    lam: Tensor | float,
+    lam: Tensor,
     gradients: tuple[Tensor, Tensor],
     norms: tuple[Tensor, Tensor],
     clipped: Tensor | None,
-    dropped: Tensor | bool,
+    dropped: Tensor,
     observes: bool,
 ) -> None:
     """Write a backward pass into the statistics of a layer.
 
     Args:
         statistics (Tensor): The vector of the fields of :class:`Statistics`, updated in place.
-        lam (Tensor | float): lambda; a tensor may have several elements.
+        lam (Tensor): lambda; may have several elements.
         gradients (tuple[Tensor, Tensor]): g_b and g_a.
         norms (tuple[Tensor, Tensor]): Their norms, 0-dimensional.
         clipped (Tensor, optional): Share of the activations whose surrogate derivative is 0, of a pass that observes.
-        dropped (Tensor | bool): Whether the branch was left out, because a norm was not finite.
+        dropped (Tensor): Whether the branch was left out, because a norm was not finite.
         observes (bool): Whether to record cosine and clipped share, and the mean over passes.
     """
     before = Statistics(*statistics.unbind())
-    lam = lam if isinstance(lam, Tensor) else torch.full_like(norms[1], lam)
     least, largest = (lam, lam) if lam.dim() == 0 else (lam.amin(), lam.amax())
     values = {
         'lam': lam.mean(),

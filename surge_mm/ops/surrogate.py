@@ -60,20 +60,3 @@ def multiply_by_derivative(
         if observe:
             zeros += (derivative == 0).sum()
     return g_b, zeros / max(x.numel(), 1) if observe else None
-
-
-def in_region(
-    activation: ActivationBinarizer, x: Tensor, alpha: Tensor | None, g_a: Tensor, region: str
-) -> Tensor:
-    """Return ``g_a`` inside or outside of the window of the surrogate derivative, and 0 elsewhere.
-
-    Args:
-        activation (ActivationBinarizer): Q_x.
-        x (Tensor): Input of Q_x, any shape.
-        alpha (Tensor, optional): Learned scale of Q_x, 0-dimensional.
-        g_a (Tensor): Gradient of the branch, of the shape of ``x``.
-        region (str): ``'inside'`` or ``'outside'``.
-    """
-    radius = activation.radius(x, alpha)
-    inside = activation.derivative(x if radius is None else x / radius) != 0
-    return torch.where(inside if region == 'inside' else ~inside, g_a, 0)

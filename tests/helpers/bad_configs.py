@@ -168,7 +168,6 @@ COMPENSATOR = Target(
         'init': Literal['copy', 'kaiming'],
         'tied': bool,
         'frozen': bool,
-        'region': Literal['inside', 'outside'] | None,
         'dtype': Literal['bfloat16'] | None,
     },
     {'scale': {'scale': 0.1}},

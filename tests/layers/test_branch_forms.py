@@ -1,6 +1,5 @@
-"""Forms of the branch: tied, frozen, and in a region of the input alone."""
+"""Forms of the branch: tied and frozen."""
 
-import pytest
 import torch
 import torch.nn.functional as F
 from helpers.formula import dual_path, surrogate_and_branch_gradients
@@ -55,36 +54,6 @@ def test_a_frozen_branch_has_the_gradient_of_its_random_weights_which_never_chan
     restored = SurgeConv2d(3, 4, 3, compensator={'eta': 0.3, 'frozen': True}, **options)
     restored.load_state_dict(conv.state_dict())
     assert torch.equal(restored.train().aux_weight, drawn)
-
-
-@pytest.mark.parametrize('region', ['inside', 'outside'])
-@pytest.mark.parametrize('floor', [{}, {'floor': 0.2}])
-def test_a_region_uses_the_gradient_of_the_branch_there_alone(region, floor):
-    torch.manual_seed(0)
-    conv = SurgeConv2d(
-        3,
-        4,
-        3,
-        bias=False,
-        dtype=torch.float64,
-        activation={'type': 'STESign', **floor},
-        compensator={'eta': 0.3, 'init': 'kaiming', 'region': region},
-    )
-    x, g = torch.randn(5, 3, 9, 9).double() * 2, torch.randn(5, 4, 7, 7).double()
-    weights = conv.weight, conv.aux_weight
-    g_b, g_a, grad_a = surrogate_and_branch_gradients(
-        F.conv2d, x, *weights, g, 'STESign', 'ScaledSign'
-    )
-    if floor:
-        g_b = F.conv_transpose2d(g, conv.weight.abs().mean((1, 2, 3), True) * conv.weight.sign())
-        g_b = g_b * (x.abs() <= 1).double().clamp(min=0.2)
-    g_a = g_a * ((x.abs() <= 1) == (region == 'inside'))
-    lam = 0.3 * g_b.norm() / (g_a.norm() + 1e-8)
-    conv(x.requires_grad_()).backward(g)
-    torch.testing.assert_close(x.grad, (g_b + lam * g_a).detach(), rtol=1e-10, atol=1e-10)
-    torch.testing.assert_close(
-        conv.aux_weight.grad, (lam * grad_a).detach(), rtol=1e-10, atol=1e-10
-    )
 
 
 def test_a_frozen_branch_behind_a_checkpoint_without_one_is_drawn_from_the_weights():

@@ -64,7 +64,6 @@ def test_compiled_model_has_the_gradients_of_the_eager_one(x, compensator):
         ({'eta': 0.1}, True),
         ({'eta': 0.1, 'tied': True}, True),
         ({'eta': 0.1, 'frozen': True}, True),
-        ({'eta': 0.1, 'region': 'outside'}, True),
         ({'eta': 0.1, 'dtype': 'bfloat16'}, True),
     ],
     ids=str,

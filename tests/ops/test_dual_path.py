@@ -281,7 +281,7 @@ def test_second_derivatives_are_rejected_behind_a_head_whose_gradient_is_constan
     x, w_b, w_a, _ = tensors()
     leaf = (x, w_b)[argument].requires_grad_()
     spec = dataclasses.replace(SPEC, scale=scale)
-    out = EagerDualPath.apply(x, w_b, None, w_a, *[None] * 5, spec)
+    out = EagerDualPath.apply(x, w_b, None, w_a, *[None] * 3, warmup_of(), None, spec)
     (gradient,) = torch.autograd.grad(head(out), leaf, create_graph=True)
     assert gradient.requires_grad
     with pytest.raises(RuntimeError, match='differentiate twice'):
@@ -293,7 +293,7 @@ def test_second_derivatives_are_rejected():
     x.requires_grad_()
     spec = dataclasses.replace(SPEC, activation=ApproxSign(), scale=FixedScale(0.1))
     (grad_x,) = torch.autograd.grad(
-        DualPath.apply(x, w_b, None, w_a, *[None] * 5, spec).square().sum(),
+        DualPath.apply(x, w_b, None, w_a, *[None] * 3, warmup_of(), None, spec).square().sum(),
         x,
         create_graph=True,
     )

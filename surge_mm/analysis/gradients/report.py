@@ -211,15 +211,16 @@ def _take(call: _Call, g: Tensor, x: Tensor | None) -> None:
 
 def _gradient(layer: Any, x: Tensor, g: Tensor, scale: FixedScale | None) -> Tensor:
     """Return the gradient of a call at its input ``x`` for another rule of lambda."""
-    before = layer.scale, layer.observe
-    layer.scale, layer.observe = scale, False
+    before = layer.scale, layer.observe, layer.ags_warmup, layer.ags_statistics
+    layer.scale, layer.observe, layer.ags_statistics = scale, False, None
+    layer.ags_warmup = None if scale is None else torch.ones_like(before[2])
     try:
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             y = layer.forward(x)
             return torch.autograd.grad(y, x, g.reshape(y.shape))[0]
     finally:
-        layer.scale, layer.observe = before
+        layer.scale, layer.observe, layer.ags_warmup, layer.ags_statistics = before
 
 
 def _noise(

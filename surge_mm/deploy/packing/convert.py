@@ -85,7 +85,7 @@ def strip(model: nn.Module) -> nn.Module:
     for module in model.modules():
         if isinstance(module, BinaryLayer):
             module.aux_weight = None
-            module.scale, module.branch_dtype, module.region = None, None, None
+            module.scale = module.branch_dtype = None
             module.tied = module.frozen = False
             module.ags_warmup = module.ags_statistics = None
             module.warn_as = ''

@@ -80,7 +80,7 @@ def test_packed_and_onnx_files_do_not_depend_on_how_gradients_are_computed(tmp_p
         'plain': {'activation': {'type': 'STESign'}, 'compensator': None},
         'controlled': {
             'activation': activation,
-            'compensator': {'eta': 0.1, 'frozen': True, 'region': 'outside'},
+            'compensator': {'eta': 0.1, 'frozen': True},
         },
     }
     packed, exported = [], []
