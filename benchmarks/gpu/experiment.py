@@ -7,7 +7,6 @@ python benchmarks/gpu/experiment.py pack data/cifar10 --out work_dirs/gpu      #
 python benchmarks/gpu/experiment.py smoke --out work_dirs/gpu
 python benchmarks/gpu/experiment.py development work_dirs/gpu/mini.pt --out work_dirs/gpu --seconds 400
 python benchmarks/gpu/experiment.py test work_dirs/gpu/mini.pt --plan-commit HASH --out work_dirs/gpu --seconds 240
-python benchmarks/gpu/experiment.py region work_dirs/gpu/mini.pt --out work_dirs/gpu --seconds 60
 python benchmarks/gpu/experiment.py adamw work_dirs/gpu/mini.pt --out work_dirs/gpu --seconds 90
 python benchmarks/gpu/experiment.py stability work_dirs/gpu/mini.pt --out work_dirs/gpu --seconds 60
 python benchmarks/gpu/experiment.py depth work_dirs/gpu/mini.pt --out work_dirs/gpu --seconds 120
@@ -175,7 +174,7 @@ def beside(session: Session, results: Results, stage: str, choice: plan.Choice) 
         cells = plan.stability_cells(choice).values()
         arms = list({arm.name: arm for arm in cells}.values())
         return run_grid(session, results, arms, plan.FIRST_SEEDS, 2, plan.EPOCHS, growth=True)
-    make = {'region': plan.region_arms, 'adamw': plan.adamw_arms, 'depth': plan.depth_arms}[stage]
+    make = {'adamw': plan.adamw_arms, 'depth': plan.depth_arms}[stage]
     return run_grid(session, results, make(choice), plan.SEEDS)
 
 
@@ -183,7 +182,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    stages = ['pack', 'smoke', 'development', 'test', 'region', 'adamw', 'stability', 'depth']
+    stages = ['pack', 'smoke', 'development', 'test', 'adamw', 'stability', 'depth']
     parser.add_argument('stage', choices=stages)
     parser.add_argument('data', nargs='?', help='mini.pt, or folder that holds cifar-10-batches-py')
     parser.add_argument('--out', type=Path, required=True, help='folder of the JSON files')

@@ -26,8 +26,8 @@ floor and window; SURGE lite; SURGE as published; the default if it is none of t
 at the first test that fails; no claim is made for it and for those after it. For every other pair: mean difference
 with its 95 % interval, no claim; "no difference" only where the interval lies within 0.5 points.
 
-**Beside it**, seeds 0 to 5 and the validation images, no claim: where lite's g_a helps (``region``), STE and lite under
-AdamW, and eta by the depth of the model at depth 34.
+**Beside it**, seeds 0 to 5 and the validation images, no claim: STE and lite under AdamW, and eta by the depth of the
+model at depth 34.
 """
 
 from __future__ import annotations
@@ -228,17 +228,6 @@ def sequence_of_tests(choice: Choice, top1: Mapping[str, Sequence[float]]) -> li
         if not p <= LEVEL:
             break
     return rows
-
-
-def region_arms(choice: Choice) -> list[Arm]:
-    """Return STE, and lite with g_a everywhere, inside and outside of the window of the surrogate."""
-    arms = [choice.arms['STE']]
-    if lite := choice.arms.get('SURGE lite'):
-        arms.append(lite)
-        for region in ('inside', 'outside'):
-            compensator = {**(lite.compensator or {}), 'region': region}
-            arms.append(lite._replace(name=f'{lite.name}, {region}', compensator=compensator))
-    return arms
 
 
 def adamw_arms(choice: Choice) -> list[Arm]:

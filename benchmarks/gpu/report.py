@@ -126,12 +126,6 @@ def test(path: Path, choice: plan.Choice) -> None:
     pairs_table(values, itertools.combinations(values, 2))
 
 
-def region(path: Path, choice: plan.Choice) -> None:
-    values, losses = complete(path, plan.region_arms(choice))
-    top1_table(values, losses)
-    pairs_table(values, itertools.combinations(values, 2))
-
-
 def adamw(path: Path, choice: plan.Choice) -> None:
     arms = plan.adamw_arms(choice)
     values, losses = complete(path, arms)
@@ -189,7 +183,6 @@ def main() -> None:
     for name, part in (
         ('development', None),
         ('test', test),
-        ('region', region),
         ('adamw', adamw),
         ('depth', depth),
         ('stability', stability),

@@ -17,11 +17,11 @@ def kinds() -> list[Arm]:
     arms = {family: tries[3] for family, tries in plan.FAMILIES.items()}
     means = dict.fromkeys(arms, 0.0)
     choice = plan.Choice(plan.SEEDS, arms, means, 'SURGE lite', 'gain', 'window')
-    every = [*arms.values(), *plan.region_arms(choice), *plan.adamw_arms(choice)]
+    every = [*arms.values(), *plan.adamw_arms(choice)]
     every += [*plan.depth_arms(choice), *plan.stability_cells(choice).values()]
     found: dict[tuple[object, ...], Arm] = {}
     for arm in every:
-        layers = (*(arm.compensator or {}), (arm.compensator or {}).get('region'), *arm.activation)
+        layers = (*(arm.compensator or {}), *arm.activation)
         found.setdefault((arm.network, arm.optimizer, *layers), arm)
     return list(found.values())
 
