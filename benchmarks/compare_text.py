@@ -24,7 +24,7 @@ from rich.table import Table
 
 import surge_mm  # noqa: F401  must be imported before the hosts
 from surge_mm.analysis.paired import bootstrap_interval
-from surge_mm.launch.cli import Parser, run
+from surge_mm.launch.cli import Parser, check_least, run
 from surge_mm.launch.resume import newest_checkpoint
 from surge_mm.utils.errors import LaunchError
 
@@ -37,8 +37,7 @@ def main() -> None:
     parser.add_argument('--split', default='dev', help='split of the task; default: dev')
     parser.add_argument('--resamples', type=int, default=2000, help='default: 2000')
     args = parser.parse_args()
-    if args.resamples < 100:
-        raise LaunchError(f'--resamples {args.resamples} must be at least 100')
+    check_least(args, 100, 'resamples')
     folders = [Path(variant) for variant in args.variants]
     seeds = common_seeds(folders)
     values = {

@@ -42,7 +42,7 @@ import surge_mm
 from surge_mm.analysis.timing import STAT, BackgroundLoad, cpu_name
 from surge_mm.deploy import instruction_set
 from surge_mm.deploy.onnx.int8_engines import ENGINES, require_engines
-from surge_mm.launch.cli import Parser, run
+from surge_mm.launch.cli import Parser, check_least, run
 from surge_mm.utils.errors import LaunchError
 
 RESNET18 = ((64, 56), (128, 28), (256, 14), (512, 7))
@@ -106,15 +106,8 @@ def workloads(args: argparse.Namespace) -> list[Workload]:
 
 def check(args: argparse.Namespace) -> None:
     """Check the arguments before anything is measured."""
-    for name in ('channels', 'pixels', 'rounds'):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            raise LaunchError(f'--{name} {value} must be at least 1')
-    if args.warmup < 0:
-        raise LaunchError(f'--warmup {args.warmup} must be at least 0')
-    for count in args.threads:
-        if count < 1:
-            raise LaunchError(f'--threads {count} must be at least 1')
+    check_least(args, 1, 'channels', 'pixels', 'rounds', 'threads')
+    check_least(args, 0, 'warmup')
     if len(set(args.threads)) < len(args.threads):
         raise LaunchError(f'--threads {" ".join(map(str, args.threads))} names a number twice')
     if args.depth is not None and args.what != 'backbone':

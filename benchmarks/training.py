@@ -46,7 +46,7 @@ from rich.table import Table
 
 import surge_mm
 from surge_mm.analysis.timing import interleaved_times, median_ratio
-from surge_mm.launch.cli import Parser, run
+from surge_mm.launch.cli import Parser, check_least, run
 from surge_mm.utils.errors import LaunchError
 
 DEFAULTS = {
@@ -119,11 +119,8 @@ def parse_arguments() -> argparse.Namespace:
 
 def check(args: argparse.Namespace) -> None:
     """Check the arguments before anything is measured."""
-    for name in ('batch', 'pixels', 'channels', 'steps', 'threads'):
-        if getattr(args, name) < 1:
-            raise LaunchError(f'--{name} {getattr(args, name)} must be at least 1')
-    if args.warmup < 0:
-        raise LaunchError(f'--warmup {args.warmup} must be at least 0')
+    check_least(args, 1, 'batch', 'pixels', 'channels', 'steps', 'threads')
+    check_least(args, 0, 'warmup')
     if args.device == 'cpu' and not STATUS.is_file():
         raise LaunchError('peak memory is read from /proc, which this system lacks: use Linux')
     if args.cpu_time and args.device != 'cpu':

@@ -29,7 +29,7 @@ from surge_mm.analysis.ablation import Run, find_baseline, plot, read_run, summa
 from surge_mm.analysis.ablation_tables import as_csv, as_json, latex, markdown
 from surge_mm.composition.config_files import find_configs, find_recipe, read_config, write_configs
 from surge_mm.composition.variants import Variant, changed, check_names, compose
-from surge_mm.launch.cli import Parser, parse_settings, run, setting
+from surge_mm.launch.cli import Parser, check_least, parse_settings, run, setting
 from surge_mm.launch.resume import remember_settings
 from surge_mm.launch.trainings import check_unfinished, is_finished, train_all
 from surge_mm.utils.errors import LaunchError
@@ -74,8 +74,7 @@ def main() -> None:
     )
     args = parser.parse_args()
 
-    if args.jobs < 1:
-        raise LaunchError(f'--jobs must be at least 1, got {args.jobs}')
+    check_least(args, 1, 'jobs')
     if (
         len(set(args.seeds)) < len(args.seeds)
         or not 0 <= min(args.seeds) <= max(args.seeds) < 2**32

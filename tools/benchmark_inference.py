@@ -49,7 +49,14 @@ from surge_mm.deploy.onnx.int8_engines import ENGINES, Int8Engine, require_engin
 from surge_mm.deploy.packed_file.save_load import SUFFIX
 from surge_mm.deploy.real_layers.convert import FLOAT32, REAL
 from surge_mm.launch.calibration_set import DEFAULT_COUNT, CalibrationSet
-from surge_mm.launch.cli import Parser, add_allow, add_settings, check_packed_alone, run
+from surge_mm.launch.cli import (
+    Parser,
+    add_allow,
+    add_settings,
+    check_least,
+    check_packed_alone,
+    run,
+)
 from surge_mm.launch.config import load_config
 from surge_mm.launch.input_size import add_input_size, check_input_size, input_size
 from surge_mm.launch.resume import check_checkpoint, check_fits
@@ -135,9 +142,8 @@ def check(args: argparse.Namespace) -> None:
     """Check the arguments before a model is built."""
     require_engines(args.against)
     check_input_size(args)
-    for name, least in (('rounds', 1), ('warmup', 0)):
-        if getattr(args, name) < least:
-            raise LaunchError(f'--{name} {getattr(args, name)} must be at least {least}')
+    check_least(args, 1, 'rounds', 'images')
+    check_least(args, 0, 'warmup')
     if min(args.threads) < 1 or len(set(args.threads)) < len(args.threads):
         words = ' '.join(map(str, args.threads))
         raise LaunchError(f'--threads {words} must be different numbers of at least 1')
@@ -163,8 +169,6 @@ def check(args: argparse.Namespace) -> None:
         check_checkpoint(args.full_precision[1], '--full-precision')
     if args.images is not None and not args.against and args.real != 'int8':
         raise LaunchError('--images is for --against and --real int8')
-    if args.images is not None and args.images < 1:
-        raise LaunchError(f'--images {args.images} must be at least 1')
 
 
 def load_models(

@@ -29,7 +29,7 @@ from surge_mm.composition.binary_config import (
 )
 from surge_mm.composition.config_files import base_configs
 from surge_mm.datasets.evaluation_set import image_size
-from surge_mm.launch.cli import Parser, add_shape, run
+from surge_mm.launch.cli import Parser, add_shape, check_least, run
 from surge_mm.launch.config import load_config, with_names
 from surge_mm.launch.resume import check_checkpoint, check_fits
 from surge_mm.launch.runner import build_model
@@ -77,8 +77,7 @@ def main() -> None:
             f'--method {args.method!r} does not exist or has no binary layers'
             f'{did_you_mean(args.method, METHODS)}; choose from {", ".join(METHODS)}'
         )
-    if args.shape and min(args.shape) < 1:
-        raise LaunchError(f'--shape {args.shape[0]} {args.shape[1]} must be at least 1 1')
+    check_least(args, 1, 'shape')
     args.config, base = find_config(args.config), args.config
     if '::' not in base:
         base = str(Path(base).resolve())

@@ -18,7 +18,7 @@ import surge_mm  # noqa: F401  prepares the stack before the hosts are imported
 from surge_mm.datasets.language.sentences import Text, check_texts, read_texts
 from surge_mm.deploy import load_packed
 from surge_mm.deploy.predict.text_predictor import TextPredictor
-from surge_mm.launch.cli import Parser, add_allow, run
+from surge_mm.launch.cli import Parser, add_allow, check_least, run
 from surge_mm.utils.atomic_write import write_atomically
 from surge_mm.utils.errors import LaunchError
 
@@ -61,8 +61,7 @@ def check(args: argparse.Namespace) -> None:
     Raises:
         LaunchError: if one is out of range, or a file would be replaced.
     """
-    if args.threads < 1:
-        raise LaunchError(f'--threads {args.threads} must be at least 1')
+    check_least(args, 1, 'threads')
     if args.json:
         path = Path(args.json)
         if path.suffix.lower() != '.json' or path.is_dir():

@@ -42,7 +42,7 @@ from surge_mm.deploy.predict.media import (
 )
 from surge_mm.deploy.predict.predictor import Predictor
 from surge_mm.deploy.predict.run_sources import run_source, write_text
-from surge_mm.launch.cli import Parser, add_allow, run
+from surge_mm.launch.cli import Parser, add_allow, check_least, run
 from surge_mm.utils.errors import LaunchError
 from surge_mm.utils.files import file_defect
 
@@ -101,8 +101,7 @@ def check_options(args: argparse.Namespace) -> None:
     """
     if not 0 <= args.score_thr <= 1:
         raise LaunchError(f'--score-thr {args.score_thr} must lie in 0 to 1')
-    if args.threads < 1:
-        raise LaunchError(f'--threads {args.threads} must be at least 1')
+    check_least(args, 1, 'threads')
     if Path(args.out).is_file():
         raise LaunchError(f'--out {args.out!r} is a file; name a folder')
 

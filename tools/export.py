@@ -18,7 +18,6 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from mmengine.runner import Runner, load_checkpoint
-from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 
@@ -26,6 +25,7 @@ import surge_mm  # noqa: F401  prepares the stack before the hosts are imported
 from surge_mm.analysis.complexity import model_size
 from surge_mm.analysis.plots import METRICS
 from surge_mm.analysis.sensitivity import evaluate
+from surge_mm.analysis.tables import wide_console
 from surge_mm.datasets.evaluation_set import dataset_meta, image_size
 from surge_mm.deploy import load_packed, pack, save_packed, strip
 from surge_mm.deploy.c.companions import SUFFIXES as COMPILED
@@ -51,7 +51,7 @@ from surge_mm.deploy.packed_file.trial_run import (
 )
 from surge_mm.deploy.real_layers.convert import FLOAT32, REAL
 from surge_mm.launch.calibration_set import DEFAULT_COUNT, CalibrationSet
-from surge_mm.launch.cli import Parser, add_settings, run
+from surge_mm.launch.cli import Parser, add_settings, check_least, run
 from surge_mm.launch.config import load_config
 from surge_mm.launch.resume import check_checkpoint, check_fits
 from surge_mm.launch.runner import build_model
@@ -180,16 +180,13 @@ def check(args: argparse.Namespace) -> None:
         raise LaunchError(
             f'--shape is for *{ONNX} and *{C}; a packed model takes images of any size'
         )
-    if args.shape and min(args.shape) < 1:
-        raise LaunchError(f'--shape {args.shape[0]} {args.shape[1]} must be at least 1 1')
+    check_least(args, 1, 'shape', 'images')
     if args.real != FLOAT32 and args.out.endswith(ONNX):
         raise LaunchError(
             f'--real {args.real} is for *{SUFFIX}; quantize an ONNX file with the tools of its runtime'
         )
     if args.images is not None and args.real != 'int8':
         raise LaunchError(f'--images is for --real int8, not for --real {args.real}')
-    if args.images is not None and args.images < 1:
-        raise LaunchError(f'--images {args.images} must be at least 1')
     if args.no_metric and args.real == FLOAT32:
         raise LaunchError('--no-metric is for --real int8 and bfloat16, which alone are evaluated')
     check_checkpoint(args.checkpoint, 'checkpoint')
@@ -283,9 +280,7 @@ def export_packed(model: nn.Module, cfg: Config, args: argparse.Namespace) -> No
             loaded = load_packed(path, allow=classes_to_allow(file.config))
             difference = run_and_compare(loaded, reference, size)
         write_atomically(args.out, path.read_bytes(), 'make room there, or name another file')
-    console = Console()
-    if not console.is_terminal:  # a file or a pipe has no width of its own
-        console = Console(width=140)
+    console = wide_console()
     console.print(table_of_layers(model.packing, shapes))
     if model.packing.unfused:
         console.print(table_of_unfused(model.packing))

@@ -55,7 +55,15 @@ from surge_mm.deploy import Detector, instruction_set, load_packed, pack
 from surge_mm.deploy.packed_file.save_load import SUFFIX
 from surge_mm.deploy.predict.predictor import Predictor
 from surge_mm.deploy.real_layers.convert import FLOAT32, REAL
-from surge_mm.launch.cli import Parser, add_allow, add_settings, add_shape, check_packed_alone, run
+from surge_mm.launch.cli import (
+    Parser,
+    add_allow,
+    add_settings,
+    add_shape,
+    check_least,
+    check_packed_alone,
+    run,
+)
 from surge_mm.launch.config import load_config
 from surge_mm.launch.resume import check_checkpoint, check_fits
 from surge_mm.launch.runner import build_model
@@ -132,14 +140,10 @@ def main() -> None:
 
 def check(args: argparse.Namespace) -> None:
     """Check the arguments before a model is built."""
-    for name, least in (('rounds', 1), ('warmup', 0), ('threads', 1)):
-        if getattr(args, name) < least:
-            raise LaunchError(f'--{name} {getattr(args, name)} must be at least {least}')
-    if args.shape and (args.image or min(args.shape) < 1):
-        words = ' '.join(map(str, args.shape))
-        raise LaunchError(
-            f'--shape {words} must be at least 1 1, and is for noise, without --image'
-        )
+    check_least(args, 1, 'rounds', 'threads', 'shape')
+    check_least(args, 0, 'warmup')
+    if args.shape and args.image:
+        raise LaunchError('--shape is for noise, without --image')
     for name, ending in (('json', '.json'), ('picture', '.png')):
         path = Path(getattr(args, name) or f'a{ending}').absolute()
         if path.suffix.lower() != ending or path.is_dir() or not path.parent.is_dir():

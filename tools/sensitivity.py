@@ -41,7 +41,7 @@ from surge_mm.composition.binary_config import (
     merged,
     require_full_precision,
 )
-from surge_mm.launch.cli import Parser, add_settings, run
+from surge_mm.launch.cli import Parser, add_settings, check_least, run
 from surge_mm.launch.config import load_config, with_names
 from surge_mm.launch.resume import check_checkpoint, check_fits
 from surge_mm.launch.runner import build_model, check_data
@@ -72,8 +72,7 @@ def main() -> None:
     add_settings(parser)
     args = parser.parse_args()
 
-    if args.images < 1:
-        raise LaunchError(f'--images {args.images} must be at least 1')
+    check_least(args, 1, 'images')
     check_checkpoint(args.checkpoint, 'checkpoint')
     args.config = find_config(args.config)
     cfg = load_config(args)

@@ -155,6 +155,24 @@ def add_shape(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def check_least(args: argparse.Namespace, least: int, *names: str) -> None:
+    """Check that numbers are large enough.
+
+    Args:
+        args (argparse.Namespace): Arguments of the tool.
+        least (int): The smallest number that is allowed.
+        *names (str): Names of the arguments, each a number, several, or None, which is allowed.
+
+    Raises:
+        LaunchError: if one is smaller.
+    """
+    for name in names:
+        given = getattr(args, name)
+        values = given if isinstance(given, (list, tuple)) else [] if given is None else [given]
+        if any(value < least for value in values):
+            raise LaunchError(f'--{name} {" ".join(map(str, values))} must be at least {least}')
+
+
 def check_packed_alone(args: argparse.Namespace, names: Sequence[str]) -> None:
     """Check that a packed model, given as ``args.config``, has none of the arguments that are for a config.
 

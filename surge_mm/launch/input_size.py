@@ -8,7 +8,7 @@ from mmengine.config import Config
 from torch import nn
 
 from surge_mm.datasets.evaluation_set import image_size, text_length
-from surge_mm.launch.cli import add_shape
+from surge_mm.launch.cli import add_shape, check_least
 from surge_mm.utils.errors import LaunchError
 from surge_mm.utils.modules import takes_texts
 
@@ -30,10 +30,7 @@ def check_input_size(args: argparse.Namespace) -> None:
     Raises:
         LaunchError: if one is below 1, or both are given.
     """
-    if args.shape and min(args.shape) < 1:
-        raise LaunchError(f'--shape {args.shape[0]} {args.shape[1]} must be at least 1 1')
-    if args.length is not None and args.length < 1:
-        raise LaunchError(f'--length {args.length} must be at least 1')
+    check_least(args, 1, 'shape', 'length')
     if args.shape and args.length is not None:
         raise LaunchError('--shape is for images and --length for texts: leave one of them out')
 

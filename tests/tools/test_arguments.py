@@ -16,7 +16,7 @@ FULL_PRECISION = str(ROOT / 'configs/demo/fcos_r18-light_10e_digits.py')
 @pytest.mark.parametrize(
     'words, message',
     [
-        (['ablation', DEMO, '--work-dir', 'w', '--jobs', '0'], '--jobs must be at least 1, got 0'),
+        (['ablation', DEMO, '--work-dir', 'w', '--jobs', '0'], '--jobs 0 must be at least 1'),
         (['ablation', DEMO, '--work-dir', 'w', '--seeds', '-1'], r'--seeds .* got \[-1\]'),
         (['ablation', DEMO, '--work-dir', 'w', '--seeds', '1', '1'], r'--seeds .* got \[1, 1\]'),
         (['ablation', DEMO, '--work-dir', 'w', '--seeds', str(2**32)], '--seeds'),
@@ -29,7 +29,7 @@ FULL_PRECISION = str(ROOT / 'configs/demo/fcos_r18-light_10e_digits.py')
         (['demo', '--work-dir', 'file'], "--work-dir 'file' is not a folder"),
         (['get_ops', DEMO, '--shape', '0', '9'], '--shape 0 9'),
         (['get_ops', 'file'], "config 'file' cannot be read"),
-        (['benchmark_inference', DEMO, '--shape', '0', '9'], '--shape 0 9 must be at least 1 1'),
+        (['benchmark_inference', DEMO, '--shape', '0', '9'], '--shape 0 9 must be at least 1'),
         (['benchmark_inference', DEMO, '--rounds', '0'], '--rounds 0 must be at least 1'),
         (['benchmark_inference', DEMO, '--warmup', '-1'], '--warmup -1 must be at least 0'),
         (['benchmark_inference', DEMO, '--threads', '2', '2'], '--threads 2 2 must be different'),

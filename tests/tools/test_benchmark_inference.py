@@ -94,4 +94,4 @@ def test_the_figures_do_not_replace_a_checkpoint(tmp_path):
 
 def test_a_rejected_argument_gives_one_line_and_exit_status_1(tmp_path):
     done = run_tool('benchmark_inference', 'cfg.py', '--shape', '0', '9', folder=tmp_path)
-    assert (done.returncode, done.stderr) == (1, 'error: --shape 0 9 must be at least 1 1\n')
+    assert (done.returncode, done.stderr) == (1, 'error: --shape 0 9 must be at least 1\n')

@@ -233,7 +233,7 @@ def test_config_of_the_new_style_is_written_as_a_whole(folder, tmp_path):
             "--method 'surg' .* did you mean 'surge'",
         ),
         ('binarize', ['mine.py', 'mine.pth', '--method', 'fp'], "--method 'fp' .* no binary"),
-        ('binarize', ['mine.py', 'mine.pth', '--shape', 0, 9], '--shape 0 9 must be at least 1 1'),
+        ('binarize', ['mine.py', 'mine.pth', '--shape', 0, 9], '--shape 0 9 must be at least 1'),
         ('binarize', ['mine.py', 'mine.pth', '--keep', 'nec.*'], r"name='nec\.\*'.* no layer"),
         (
             'binarize',
