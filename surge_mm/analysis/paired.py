@@ -10,21 +10,20 @@ EXACT = 20
 """Number of differences up to which the sign-flip test counts all assignments; beyond, it draws 100,000."""
 
 
-def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
-    """Return Student's t interval of the mean; nan for less than three values, and for equal values.
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """Return Student's 95 % interval of the mean; nan for less than three values, and for equal values.
 
     The interval of two values is twelve times as wide as their distance, whatever the level of noise.
 
     Args:
         values (Sequence[float]): such as one for each seed.
-        level (float): confidence level. Defaults to 0.95.
 
     Returns:
         tuple[float, float]: lower and upper end.
     """
     if len(values) < 3 or np.ptp(values) <= 1e-9 * np.abs(values).max():  # equal but for rounding
         return math.nan, math.nan
-    half = stats.t.ppf(0.5 + level / 2, len(values) - 1) * stats.sem(values)
+    half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
     return float(np.mean(values) - half), float(np.mean(values) + half)
 
 
@@ -46,16 +45,13 @@ def sign_flip_p(differences: Sequence[float]) -> float:
     return float(np.mean(np.abs(sums) >= abs(own.sum()) - tolerance))
 
 
-def bootstrap_interval(
-    differences: np.ndarray, resamples: int = 2000, level: float = 0.95
-) -> tuple[float, float]:
-    """Return quantiles of the mean difference over resamples of seeds and rows, both drawn with replacement.
+def bootstrap_interval(differences: np.ndarray, resamples: int = 2000) -> tuple[float, float]:
+    """Return the 95 % interval of the mean difference over resamples of seeds and rows, drawn with replacement.
 
     Args:
         differences (np.ndarray): value of one variant minus that of another, for each seed and row of a test set, shape
             (seeds, rows).
         resamples (int): number of resamples, drawn with a fixed seed. Defaults to 2000.
-        level (float): confidence level. Defaults to 0.95.
 
     Returns:
         tuple[float, float]: lower and upper end.
@@ -66,5 +62,5 @@ def bootstrap_interval(
     for number in range(resamples):
         drawn = np.bincount(rng.integers(rows, size=rows), minlength=rows)
         means[number] = (differences @ drawn)[rng.integers(seeds, size=seeds)].mean() / rows
-    low, high = np.quantile(means, [0.5 - level / 2, 0.5 + level / 2])
+    low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)

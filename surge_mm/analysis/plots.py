@@ -67,12 +67,11 @@ def draw_detections(
     predictions: Mapping[str, Sequence[Boxes]],
     class_names: Sequence[str],
     out: str | os.PathLike,
-    score_threshold: float = 0.3,
-    images_per_row: int = 2,
 ) -> Path:
     """Draw the ground truth and the predictions of models side by side for each image, and save one PNG.
 
-    A prediction that :func:`match` accepts is drawn in a solid line, another in a dashed line of another color.
+    A prediction that :func:`match` accepts is drawn in a solid line, another in a dashed line of another color, and one
+    with a score below 0.3 not at all. There are two images in a row.
 
     Args:
         images (Sequence[np.ndarray]): images in RGB, uint8, shape (H, W, 3).
@@ -81,8 +80,6 @@ def draw_detections(
             model.
         class_names (Sequence[str]): names of the classes.
         out (str): the PNG file to write. Its folder is created if necessary.
-        score_threshold (float): predictions with a lower score are not drawn. Defaults to 0.3.
-        images_per_row (int): number of images side by side. Defaults to 2.
 
     Returns:
         Path: ``out``.
@@ -91,7 +88,7 @@ def draw_detections(
         ValueError: if the sequences differ in length.
     """
     panels = 1 + len(predictions)
-    columns = panels * min(images_per_row, len(images))
+    columns = panels * min(2, len(images))
     rows = math.ceil(panels * len(images) / columns)
     aspect = max(image.shape[0] / image.shape[1] for image in images)
     figure = Figure(
@@ -114,7 +111,7 @@ def draw_detections(
             ax.imshow(image)
             ax.set_title(title, fontsize=10)
             hits = match(found, truth)
-            for index in np.flatnonzero(found.scores >= score_threshold):
+            for index in np.flatnonzero(found.scores >= 0.3):
                 text = f'{class_names[found.labels[index]]} {found.scores[index]:.2f}'
                 color, line = (BLUE, '-') if hits[index] else (VERMILION, '--')
                 _draw_box(ax, found.boxes[index], text, color, line)

@@ -29,10 +29,10 @@ def colors_drawn(path) -> set[str]:
     return {n for n, rgb in named.items() if (np.abs(pixels - rgb).max(axis=-1) <= 3).any()}
 
 
-def draw(tmp_path, truth, predicted, **kwargs):
+def draw(tmp_path, truth, predicted):
     image = np.full((64, 64, 3), 90, dtype=np.uint8)
     found = {'binary': [predicted]}
-    return draw_detections([image], [truth], found, NAMES, tmp_path / 'new/d.png', **kwargs)
+    return draw_detections([image], [truth], found, NAMES, tmp_path / 'new/d.png')
 
 
 def test_right_and_wrong_predictions_have_different_colors(tmp_path):
@@ -44,11 +44,11 @@ def test_right_and_wrong_predictions_have_different_colors(tmp_path):
     assert colors_drawn(draw(tmp_path, truth, wrong)) == {'green', 'vermilion'}
 
 
-def test_predictions_below_the_score_threshold_are_not_drawn(tmp_path):
-    predicted = boxes((5, 20, 30, 45, 0), (35, 20, 60, 50, 1), scores=[0.9, 0.4])
-    assert 'vermilion' in colors_drawn(draw(tmp_path, boxes(), predicted))
-    drawn = draw(tmp_path, predicted, predicted, score_threshold=0.95)
-    assert colors_drawn(drawn) == {'green'}
+def test_predictions_with_a_low_score_are_not_drawn(tmp_path):
+    truth = boxes((5, 20, 30, 45, 0))
+    for score, colors in ((0.31, {'green', 'vermilion'}), (0.29, {'green'})):
+        wrong = boxes((35, 20, 60, 50, 1), scores=[score])
+        assert colors_drawn(draw(tmp_path, truth, wrong)) == colors
 
 
 def test_many_images_of_several_shapes_make_one_figure(tmp_path):
@@ -56,7 +56,7 @@ def test_many_images_of_several_shapes_make_one_figure(tmp_path):
     empty = [boxes(scores=[])] * 5
     widths = []
     for found in ({'one': empty}, {'one': empty, 'other': empty}):
-        path = draw_detections(images, empty, found, NAMES, tmp_path / 'd.png', images_per_row=2)
+        path = draw_detections(images, empty, found, NAMES, tmp_path / 'd.png')
         width, height = Image.open(path).size
         assert width > 1000 and height > 600
         widths.append(width)

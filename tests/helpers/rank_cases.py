@@ -301,8 +301,8 @@ def launch(world_size, folder, *arguments):
         )
 
 
-def wait_for(path, seconds=120):
-    end = time.monotonic() + seconds
+def wait_for(path):
+    end = time.monotonic() + 120
     while not path.exists():
         assert time.monotonic() < end, f'{path} does not appear'
         time.sleep(0.01)

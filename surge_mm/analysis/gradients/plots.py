@@ -26,22 +26,20 @@ REPORT: dict[str, str] = {
 """Titles of the panels of a gradient report, by key of a call or direction of its probe."""
 
 
-def plot_gradients(
-    reports: Sequence[Mapping[str, Any]], out: str | os.PathLike, most: int = 6
-) -> Path:
+def plot_gradients(reports: Sequence[Mapping[str, Any]], out: str | os.PathLike) -> Path:
     """Draw the quantities of gradient reports over the calls of layers, and save one PNG.
 
-    Each report is a line, from light to dark over training. Panels without a value are left out.
+    Each report is a line, from light to dark over training. Of more than six, six are drawn, spread evenly from the
+    first to the last. Panels without a value are left out.
 
     Args:
         reports (Sequence[dict]): reports with ``iter`` and ``calls``, as :class:`surge_mm.GradientReportHook` writes.
         out (str): the PNG file to write. Its folder is created if necessary.
-        most (int): number of reports to draw, spread evenly from the first to the last. Defaults to 6.
 
     Returns:
         Path: ``out``.
     """
-    drawn = np.unique(np.linspace(0, len(reports) - 1, most).round().astype(int))
+    drawn = np.unique(np.linspace(0, len(reports) - 1, 6).round().astype(int))
     tables = [
         {f'{row["layer"]} {row["call"] or ""}'.strip(): row for row in reports[index]['calls']}
         for index in drawn

@@ -20,17 +20,16 @@ PARTS = ('fit', 'holdout')
 
 @functools.lru_cache(maxsize=2)
 def split_rows(
-    sentences: tuple[str, ...], least: int = HOLDOUT_ROWS, seed: int = 0
+    sentences: tuple[str, ...], least: int = HOLDOUT_ROWS
 ) -> tuple[list[int], list[int]]:
     """Split rows into those to fit a model to and those that are held out.
 
     A row is a whole sentence if no other row contains its words in this order without a gap. Whole sentences are drawn
-    at random until they and the rows contained in them are at least ``least``.
+    at random, with a fixed seed, until they and the rows contained in them are at least ``least``.
 
     Args:
         sentences (tuple[str, ...]): Text of each row.
         least (int): Smallest number of rows to hold out. Defaults to 5000.
-        seed (int): Seed of the draw. Defaults to 0.
 
     Returns:
         tuple[list[int], list[int]]: Indices of the rows to fit and of those held out, each in ascending order.
@@ -44,7 +43,7 @@ def split_rows(
         rows.setdefault(phrase, []).append(index)
     contained = {inner for phrase in rows for inner in _parts(phrase) if inner in rows}
     whole = sorted(rows.keys() - contained)
-    random.Random(seed).shuffle(whole)
+    random.Random(0).shuffle(whole)
     held: set[int] = set()
     for phrase in whole:
         if len(held) >= least:

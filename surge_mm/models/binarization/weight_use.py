@@ -218,7 +218,7 @@ def _holder(modules: dict[str, nn.Module], name: str) -> nn.Module:
     return modules[name]
 
 
-def _listed(names: Iterable[str], limit: int = 5) -> str:
+def _listed(names: Iterable[str]) -> str:
     first = sorted(names)
-    more = f' and {len(first) - limit} more' if len(first) > limit else ''
-    return ', '.join(first[:limit]) + more
+    more = f' and {len(first) - 5} more' if len(first) > 5 else ''
+    return ', '.join(first[:5]) + more
