@@ -29,13 +29,13 @@ import numpy as np
 import torch
 from benchmark_cases.c_model import NAME, exported, nothing_preloaded
 from mmengine.registry import init_default_scope
-from mmengine.runner import load_checkpoint
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from torch import nn
 
 from surge_mm.analysis.timing import cpu_name
+from surge_mm.checkpoint.checked import load_checked
 from surge_mm.datasets.evaluation_set import dataset_meta
 from surge_mm.deploy import pack
 from surge_mm.deploy.c.companions import Companions
@@ -45,7 +45,6 @@ from surge_mm.deploy.predict.image_input import ImageInput
 from surge_mm.launch.calibration_set import CalibrationSet
 from surge_mm.launch.cli import Parser, add_settings, run
 from surge_mm.launch.config import load_config
-from surge_mm.launch.resume import check_fits
 from surge_mm.launch.runner import build_model
 from surge_mm.models import to_float
 
@@ -99,8 +98,7 @@ def prepare(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     cfg = load_config(args)
     init_default_scope(cfg.default_scope)
     model: Any = build_model(cfg)
-    check_fits(model, args.checkpoint)
-    load_checkpoint(model, args.checkpoint, map_location='cpu')
+    load_checked(model, args.checkpoint)
     model.cfg, model.dataset_meta = cfg, dataset_meta(cfg)
     model.eval()
     calibration = list(track(CalibrationSet(cfg), 'calibration images'))

@@ -27,13 +27,14 @@ from benchmark_cases.c_model import Library, Probe, detect_emulated, exported
 from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from mmengine.registry import DATASETS, init_default_scope
-from mmengine.runner import Runner, load_checkpoint
+from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 from rich.progress import track
 from torch import Tensor
 
 from surge_mm.analysis.plots import METRICS
 from surge_mm.analysis.timing import cpu_name
+from surge_mm.checkpoint.checked import load_checked
 from surge_mm.datasets.evaluation_set import dataset_meta, evaluation_pipeline, image_size
 from surge_mm.deploy import pack
 from surge_mm.deploy.onnx.export import outputs_of
@@ -43,7 +44,6 @@ from surge_mm.deploy.predict.predictor import Predictor
 from surge_mm.launch.calibration_set import CalibrationSet
 from surge_mm.launch.cli import Parser, add_settings, run
 from surge_mm.launch.config import load_config
-from surge_mm.launch.resume import check_fits
 from surge_mm.launch.runner import build_model
 from surge_mm.models.binarization.layer_candidates import base_class_names
 from surge_mm.preflight.leaves import find_leaves
@@ -92,8 +92,7 @@ def main() -> None:
 def packed(cfg: Config, args: argparse.Namespace) -> Any:
     """Return the packed model of a checkpoint."""
     model: Any = build_model(cfg)
-    check_fits(model, args.checkpoint)
-    load_checkpoint(model, args.checkpoint, map_location='cpu')
+    load_checked(model, args.checkpoint)
     model.cfg = cfg
     model.dataset_meta = dataset_meta(cfg)
     images = CalibrationSet(cfg) if args.real == 'int8' else None

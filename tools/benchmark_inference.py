@@ -32,7 +32,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.evaluator import Evaluator
-from mmengine.runner import Runner, load_checkpoint
+from mmengine.runner import Runner
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -44,6 +44,7 @@ from surge_mm.analysis.plots import METRICS
 from surge_mm.analysis.sensitivity import evaluate
 from surge_mm.analysis.tables import wide_console
 from surge_mm.analysis.timing import STAT, BackgroundLoad, cpu_name, interleaved_times
+from surge_mm.checkpoint.checked import load_checked
 from surge_mm.deploy import CapturedNetwork, instruction_set, load_packed, pack
 from surge_mm.deploy.onnx.int8_engines import ENGINES, Int8Engine, require_engines
 from surge_mm.deploy.packed_file.save_load import SUFFIX
@@ -59,7 +60,7 @@ from surge_mm.launch.cli import (
 )
 from surge_mm.launch.config import load_config
 from surge_mm.launch.input_size import add_input_size, check_input_size, input_size
-from surge_mm.launch.resume import check_checkpoint, check_fits
+from surge_mm.launch.resume import check_checkpoint
 from surge_mm.launch.runner import build_model
 from surge_mm.layers.memory_format import to_channels_last
 from surge_mm.models import to_float
@@ -187,8 +188,7 @@ def load_models(
         cfg = load_config(args)
         model = build_model(cfg)
         if args.checkpoint:
-            check_fits(model, args.checkpoint)
-            load_checkpoint(model, args.checkpoint, map_location='cpu')
+            load_checked(model, args.checkpoint)
     # a packed file has the length of its texts
     size = input_size(args, packed if args.config.endswith(SUFFIX) else model, cfg)
     images, source = calibration_images(args, model, cfg, size)
@@ -210,8 +210,7 @@ def real_model(model: nn.Module, cfg: Config, args: argparse.Namespace) -> nn.Mo
     if args.full_precision:
         settings = {**vars(args), 'config': args.full_precision[0], 'cfg_options': None}
         model = build_model(load_config(argparse.Namespace(**settings)))
-        check_fits(model, args.full_precision[1])
-        load_checkpoint(model, args.full_precision[1], map_location='cpu')
+        load_checked(model, args.full_precision[1])
         # to_float would also replace the activations, with which it was trained
         return to_channels_last(model).eval()
     if isinstance(getattr(model, 'bert', None), surge_mm.SurgeBert):

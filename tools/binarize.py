@@ -20,6 +20,7 @@ from torch import nn
 import surge_mm  # noqa: F401  prepares the stack before the hosts are imported
 from surge_mm.analysis.complexity import ModelComplexity, model_complexity
 from surge_mm.analysis.tables import layer_table, wide_console
+from surge_mm.checkpoint.checked import read_checked
 from surge_mm.composition.binary_config import (
     binary_config,
     can_have_shortcuts,
@@ -31,7 +32,7 @@ from surge_mm.composition.config_files import base_configs
 from surge_mm.datasets.evaluation_set import image_size
 from surge_mm.launch.cli import Parser, add_shape, check_least, run
 from surge_mm.launch.config import load_config, with_names
-from surge_mm.launch.resume import check_checkpoint, check_fits
+from surge_mm.launch.resume import check_checkpoint
 from surge_mm.launch.runner import build_model
 from surge_mm.models.detectors.teacher_checks import require_detector
 from surge_mm.utils.atomic_write import write_atomically
@@ -95,7 +96,7 @@ def main() -> None:
     height, width = args.shape or image_size(cfg)
     before = build_model(cfg)
     require_full_precision(before, args.config)
-    check_fits(before, args.checkpoint)
+    read_checked(before, args.checkpoint)
     content = binary_keys(cfg, base, before, args)
     content['work_dir'] = str(out.with_suffix(''))
     with contextlib.redirect_stdout(sys.stderr):

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.evaluator import Evaluator
-from mmengine.runner import Runner, load_checkpoint
+from mmengine.runner import Runner
 from rich.progress import track
 from torch import Tensor, nn
 
@@ -26,6 +26,7 @@ from surge_mm.analysis.complexity import model_size
 from surge_mm.analysis.plots import METRICS
 from surge_mm.analysis.sensitivity import evaluate
 from surge_mm.analysis.tables import wide_console
+from surge_mm.checkpoint.checked import load_checked
 from surge_mm.datasets.evaluation_set import dataset_meta, image_size
 from surge_mm.deploy import load_packed, pack, save_packed, strip
 from surge_mm.deploy.c.companions import SUFFIXES as COMPILED
@@ -53,7 +54,7 @@ from surge_mm.deploy.real_layers.convert import FLOAT32, REAL
 from surge_mm.launch.calibration_set import DEFAULT_COUNT, CalibrationSet
 from surge_mm.launch.cli import Parser, add_settings, check_least, run
 from surge_mm.launch.config import load_config
-from surge_mm.launch.resume import check_checkpoint, check_fits
+from surge_mm.launch.resume import check_checkpoint
 from surge_mm.launch.runner import build_model
 from surge_mm.layers import BinaryLayer
 from surge_mm.layers.memory_format import to_channels_last
@@ -244,8 +245,7 @@ def trained_model(cfg: Config, path: str) -> nn.Module:
         path (str): Path or URL of the checkpoint.
     """
     model = build_model(cfg)
-    checkpoint = check_fits(model, path)
-    load_checkpoint(model, path, map_location='cpu')
+    checkpoint = load_checked(model, path)
     meta = checkpoint.get('meta', {}).get('dataset_meta') or {}
     model.dataset_meta = {key.lower(): value for key, value in meta.items()} or dataset_meta(cfg)
     model.eval()

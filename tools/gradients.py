@@ -21,7 +21,7 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import HOOKS
-from mmengine.runner import Runner, load_checkpoint, set_random_seed
+from mmengine.runner import Runner, set_random_seed
 from rich.progress import track
 from rich.table import Table
 
@@ -29,9 +29,10 @@ import surge_mm
 from surge_mm.analysis.gradients.plots import plot_gradients, report_value
 from surge_mm.analysis.gradients.report import NO_BRANCH, check_probe, measure_gradients
 from surge_mm.analysis.tables import wide_console
+from surge_mm.checkpoint.checked import load_checked, read_checked
 from surge_mm.launch.cli import Parser, add_settings, run
 from surge_mm.launch.config import load_config
-from surge_mm.launch.resume import check_checkpoint, check_fits
+from surge_mm.launch.resume import check_checkpoint
 from surge_mm.launch.runner import build_model, check_data
 from surge_mm.layers import compensated_layers
 from surge_mm.utils.atomic_write import write_atomically
@@ -116,7 +117,8 @@ def measure(
     model: Any = build_model(cfg)
     if next(compensated_layers(model), None) is None:
         raise LaunchError(f'config {config!r}: {NO_BRANCH}')
-    metas = [check_fits(model, path).get('meta', {}) for path in checkpoints]
+    for path in checkpoints:  # all, before the first takes its time
+        read_checked(model, path)
     check_data(cfg, ('train',))
     model = revert_sync_batchnorm(model).to(get_device())
     set_random_seed(0)
@@ -124,9 +126,8 @@ def measure(
     batch = next(iter(loader))
     last = cfg.train_cfg.get('max_iters') or cfg.train_cfg.max_epochs * len(loader)
     reports = []
-    for path, meta in track(list(zip(checkpoints, metas, strict=True)), 'checkpoints'):
-        load_checkpoint(model, path, map_location='cpu')
-        iteration = meta.get('iter', 0)
+    for path in track(checkpoints, 'checkpoints'):
+        iteration = load_checked(model, path).get('meta', {}).get('iter', 0)
         set_layers(cfg, model, batch, min(iteration, last - 1), last)
         rows = measure_gradients(model, batch, probe)
         reports.append({'checkpoint': path, 'iter': iteration, 'calls': rows})

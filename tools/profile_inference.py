@@ -27,7 +27,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from mmengine.runner import load_checkpoint
 from rich.table import Table
 from torch import nn
 
@@ -50,6 +49,7 @@ from surge_mm.analysis.time_profile import (
     regions_of,
 )
 from surge_mm.analysis.timing import cpu_name
+from surge_mm.checkpoint.checked import load_checked
 from surge_mm.datasets.evaluation_set import dataset_meta, image_size
 from surge_mm.deploy import Detector, instruction_set, load_packed, pack
 from surge_mm.deploy.packed_file.save_load import SUFFIX
@@ -65,7 +65,7 @@ from surge_mm.launch.cli import (
     run,
 )
 from surge_mm.launch.config import load_config
-from surge_mm.launch.resume import check_checkpoint, check_fits
+from surge_mm.launch.resume import check_checkpoint
 from surge_mm.launch.runner import build_model
 from surge_mm.layers import BinaryLayer
 from surge_mm.layers.memory_format import to_channels_last
@@ -163,8 +163,7 @@ def load_model(args: argparse.Namespace) -> tuple[nn.Module, set[str]]:
     cfg = load_config(args)
     model = build_model(cfg)
     if args.checkpoint:
-        check_fits(model, args.checkpoint)
-        load_checkpoint(model, args.checkpoint, map_location='cpu')
+        load_checked(model, args.checkpoint)
     binary = {name for name, module in model.named_modules() if isinstance(module, BinaryLayer)}
     if binary and not args.float:
         noise = [random_input(model, image_size(cfg)) for _ in range(4)]

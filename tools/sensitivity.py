@@ -18,7 +18,7 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.evaluator import Evaluator
 from mmengine.model import revert_sync_batchnorm
-from mmengine.runner import Runner, load_checkpoint
+from mmengine.runner import Runner
 from rich.progress import track
 from rich.table import Table
 from torch.utils.data import DataLoader
@@ -34,6 +34,7 @@ from surge_mm.analysis.sensitivity import (
     training_loss,
 )
 from surge_mm.analysis.tables import wide_console
+from surge_mm.checkpoint.checked import load_checked
 from surge_mm.composition.binary_config import (
     STE,
     binary_config,
@@ -43,7 +44,7 @@ from surge_mm.composition.binary_config import (
 )
 from surge_mm.launch.cli import Parser, add_settings, check_least, run
 from surge_mm.launch.config import load_config, with_names
-from surge_mm.launch.resume import check_checkpoint, check_fits
+from surge_mm.launch.resume import check_checkpoint
 from surge_mm.launch.runner import build_model, check_data
 from surge_mm.utils.atomic_write import write_atomically
 from surge_mm.utils.errors import LaunchError
@@ -84,12 +85,11 @@ def main() -> None:
             )
     model = build_model(cfg)
     require_full_precision(model, args.config)
-    check_fits(model, args.checkpoint)
+    load_checked(model, args.checkpoint)
     cfg = with_names(cfg)
     content = binary_config(cfg, args.config, STE, args.checkpoint)
     layers = binary_layers(build_model(merged(cfg, content)))
     check_data(cfg, ('train', 'val'))
-    load_checkpoint(model, args.checkpoint, map_location='cpu')
     blocks = {names[0]: [names] for names in layers}
     if args.by == 'block':
         blocks = group_by_block(model, layers)

@@ -10,6 +10,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 import surge_mm  # noqa: F401  must be imported before the hosts
+from surge_mm.checkpoint.checked import read_checked
 from surge_mm.datasets.evaluation_set import dataset_meta
 from surge_mm.deploy.packed_file.config import differences, stored_config
 from surge_mm.deploy.packed_file.config_policy import classes_to_allow
@@ -19,7 +20,7 @@ from surge_mm.launch.cli import Parser, add_common_arguments, run
 from surge_mm.launch.config import load_config
 from surge_mm.launch.distributed import prepare_ranks
 from surge_mm.launch.evaluation import augment_test, check_dump, dump_predictions, show_in
-from surge_mm.launch.resume import check_checkpoint, check_fits
+from surge_mm.launch.resume import check_checkpoint
 from surge_mm.launch.runner import begin, build_runner, check_data
 from surge_mm.utils.errors import LaunchError, UsageError
 
@@ -63,7 +64,7 @@ def main() -> None:
     prepare_ranks(cfg)
     runner = build_runner(cfg)
     if not packed:
-        check_fits(runner.model, args.checkpoint)
+        read_checked(runner.model, args.checkpoint)
     with begin(runner, lines):
         if args.out:
             dump_predictions(runner, args.out)

@@ -7,12 +7,13 @@ from mmengine.config import Config
 
 import surge_mm  # noqa: F401  must be imported before the hosts
 from surge_mm.analysis.binary_parts import describe_binary_parts
+from surge_mm.checkpoint.checked import read_checked
 from surge_mm.checkpoint.safe_loading import check_is_resumable
 from surge_mm.launch.cli import Parser, add_common_arguments, run
 from surge_mm.launch.config import dropped_hooks, load_config
 from surge_mm.launch.distributed import check_batches, prepare_ranks
 from surge_mm.launch.mixed_precision import use_mixed_precision
-from surge_mm.launch.resume import check_checkpoint, check_fits, choose_start, locked_work_dir
+from surge_mm.launch.resume import check_checkpoint, choose_start, locked_work_dir
 from surge_mm.launch.runner import begin, build_runner, check_data
 from surge_mm.utils.errors import LaunchError
 from surge_mm.utils.logging import warn
@@ -74,7 +75,7 @@ def train(cfg: Config, resume: str | None) -> None:
             'whole list of its base. Add hooks by default_hooks, or by custom_hooks = [*_base_.custom_hooks, ...]'
         )
     if cfg.get('load_from'):
-        checkpoint = check_fits(runner.model, cfg.load_from, whole=cfg.resume)
+        checkpoint = read_checked(runner.model, cfg.load_from, whole=cfg.resume)
         if cfg.resume:
             check_is_resumable(checkpoint, cfg.load_from)
         del checkpoint

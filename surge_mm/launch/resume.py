@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import json
-import pickle
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 from mmengine.config import Config
-from mmengine.model import BaseTTAModel, is_model_wrapper
-from mmengine.runner.checkpoint import CheckpointLoader
-from torch import nn
 
-from surge_mm.checkpoint.matching import find_mismatches, named_tensors
 from surge_mm.checkpoint.safe_loading import check_file
 from surge_mm.launch.distributed import is_first_rank
 from surge_mm.utils.errors import CheckpointError, LaunchError
@@ -182,48 +176,6 @@ def check_checkpoint(path: str | None, argument: str) -> None:
         raise LaunchError(
             f'{argument} {path!r}: there is no such file (current directory {Path.cwd()})'
         )
-
-
-def check_fits(model: nn.Module, path: str, whole: bool = True) -> dict[str, Any]:
-    """Check that a checkpoint fits a model. MMEngine would load the weights that fit and warn of the others.
-
-    Args:
-        model (nn.Module): model of the config, wrapped or not.
-        path (str): path or address of the checkpoint.
-        whole (bool): whether every weight must fit, as for evaluation and for resuming. Otherwise one is enough, as
-            for a new run that begins with the backbone of another. Defaults to True.
-
-    Returns:
-        dict: the checkpoint.
-
-    Raises:
-        LaunchError: if the checkpoint cannot be read, or lacks weights of the model or has them in other shapes.
-    """
-    try:
-        checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
-    except CheckpointError:  # its message has the path
-        raise
-    except (RuntimeError, OSError, EOFError, KeyError, pickle.UnpicklingError) as error:
-        raise LaunchError(f'checkpoint {path!r} cannot be read: {error}') from error
-    theirs = {
-        name.removeprefix('module.'): value  # as MMEngine does with the state dict of a wrapper
-        for name, value in checkpoint.get('state_dict', checkpoint).items()
-    }
-    inner: nn.Module = model.module if is_model_wrapper(model) else model  # type: ignore[assignment]
-    if isinstance(inner, BaseTTAModel):
-        inner = inner.module
-    required = [
-        name
-        for name in inner.state_dict()
-        if not name.endswith(('aux_weight', 'num_batches_tracked'))
-    ]
-    mismatches = find_mismatches(named_tensors(inner), theirs, required=required)
-    if len(mismatches) >= len(required) or (whole and mismatches):
-        raise LaunchError(
-            f'checkpoint {path!r} does not match the model of the config in {len(mismatches)} of {len(required)} '
-            f'tensors, first: {mismatches[0]}. Use the config that it was trained with'
-        )
-    return checkpoint
 
 
 def remember_settings(file: Path, settings: list[str]) -> None:

@@ -12,14 +12,14 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.logging import MessageHub
 from mmengine.registry import MODELS, DefaultScope
-from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 
+from surge_mm.checkpoint.checked import load_checked
 from surge_mm.checkpoint.hugging_face import read_folder
 from surge_mm.registry import WEIGHT_INITIALIZERS
 from surge_mm.utils.errors import UsageError
 from surge_mm.utils.hosts import find_config
-from surge_mm.utils.logging import log, warn
+from surge_mm.utils.logging import log
 from surge_mm.utils.registry_errors import explain
 
 
@@ -181,35 +181,13 @@ def load_teacher(
         trained_on = _load_folder(teacher, checkpoint)
         return teacher.requires_grad_(False).eval(), trained_on
     try:
-        loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
-    except (UsageError, FileNotFoundError) as error:  # their messages have the path
-        raise UsageError(f'teacher: {error}') from error
-    except OSError as error:  # an address that cannot be reached
-        raise UsageError(f'teacher: checkpoint={checkpoint!r} cannot be read: {error}') from error
-    weights = {k.removeprefix('module.'): v for k, v in loaded.get('state_dict', loaded).items()}
-    try:
-        keys = teacher.load_state_dict(weights, strict=False)
-        missing = [key for key in keys.missing_keys if not key.endswith('num_batches_tracked')]
-        problem = f'{missing[0]!r} and {len(missing) - 1} more are missing in it' if missing else ''
-    except UsageError as error:  # of a backbone of this package
-        problem = str(error)
-    except RuntimeError as error:  # wrong shapes
-        problem = str(error).splitlines()[1].strip()
-    if problem:
-        raise UsageError(
-            f'teacher: checkpoint={checkpoint!r} does not fit config={config!r}: {problem}. Use the config with which '
-            'it was trained'
-        )
-    if keys.unexpected_keys:
-        warn(
-            f'teacher: checkpoint={checkpoint!r} has {len(keys.unexpected_keys)} tensors that config={config!r} has no '
-            f'place for, such as {keys.unexpected_keys[0]!r}. Check that it was trained with this config'
-        )
+        loaded = load_checked(teacher, checkpoint)
+    except UsageError as error:
+        raise UsageError(f'teacher: config={config!r}: {error}') from error
     meta = loaded.get('meta') or {}
-    # before MMEngine, meta had the classes alone
-    return teacher.requires_grad_(False).eval(), meta.get('dataset_meta') or {
-        'classes': meta.get('CLASSES')
-    }
+    trained_on = meta.get('dataset_meta') or meta  # before MMEngine, CLASSES were in meta
+    trained_on = {str(key).lower(): value for key, value in trained_on.items()}
+    return teacher.requires_grad_(False).eval(), trained_on
 
 
 def build_teacher(config: str) -> nn.Module:

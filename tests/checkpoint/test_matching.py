@@ -9,8 +9,8 @@ from mmengine.runner import load_checkpoint
 from torch import nn
 
 from surge_mm import SurgeConv2d
+from surge_mm.checkpoint.checked import read_checked
 from surge_mm.checkpoint.matching import describe_tensor, find_mismatches, named_tensors
-from surge_mm.launch.resume import check_fits
 from surge_mm.utils.errors import LaunchError, UsageError
 
 FIRST = 'backbone.layer1.0.conv1.weight'
@@ -63,7 +63,7 @@ def test_weights_that_match_in_part_are_not_loaded(tmp_path, model, fault):
     path.write_bytes(hostile.saved({'state_dict': state, 'meta': {}}))
     before = copies(model)
     with pytest.raises(LaunchError, match='weights.pth'):
-        check_fits(model, str(path))
+        read_checked(model, str(path))
     with pytest.raises(UsageError):
         load_checkpoint(model, str(path))
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

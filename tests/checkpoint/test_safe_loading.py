@@ -17,8 +17,8 @@ from helpers.hostile_runs import (
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import load_checkpoint
 
+from surge_mm.checkpoint.checked import read_checked
 from surge_mm.checkpoint.safe_loading import check_is_resumable, load_from_file
-from surge_mm.launch.resume import check_fits
 from surge_mm.utils.errors import CheckpointError, LaunchError, UsageError
 
 ROOT = Path(__file__).parents[2]
@@ -49,8 +49,8 @@ def rejects(model, path, match=None):
     with hostile.canary() as heard:
         for load in (
             lambda: load_checkpoint(model, str(path)),
-            lambda: check_fits(model, str(path)),
-            lambda: check_fits(model, str(path), whole=False),
+            lambda: read_checked(model, str(path)),
+            lambda: read_checked(model, str(path), whole=False),
         ):
             with pytest.raises(LaunchError, match=match) as refusal:
                 load()
@@ -74,7 +74,7 @@ def test_the_checkpoint_of_a_run_loads(tmp_path, raw, model):
     path.write_bytes(raw)
     with hostile.canary() as heard:
         load_checkpoint(model, str(path))
-        check_is_resumable(check_fits(model, str(path)), str(path))
+        check_is_resumable(read_checked(model, str(path)), str(path))
     assert not heard
     theirs = torch.load(io.BytesIO(raw))['state_dict']
     assert all(torch.equal(value, theirs[name]) for name, value in model.state_dict().items())

@@ -13,12 +13,11 @@ from helpers import hostile_checkpoints as hostile
 from helpers.hostile_programs import mutated_program, random_program
 from mmengine.logging import HistoryBuffer
 from mmengine.model import BaseModel
-from mmengine.runner import load_checkpoint
 
 from surge_mm import SurgeResNet
+from surge_mm.checkpoint.checked import load_checked
 from surge_mm.checkpoint.safe_loading import load_from_file
 from surge_mm.datasets.digits import make_digits
-from surge_mm.launch.resume import check_fits
 from surge_mm.utils.errors import CheckpointError
 
 ROOT = Path(__file__).parents[2]
@@ -51,8 +50,7 @@ def assert_damage_is_found(folder, raw, seeds):
         path.write_bytes(data)
         before = copies(model)
         try:
-            check_fits(model, str(path))
-            load_checkpoint(model, str(path))
+            load_checked(model, str(path))
         except CheckpointError as error:
             assert 'damaged.pth' in str(error)
             rejected[kind] = rejected.get(kind, 0) + 1

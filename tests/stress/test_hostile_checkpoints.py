@@ -38,8 +38,8 @@ from helpers.hostile_runs import (
 from mmengine.runner import load_checkpoint
 
 from surge_mm import ReActNetA, SurgeResNet, SurgeVGGSmall
+from surge_mm.checkpoint.checked import read_checked
 from surge_mm.checkpoint.safe_loading import load_from_file
-from surge_mm.launch.resume import check_fits
 from surge_mm.utils.errors import CheckpointError, UsageError
 
 NETWORKS = (
@@ -152,7 +152,7 @@ def test_mismatched_weights(tmp_path, record):
                 with pytest.raises(UsageError):
                     model.init_weights()
                 with pytest.raises(UsageError, match='weights.pth'):
-                    check_fits(model, str(path))
+                    read_checked(model, str(path))
                 assert all(torch.equal(v, before[n]) for n, v in model.state_dict().items()), fault
                 cases += 1
     record(

@@ -115,7 +115,7 @@ TEACHERS = {
     ),
     'checkpoint': (
         None,
-        r"teacher: checkpoint='.*mine.pth' does not fit config='.*teacher.py': .*\(4, 3.*\(8, 3",
+        r"teacher: config='.*teacher.py': checkpoint '.*mine.pth' does not match .*\(4, 3.*\(8, 3",
     ),
 }
 

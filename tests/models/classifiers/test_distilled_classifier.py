@@ -168,8 +168,8 @@ def test_wrong_and_missing_files_are_named(teacher, tmp_path):
     (tmp_path / 'net.py').write_text("model = dict(type='mmpretrain.LeNet5', num_classes=5)")
     for wrong, message in [
         ({'config': str(tmp_path / 'net.py')}, 'LeNet5 must be an ImageClassifier'),
-        ({'checkpoint': other['checkpoint']}, 'wider/teacher.pth.* does not fit config=.*teacher.py'),
-        ({'checkpoint': 'none.pth'}, "checkpoint 'none.pth' does not exist"),
+        ({'checkpoint': other['checkpoint']}, 'teacher.py.*wider/teacher.pth.* does not match'),
+        ({'checkpoint': 'none.pth'}, ".*checkpoint 'none.pth' does not exist"),
         ({'checkpoint': 'http://127.0.0.1:9/none.pth'}, 'none.pth.* cannot be read: .*refused'),
         ({'config': 'none.py'}, "config='none.py': there is no such file"),
         ({'config': 'mmpretrain::resnet/none.py'}, "config 'mmpretrain::resnet/none.py': "),

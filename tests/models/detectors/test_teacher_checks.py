@@ -1,6 +1,5 @@
 """Teachers that match their student, and those that cannot teach it."""
 
-import re
 from unittest import mock
 
 import pytest
@@ -82,18 +81,18 @@ def test_a_checkpoint_that_does_not_fit_is_refused(retina, tmp_path):
     own = content['state_dict']
     cases = [
         ('missing', {k: v for k, v in own.items() if 'retina_cls' not in k}, 'retina_cls.weight'),
-        ('shape', {**own, 'bbox_head.retina_reg.bias': torch.zeros(3)}, r'\[3\].*\[8\]'),
+        ('shape', {**own, 'bbox_head.retina_reg.bias': torch.zeros(3)}, r'is \(3,\) .* \(8,\)'),
     ]
     for name, weights, message in cases:
         torch.save({'state_dict': weights}, tmp_path / f'{name}.pth')
         model = student(cfg, {**teacher, 'checkpoint': str(tmp_path / f'{name}.pth')})
-        with pytest.raises(UsageError, match=f'does not fit config=.*teacher.py.*{message}'):
+        with pytest.raises(UsageError, match=f'teacher.py.*{name}.pth.* not match.*{message}'):
             model.init_weights()
     (tmp_path / 'text.py').write_text('a = 1')
     (tmp_path / 'open.py').write_text('model = dict(')
     (tmp_path / 'net.py').write_text("model = dict(type='mmdet.RetinaNet', nek=1)")
     for teacher_, message in [
-        ({**teacher, 'checkpoint': 'no.pth'}, "teacher: checkpoint 'no.pth' does not exist"),
+        ({**teacher, 'checkpoint': 'no.pth'}, "teacher: .*checkpoint 'no.pth' does not exist"),
         ({**teacher, 'config': 'no.py'}, "teacher: config='no.py': there is no such file"),
         ({**teacher, 'config': str(tmp_path / 'text.py')}, 'text.py.* has no model'),
         ({**teacher, 'config': str(tmp_path / 'open.py')}, "teacher: .*open.py': SyntaxError"),
@@ -109,14 +108,11 @@ def test_tensors_without_a_place_in_the_teacher_are_named(retina, tmp_path):
     deeper.bbox_head.stacked_convs = 5
     checkpoint = save_teacher(tmp_path, deeper, name='deeper')['checkpoint']
     for path, said in ((checkpoint, True), (teacher['checkpoint'], False)):
-        with mock.patch('surge_mm.models.student.warn') as warn:
+        with mock.patch('mmengine.runner.checkpoint.print_log') as log:
             student(cfg, {**teacher, 'checkpoint': path}).init_weights()
-        assert warn.called == said
-        if said:
-            (message,) = warn.call_args[0]
-            assert re.search(
-                r"deeper.pth.* has 4 tensors .*teacher.py.*'bbox_head.cls_con", message
-            )
+        texts = [call.args[0] for call in log.call_args_list if 'unexpected key' in call.args[0]]
+        assert len(texts) == said
+        assert not said or 'bbox_head.cls_convs.4.conv.weight' in texts[0]
 
 
 NO_NECK = detector(
