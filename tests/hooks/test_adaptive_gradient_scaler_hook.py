@@ -4,53 +4,22 @@ from copy import deepcopy
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers.hook_runs import Classifier, hook_runner
 from mmengine.model import BaseModel
-from mmengine.runner import Runner
 from torch import nn
-from torch.utils.data import Dataset
 
-from surge_mm import AdaptiveGradientScalerHook, SurgeConv2d, SurgeLinear
+from surge_mm import AdaptiveGradientScalerHook, SurgeConv2d
 from surge_mm.ops import AdaptiveScale, FixedScale, GradientScale
-
-
-class Pictures(Dataset):
-    def __len__(self):
-        return 24
-
-    def __getitem__(self, index):
-        generator = torch.Generator().manual_seed(index)
-        return torch.randn(3, 8, 8, generator=generator), index % 3
-
-
-class Classifier(BaseModel):
-    def __init__(self, compensator=None):
-        super().__init__()
-        self.stem = SurgeConv2d(3, 8, 3, padding=1, compensator=compensator)
-        self.norm = nn.BatchNorm2d(8)
-        self.head = SurgeLinear(8, 3, compensator=compensator)
-
-    def forward(self, images, labels, mode='loss'):
-        x = self.norm(self.stem(images)).mean((2, 3))
-        return {'loss': F.cross_entropy(self.head(x), labels)}
 
 
 def runner(tmp_path, hook, model=None, interval=2, epochs=2):
     torch.manual_seed(0)
-    return Runner(
-        model=model or Classifier({'scale': 0.7}),
-        work_dir=str(tmp_path),
-        train_dataloader={
-            'dataset': Pictures(),
-            'batch_size': 4,
-            'collate_fn': {'type': 'default_collate'},
-            'sampler': {'type': 'DefaultSampler', 'shuffle': False},
-        },
+    return hook_runner(
+        tmp_path,
+        model or Classifier(compensator={'scale': 0.7}),
+        hook,
         train_cfg={'by_epoch': True, 'max_epochs': epochs},
-        optim_wrapper={'optimizer': {'type': 'SGD', 'lr': 0.01}},
         default_hooks={'logger': {'type': 'LoggerHook', 'interval': interval}},
-        custom_hooks=[hook],
-        default_scope='mmengine',
-        experiment_name=tmp_path.name,
     )
 
 
@@ -68,7 +37,7 @@ def test_it_wins_over_the_layers_own_scale(tmp_path):
 
 def test_a_tied_branch_is_scaled_too(tmp_path):
     hook = AdaptiveGradientScalerHook(eta=0.25)
-    run = runner(tmp_path, hook, Classifier({'scale': 0.7, 'tied': True}))
+    run = runner(tmp_path, hook, Classifier(compensator={'scale': 0.7, 'tied': True}))
     run.train()
     assert run.model.head.scale == AdaptiveScale(0.25)
     lam, norm_b, norm_a = run.model.head.ags_statistics[:3].tolist()
@@ -87,7 +56,7 @@ def test_logs_lambda_cosine_and_clipped_share_at_the_loggers_interval(tmp_path):
 
 
 def test_layers_that_compute_no_lambda_are_not_reported(tmp_path):
-    model = Classifier({'eta': 0.1})
+    model = Classifier(compensator={'eta': 0.1})
     model.stem.requires_grad_(False)
     hook = AdaptiveGradientScalerHook(eta=0.25)
     run = runner(tmp_path, hook, model, interval=1)
@@ -120,7 +89,7 @@ class MeanRatio(GradientScale):
 
 @pytest.mark.parametrize('eta', [None, 0.1, 0.25])
 def test_a_scale_of_ones_own_stays_and_is_logged(eta, tmp_path):
-    model = Classifier({'type': MeanRatio})
+    model = Classifier(compensator={'type': MeanRatio})
     model.stem.scale = FixedScale(0.7)
     hook = AdaptiveGradientScalerHook(eta=eta, warmup_iters=5)
     run = runner(tmp_path, hook, model, interval=1)
@@ -198,7 +167,7 @@ def test_override_by_name_and_longest_key_wins(tmp_path):
 
 
 def test_steps_that_are_not_finite_are_counted(tmp_path):
-    model = Classifier({'eta': 0.1})
+    model = Classifier(compensator={'eta': 0.1})
     run = runner(tmp_path, AdaptiveGradientScalerHook(eta=0.25), model, interval=1, epochs=1)
     forward = run.model.head.forward
     calls = []
@@ -217,7 +186,7 @@ def test_steps_that_are_not_finite_are_counted(tmp_path):
 
 
 def test_a_model_without_compensators_is_refused_before_training(tmp_path):
-    run = runner(tmp_path, AdaptiveGradientScalerHook(), Classifier(None))
+    run = runner(tmp_path, AdaptiveGradientScalerHook(), Classifier(compensator=None))
     with pytest.raises(ValueError, match='no compensated layer'):
         run.train()
 

@@ -5,37 +5,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers import tiny_run
+from helpers.hook_runs import Classifier, hook_runner
 from helpers.tiny_run import tiny_runner
 from helpers.tools import run_tool
 from mmengine.hooks import Hook
-from mmengine.model import BaseModel
-from mmengine.runner import Runner, load_checkpoint
-from torch import nn
-from torch.utils.data import Dataset
+from mmengine.runner import load_checkpoint
 
-from surge_mm import SurgeConv2d, SurgeLinear
-
-
-class Pictures(Dataset):
-    def __len__(self):
-        return 24
-
-    def __getitem__(self, index):
-        generator = torch.Generator().manual_seed(index)
-        return torch.randn(3, 8, 8, generator=generator), index % 3
-
-
-class Classifier(BaseModel):
-    def __init__(self, activation='EDE', weight='ReCU'):
-        super().__init__()
-        binarizers = {'activation': {'type': activation}, 'weight': {'type': weight}}
-        self.stem = SurgeConv2d(3, 8, 3, padding=1, **binarizers)
-        self.norm = nn.BatchNorm2d(8)
-        self.head = SurgeLinear(8, 3, **binarizers)
-
-    def forward(self, images, labels, mode='loss'):
-        x = self.norm(self.stem(images)).mean((2, 3))
-        return {'loss': F.cross_entropy(self.head(x), labels)}
+EPOCHS = {'by_epoch': True, 'max_epochs': 2}
 
 
 class Record(Hook):
@@ -55,31 +31,16 @@ class Record(Hook):
         )
 
 
-def runner(tmp_path, train_cfg, record=None, model=None, resume=False):
-    return Runner(
-        model=model or Classifier(),
-        work_dir=str(tmp_path),
-        train_dataloader={
-            'dataset': Pictures(),
-            'batch_size': 4,
-            'collate_fn': {'type': 'default_collate'},
-            'sampler': {'type': 'DefaultSampler', 'shuffle': False},
-        },
-        train_cfg=train_cfg,
-        optim_wrapper={'optimizer': {'type': 'SGD', 'lr': 0.01}},
-        custom_hooks=[{'type': 'surge_mm.BinarizerScheduleHook'}, *([record] if record else [])],
-        default_scope='mmengine',
-        experiment_name=f'{tmp_path.name}_{resume}',
-        resume=resume,
-    )
+def runner(tmp_path, record=None, activation='EDE', weight='ReCU', **settings):
+    model = Classifier(activation={'type': activation}, weight={'type': weight})
+    hooks = [{'type': 'surge_mm.BinarizerScheduleHook'}, *([record] if record else [])]
+    return hook_runner(tmp_path, model, *hooks, **{'train_cfg': EPOCHS, **settings})
 
 
-@pytest.mark.parametrize(
-    'train_cfg', [{'by_epoch': True, 'max_epochs': 2}, {'by_epoch': False, 'max_iters': 12}]
-)
+@pytest.mark.parametrize('train_cfg', [EPOCHS, {'by_epoch': False, 'max_iters': 12}])
 def test_progress_runs_from_0_at_the_first_iteration_to_1_at_the_last(tmp_path, train_cfg):
     record = Record()
-    runner(tmp_path, train_cfg, record).train()
+    runner(tmp_path, record, train_cfg=train_cfg).train()
     steps = [i / 11 for i in range(12)]
     for seen in zip(
         *record.seen, strict=True
@@ -88,18 +49,16 @@ def test_progress_runs_from_0_at_the_first_iteration_to_1_at_the_last(tmp_path, 
 
 
 def test_a_resumed_run_goes_on_where_it_was(tmp_path):
-    epochs = {'by_epoch': True, 'max_epochs': 2}
     with pytest.raises(KeyboardInterrupt):
-        runner(tmp_path, epochs, Record(stop=8)).train()
+        runner(tmp_path, Record(stop=8)).train()
     record = Record()
-    runner(tmp_path, epochs, record, resume=True).train()
+    runner(tmp_path, record, resume=True).train()
     assert [both[0] for both in record.seen] == pytest.approx([i / 11 for i in range(6, 12)])
 
 
 def test_a_model_without_changing_binarizers_is_refused(tmp_path):
-    model = Classifier('STESign', 'Sign')
     with pytest.raises(ValueError, match='no binarizer .* Remove the hook'):
-        runner(tmp_path, {'by_epoch': True, 'max_epochs': 1}, model=model).train()
+        runner(tmp_path, activation='STESign', weight='Sign').train()
 
 
 @pytest.mark.parametrize('ema', [False, True])

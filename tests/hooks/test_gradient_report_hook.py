@@ -12,9 +12,9 @@ from helpers.gradient_net import (
     batch,
     expected_report,
 )
+from helpers.hook_runs import hook_runner
 from helpers.tiny_run import differences, state, tiny_runner
 from mmengine.model import BaseModel
-from mmengine.runner import Runner
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -33,22 +33,9 @@ def fixed(value):
 
 
 def runner(folder, model, hook, **settings):
-    return Runner(
-        model=model,
-        work_dir=str(folder),
-        train_dataloader={
-            'dataset': GradientPictures(),
-            'batch_size': IMAGES,
-            'collate_fn': {'type': 'default_collate'},
-            'sampler': {'type': 'DefaultSampler', 'shuffle': False},
-        },
-        train_cfg={'by_epoch': True, 'max_epochs': 2},
-        optim_wrapper={'optimizer': {'type': 'SGD', 'lr': 0.1}},
-        custom_hooks=[hook],
-        default_scope='mmengine',
-        experiment_name=folder.name,
-        **settings,
-    )
+    settings = {'train_cfg': {'by_epoch': True, 'max_epochs': 2}, **settings}
+    data = {'dataset': GradientPictures(), 'batch_size': IMAGES}
+    return hook_runner(folder, model, hook, lr=0.1, **data, **settings)
 
 
 def content(folder):

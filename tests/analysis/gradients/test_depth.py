@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers.hook_runs import hook_runner
 from helpers.samples import detection_batch
 from helpers.tiny_run import differences, state, tiny_runner
 from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS, init_default_scope
-from mmengine.runner import Runner
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -82,37 +82,10 @@ class Classifier(BaseModel):
         return {'loss': F.cross_entropy(self.run(self.layers, images).mean((2, 3)), labels)}
 
 
-class Pictures(torch.utils.data.Dataset):
-    def __len__(self):
-        return 8
-
-    def __getitem__(self, index):
-        return torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(index)), index % 3
-
-
-def runner(folder, model, hook, **settings):
-    return Runner(
-        model=model,
-        work_dir=str(folder),
-        train_dataloader={
-            'dataset': Pictures(),
-            'batch_size': 4,
-            'collate_fn': {'type': 'default_collate'},
-            'sampler': {'type': 'DefaultSampler', 'shuffle': False},
-        },
-        train_cfg={'by_epoch': True, 'max_epochs': 1},
-        optim_wrapper={'optimizer': {'type': 'SGD', 'lr': 0.01}},
-        custom_hooks=[hook],
-        default_scope='mmengine',
-        experiment_name=folder.name,
-        **settings,
-    )
-
-
 @pytest.mark.parametrize('depth', [1, 3, 6])
 def test_growth_sets_eta_by_the_depth_of_the_model(tmp_path, depth):
     hook = {'type': AGS, 'growth': 1.3, 'custom_keys': {'layers.0': {'preserve_norm': True}}}
-    run = runner(tmp_path, Classifier(depth), hook)
+    run = hook_runner(tmp_path, Classifier(depth), hook)
     run.train()
     eta = math.log(1.3) / (0.35 * depth)
     assert [layer.scale.eta for layer in run.model.layers] == pytest.approx([eta] * depth)
@@ -123,7 +96,7 @@ def test_growth_sets_eta_by_the_depth_of_the_model(tmp_path, depth):
 
 @pytest.mark.parametrize('depth, warns', [(1, True), (3, False)])
 def test_an_eta_beyond_the_measured_rule_is_a_warning(tmp_path, depth, warns):
-    runner(tmp_path, Classifier(depth), {'type': AGS, 'growth': 1.3}).train()
+    hook_runner(tmp_path, Classifier(depth), {'type': AGS, 'growth': 1.3}).train()
     (file,) = tmp_path.glob('*/*.log')
     assert ('gives an eta above 0.3' in file.read_text()) == warns
 
@@ -140,7 +113,7 @@ def test_training_with_a_growth_is_that_with_its_eta_to_the_bit(tmp_path):
 
 
 def test_a_growth_of_1_is_ste(tmp_path):
-    run = runner(tmp_path, Classifier(), {'type': AGS, 'growth': 1})
+    run = hook_runner(tmp_path, Classifier(), {'type': AGS, 'growth': 1})
     run.train()
     assert {layer.scale.eta for layer in run.model.layers} == {0}
 
@@ -148,7 +121,7 @@ def test_a_growth_of_1_is_ste(tmp_path):
 def test_the_layers_of_a_compiled_model_are_counted(tmp_path):
     torch._dynamo.reset()
     compiled = torch.compile(lambda layers, x: layers(x), backend='aot_eager')
-    run = runner(tmp_path, Classifier(run=compiled), {'type': AGS, 'growth': 1.3})
+    run = hook_runner(tmp_path, Classifier(run=compiled), {'type': AGS, 'growth': 1.3})
     run.train()
     assert run.model.layers[0].scale.eta == pytest.approx(math.log(1.3) / (0.35 * 3))
 
@@ -178,7 +151,7 @@ class OwnStep(Classifier):
     ids=['no way', 'reentrant checkpoint', 'own step'],
 )
 def test_a_depth_that_cannot_be_counted_is_an_error_before_the_first_step(tmp_path, model, message):
-    run = runner(tmp_path, model(), {'type': AGS, 'growth': 1.3})
+    run = hook_runner(tmp_path, model(), {'type': AGS, 'growth': 1.3})
     before = [p.clone() for p in run.model.parameters()]
     with pytest.raises(ValueError, match=rf'growth=1\.3: .*{message}.*Set eta in place of growth'):
         run.train()
