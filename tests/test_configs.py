@@ -7,7 +7,7 @@ import pytest
 import torch
 from helpers.narrow import with_fewer_regions
 from helpers.samples import detection_batch
-from helpers.texts import text_batch
+from helpers.text_models import text_batch
 from mmengine.config import Config
 from mmengine.hub import get_config
 from mmengine.optim import build_optim_wrapper

@@ -8,7 +8,7 @@ import compare_text
 import numpy as np
 import pytest
 import torch
-from helpers.sentences import write_sst2
+from helpers.glue_files import write_sst2
 
 from surge_mm.utils.errors import LaunchError
 

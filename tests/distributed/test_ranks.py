@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from helpers.glue_runs import run_config, write_data
 from helpers.narrow import digits_with_masks
 from helpers.rank_cases import (
     BFLOAT16,
@@ -16,7 +17,6 @@ from helpers.rank_cases import (
     take_boxes,
     write_config,
 )
-from helpers.text_runs import text_config, write_data
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_detector_of_a_rank_without_boxes_trains_on(tmp_path):
 def test_text_classifiers_of_two_ranks_with_learned_scales_stay_equal(tmp_path):
     pytest.importorskip('tokenizers')
     write_data(tmp_path)
-    cfg = text_config(tmp_path, 'bert-mini_1e_sst2-mini', 'surge-bit', tmp_path / 'run')
+    cfg = run_config(tmp_path, 'bert-mini_1e_sst2-mini', 'surge-bit', tmp_path / 'run')
     (tmp_path / 'keep_rank.py').write_text(KEEP_RANK)
     cfg.custom_imports = {'imports': ['surge_mm', 'keep_rank']}
     cfg.custom_hooks.append({'type': 'KeepRank'})

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from helpers.forkserver import FORKSERVER
 from helpers.narrow import config
 from helpers.quick_runs import quicken
-from helpers.texts import BIT, text_batch, text_classifier
+from helpers.text_models import BIT, text_batch, text_classifier
 from mmengine.optim import OptimWrapper
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel

@@ -214,6 +214,11 @@ def test_a_key_that_matches_nothing_lists_near_names(tmp_path):
             "unknown 'scale'.* Known: eta, preserve_norm",
         ),
         ({'custom_keys': {'stem': {'eta': -1}}}, 'eta=-1'),
+        ({'growth': 0.9}, 'growth=0.9 must be a number of at least 1 or None'),
+        ({'growth': float('inf')}, 'growth=inf must be'),
+        ({'growth': '2'}, "growth='2' must be"),
+        ({'growth': 1.8, 'eta': 0.1}, 'growth=1.8 sets eta; drop it, or eta=0.1'),
+        ({'custom_keys': {'a': {'growth': 1.8}}}, "unknown 'growth'"),
     ],
 )
 def test_bad_arguments_are_named(kwargs, message):

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from helpers.texts import BIT, SIZES, text_batch, text_classifier
+from helpers.text_models import BIT, SIZES, text_batch, text_classifier
 from safetensors.torch import save_file
 
 from surge_mm import SurgeLinear

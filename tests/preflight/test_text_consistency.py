@@ -2,7 +2,7 @@ import sys
 from unittest import mock
 
 import pytest
-from helpers.sentences import TOKENS, write, write_glue, write_sst2, write_vocabulary
+from helpers.glue_files import TOKENS, write, write_glue, write_sst2, write_vocabulary
 from mmengine.config import Config
 
 from surge_mm.preflight.datasets import check_datasets

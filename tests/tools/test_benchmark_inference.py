@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.glue_runs import SIZES
 from helpers.packed_files import classifier_config, packed_file, trained_model
-from helpers.text_files import BACKBONE, text_config, text_file
-from helpers.text_runs import SIZES
+from helpers.packed_text_files import BACKBONE, text_config, text_file
 from helpers.tools import run_tool
 
 from surge_mm import SurgeBert

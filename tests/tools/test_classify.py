@@ -4,8 +4,8 @@ import json
 
 import pytest
 import torch
-from helpers.sentences import TOKENS
-from helpers.text_files import text_config, text_file, text_model
+from helpers.glue_files import TOKENS
+from helpers.packed_text_files import text_config, text_file, text_model
 from helpers.tools import run_tool
 
 pytest.importorskip('tokenizers')

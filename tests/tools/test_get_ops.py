@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers.text_files import text_config
+from helpers.packed_text_files import text_config
 from helpers.tools import run_tool
 
 ROOT = Path(__file__).parents[2]

@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import surge_mm
-from surge_mm import AdaptiveGradientScalerHook, SurgeConv2d, SurgeLinear
+from surge_mm import SurgeConv2d, SurgeLinear
 from surge_mm.analysis.gradients.depth import longest_way
 
 CONFIGS = Path(__file__).parents[3] / 'configs'
@@ -156,18 +156,3 @@ def test_a_depth_that_cannot_be_counted_is_an_error_before_the_first_step(tmp_pa
     with pytest.raises(ValueError, match=rf'growth=1\.3: .*{message}.*Set eta in place of growth'):
         run.train()
     assert all(torch.equal(p, q) for p, q in zip(run.model.parameters(), before, strict=True))
-
-
-@pytest.mark.parametrize(
-    'kwargs, message',
-    [
-        ({'growth': 0.9}, 'growth=0.9 must be a number of at least 1 or None'),
-        ({'growth': float('inf')}, 'growth=inf must be'),
-        ({'growth': '2'}, "growth='2' must be"),
-        ({'growth': 1.8, 'eta': 0.1}, 'growth=1.8 sets eta; drop it, or eta=0.1'),
-        ({'custom_keys': {'a': {'growth': 1.8}}}, "unknown 'growth'"),
-    ],
-)
-def test_bad_arguments_are_named(kwargs, message):
-    with pytest.raises(ValueError, match=message):
-        AdaptiveGradientScalerHook(**kwargs)

@@ -1,5 +1,5 @@
 import pytest
-from helpers.sentences import write_glue, write_vocabulary
+from helpers.glue_files import write_glue, write_vocabulary
 
 
 @pytest.fixture

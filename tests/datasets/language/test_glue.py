@@ -4,7 +4,7 @@ import sys
 from unittest import mock
 
 import pytest
-from helpers.sentences import TOKENS, write
+from helpers.glue_files import TOKENS, write
 from mmengine.registry import DATASETS
 from mmengine.runner import Runner
 

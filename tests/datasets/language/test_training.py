@@ -5,7 +5,7 @@ import copy
 
 import pytest
 import torch
-from helpers.text_runs import text_config, train, write_data
+from helpers.glue_runs import run_config, train, write_data
 from helpers.tiny_run import Stop, differences, state
 
 pytest.importorskip('tokenizers')
@@ -27,7 +27,7 @@ def test_a_run_resumed_within_an_epoch_ends_with_the_same_bits(folder):
 
     def run(name, *hooks):
         recipe = 'bert-mini_1e_sst2-mini'
-        cfg = text_config(folder, recipe, 'surge-bit', folder / name, 2, **checkpoint)
+        cfg = run_config(folder, recipe, 'surge-bit', folder / name, 2, **checkpoint)
         train(cfg, hooks)
 
     run('whole')
@@ -44,7 +44,7 @@ def test_a_run_resumed_within_an_epoch_ends_with_the_same_bits(folder):
 def test_three_steps_start_from_the_run_before_and_learn_from_it(folder):
     def step(recipe, method, teacher=None):
         settings = {'model.teacher': teacher} if teacher else {}
-        cfg = text_config(folder, recipe, method, folder / method, **settings)
+        cfg = run_config(folder, recipe, method, folder / method, **settings)
         cfg.dump(folder / f'{method}.py')
         # small steps, so that the weights tell the start
         cfg.optim_wrapper.optimizer.lr = 1e-6

@@ -1,5 +1,5 @@
 import pytest
-from helpers.sentences import TOKENS
+from helpers.glue_files import TOKENS
 
 from surge_mm.datasets.language.wordpiece import load_vocabulary, vocabulary_id
 from surge_mm.utils.errors import DatasetError

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from helpers.glue_files import TOKENS
 from helpers.packed_files import changed, setting
-from helpers.sentences import TOKENS
-from helpers.text_files import text_config, text_file, text_model
+from helpers.packed_text_files import text_config, text_file, text_model
 
 from surge_mm.datasets.language.glue import GlueDataset
 from surge_mm.datasets.language.wordpiece import build_tokenizer

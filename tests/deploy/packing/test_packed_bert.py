@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from helpers.texts import BIBERT, BIT, SIZES, labeled, text_batch, text_classifier
+from helpers.text_models import BIBERT, BIT, SIZES, labeled, text_batch, text_classifier
 from helpers.tools import run_tool
 from mmengine.config import Config
 

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from helpers.texts import BIBERT, BIT, SIZES, text_batch, text_classifier
+from helpers.text_models import BIBERT, BIT, SIZES, text_batch, text_classifier
 from torch import nn
 
 from surge_mm import SurgeBert, SurgeLinear

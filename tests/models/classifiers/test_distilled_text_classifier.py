@@ -3,7 +3,7 @@ import json
 
 import pytest
 import torch
-from helpers.texts import SIZES, labeled, text_batch
+from helpers.text_models import SIZES, labeled, text_batch
 from mmengine.config import Config
 from mmengine.logging import MessageHub
 from mmengine.registry import MODELS

@@ -3,7 +3,7 @@ from unittest import mock
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers.texts import BIT, labeled, text_batch, text_classifier
+from helpers.text_models import BIT, labeled, text_batch, text_classifier
 from mmengine.optim import OptimWrapper
 from mmpretrain.structures import DataSample
 

@@ -1,9 +1,9 @@
 """The packed file of a small classifier of sentences of SST-2."""
 
 import torch
-from helpers.sentences import write_sst2, write_vocabulary
-from helpers.text_runs import SIZES
-from helpers.texts import BIT
+from helpers.glue_files import write_sst2, write_vocabulary
+from helpers.glue_runs import SIZES
+from helpers.text_models import BIT
 from mmengine.config import Config
 
 from surge_mm.deploy import pack, save_packed

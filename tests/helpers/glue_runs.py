@@ -4,7 +4,7 @@ import logging
 import random
 from pathlib import Path
 
-from helpers.sentences import TOKENS, write_sst2, write_vocabulary
+from helpers.glue_files import TOKENS, write_sst2, write_vocabulary
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
@@ -30,7 +30,7 @@ def write_data(folder):
     write_vocabulary(folder)
 
 
-def text_config(folder, recipe, method, work_dir, epochs=1, **settings):
+def run_config(folder, recipe, method, work_dir, epochs=1, **settings):
     """Return a recipe with a method, on the data of :func:`write_data`, with a narrow model.
 
     Args:
