@@ -36,6 +36,7 @@ COLLECTIONS = {
     'fp': 'Full precision',
     'ste': 'STE',
     'surge': 'SURGE',
+    'surge-lite': 'SURGE',
     'surge-reactnet': 'SURGE',
     'xnor': 'XNOR-Net',
     'bireal': 'Bi-Real Net',
