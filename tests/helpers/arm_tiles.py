@@ -13,11 +13,11 @@ from numba import types
 from surge_mm.deploy.cpu.codegen import tiles, vectors
 
 TRIPLE = 'aarch64-unknown-linux-gnu'
-ARGUMENTS = 20
+ARGUMENTS = 18
 
 
 def main(folder, cpu):
-    assert vectors.BYTE_COUNTS and vectors.LANE == 64 and vectors.PIXELS == 2
+    assert vectors.BYTE_COUNTS and vectors.PIXELS == 2
     module = ir.Module()
     module.triple = TRIPLE
     signature = ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * ARGUMENTS)

@@ -16,9 +16,8 @@ MAIN = r"""
 
 enum { PIXELS = 2, FILTERS = 16, MOST = 200 };
 void tile(int64_t offsets, int64_t borders, int64_t places, int64_t shortcut, int64_t out, int64_t words, int64_t steps,
-          int64_t n_steps, int64_t column_step, int64_t parity, int64_t w, int64_t base, int64_t table, int64_t width,
-          int64_t shift, int64_t activated, int64_t stride, int64_t signs, int64_t thresholds,
-          int64_t channels);
+          int64_t n_steps, int64_t w, int64_t base, int64_t table, int64_t width, int64_t shift, int64_t activated,
+          int64_t stride, int64_t signs, int64_t thresholds, int64_t channels);
 
 static uint64_t state = 1;
 static uint64_t word(int kind) /* of random bits, of ones, of zeros */
@@ -50,9 +49,9 @@ int main(void)
                 for (int f = 0; f < FILTERS; ++f)
                     for (int i = 0; i < n; ++i)
                         expected[p][f] += __builtin_popcountll(x[offsets[p] + i] ^ w[i * FILTERS + f]);
-            tile((int64_t)offsets, (int64_t)borders, (int64_t)places, 0, (int64_t)out, (int64_t)x, (int64_t)steps, n, 0,
-                 0, (int64_t)w, (int64_t)base, (int64_t)table, FILTERS, (int64_t)shift, 0, 4 * FILTERS, (int64_t)signs,
-                 0, FILTERS);
+            tile((int64_t)offsets, (int64_t)borders, (int64_t)places, 0, (int64_t)out, (int64_t)x, (int64_t)steps, n,
+                 (int64_t)w, (int64_t)base, (int64_t)table, FILTERS, (int64_t)shift, 0, 4 * FILTERS, (int64_t)signs, 0,
+                 FILTERS);
             for (int p = 0; p < PIXELS; ++p)
                 for (int f = 0; f < FILTERS; ++f, ++compared) {
                     const int sum = base[f] - 2 * expected[p][f];

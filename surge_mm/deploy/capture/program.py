@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from surge_mm.deploy.capture.arena import Life, places
+from surge_mm.deploy.capture.handover import hand_over_signs
 from surge_mm.deploy.capture.recorder import (
     CONSTANT,
     KEPT,
@@ -53,6 +54,7 @@ class Program:
         leaves, self._spec = tree_flatten(result)
         self._leaves = [recorder.part(x) if torch.is_tensor(x) else x for x in leaves]
         returned = {part.block for part in self._leaves if isinstance(part, Part)}
+        hand_over_signs(self.calls, blocks, returned)
         if any(blocks[index].kind == KEPT for index in returned):
             raise NotCapturedError('an output whose memory is allocated with content')
         self.outputs: dict[int, Callable[[], Tensor]] = {

@@ -52,16 +52,6 @@ def can_run(x: Tensor) -> bool:
     return x.is_cpu and x.dtype == torch.float32 and kernels() is not None
 
 
-def counts_by_threes(kernel_width: int) -> bool:
-    """Return whether the compiled loops read three words of a row of a kernel together.
-
-    Args:
-        kernel_width (int): Width of the kernel, kW.
-    """
-    compiled = kernels()
-    return kernel_width == 3 and not (compiled.BYTE_COUNTS or compiled.BY_TABLES)
-
-
 def instruction_set() -> str:
     """Return the name of the vector instructions that packed layers use on this machine, such as ``'AVX2'``."""
     compiled = kernels()

@@ -9,7 +9,6 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from surge_mm.deploy.cpu.backend import counts_by_threes
 from surge_mm.deploy.cpu.bitpacking import WORD
 from surge_mm.ops import Convolution
 from surge_mm.utils.errors import UsageError
@@ -60,9 +59,7 @@ class Geometry:
 
     Attributes:
         offsets (Tensor): ``(P,)``, int64. The word of the padded image at which the window of an output pixel begins.
-        steps (Tensor): ``(groups, S)``, int64. Offsets of the words of a window from its first word: of all its words,
-            or, where ``column_step`` is not 0, of those in its first column.
-        column_step (int): Words from a column of the kernel to the next one if three are read together, else 0.
+        steps (Tensor): ``(groups, S)``, int64. Offsets of the words of a window from its first word.
         borders (Tensor): ``(P,)``, int64. How the window of an output pixel meets the border, as a row of ``inside``.
         inside (Tensor): ``(B, kH * kW)``, bool. Whether a tap of the window is within the image, for each of B ways to
             meet the border.
@@ -72,7 +69,6 @@ class Geometry:
 
     offsets: Tensor
     steps: Tensor
-    column_step: int
     borders: Tensor
     inside: Tensor
     places: Tensor
@@ -101,10 +97,8 @@ def geometry(
     y, x = np.arange(rows) * stride_h, np.arange(columns) * stride_w
     offsets = (y[:, None] * padded_width + x).reshape(-1) * words
     tap_y, tap_x = np.arange(kernel_h) * dilation_h, np.arange(kernel_w) * dilation_w
-    column_step = dilation_w * words if counts_by_threes(kernel_w) else 0
-    tap_columns = tap_x[:1] if column_step else tap_x
     group_words = np.arange(words).reshape(convolution.groups, 1, -1)
-    taps = (tap_y[:, None] * padded_width + tap_columns).reshape(-1, 1) * words
+    taps = (tap_y[:, None] * padded_width + tap_x).reshape(-1, 1) * words
     steps = (taps + group_words).reshape(convolution.groups, -1)
 
     row_kinds, row_of = _border(y[:, None] + tap_y - top, height)
@@ -115,7 +109,6 @@ def geometry(
     return Geometry(
         _integers(offsets),
         _integers(steps),
-        column_step,
         _integers(borders),
         torch.from_numpy(inside.reshape(-1, kernel_h * kernel_w)),
         _integers(places.reshape(-1) * 8),

@@ -12,7 +12,6 @@ class LayerArguments(NamedTuple):
         offsets (int): Address of ``Geometry.offsets``, the word at which the window of an output pixel begins.
         steps (int): Address of ``Geometry.steps``, offsets of the words of a window.
         n_steps (int): Steps of a group, S.
-        column_step (int): ``Geometry.column_step``, in words.
         image_bytes (int): Bytes of a padded image of this layer.
         pixels (int): Output pixels of an image, P.
         line (int): Output pixels that are divided into tiles: those of a row if counts are looked up, else P.
@@ -39,7 +38,6 @@ class LayerArguments(NamedTuple):
     offsets: int
     steps: int
     n_steps: int
-    column_step: int
     image_bytes: int
     pixels: int
     line: int

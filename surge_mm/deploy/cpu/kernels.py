@@ -22,7 +22,6 @@ from surge_mm.deploy.cpu.codegen.memory import (
     load_shared,
     load_tuple,
     pack_signs,
-    parities,
 )
 from surge_mm.deploy.cpu.codegen.table_counts import (
     BLOCK,
@@ -40,7 +39,6 @@ from surge_mm.deploy.cpu.codegen.vectors import (
     BY_TABLES,
     BYTE_COUNTS,
     FEATURES,
-    LANE,
     PIXELS,
     ROW,
     WIDE,
@@ -53,7 +51,6 @@ __all__ = [
     'BYTE_COUNTS',
     'BY_TABLES',
     'FEATURES',
-    'LANE',
     'PIXELS',
     'ROW',
     'WIDE',
@@ -132,7 +129,7 @@ def tiles_of_slice(layer, x, shortcut, out, signs, image, group, filter_slice, f
     """
     channels, width, pixels = layer.channels, layer.width, layer.pixels
     offsets, borders, places = layer.offsets, layer.borders, layer.out_places
-    n_steps, column_step, activated = layer.n_steps, layer.column_step, layer.activated
+    n_steps, activated = layer.n_steps, layer.activated
     groups, slices = layer.groups, layer.slices
     per_group, padded = channels // groups, width // groups
     blocks = (padded // ROW + BLOCK_ROWS - 1) // BLOCK_ROWS
@@ -146,25 +143,17 @@ def tiles_of_slice(layer, x, shortcut, out, signs, image, group, filter_slice, f
     words, steps = x + image * layer.image_bytes, layer.steps + group * n_steps * 8
     image_signs = signs + image * layer.signs_bytes
     filters = layer.filters + (group * blocks + first_block) * layer.block_bytes
-    parity = 0  # from a word to its XOR with the two in the next columns, in words
     indices = plane = counts = 0
-    if BY_TABLES or column_step:
+    if BY_TABLES:
         start = first_pixel(first_tile, line, tile_pixels)
         end = first_pixel(first_tile + tiles - 1, line, tile_pixels)
-        if not BY_TABLES:
-            end += tile_pixels - 1
         low = load(offsets + start * 8)
         n = load(offsets + end * 8) + load(steps + (n_steps - 1) * 8) + 1 - low
-        if BY_TABLES:
-            distance = load(offsets + (start + tile_pixels - 1) * 8) - low
-            scratch = np.empty(4 * n + (last_row - first_row) * COUNT_BYTES // 8 + 16, np.int64)
-            pair_indices(words + low * 8, distance, scratch.ctypes.data, n)
-            indices, plane = scratch.ctypes.data - low * 8, n * 8
-            counts = scratch.ctypes.data + 4 * plane
-        else:
-            scratch = np.empty(n, np.int64)
-            parities(words + low * 8, column_step, scratch.ctypes.data, n)
-            parity = (scratch.ctypes.data - words) // 8 - low
+        distance = load(offsets + (start + tile_pixels - 1) * 8) - low
+        scratch = np.empty(4 * n + (last_row - first_row) * COUNT_BYTES // 8 + 16, np.int64)
+        pair_indices(words + low * 8, distance, scratch.ctypes.data, n)
+        indices, plane = scratch.ctypes.data - low * 8, n * 8
+        counts = scratch.ctypes.data + 4 * plane
 
     for tile in range(first_tile, first_tile + tiles):
         start = first_pixel(tile, line, tile_pixels)
@@ -189,7 +178,7 @@ def tiles_of_slice(layer, x, shortcut, out, signs, image, group, filter_slice, f
             bits = image_signs + channel // 8 if signs else 0
             remaining = per_group - block * ROW
             limits = layer.thresholds + column if by_thresholds else 0
-            counted = words, steps, n_steps, column_step, parity, w, base
+            counted = words, steps, n_steps, w, base
             finished = table, width, shift, activated, stride, bits, limits, remaining
             if tile_pixels == PIXELS:
                 at = tile_offsets, tile_borders, tile_places, added, real
@@ -207,7 +196,7 @@ def tiles_of_slice(layer, x, shortcut, out, signs, image, group, filter_slice, f
                     tile_of_pixel(*at, *counted, *finished)
                 else:
                     partial_tile_of_pixel(*at, *counted, *finished)
-    if BY_TABLES or column_step:
+    if BY_TABLES:
         keep(scratch)
 
 

@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from surge_mm.deploy.cpu.backend import counts_by_threes
 from surge_mm.deploy.cpu.bitpacking import pack_words
 from surge_mm.deploy.cpu.geometry import check_input
 from surge_mm.deploy.cpu.plan import Plan, block_filters, widen
@@ -32,6 +31,10 @@ class CpuLayer:
         shift (Tensor): ``(C_in,)``, float32, added to the input before its signs are taken.
         table (Tensor): ``(9, C_out)``, float32, the steps of :mod:`surge_mm.deploy.packing.epilogue`.
         activated (bool): Whether the table has steps after the shortcut.
+
+    Attributes:
+        plan (Callable): ``plan(size, following)`` returns the :class:`~surge_mm.deploy.cpu.plan.Plan` for images of a
+            size.
     """
 
     def __init__(
@@ -49,14 +52,12 @@ class CpuLayer:
         self.kernel_size = (weight.shape[2], weight.shape[3])
         groups = convolution.groups
         taps = weight.permute(0, 2, 3, 1)
-        self.filters = block_filters(
-            pack_words(taps).unflatten(0, (groups, -1)), counts_by_threes(self.kernel_size[1])
-        )
+        self.filters = block_filters(pack_words(taps).unflatten(0, (groups, -1)))
         self.tap_sums = taps.sum(-1).flatten(1)  # (C_out, kH * kW)
         self.shift = shift
         self.table, self.activated = widen(table, groups), activated
         self._empty_image = lru_cache(MOST_SIZES)(self._new_image)
-        self._plan = lru_cache(MOST_SIZES)(partial(Plan, self))
+        self.plan = lru_cache(MOST_SIZES)(partial(Plan, self))
 
     def run(
         self,
@@ -84,7 +85,7 @@ class CpuLayer:
             images, channels, *pair = x.shape
             words, size = self.new_signs(images, channels, tuple(pair))  # type: ignore[arg-type]
             pixels = _dense(x)
-        plan = self._plan(size, following)
+        plan = self.plan(size, following)
         if shortcut is None and not values:
             plan.use_thresholds()
         start = plan.start(images, pixels is not None, torch.get_num_threads())
@@ -103,6 +104,19 @@ class CpuLayer:
             made = following.new_signs(images, start.shape[1], plan.size)
         start.run(pixels, words, shortcut, out, None if made is None else made.words)
         return LayerOutput(out, made)
+
+    def can_write_signs_of(self, following: CpuLayer) -> bool:
+        """Return whether the channels are those of its input, and the first of each group begins a byte of its signs.
+
+        Args:
+            following (CpuLayer): The layer that is to read the signs.
+        """
+        groups, channels = self.convolution.groups, self.weight_shape[0]
+        return (
+            following.convolution.groups == 1
+            and following.channels == channels
+            and (groups == 1 or channels // groups % 16 == 0)
+        )
 
     def new_signs(self, images: int, channels: int, size: tuple[int, int]) -> Signs:
         """Return images for the sign bits of an input: the border as in training, the pixels not written yet.

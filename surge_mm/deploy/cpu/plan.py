@@ -42,19 +42,18 @@ def row_width(channels: int) -> int:
     return -(-channels // 16) * 16
 
 
-def block_filters(words: Tensor, by_threes: bool) -> Tensor:
+def block_filters(words: Tensor) -> Tensor:
     """Arrange the words of filters in the order in which the loops read them.
 
-    If the loops read the three words of a row of the kernel together, their XOR takes the place of the third. If they
-    look counts up, a word is divided as :mod:`surge_mm.deploy.cpu.codegen.table_counts` states.
+    If the loops look counts up, a word is divided as :mod:`surge_mm.deploy.cpu.codegen.table_counts` states.
 
     Args:
         words (Tensor): int64, shape ``(groups, filters, kH, kW, K)`` with K words per tap.
-        by_threes (bool): Whether the loops read three words together.
 
     Returns:
-        Tensor: ``(groups, blocks, n, 16)``, zeros where a block has fewer filters: int64 with n words of a filter, or
-        int32 with twice as many; for tables, ``(groups, blocks, 16 n, 32)``, uint8.
+        Tensor: ``(groups, blocks, 2 n, 16)``, int32, with n words of a filter, zeros where a block has fewer filters;
+        ``(groups, blocks, n, 16)``, int64, if bits are counted in bytes; ``(groups, blocks, 16 n, 32)``, uint8, for
+        tables.
     """
     compiled = kernels()
     if compiled.BY_TABLES:
@@ -65,13 +64,8 @@ def block_filters(words: Tensor, by_threes: bool) -> Tensor:
         )  # steps: a word, bits, 16 bits
         halves = fours.unflatten(1, (-1, 2, compiled.ROW))
         return halves.permute(0, 1, 4, 3, 2).flatten(3).contiguous()
-    if by_threes:
-        first, second, third = words.unbind(3)
-        words = torch.stack([first, second, first ^ second ^ third], dim=-1)
-    if compiled.LANE == 32:
-        words = words.unsqueeze(-1).view(torch.int32)
-        words = words.transpose(-1, -2) if by_threes else words
-    rows = _pad_rows(words.flatten(2), compiled.ROW)
+    rows = words.flatten(2)
+    rows = _pad_rows(rows if compiled.BYTE_COUNTS else rows.view(torch.int32), compiled.ROW)
     return rows.unflatten(1, (-1, compiled.ROW)).transpose(2, 3).contiguous()
 
 
@@ -153,11 +147,18 @@ class Plan:
         layer (CpuLayer): The layer.
         size (tuple[int, int]): Height and width of the input, in pixels.
         following (CpuLayer, optional): The layer that reads the signs of the output. None if no signs are written.
+
+    Attributes:
+        layer (CpuLayer): The layer.
+        input_size (tuple[int, int]): As ``size`` above.
+        size (tuple[int, int]): Height and width of the output, in pixels.
+        address (int): Address of its :class:`~surge_mm.deploy.cpu.job.LayerArguments`.
     """
 
     def __init__(self, layer: CpuLayer, size: tuple[int, int], following: CpuLayer | None) -> None:
         convolution, kernel_size = layer.convolution, layer.kernel_size
         own = geometry(convolution, layer.channels, kernel_size, size)
+        self.layer, self.input_size = layer, size
         self.size = convolution.output_size(*size, kernel_size)
         filters, table = layer.filters, layer.table
         channels, groups = layer.weight_shape[0], convolution.groups
@@ -188,7 +189,6 @@ class Plan:
             offsets=own.offsets.data_ptr(),
             steps=own.steps.data_ptr(),
             n_steps=own.steps.shape[1],
-            column_step=own.column_step,
             image_bytes=own.image_words * 8,
             pixels=pixels,
             line=line,
@@ -212,7 +212,7 @@ class Plan:
             in_pixels=len(own.places),
         )
         self._arguments = (ctypes.c_int64 * len(arguments))(*arguments)
-        self._address = ctypes.addressof(self._arguments)
+        self.address = ctypes.addressof(self._arguments)
         self._units = tiles * groups * slices
         self._pixels = len(own.places)
         work = pixels * filters.numel()  # operations on an image
@@ -250,7 +250,7 @@ class Plan:
         parts = [min(total, PARTS * threads) for total in (pixels, units)]
         counters = tuple(owner * count // threads for owner in range(threads) for count in parts)
         shape, strides = layout(images, self._channels, *self.size)
-        head = (0, 0, threads, team.own_number, *parts, pixels, units, self._address)
+        head = (0, 0, threads, team.own_number, *parts, pixels, units, self.address)
         content = (*head, *(0,) * (len(Job._fields) - len(head)), *counters)
         job = ctypes.c_int64 * len(content)
         return Start(

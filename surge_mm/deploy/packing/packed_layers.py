@@ -159,8 +159,7 @@ class PackedLayer(nn.Module):
 
     def takes_signs(self) -> bool:
         """Return whether the layer before may write the sign bits of this layer's input."""
-        own = self._pads_input or self._buffers['offset'] is not None
-        return self.convolution.groups == 1 and not own
+        return not self._pads_input and self._buffers['offset'] is None
 
     def cpu_layer(self) -> CpuLayer:
         """Return the layer as the compiled loops run it, made when it is first needed."""
@@ -187,18 +186,12 @@ class PackedLayer(nn.Module):
         following: PackedLayer | None,
         values: bool,
     ) -> LayerOutput:
-        if following is None or not self._can_write_signs_of(following):
-            return self.cpu_layer().run(x, shortcut, None, values=True)
-        return self.cpu_layer().run(x, shortcut, following.cpu_layer(), values)
-
-    def _can_write_signs_of(self, following: PackedLayer) -> bool:
-        """Whether the channels are those of its input, and the first of each group begins a byte of its signs."""
-        groups, channels = self.convolution.groups, self.shape[0]
-        return (
-            following.takes_signs()
-            and following.in_channels == channels
-            and (groups == 1 or channels // groups % 16 == 0)
-        )
+        own = self.cpu_layer()
+        if following is not None and following.takes_signs():
+            after = following.cpu_layer()
+            if own.can_write_signs_of(after):
+                return own.run(x, shortcut, after, values)
+        return own.run(x, shortcut, None, values=True)
 
     def _check_no_gradient(self, x: Tensor) -> None:
         if x.requires_grad and torch.is_grad_enabled():

@@ -17,42 +17,6 @@ from surge_mm.deploy.cpu.codegen.vectors import I32, I64, ROW, Row
 
 
 @intrinsic
-def parities(context, words, column_step, to, n):
-    """Write ``to[i] = words[i] ^ words[i + column_step] ^ words[i + 2 column_step]`` for 0 <= i < n.
-
-    Args:
-        context (Context): Given by Numba.
-        words (int): Address of the words. No word beyond those of the formula is read.
-        column_step (int): Distance of the words that are combined, in words.
-        to (int): Address of n words.
-        n (int): Number of results.
-    """
-
-    def codegen(context, b, signature, arguments):
-        words, column_step, to, n = arguments
-        eight = ir.VectorType(I64, 8)
-
-        def each(start, end, kind, step):
-            with cgutils.for_range_slice(b, start, end, I64(step), intp=I64) as (i, _):
-                x = b.xor(at(words, i, kind), at(words, b.add(i, column_step), kind))
-                x = b.xor(x, at(words, b.add(i, b.add(column_step, column_step)), kind))
-                b.store(x, place(to, i, kind), align=8)
-
-        def place(address, i, kind):
-            return b.inttoptr(b.add(address, b.mul(i, I64(8))), kind.as_pointer())
-
-        def at(address, i, kind):
-            return b.load(place(address, i, kind), align=8)
-
-        whole = b.and_(n, I64(-8))
-        each(I64(0), whole, eight, 8)
-        each(whole, n, I64, 1)
-        return context.get_dummy_value()
-
-    return types.void(*[types.int64] * 4), codegen
-
-
-@intrinsic
 def pack_signs(context, x, shift, signs, channels):
     """Write the sign bits of ``x + shift``, 16 channels at a time. Bits after the last channel are 0.
 

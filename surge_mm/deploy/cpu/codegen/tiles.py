@@ -13,14 +13,11 @@ from numba.extending import intrinsic
 
 from surge_mm.deploy.cpu.codegen.byte_counts import count_by_bytes
 from surge_mm.deploy.cpu.codegen.epilogue import activate
-from surge_mm.deploy.cpu.codegen.popcounts import carry, over_steps, popcount
+from surge_mm.deploy.cpu.codegen.popcounts import count_by_words
 from surge_mm.deploy.cpu.codegen.vectors import (
-    BITS,
     BY_TABLES,
     BYTE_COUNTS,
-    COUNTS,
     FLOATS,
-    HALVES,
     I64,
     INTS,
     PIXELS,
@@ -29,7 +26,6 @@ from surge_mm.deploy.cpu.codegen.vectors import (
     function,
     load_row,
     replace_if,
-    splat,
 )
 
 
@@ -39,16 +35,6 @@ def _tile(pixels: int, whole: bool) -> Any:
     First the counts, over the ``n_steps`` words of a window::
 
         count[p, f] = sum popcount(x[i, p] ^ w[i, f]);  x[i, p] = words[offsets[p] + steps[i]]
-
-    or, for a kernel three wide (``column_step`` is not 0), over the words of its first column,
-    with two popcounts for three words::
-
-        odd = x[i, p] ^ x'[i, p] ^ x''[i, p] ^ w[i, f] ^ w'[i, f] ^ w''[i, f]     1 or 3 of three bits differ
-        two = where two or three of x ^ w, x' ^ w', x'' ^ w'' are 1
-        count[p, f] = sum popcount(odd) + 2 popcount(two)
-
-    x' is ``column_step`` words after x. ``parity`` words after x is x ^ x' ^ x'', which
-    :func:`surge_mm.deploy.cpu.codegen.memory.parities` has written. w ^ w' ^ w'' takes the place of w''.
 
     Where counts are looked up, ``w`` is the address of those that :mod:`surge_mm.deploy.cpu.codegen.table_counts` has
     written.
@@ -80,8 +66,6 @@ def _tile(pixels: int, whole: bool) -> Any:
         words,
         steps,
         n_steps,
-        column_step,
-        parity,
         w,
         base,
         table,
@@ -94,7 +78,7 @@ def _tile(pixels: int, whole: bool) -> Any:
         channels,
     ):
         def codegen(context, b, signature, arguments):
-            offsets, *at, words, steps, n_steps, column_step, parity, w = arguments[:11]
+            offsets, *at, words, steps, n_steps, w = arguments[:9]
             if BY_TABLES:
                 counts = [load_row(b, b.add(w, I64(4 * ROW * p)), INTS) for p in range(pixels)]
             else:
@@ -103,93 +87,15 @@ def _tile(pixels: int, whole: bool) -> Any:
                     b.inttoptr(address, I64.as_pointer()) for address in (offsets, steps)
                 )
                 pixel = [b.gep(words, [b.load(b.gep(offsets, [I64(p)]))]) for p in range(pixels)]
-                w = b.inttoptr(w, COUNTS.as_pointer())
-                if BYTE_COUNTS:
-                    counts = count_by_bytes(b, pixel, steps, n_steps, w)
-                else:
-                    counts = _counts(b, pixel, steps, n_steps, column_step, parity, w)
-            _finish(b, whole, counts, *at, *arguments[11:])
+                w = b.inttoptr(w, INTS.as_pointer())
+                count = count_by_bytes if BYTE_COUNTS else count_by_words
+                counts = count(b, pixel, steps, n_steps, w)
+            _finish(b, whole, counts, *at, *arguments[9:])
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 20), codegen
+        return types.void(*[types.int64] * 18), codegen
 
     return tile
-
-
-def _counts(
-    b: Any, pixel: list[Any], steps: Any, n_steps: Any, column_step: Any, parity: Any, w: Any
-) -> list[Any]:
-    """Count three words at a time if ``column_step`` is not 0, else word by word; see :func:`_tile`."""
-    with b.if_else(b.icmp_unsigned('!=', column_step, I64(0))) as (threes, ones):
-        with threes:
-            by_threes = _counts_by_threes(b, pixel, steps, n_steps, column_step, parity, w)
-            in_threes = b.block
-        with ones:
-            by_ones = _counts_by_ones(b, pixel, steps, n_steps, w)
-            in_ones = b.block
-    counts = []
-    for with_threes, with_ones in zip(by_threes, by_ones, strict=True):
-        counts.append(b.phi(INTS))
-        counts[-1].add_incoming(with_threes, in_threes)
-        counts[-1].add_incoming(with_ones, in_ones)
-    return counts
-
-
-def _counts_by_ones(b: Any, pixel: list[Any], steps: Any, n_steps: Any, w: Any) -> list[Any]:
-    """Count word by word; see :func:`_tile`."""
-
-    def add(at: Any, w: Any, counts: list[Any]) -> list[Any]:
-        for half in range(HALVES):
-            filters = b.load(b.gep(w, [I64(half)]), align=8)
-            words = [_word(b, row, at, half) for row in pixel]
-            counts = [
-                b.add(count, popcount(b, b.xor(word, filters)))
-                for count, word in zip(counts, words, strict=True)
-            ]
-        return counts
-
-    return over_steps(b, steps, n_steps, w, HALVES, len(pixel), add)
-
-
-def _counts_by_threes(
-    b: Any, pixel: list[Any], steps: Any, n_steps: Any, column_step: Any, parity: Any, w: Any
-) -> list[Any]:
-    """Count three words at a time; see :func:`_tile`."""
-
-    def add(at: Any, w: Any, counts: list[Any]) -> list[Any]:
-        second, odd = _opaque(b, b.add(at, column_step)), _opaque(b, b.add(at, parity))
-        at, counts = _opaque(b, at), list(counts)
-        for half in range(HALVES):
-            w0, w1, w_odd = (b.load(b.gep(w, [I64(3 * half + i)]), align=8) for i in range(3))
-            for p, row in enumerate(pixel):
-                x0 = b.xor(_word(b, row, at, half), w0)
-                x1 = b.xor(_word(b, row, second, half), w1)
-                ones = b.xor(_word(b, row, odd, half), w_odd)
-                twos = popcount(b, carry(b, x0, x1, ones))
-                counts[2 * p] = b.add(counts[2 * p], popcount(b, ones))
-                counts[2 * p + 1] = b.add(counts[2 * p + 1], twos)
-        return counts
-
-    both = over_steps(b, steps, n_steps, w, 3 * HALVES, 2 * len(pixel), add)
-    return [
-        b.add(ones, b.shl(twos, ir.Constant(INTS, [1] * ROW)))
-        for ones, twos in zip(both[::2], both[1::2], strict=True)
-    ]
-
-
-def _word(b: Any, row: Any, at: Any, half: int) -> Any:
-    """Return one half of a word, or the word if lanes have 64 bits, in each lane."""
-    bits = b.bitcast(b.gep(row, [at]), BITS.as_pointer())
-    return splat(b, b.load(b.gep(bits, [I64(half)])), COUNTS)
-
-
-def _opaque(b: Any, value: Any) -> Any:
-    """Return ``value`` hidden from the optimizer of LLVM.
-
-    Otherwise LLVM keeps an address for each word of each pixel, instead of adding an index to the address of the pixel,
-    and runs out of registers.
-    """
-    return b.asm(ir.FunctionType(I64, [I64]), '', '=r,0', [value], False)
 
 
 def _finish(

@@ -30,11 +30,9 @@ def _features() -> dict[str, bool]:
 
 FEATURES = _features()
 WIDE = bool(FEATURES.get('avx512f'))
-LANE = 32 if FEATURES.get('avx512vpopcntdq') else 64
-"""Bits of a lane. Without an instruction for popcount, LLVM sums the counts of bytes to words of 64 bits."""
 BYTE_COUNTS = bool(FEATURES.get('neon'))
 """Whether bits are counted in bytes. NEON has a popcount of bytes alone, and 32 registers of 128 bits."""
-BY_TABLES = bool(FEATURES.get('avx2')) and LANE == 64
+BY_TABLES = bool(FEATURES.get('avx2') and not FEATURES.get('avx512vpopcntdq'))
 """Whether counts of bits are looked up for two pixels at once, as :mod:`.table_counts` does."""
 PIXELS = 7 if WIDE and not BY_TABLES else 2
 """Neighboring pixels of a tile, whose counts for 16 filters stay in registers."""
@@ -46,9 +44,6 @@ I8, I16, I32, I64, F32 = (
     ir.IntType(64),
     ir.FloatType(),
 )
-HALVES = 64 // LANE
-BITS = ir.IntType(LANE)
-COUNTS = ir.VectorType(BITS, ROW)
 FLOATS, INTS = ir.VectorType(F32, ROW), ir.VectorType(I32, ROW)
 
 
