@@ -11,7 +11,6 @@ from torch import Tensor, fx, nn
 
 from surge_mm.layers.auxiliary_branch import AuxiliaryBranch, weight_generator
 from surge_mm.layers.compensator import DEFAULT_ETA
-from surge_mm.layers.latent_weight import check_not_merged
 from surge_mm.layers.learned_activation import LearnedActivation
 from surge_mm.ops import (
     DualPath,
@@ -57,7 +56,6 @@ class BinaryLayer(LearnedActivation, AuxiliaryBranch):
         compensator: dict[str, Any] | None,
         shift_shape: tuple[int, ...],
     ) -> None:
-        check_not_merged(type(self).__name__)
         self.settings = {'activation': activation, 'weight': weight, 'compensator': compensator}
         options: dict[str, Any] = {'device': self.weight.device, 'dtype': self.weight.dtype}
         self._init_activation(activation, shift_shape, **options)

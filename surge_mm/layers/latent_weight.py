@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from abc import abstractmethod
-from types import FrameType
 from typing import Any
 
 import torch
@@ -13,29 +11,6 @@ from torch import Tensor, nn
 from surge_mm.ops import Real, WeightBinarizer
 from surge_mm.utils.errors import describe_error
 from surge_mm.utils.logging import warn
-
-
-def check_not_merged(kind: str) -> None:
-    """Check that a binary layer is not built to hold the merged weights of several branches.
-
-    ``switch_to_deploy`` of MMPretrain's RepVGG and MobileOne builds a layer by the ``conv_cfg`` of the branches. It
-    then sets the data of its weight to the sum of their latent weights.
-
-    Args:
-        kind (str): Name of the class of the layer, for the message.
-
-    Raises:
-        RuntimeError: if ``switch_to_deploy`` builds the layer.
-    """
-    frame: FrameType | None = sys._getframe()
-    while frame := frame.f_back:  # type: ignore[union-attr]
-        merges = frame.f_code.co_name == 'switch_to_deploy'
-        if merges and frame.f_globals.get('__name__', '').startswith('mmpretrain.'):
-            raise RuntimeError(
-                f'switch_to_deploy: branches of {kind} cannot be merged into one layer, since a sum of binary weights '
-                'is not binary. The model is unchanged. Do not call switch_to_deploy: surge_mm.deploy.pack packs the '
-                'branches as they are'
-            )
 
 
 class LatentWeight(nn.Module):

@@ -57,7 +57,7 @@ PROGRAM = """if True:
     import sys
     {imports}
     modules = [patch.module for patch in surge_mm.compat.PATCHES if patch.module]
-    print(len(modules) == 4, len({{*modules}} & {{*sys.modules}}))
+    print(len(modules) == 5, len({{*modules}} & {{*sys.modules}}))
     import mmpretrain.utils.dependency
     from mmcv.transforms import LoadImageFromFile
     from mmengine.optim.scheduler import LinearLR

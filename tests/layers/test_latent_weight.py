@@ -5,7 +5,6 @@ import copy
 import mmcv.cnn
 import pytest
 import torch
-from mmpretrain.models import MobileOne, RepMLPNet, RepVGG
 from torch import nn
 from torch.nn.utils import fusion, prune, remove_spectral_norm, spectral_norm
 
@@ -115,23 +114,3 @@ def test_binary_weights_are_not_pruned():
         prune.l1_unstructured(SurgeConv2d(3, 8, 3), 'weight', 0.5)
     pruned = prune.l1_unstructured(SurgeConv2d(3, 8, 3, weight={'type': 'Real'}), 'weight', 0.5)
     assert (pruned.weight == 0).sum() == 3 * 8 * 9 // 2
-
-
-@torch.no_grad()
-@pytest.mark.parametrize('build, arch', [(RepVGG, 'A0'), (MobileOne, 's0')])
-def test_binary_branches_are_not_merged_for_deployment(build, arch):
-    torch.manual_seed(0)
-    image = torch.randn(1, 3, 64, 64)
-    backbone = build(arch, conv_cfg={'type': 'surge_mm.SurgeConv2d'})
-    backbone.eval()  # returns None
-    expected = backbone(image)[-1]
-    with pytest.raises(RuntimeError, match='branches of SurgeConv2d cannot be merged'):
-        backbone.switch_to_deploy()
-    assert torch.equal(backbone(image)[-1], expected)
-    assert torch.equal(pack(backbone)(image)[-1], expected)
-
-
-def test_branches_beside_binary_layers_are_merged():
-    rep_mlp = RepMLPNet('b', img_size=64, conv_cfg={'type': 'surge_mm.SurgeConv2d'}).eval()
-    rep_mlp.switch_to_deploy()
-    rep_mlp(torch.randn(1, 3, 64, 64))
