@@ -27,9 +27,14 @@ from pathlib import Path
 
 from surge_mm.analysis.ablation import Run, find_baseline, plot, read_run, summarize
 from surge_mm.analysis.ablation_tables import as_csv, as_json, latex, markdown
-from surge_mm.composition.config_files import find_configs, find_recipe, read_config, write_configs
+from surge_mm.composition.config_files import (
+    find_configs,
+    find_recipe,
+    read_with_names,
+    write_configs,
+)
 from surge_mm.composition.variants import Variant, changed, check_names, compose
-from surge_mm.launch.cli import Parser, check_least, parse_settings, run, setting
+from surge_mm.launch.cli import Parser, add_settings_of_train, check_least, parse_settings, run
 from surge_mm.launch.resume import remember_settings
 from surge_mm.launch.trainings import check_unfinished, is_finished, train_all
 from surge_mm.utils.errors import LaunchError
@@ -64,14 +69,7 @@ def main() -> None:
         '--metric', help='key of the log; default mAP, top-1 accuracy or that of GLUE'
     )
     parser.add_argument('--jobs', type=int, default=1, help='number of parallel runs; default 1')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        type=setting,
-        default=[],
-        metavar='KEY=VALUE',
-        help='passed to train.py',
-    )
+    add_settings_of_train(parser)
     args = parser.parse_args()
 
     check_least(args, 1, 'jobs')
@@ -93,7 +91,7 @@ def main() -> None:
     else:
         configs = find_configs(args.configs)
         check_names([*configs, *(one.name for one in variants)])
-        composed = {one.name: changed(read_config(configs[one.base]), one) for one in variants}
+        composed = {one.name: changed(read_with_names(configs[one.base]), one) for one in variants}
         origins = {one.name: configs[one.base] for one in variants}
     baseline = find_baseline(args.baseline, [*configs, *composed])
 

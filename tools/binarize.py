@@ -30,7 +30,7 @@ from surge_mm.composition.binary_config import (
 )
 from surge_mm.composition.config_files import base_configs
 from surge_mm.datasets.evaluation_set import image_size
-from surge_mm.launch.cli import Parser, add_shape, check_least, run
+from surge_mm.launch.cli import Parser, add_full_precision, add_shape, check_least, run
 from surge_mm.launch.config import load_config, with_names
 from surge_mm.launch.resume import check_checkpoint
 from surge_mm.launch.runner import build_model
@@ -46,11 +46,7 @@ HEADER = '# Written by tools/binarize.py: {base} in 1 bit, by the method {method
 
 def main() -> None:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        'config',
-        help='config of the full-precision model: a path, or a name such as mmdet::retinanet/NAME.py',
-    )
-    parser.add_argument('checkpoint', help='path of its trained checkpoint')
+    add_full_precision(parser)
     parser.add_argument(
         '--work-dir', required=True, help='folder for the config, METHOD_NAME_OF_CONFIG.py'
     )

@@ -28,7 +28,7 @@ from surge_mm.analysis.scalars import read_scalars
 from surge_mm.analysis.timing import interleaved_times
 from surge_mm.datasets.digits import make_digits
 from surge_mm.deploy import instruction_set, load_packed
-from surge_mm.launch.cli import Parser, run, setting
+from surge_mm.launch.cli import Parser, add_settings_of_train, run
 from surge_mm.launch.resume import remember_settings
 from surge_mm.layers import BinaryLayer
 from surge_mm.models import to_float
@@ -48,14 +48,7 @@ def main() -> None:
     parser.add_argument(
         '--pictures', type=int, default=6, help='number of val images to draw; default: 6'
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        type=setting,
-        default=[],
-        metavar='KEY=VALUE',
-        help='settings for tools/train.py',
-    )
+    add_settings_of_train(parser)
     args = parser.parse_args()
     start = time.time()
     name = Path(args.config).stem

@@ -42,7 +42,7 @@ from surge_mm.composition.binary_config import (
     merged,
     require_full_precision,
 )
-from surge_mm.launch.cli import Parser, add_settings, check_least, run
+from surge_mm.launch.cli import Parser, add_full_precision, add_settings, check_least, run
 from surge_mm.launch.config import load_config, with_names
 from surge_mm.launch.resume import check_checkpoint
 from surge_mm.launch.runner import build_model, check_data
@@ -53,11 +53,7 @@ from surge_mm.utils.hosts import find_config
 
 def main() -> None:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        'config',
-        help='config of the full-precision model: a path, or a name such as mmdet::retinanet/NAME.py',
-    )
-    parser.add_argument('checkpoint', help='path of its trained checkpoint')
+    add_full_precision(parser)
     parser.add_argument('--work-dir', required=True, help='folder for the report')
     parser.add_argument(
         '--images',

@@ -8,7 +8,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from surge_mm.compat.config_prefix import MIM_ROOT
-from surge_mm.launch.config import with_names
+from surge_mm.launch.config import read_config, with_names
 from surge_mm.utils.errors import LaunchError
 from surge_mm.utils.suggestions import did_you_mean
 
@@ -81,7 +81,7 @@ def find_configs(paths: Sequence[str]) -> dict[str, Path]:
     return found
 
 
-def read_config(path: Path) -> Config:
+def read_with_names(path: Path) -> Config:
     """Read a config or a method.
 
     Args:
@@ -93,11 +93,7 @@ def read_config(path: Path) -> Config:
     Raises:
         LaunchError: if it cannot be read.
     """
-    try:
-        cfg = with_names(Config.fromfile(path))
-    except Exception as error:  # a config is code of its author
-        kind = type(error).__name__
-        raise LaunchError(f'config {str(path)!r} cannot be read: {kind}: {error}') from error
+    cfg = with_names(read_config(str(path)))
     if cfg.default_scope is None:  # a method has none
         cfg.pop('default_scope')
     return cfg

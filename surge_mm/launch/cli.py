@@ -121,6 +121,27 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(launcher='none', work_dir=None)
 
 
+def add_settings_of_train(parser: argparse.ArgumentParser) -> None:
+    """Add the option of tools that call ``tools/train.py``: ``--cfg-options``, as text."""
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        type=setting,
+        default=[],
+        metavar='KEY=VALUE',
+        help='passed to tools/train.py',
+    )
+
+
+def add_full_precision(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of tools that start from a trained full-precision model: ``config`` and ``checkpoint``."""
+    parser.add_argument(
+        'config',
+        help='config of the full-precision model: a path, or a name such as mmdet::retinanet/NAME.py',
+    )
+    parser.add_argument('checkpoint', help='path of its trained checkpoint')
+
+
 def add_allow(parser: argparse.ArgumentParser) -> None:
     """Add the option ``--allow`` of tools that load a packed file."""
     parser.add_argument(

@@ -33,12 +33,7 @@ def load_config(args: argparse.Namespace) -> Config:
         raise LaunchError(
             f'config {args.config!r}: there is no such file (current directory {Path.cwd()})'
         )
-    try:
-        cfg = Config.fromfile(args.config)
-    except Exception as error:  # a config is a program, which may raise anything
-        raise LaunchError(
-            f'config {args.config!r} cannot be read: {describe_error(error)}'
-        ) from error
+    cfg = read_config(args.config)
     try:
         cfg.merge_from_dict(args.cfg_options or {})
     except (KeyError, TypeError, IndexError, AttributeError) as error:
@@ -66,6 +61,21 @@ def load_config(args: argparse.Namespace) -> Config:
     if Path(cfg.work_dir).is_file():
         raise LaunchError(f'work_dir {cfg.work_dir!r} is a file; set a folder with --work-dir')
     return cfg
+
+
+def read_config(path: str) -> Config:
+    """Read a config.
+
+    Args:
+        path (str): its file.
+
+    Raises:
+        LaunchError: if it cannot be read.
+    """
+    try:
+        return Config.fromfile(path)
+    except Exception as error:  # a config is a program, which may raise anything
+        raise LaunchError(f'config {path!r} cannot be read: {describe_error(error)}') from error
 
 
 def with_names(cfg: Config) -> Config:

@@ -5,7 +5,12 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from surge_mm.composition.config_files import find_configs, find_recipe, read_config, write_configs
+from surge_mm.composition.config_files import (
+    find_configs,
+    find_recipe,
+    read_with_names,
+    write_configs,
+)
 from surge_mm.composition.variants import compose
 from surge_mm.utils.errors import LaunchError
 
@@ -37,7 +42,7 @@ def test_a_recipe_is_a_name_or_a_path(tmp_path):
 def test_a_config_that_cannot_be_read_is_named(tmp_path):
     (tmp_path / 'torn.py').write_text('model = dict(')
     with pytest.raises(LaunchError, match=r"torn.py' cannot be read: SyntaxError"):
-        read_config(tmp_path / 'torn.py')
+        read_with_names(tmp_path / 'torn.py')
 
 
 def test_the_composed_config_of_a_leaf_is_called_by_the_new_method(tmp_path):
