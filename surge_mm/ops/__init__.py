@@ -23,7 +23,8 @@ from surge_mm.ops.binarizers.weight import (
     TwoValues,
     WeightBinarizer,
 )
-from surge_mm.ops.dual_path import DualPath, DualPathSpec, EagerDualPath, read_constants
+from surge_mm.ops.dual_path import DualPath, EagerDualPath
+from surge_mm.ops.dual_path_spec import DualPathSpec, read_constants
 from surge_mm.ops.gradient_scale import (
     AdaptiveScale,
     FixedScale,

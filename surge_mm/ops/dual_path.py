@@ -36,71 +36,19 @@ not finite. A gradient g that is itself not finite stays visible in dL/dx and dL
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from surge_mm.ops.binarizers.activation import ActivationBinarizer
-from surge_mm.ops.binarizers.base import Scheduled
 from surge_mm.ops.binarizers.elastic import Elastic
-from surge_mm.ops.binarizers.weight import WeightBinarizer
 from surge_mm.ops.chunking import is_transforming
-from surge_mm.ops.gradient_scale import GradientScale, add_scaled, lambda_of, norm, scaled
-from surge_mm.ops.linear_maps import BilinearMap
+from surge_mm.ops.dual_path_spec import DualPathSpec
+from surge_mm.ops.gradient_scale import add_scaled, lambda_of, norm, scaled
 from surge_mm.ops.once_differentiable import once_differentiable
 from surge_mm.ops.registered import check_shape
 from surge_mm.ops.statistics import record_pass
 from surge_mm.ops.surrogate import multiply_by_derivative, shift_gradient, shifted_input
-
-
-@dataclass(frozen=True)
-class DualPathSpec:
-    """Everything of a layer that is not a tensor.
-
-    Args:
-        map (BilinearMap): The convolution or the linear map.
-        activation (ActivationBinarizer): Q_x.
-        weight (WeightBinarizer): Q_W.
-        scale (GradientScale, optional): The rule for lambda. Defaults to None: no correction, the
-            gradients are those of the plain binary layer.
-        pad_value (float): Padding value of the binarized input. (The branch's real input is padded with zeros.)
-            Defaults to 0.
-        compute_dtype (torch.dtype, optional): The dtype of the products under autocast. Defaults to None: that of the
-            input.
-        observe (bool): Whether the backward pass also records ``cos`` and ``clipped``. Defaults to False.
-        branch_dtype (torch.dtype, optional): The dtype of the products of the branch, g_a and dL/dW_a. The norms, lam
-            and the sum of g_b and lam g_a keep theirs. Defaults to None: the dtype of the output.
-    """
-
-    map: BilinearMap
-    activation: ActivationBinarizer
-    weight: WeightBinarizer
-    scale: GradientScale | None = None
-    pad_value: float = 0.0
-    compute_dtype: torch.dtype | None = None
-    observe: bool = False
-    branch_dtype: torch.dtype | None = None
-
-
-def read_constants(spec: DualPathSpec) -> None:
-    """Read the constants of a layer. In code that is compiled, call this before :class:`DualPath` reads them.
-
-    With ``torch.compile(dynamic=True)`` (2.12), a Python number becomes an input of the function that reads it first.
-    Where that is an autograd function, a second one that reads the number fails.
-
-    Args:
-        spec (DualPathSpec): The layer.
-    """
-    constants: list[Any] = []
-    for part in (spec.scale, spec.activation, spec.weight):
-        if part is not None:
-            constants += [getattr(part, name) for name in vars(part) if name[0] != '_']
-        if isinstance(part, Scheduled):
-            constants.append(part._compiled_progress)
-    for constant in constants:
-        isinstance(constant, float)  # the compiler defers the reading to the first use
 
 
 class Needs(NamedTuple):
@@ -126,7 +74,17 @@ class Needs(NamedTuple):
 
 
 class Saved(NamedTuple):
-    """What the backward pass of :class:`DualPath` reads of its arguments."""
+    """What the backward pass of :class:`DualPath` reads of its arguments; what the layer does not have is None.
+
+    Attributes:
+        x (Tensor): Input.
+        w_b (Tensor): Latent weight.
+        w_a (Tensor): Auxiliary weight.
+        shift (Tensor): Learned shift of the activation binarizer.
+        gain (Tensor): Learned gain of the weight binarizer.
+        alpha (Tensor): Learned scale of the activation binarizer.
+        warmup (Tensor): Factor of lambda.
+    """
 
     x: Tensor
     w_b: Tensor

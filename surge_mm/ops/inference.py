@@ -9,7 +9,7 @@ from torch import Tensor
 
 from surge_mm.ops.binarizers.activation import ActivationBinarizer
 from surge_mm.ops.binarizers.weight import TwoValues, WeightBinarizer
-from surge_mm.ops.dual_path import DualPathSpec
+from surge_mm.ops.dual_path_spec import DualPathSpec
 from surge_mm.ops.signs import is_exporting, sign
 from surge_mm.ops.surrogate import shifted_input
 
