@@ -33,7 +33,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Row:
+class Summary:
     """Summary of one variant over its seeds.
 
     Attributes:
@@ -118,7 +118,7 @@ def find_baseline(asked: str | None, names: Sequence[str]) -> str:
     return found[0]
 
 
-def summarize(runs: dict[str, dict[int, Run]], metric: str, baseline: str) -> list[Row]:
+def summarize(runs: dict[str, dict[int, Run]], metric: str, baseline: str) -> list[Summary]:
     """Summarize the runs of each variant over its seeds.
 
     The relative time of a variant is the mean ratio to the run of the baseline with the same seed. Such runs follow
@@ -130,7 +130,7 @@ def summarize(runs: dict[str, dict[int, Run]], metric: str, baseline: str) -> li
         baseline (str): variant to compare with, whose time per step is the unit.
 
     Returns:
-        list[Row]: one row for each variant, in the order of ``runs``.
+        list[Summary]: one row for each variant, in the order of ``runs``.
     """
     rows = []
     for name, by_seed in runs.items():
@@ -145,7 +145,7 @@ def summarize(runs: dict[str, dict[int, Run]], metric: str, baseline: str) -> li
         if name == baseline:
             differences = []
         rows.append(
-            Row(
+            Summary(
                 name=name,
                 seeds=list(by_seed),
                 metric=metric,

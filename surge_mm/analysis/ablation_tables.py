@@ -8,11 +8,11 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from surge_mm.analysis.ablation import Row, in_percent
+from surge_mm.analysis.ablation import Summary, in_percent
 from surge_mm.analysis.plots import METRICS
 
 
-def _cells(rows: Sequence[Row], baseline: str) -> list[list[str]]:
+def _cells(rows: Sequence[Summary], baseline: str) -> list[list[str]]:
     """Return the header and the rows of the table as text; an unknown number is an empty cell."""
     metric = METRICS[rows[0].metric][0] if rows[0].metric in METRICS else rows[0].metric
     digits = 2 if in_percent(rows[0].metric) else 3
@@ -46,11 +46,11 @@ def _cells(rows: Sequence[Row], baseline: str) -> list[list[str]]:
     return table
 
 
-def markdown(rows: Sequence[Row], baseline: str) -> str:
+def markdown(rows: Sequence[Summary], baseline: str) -> str:
     """Format rows as a Markdown table.
 
     Args:
-        rows (Sequence[Row]): rows of one metric, at least one.
+        rows (Sequence[Summary]): rows of one metric, at least one.
         baseline (str): variant to compare with.
 
     Returns:
@@ -71,11 +71,11 @@ def _note(baseline: str) -> str:
     )
 
 
-def latex(rows: Sequence[Row], baseline: str) -> str:
+def latex(rows: Sequence[Summary], baseline: str) -> str:
     """Format rows as a table of LaTeX for the package booktabs, with the number of seeds in place of each.
 
     Args:
-        rows (Sequence[Row]): rows of one metric, at least one.
+        rows (Sequence[Summary]): rows of one metric, at least one.
         baseline (str): variant to compare with.
 
     Returns:
@@ -106,7 +106,7 @@ def _escape(text: str) -> str:
     return text.replace('±', r'$\pm$').replace('^', r'\^{}')
 
 
-def as_csv(rows: Sequence[Row]) -> str:
+def as_csv(rows: Sequence[Summary]) -> str:
     """Format rows as CSV, with a column for each seed and empty cells for unknown numbers."""
     seeds = sorted({seed for row in rows for seed in row.seeds})
     ends = [
@@ -137,7 +137,7 @@ def as_csv(rows: Sequence[Row]) -> str:
     return file.getvalue()
 
 
-def as_json(rows: Sequence[Row]) -> str:
+def as_json(rows: Sequence[Summary]) -> str:
     """Format rows as JSON, with null for unknown numbers."""
 
     def known(value: Any) -> Any:
