@@ -57,9 +57,7 @@ _UNREADABLE = (ValueError, AssertionError, IndexError, RecursionError)
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(
-        error, RecursionError
-    ):  # of a call, such as range(3, 7), which it divides for ever
+    if isinstance(error, RecursionError):  # a call, such as range(3, 7)
         return 'a value is no number, string, list or tuple. Write it in a config'
     return str(error)
 

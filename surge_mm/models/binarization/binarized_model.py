@@ -10,7 +10,7 @@ In a config, the keys of the model stay where they are. ``base_type`` names its 
         backbone=..., neck=..., rpn_head=..., roi_head=...)
 
 The result is an instance of ``base_type``. Its state dict has the keys of the original model, plus those that binary
-layers add: ``aux_weight``, ``activation_shift`` and ``weight_gain``.
+layers add: ``aux_weight``, ``activation_shift``, ``activation_scale`` and ``weight_gain``.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def Binarized(  # noqa: N802  configs call it as they call the class of a model
     Raises:
         UsageError: see :func:`.binarize`.
     """
-    check_names('Binarized', base_type, kwargs, argument_names(Binarized))
+    check_argument_names('Binarized', base_type, kwargs, argument_names(Binarized))
     model = ROOT.build({'type': base_type, **kwargs})
     binarize(model, rules, binary, binary_act_cfg, structure_only, shortcuts)
     require_whole_parts(model)
@@ -74,7 +74,7 @@ def Binarized(  # noqa: N802  configs call it as they call the class of a model
     return model
 
 
-def check_names(
+def check_argument_names(
     owner: str, base_type: str | type, names: Iterable[str], own: Sequence[str]
 ) -> None:
     """Check the names of arguments, which are those of a function or those of the model that it builds.

@@ -52,9 +52,8 @@ class WeightUse(TorchFunctionMode):
         self.model = model
         self.ran: set[nn.Module] = set()
         self.readers: dict[nn.Module, str] = {}
-        self._owners: dict[
-            int, tuple[Tensor, set[nn.Module]]
-        ] = {}  # a tensor kept alive keeps its id
+        # by id, which a tensor that is kept alive keeps
+        self._owners: dict[int, tuple[Tensor, set[nn.Module]]] = {}
         for layer in model.modules():
             weight = layer._parameters.get('weight')
             if isinstance(layer, BinaryLayer) and weight is not None:
@@ -165,9 +164,8 @@ def _begin(model: nn.Module, args: Any) -> None:
     if model.training not in modes:
         return
     use = WeightUse(model)
-    if use.idle or any(
-        map(_is_compiled, model.modules())
-    ):  # compiled again once the context is closed
+    # a compiled module would be compiled again once the context is closed
+    if use.idle or any(map(_is_compiled, model.modules())):
         forget_check(model)
     elif '_surge_use' not in vars(model):  # a model may call itself
         model._surge_use = use.__enter__()

@@ -22,7 +22,7 @@ from typing import Any, Literal
 from mmdet.models.detectors.base import BaseDetector
 from torch import Tensor, nn
 
-from surge_mm.models.binarization.binarized_model import Binarized, check_names
+from surge_mm.models.binarization.binarized_model import Binarized, check_argument_names
 from surge_mm.models.detectors.distillation_losses import box_loss, class_loss, feature_loss
 from surge_mm.models.detectors.head_pairs import (
     check_heads,
@@ -95,7 +95,9 @@ def DistilledDetector(  # noqa: N802  configs call it as they call the class of 
 
     Raises:
         UsageError: if ``teacher`` does not have exactly its two keys, all weights are 0, ``base_type`` is no
-            single-stage or two-stage detector with a neck, or as :func:`surge_mm.binarize`.
+            single-stage or two-stage detector with a neck, or as :func:`surge_mm.binarize`. When the teacher is loaded,
+            if a file is missing or wrong, or its classes, normalization or heads are not those of the student. In the
+            first step, if its classes have other names than those of the training set, or its outputs other shapes.
     """
     if not feat_weight + cls_weight + bbox_weight:
         raise UsageError(
@@ -103,7 +105,7 @@ def DistilledDetector(  # noqa: N802  configs call it as they call the class of 
             'without a teacher'
         )
     own = [*argument_names(DistilledDetector), *argument_names(Binarized)]
-    check_names('DistilledDetector', base_type, kwargs, own)
+    check_argument_names('DistilledDetector', base_type, kwargs, own)
     student = Binarized(base_type, **kwargs)
     require_detector('DistilledDetector', student)
     base: Any = type(student)

@@ -1,4 +1,4 @@
-"""Checks that a detector can teach another one."""
+"""What distillation needs of a detector, as a student and as a teacher."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ import torch
 from mmengine.config import Config
 from mmengine.logging import MessageHub
 from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
 from mmengine.runner.checkpoint import get_state_dict
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
@@ -188,6 +189,42 @@ def test_the_config_of_a_model_as_teacher_is_refused_with_what_to_write():
 def test_a_negative_weight_is_refused(teacher):
     with pytest.raises(ValueError, match='label_weight=-1'):
         student(teacher, label_weight=-1)
+
+
+def run(teacher, folder, **settings):
+    """Train for two epochs of one batch each, with averaged weights, and return the last checkpoint."""
+    torch.manual_seed(2)
+    images = [
+        {'inputs': torch.randint(256, (3, 16, 16)), 'data_samples': DataSample().set_gt_label(i)}
+        for i in range(5)
+    ]
+    model = classifier(type='surge_mm.DistilledClassifier', teacher=teacher)
+    sampler = {'type': 'DefaultSampler', 'shuffle': False}
+    Runner(
+        {**model, 'data_preprocessor': {'type': 'ClsDataPreprocessor'}},
+        str(folder),
+        train_dataloader={'dataset': images, 'batch_size': 5, 'num_workers': 0, 'sampler': sampler},
+        train_cfg={'by_epoch': True, 'max_epochs': 2},
+        optim_wrapper={'optimizer': {'type': 'SGD', 'lr': 0.01}},
+        custom_hooks=[{'type': 'EMAHook', 'momentum': 0.1}],
+        randomness={'seed': 0},
+        default_scope='mmpretrain',
+        experiment_name=folder.name,
+        **settings,
+    ).train()
+    return torch.load(folder / 'epoch_2.pth')
+
+
+def test_a_resumed_run_with_averaged_weights_ends_with_the_same_bits(tmp_path):
+    teacher, _ = save_teacher(tmp_path, data_preprocessor={'type': 'ClsDataPreprocessor'})
+    whole = run(teacher, tmp_path / 'whole')
+    start = str(tmp_path / 'whole/epoch_1.pth')
+    resumed = run(teacher, tmp_path / 'resumed', resume=True, load_from=start)
+    for key in ('state_dict', 'ema_state_dict'):
+        assert not any('teacher' in name for name in whole[key])
+        assert whole[key].keys() == resumed[key].keys()
+        assert all(torch.equal(value, resumed[key][name]) for name, value in whole[key].items())
+        assert not all(torch.equal(v, torch.load(start)[key][k]) for k, v in whole[key].items())
 
 
 @torch.no_grad()
