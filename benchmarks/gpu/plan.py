@@ -42,8 +42,6 @@ import numpy as np
 from arms import OPTIMIZER, Arm
 
 from surge_mm.analysis.paired import sign_flip_p
-from surge_mm.ops import eta_of_growth
-from surge_mm.ops.gradient_scale import GROWTH_RATE
 
 EPOCHS, WARMUP, BATCH, PADDING = 12, 1, 128, 2
 FIRST_SEEDS, MORE_SEEDS, FINALISTS = (0, 1, 2), (3, 4, 5), 3
@@ -249,13 +247,12 @@ def with_eta(arm: Arm, eta: float, network: str) -> Arm:
 
 
 def derived_eta(eta: float, depth: int) -> float:
-    """Return the eta with the growth of the gradient at ``depth`` that ``eta`` has at depth 20."""
-    growth = math.exp(GROWTH_RATE * eta * LAYERS[20])
-    return eta_of_growth(growth, LAYERS[depth])
+    """Return the eta with the growth of the gradient at ``depth`` that ``eta`` has at depth 20: eta L is the same."""
+    return eta * LAYERS[20] / LAYERS[depth]
 
 
 def depth_arms(choice: Choice) -> list[Arm]:
-    """Return, at depth 34, STE and the default with the eta of ``growth`` and four fixed values."""
+    """Return, at depth 34, STE and the default with the eta of :func:`derived_eta` and four fixed values."""
     network = 'ResNet-34 of width 16, PReLU'
     ste, default = choice.arms['STE'], choice.arms[choice.default]
     eta = (default.compensator or {})['eta']
@@ -267,7 +264,7 @@ def depth_arms(choice: Choice) -> list[Arm]:
 def stability_cells(choice: Choice) -> dict[tuple[str, str, float], Arm]:
     """Return the arms of the stability table by network, form and factor of eta.
 
-    The forms are the default with a fixed eta and with that of ``growth`` for the depth, and the paper's. All have the
+    The forms are the default with a fixed eta and with that of :func:`derived_eta`, and the paper's. All have the
     learning rate of the default.
     """
     default = choice.arms[choice.default]
@@ -277,7 +274,7 @@ def stability_cells(choice: Choice) -> dict[tuple[str, str, float], Arm]:
     for depth, prefix in ((20, 'ResNet-20'), (34, 'ResNet-34 of width 16')):
         forms = {f'{choice.default}, fixed eta': (default, eta), 'SURGE, fixed eta': (paper, eta)}
         if depth == 34:
-            forms[f'{choice.default}, eta of growth'] = (default, derived_eta(eta, depth))
+            forms[f'{choice.default}, eta of the depth'] = (default, derived_eta(eta, depth))
         for act in ('PReLU', 'Hardtanh'):
             for form, (arm, base) in forms.items():
                 for factor in (0.1, 1, 3, 10):

@@ -143,7 +143,7 @@ def depth(path: Path, choice: plan.Choice) -> None:
     values, losses = complete(path, arms)
     top1_table(values, losses)
     ste, derived, *fixed = (arm.name for arm in arms)
-    print('The second arm has the eta of growth, the third the fixed eta of depth 20.')
+    print('The second arm has the eta of the depth, the third the fixed eta of depth 20.')
     pairs_table(values, [(ste, derived), *((name, derived) for name in fixed)])
 
 

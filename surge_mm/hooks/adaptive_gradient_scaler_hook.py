@@ -10,22 +10,21 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from mmengine.dist import all_reduce, get_default_group, get_world_size
+from mmengine.dist import get_default_group, get_world_size
 from mmengine.hooks import LoggerHook
 from mmengine.runner import Runner
 from torch import Tensor
 
-from surge_mm.analysis.gradients.depth import measure_depth
 from surge_mm.hooks.layer_hook import LayerHook
 from surge_mm.layers import BinaryLayer, compensated_layers
 from surge_mm.layers.compensator import DEFAULT_ETA
-from surge_mm.ops import AdaptiveScale, Statistics, eta_of_growth, set_sync_group
+from surge_mm.ops import AdaptiveScale, Statistics, set_sync_group
 from surge_mm.ops.gradient_scale import BUILT_IN
 from surge_mm.registry import HOOKS
-from surge_mm.utils.argument_checks import Count, NonNegative, Within, checked
+from surge_mm.utils.argument_checks import Count, NonNegative, checked
 from surge_mm.utils.errors import UsageError
 from surge_mm.utils.logging import log, warn
 from surge_mm.utils.suggestions import did_you_mean
@@ -51,8 +50,7 @@ class AdaptiveGradientScalerHook(LayerHook):
       because a norm was not finite.
 
     Args:
-        eta (float, optional): Strength of the correction, ``||lambda g_a|| / ||g_b||``. Defaults to None: 0.1, or that
-            of ``growth``.
+        eta (float): Strength of the correction, ``||lambda g_a|| / ||g_b||``. Defaults to 0.1.
         preserve_norm (bool): Correct the direction of the gradient and keep its norm in each layer; over layers with
             shortcuts it can grow all the same. Defaults to False.
         warmup_iters (int): Number of iterations in which eta grows linearly from 0. Defaults to 0.
@@ -62,38 +60,29 @@ class AdaptiveGradientScalerHook(LayerHook):
         sync (bool): Sum the squared norms over all ranks, so that lambda is that of the global batch. Each layer must
             then take part in each backward pass on every rank; otherwise the ranks wait until
             ``env_cfg.dist_cfg.timeout``. If False, each rank has its own lambda. Defaults to False.
-        growth (float, optional): In place of eta, the factor by which the gradient grows on its way through the model,
-            at least 1: ``eta = ln(growth) / (0.35 L)`` (:func:`surge_mm.ops.eta_of_growth`). L is the largest number of
-            layers with a branch on one way, counted on the first batch (:func:`.depth.longest_way`): of a head that
-            several levels share, each layer counts once. Defaults to None.
 
     Raises:
-        ValueError: if an argument is out of range, or both eta and growth are given. At the start of training: if the
-            model has no compensated layer, no layer matches a key of ``custom_keys``, or L cannot be counted.
+        ValueError: if an argument is out of range. At the start of training: if the model has no compensated layer, or
+            no layer matches a key of ``custom_keys``.
     """
 
     @checked
     def __init__(
         self,
-        eta: NonNegative | None = None,
+        eta: NonNegative = DEFAULT_ETA,
         preserve_norm: bool = False,
         warmup_iters: Count = 0,
         custom_keys: Mapping[str, Mapping[str, Any]] | None = None,
         sync: bool = False,
-        growth: Annotated[float, Within(1)] | None = None,
     ) -> None:
-        if eta is not None and growth is not None:
-            raise UsageError(f'growth={growth!r} sets eta; drop it, or eta={eta!r}')
-        self.scale = AdaptiveScale(DEFAULT_ETA if eta is None else eta, bool(preserve_norm))
-        self.eta_is_special = eta not in (None, DEFAULT_ETA) or growth is not None
-        self.growth = growth
+        self.scale = AdaptiveScale(eta, bool(preserve_norm))
+        self.eta_is_special = eta != DEFAULT_ETA
         self.custom_keys = dict(custom_keys or {})
         for key, override in self.custom_keys.items():
             self._check_override(key, override)
         self.warmup_iters = warmup_iters
         self.sync = bool(sync)
         self._named: dict[str, BinaryLayer] = {}
-        self._waits = False
         self._interval = 1
         self._steps: Tensor | float = 0.0
         self._seen: Tensor | float = 0.0
@@ -130,9 +119,7 @@ class AdaptiveGradientScalerHook(LayerHook):
         if self.sync and get_world_size() > 1:
             set_sync_group(torch.distributed.new_group(timeout=_timeout_of_all_ranks()))
         self._named = named
-        self._waits = self.growth is not None
-        if not self._waits:
-            self._set_scales()
+        self._set_scales()
         loggers = [hook for hook in runner.hooks if isinstance(hook, LoggerHook)]
         self._interval = loggers[0].interval if loggers else 10
         self._steps = self._seen = 0.0
@@ -155,27 +142,6 @@ class AdaptiveGradientScalerHook(LayerHook):
                 log(f'AGS: the hook sets {scale} in {name} instead of {layer.scale}')
             layer.scale = scale
 
-    def _set_eta_of_growth(self, runner: Runner, data_batch: Any) -> None:
-        assert self.growth is not None
-        try:
-            depth = torch.tensor(measure_depth(runner, data_batch))
-            all_reduce(depth, 'max')
-            if depth == 0:
-                raise UsageError('none is on a way from the loss of the first batch')
-        except UsageError as error:
-            raise UsageError(
-                f'growth={self.growth!r}: the layers with a branch on the way through the model cannot be counted: '
-                f'{error}. Set eta in place of growth'
-            ) from error
-        self.scale = replace(self.scale, eta=eta_of_growth(self.growth, int(depth)))
-        log(f'AGS: growth {self.growth} over {int(depth)} layers gives eta {self.scale.eta:.4g}')
-        if self.scale.eta > 0.3:
-            warn(
-                f'AGS: growth={self.growth!r} gives an eta above 0.3, up to which its rule was measured. For a model '
-                'of few layers, set eta'
-            )
-        self._set_scales()
-
     def _check_keys(self, names: list[str]) -> None:
         for key in self.custom_keys:
             if not any(key in name for name in names):
@@ -194,16 +160,13 @@ class AdaptiveGradientScalerHook(LayerHook):
         )
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Set eta from ``growth`` in the first iteration, set its warm-up factor, and request statistics for the log.
+        """Set the warm-up factor of lambda, and request statistics for the log.
 
         Args:
             runner (Runner): Runner of the training.
             batch_idx (int): Number of the batch in the epoch.
-            data_batch (Any): Batch on which the layers are counted for ``growth``, in the first iteration.
+            data_batch (Any): Not used.
         """
-        if self._waits:
-            self._set_eta_of_growth(runner, data_batch)
-            self._waits = False
         observe = self._reports(runner, batch_idx)
         for layer in self._named.values():
             layer.observe = observe

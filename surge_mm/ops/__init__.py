@@ -29,7 +29,6 @@ from surge_mm.ops.gradient_scale import (
     AdaptiveScale,
     FixedScale,
     GradientScale,
-    eta_of_growth,
     set_sync_group,
 )
 from surge_mm.ops.inference import LayerInSigns, in_signs, infer
@@ -73,7 +72,6 @@ __all__ = [
     'Step',
     'TwoValues',
     'WeightBinarizer',
-    'eta_of_growth',
     'in_signs',
     'infer',
     'read_constants',

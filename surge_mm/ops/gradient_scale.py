@@ -196,22 +196,6 @@ def lambda_of(
     return lam.to(wide) if lam.numel() else lam.new_zeros((), dtype=wide)
 
 
-GROWTH_RATE = 0.35
-"""ln(growth) / (eta L) at initial weights; benchmarks/gradient_growth.py measures 0.27 to 0.41 up to eta 0.3."""
-
-
-def eta_of_growth(growth: float, depth: int) -> float:
-    """Return the eta with which the gradient grows by about ``growth`` over ``depth`` layers with a branch.
-
-    ``eta = ln(growth) / (0.35 L)``. The rule was measured up to eta 0.3. With PReLU the gradient grows faster beyond.
-
-    Args:
-        growth (float): Norm of the gradient below the layers, divided by that of STE; at least 1.
-        depth (int): L, at least 1.
-    """
-    return math.log(growth) / (GROWTH_RATE * depth)
-
-
 _sync_group: Any = None  # not in AdaptiveScale: models are copied, process groups cannot be
 
 

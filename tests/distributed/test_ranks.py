@@ -71,14 +71,11 @@ def test_detector_of_a_rank_without_boxes_trains_on(tmp_path):
     take_boxes(digits / 'annotations/train.json', world_size=2, ranks=[1])
     settings = {
         'custom_hooks.0.sync': True,
-        'custom_hooks.0.eta': None,
-        'custom_hooks.0.growth': 1.5,
         'train_dataloader.dataset.pipeline.2.scale': (64, 64),
     }
     path = write_config(tmp_path, 'faster-rcnn-1bit_r18_fpn', digits, 3, settings)
     with Ranks(2, tmp_path, path) as ranks:
         assert ranks.wait() == [0, 0], ranks.said(1)
-    assert 'AGS: growth 1.5 over 19 layers' in ranks.said(0)  # backbone, FPN, two of the head
     losses = kept(tmp_path, 2)
     assert losses.shape == (2, 3) and losses.isfinite().all()
 

@@ -33,7 +33,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from surge_mm.analysis.gradients.depth import losses_of_step
+from surge_mm.analysis.gradients.losses import losses_of_step
 from surge_mm.layers import BinaryLayer, compensated_layers
 from surge_mm.ops import DualPathSpec, FixedScale, Statistics
 from surge_mm.ops.gradient_scale import norm
@@ -76,7 +76,7 @@ def measure_gradients(model: nn.Module, data_batch: Any, probe: float | None = N
 
     Raises:
         UsageError: if ``probe`` is out of range, the model has no layer with a branch or is in evaluation mode, or its
-            step cannot be run (:func:`.gradients.depth.losses_of_step`), or no gradient reaches a binary layer.
+            step cannot be run (:func:`.gradients.losses.losses_of_step`), or no gradient reaches a binary layer.
     """
     model = unwrap_model(model)
     check_probe(probe)

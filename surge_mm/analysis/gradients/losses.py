@@ -1,4 +1,4 @@
-"""A training step without a trace, and the number of layers with a branch that a gradient passes in its graph."""
+"""The losses of a training step that leaves no trace."""
 
 from __future__ import annotations
 
@@ -10,32 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from surge_mm.layers import BinaryLayer, compensated_layers
-from surge_mm.ops import DualPathSpec
 from surge_mm.utils.errors import UsageError
-from surge_mm.utils.modules import unwrap_model
-
-
-def measure_depth(runner: Runner, data_batch: Any) -> int:
-    """Run the forward pass of a training step, without a trace, and return :func:`longest_way` of its loss.
-
-    Args:
-        runner (Runner): Runner of the training.
-        data_batch (Any): Batch of the training data. It is copied.
-
-    Returns:
-        int: The depth; 0 if there is no compensated layer on a way.
-
-    Raises:
-        UsageError: if activation checkpointing hides layers, or the model does not leave its step to the optimizer
-            wrapper.
-    """
-    context = runner.optim_wrapper.optim_context
-    with losses_of_step(unwrap_model(runner.model), context, data_batch) as losses:
-        return max(map(longest_way, losses), default=0)
 
 
 @contextmanager
@@ -70,30 +48,6 @@ def losses_of_step(model: nn.Module, optim_context: Any, data_batch: Any) -> Ite
                 f'{hidden[0]} is hidden from the autograd graph by activation checkpointing with use_reentrant=True'
             )
         yield step.losses
-
-
-def longest_way(loss: Tensor) -> int:
-    """Return the largest number of compensated layers on one way from a loss back to parameters and inputs.
-
-    A layer counts each time that it is used on the way: once for a head that several levels share, since the levels are
-    different ways, and n times for a layer that is applied n times in succession.
-
-    Args:
-        loss (Tensor): Result of a forward pass with gradients.
-    """
-    depths: dict[Any, int] = {}
-    stack = [loss.grad_fn]
-    while stack:
-        node = stack[-1]
-        following = [n for n, _ in node.next_functions if n is not None] if node else []
-        waiting = [n for n in following if n not in depths]
-        if waiting:
-            stack += waiting
-            continue
-        spec = getattr(node, 'spec', None)  # of the autograd function of a binary layer
-        counts = isinstance(spec, DualPathSpec) and spec.scale is not None
-        depths[stack.pop()] = counts + max((depths[n] for n in following), default=0)
-    return depths[loss.grad_fn]
 
 
 class _Step:
