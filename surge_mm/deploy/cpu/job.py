@@ -180,7 +180,7 @@ class BytePass(NamedTuple):
         parts (int): Parts into which the units are divided.
         x (int): Address of the bytes, ``(N, padded height, padded width, C_in)``, and 3 more bytes.
         out (int): Address of the output, ``(N, H', W', C_out)``, float32.
-        units (int): Tiles of all images.
+        units (int): Tiles of pixels of all images.
         pixels (int): Output pixels of an image.
         channels (int): Output channels, C_out.
         image_bytes (int): Bytes of a padded image.

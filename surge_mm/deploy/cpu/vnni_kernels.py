@@ -1,18 +1,21 @@
 """Convolution of bytes by AVX-512 VNNI, compiled by Numba: exact sums and their epilogue in one pass.
 
-A tile is 6 neighboring output pixels times 16 filters, whose sums stay in registers. One instruction multiplies 4 bytes
-of a pixel with 4 weights of each of 16 filters. The module can be imported on CPUs with these instructions alone.
+A tile is 12 neighboring output pixels times 32 filters, whose sums stay in 24 registers. One instruction multiplies 4
+bytes of a pixel with 4 weights of each of 16 filters. The bytes of the windows are first gathered in the order in which
+they are read, once for all filters. The module can be imported on CPUs with these instructions alone.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
 from surge_mm.deploy.cpu.codegen.epilogue import activate
+from surge_mm.deploy.cpu.codegen.loops import loop
 from surge_mm.deploy.cpu.codegen.memory import add_one, address_of, load_tuple
 from surge_mm.deploy.cpu.codegen.vectors import (
     FLOATS,
@@ -28,111 +31,158 @@ from surge_mm.deploy.cpu.codegen.vectors import (
 )
 from surge_mm.deploy.cpu.job import BytePass
 from surge_mm.deploy.cpu.kernel_cache import compiled, compiled_callback
+from surge_mm.deploy.cpu.kernels import keep
 
-PIXELS = 6
+PIXELS = 12
+BLOCKS = 2
+"""Blocks of 16 filters of a tile."""
+STEP_BYTES = 4
+AHEAD = 8
+"""Steps by which weights are fetched before they are used: those of a tile are larger than the first cache."""
 load_pass = load_tuple(len(BytePass._fields))
 
 
-def _tile(pixels: int, whole: bool) -> Any:
-    """Return the intrinsic for a tile of so many pixels and 16 filters, or fewer than 16 if it is not ``whole``::
+@intrinsic
+def gather(context, x, offsets, last, steps, n_steps, to):
+    """Write the four bytes of each step and pixel of a tile: ``to[i, p] = x[offsets[min(p, last)] + steps[i]]``.
 
-        S[p, f] = sum over i of four products x[offsets[p] + steps[i] + j] w[i, f, j],  j = 0 to 3
+    Args:
+        context (Context): Given by Numba.
+        x (int): Address of the image.
+        offsets (int): Address of the offsets of the windows of the pixels.
+        last (int): Index of the last pixel.
+        steps (int): Address of the offsets within a window.
+        n_steps (int): Number of steps.
+        to (int): Address of the bytes, ``(n_steps, PIXELS, 4)``.
+    """
+
+    def codegen(context, b, signature, arguments):
+        x, offsets, last, steps, n_steps, to = arguments
+        offsets, steps = (b.inttoptr(address, I64.as_pointer()) for address in (offsets, steps))
+        pixels = [b.load(b.gep(offsets, [_smaller(b, I64(p), last)])) for p in range(PIXELS)]
+        pixels = [b.inttoptr(b.add(x, offset), I8.as_pointer()) for offset in pixels]
+        to = b.inttoptr(to, I32.as_pointer())
+
+        def step(i: Any, values: list[Any]) -> list[Any]:
+            # hidden from LLVM, which would else keep an address for each pixel and step
+            kind = ir.FunctionType(I64, [I64])
+            at = b.asm(kind, '', '=r,0', [b.load(b.gep(steps, [i]))], side_effect=False)
+            for p, pixel in enumerate(pixels):
+                four = b.load(b.bitcast(b.gep(pixel, [at]), I32.as_pointer()), align=1)
+                b.store(four, b.gep(to, [b.add(b.mul(i, I64(PIXELS)), I64(p))]))
+            return []
+
+        loop(b, I64(0), n_steps, 1, [], step)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 6), codegen
+
+
+def _smaller(b: Any, one: Any, other: Any) -> Any:
+    return b.select(b.icmp_signed('<', one, other), one, other)
+
+
+def _tile(blocks: int, whole: bool) -> Any:
+    """Return the intrinsic for a tile of so many blocks of 16 filters, or one of fewer filters if not ``whole``::
+
+        S[p, f] = sum over i of four products x[i, p, j] w[i, f, j],  j = 0 to 3
         y = S m1 + a1,  then the activation if activates
 
     as in :mod:`surge_mm.deploy.real_layers.int8_conv`. Rows of ``table`` and pixels of ``out`` are ``row_bytes`` apart.
+    Pixels after the ``last`` one are computed as it is, and written to its place.
     """  # noqa: D415  a formula ends the sentence
 
     @intrinsic
-    def tile(context, x, offsets, steps, n_steps, w, table, activates, out, row_bytes, channels):
+    def tile(context, x, n_steps, w, table, activates, out, row_bytes, last, channels):
         def codegen(context, b, signature, arguments):
-            x, offsets, steps, n_steps, w, table, activates, out, row_bytes, channels = arguments
-            x, w = b.inttoptr(x, I8.as_pointer()), b.inttoptr(w, INTS.as_pointer())
-            offsets, steps = (b.inttoptr(address, I64.as_pointer()) for address in (offsets, steps))
-            pixel = [b.gep(x, [b.load(b.gep(offsets, [I64(p)]))]) for p in range(pixels)]
-            sums = _sums(b, pixel, steps, n_steps, w)
+            x, n_steps, w, table, activates, out, row_bytes, last, channels = arguments
+            sums = _sums(b, x, n_steps, w, blocks)
             row = Row(b, None if whole else channels)
-            m1, a1, *others = (
-                row.load(b.add(table, b.mul(row_bytes, I64(i)))) for i in (0, 1, 4, 5, 6, 7, 8)
-            )
-            outputs = [b.fadd(b.fmul(b.sitofp(s, FLOATS), m1), a1) for s in sums]
-            with replace_if(b, b.icmp_unsigned('!=', activates, I64(0)), outputs) as replaced:
-                for p in range(pixels):
-                    replaced[p] = activate(b, outputs[p], others)
-            for p in range(pixels):
-                row.store(replaced[p], b.add(out, b.mul(row_bytes, I64(p))))
+            pixels = [
+                b.add(out, b.mul(row_bytes, _smaller(b, I64(p), last))) for p in range(PIXELS)
+            ]
+            for block in range(blocks):
+                at = I64(block * ROW * 4)
+                first = b.add(table, at)
+                m1, a1, *others = (
+                    row.load(b.add(first, b.mul(row_bytes, I64(i)))) for i in (0, 1, 4, 5, 6, 7, 8)
+                )
+                own = sums[block::blocks]
+                outputs = [b.fadd(b.fmul(b.sitofp(s, FLOATS), m1), a1) for s in own]
+                with replace_if(b, b.icmp_unsigned('!=', activates, I64(0)), outputs) as replaced:
+                    for p in range(PIXELS):
+                        replaced[p] = activate(b, outputs[p], others)
+                for y, pixel in zip(replaced, pixels, strict=True):
+                    row.store(y, b.add(pixel, at))
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 10), codegen
+        return types.void(*[types.int64] * 9), codegen
 
     return tile
 
 
-def _sums(b: Any, pixel: list[Any], steps: Any, n_steps: Any, w: Any) -> list[Any]:
-    """Return the sums of each pixel, 16 of int32."""
+def _sums(b: Any, x: Any, n_steps: Any, w: Any, blocks: int) -> list[Any]:
+    """Return the sums of each pixel and block, 16 of int32."""
     multiply_add = function(b, 'llvm.x86.avx512.vpdpbusd.512', INTS, INTS, INTS, INTS)
-    before, loop, done = b.block, b.append_basic_block('step'), b.append_basic_block('done')
-    b.branch(loop)
-    b.position_at_end(loop)
-    i, here = b.phi(I64), b.phi(w.type)
-    so_far = [b.phi(INTS) for _ in pixel]
-    # hidden from LLVM, which would else keep an address for each pixel and step
-    at = b.asm(
-        ir.FunctionType(I64, [I64]), '', '=r,0', [b.load(b.gep(steps, [i]))], side_effect=False
-    )
-    weights = b.load(here, align=4)
-    after = []
-    for row, total in zip(pixel, so_far, strict=True):
-        four = b.load(b.bitcast(b.gep(row, [at]), I32.as_pointer()), align=1)
-        after.append(b.call(multiply_add, [total, splat(b, four, INTS), weights]))
-    following = b.add(i, I64(1))
-    zeros = [ir.Constant(INTS, [0] * ROW)] * len(pixel)
-    for phi, first, later in (
-        (i, I64(0), following),
-        (here, w, b.gep(here, [I64(1)])),
-        *zip(so_far, zeros, after, strict=True),
-    ):
-        phi.add_incoming(first, before)
-        phi.add_incoming(later, loop)
-    b.cbranch(b.icmp_signed('<', following, n_steps), loop, done)
-    b.position_at_end(done)
-    return after
+    prefetch = function(b, 'llvm.prefetch.p0', ir.VoidType(), I8.as_pointer(), I32, I32, I32)
+    x = b.inttoptr(x, I32.as_pointer())
+    block_bytes = b.mul(n_steps, I64(ROW * STEP_BYTES))
+    firsts = [
+        b.inttoptr(b.add(w, b.mul(block_bytes, I64(block))), INTS.as_pointer())
+        for block in range(blocks)
+    ]
+
+    def step(i: Any, before: list[Any]) -> list[Any]:
+        weights = [b.load(b.gep(first, [i]), align=4) for first in firsts]
+        for first in firsts:
+            ahead = b.gep(first, [b.add(i, I64(AHEAD))])
+            b.call(prefetch, [b.bitcast(ahead, I8.as_pointer()), I32(0), I32(3), I32(1)])
+        after: list[Any] = []
+        for p in range(PIXELS):
+            four = b.load(b.gep(x, [b.add(b.mul(i, I64(PIXELS)), I64(p))]))
+            for own in weights:
+                after.append(b.call(multiply_add, [before[len(after)], splat(b, four, INTS), own]))
+        return after
+
+    zeros = [ir.Constant(INTS, [0] * ROW)] * (PIXELS * blocks)
+    return loop(b, I64(0), n_steps, 1, zeros, step)
 
 
-tile_of_pixels, tile_of_pixel = _tile(PIXELS, True), _tile(1, True)
-partial_tile_of_pixels, partial_tile_of_pixel = _tile(PIXELS, False), _tile(1, False)
+tile_of_blocks, tile_of_block = _tile(BLOCKS, True), _tile(1, True)
+partial_tile = _tile(1, False)
 
 
 @compiled
-def convolve_unit(job, unit):
-    """Compute a tile. Units are ordered by image, 16 filters and pixels.
+def convolve_tile(job, unit, windows):
+    """Compute the filters of a tile of pixels. Units are ordered by image and pixels.
 
     Args:
         job (BytePass): The pass.
         unit (int): Index of the tile.
+        windows (int): Address of memory for the bytes of its windows, ``(n_steps, PIXELS, 4)``.
     """
-    size = min(PIXELS, job.pixels)
-    tiles, blocks = (job.pixels + size - 1) // size, (job.channels + ROW - 1) // ROW
-    block, image = unit // tiles % blocks, unit // tiles // blocks
+    tiles = (job.pixels + PIXELS - 1) // PIXELS
     # the last tile overlaps the one before if the pixels are not a multiple of its size
-    start = min(unit % tiles * size, job.pixels - size)
-    row_bytes, remaining = job.channels * 4, job.channels - block * ROW
-    x, w = job.x + image * job.image_bytes, job.filters + block * job.n_steps * ROW * 4
-    offsets, table = job.offsets + start * 8, job.table + block * ROW * 4
-    out = job.out + (image * job.pixels + start) * row_bytes + block * ROW * 4
-    if size == PIXELS:
-        read = x, offsets, job.steps, job.n_steps, w
+    start = max(min(unit % tiles * PIXELS, job.pixels - PIXELS), 0)
+    image, last = unit // tiles, min(PIXELS, job.pixels) - 1
+    row_bytes = job.channels * 4
+    x, out = job.x + image * job.image_bytes, job.out + (image * job.pixels + start) * row_bytes
+    gather(x, job.offsets + start * 8, last, job.steps, job.n_steps, windows)
+    channel = 0
+    while channel < job.channels:
+        w, remaining = job.filters + channel * job.n_steps * STEP_BYTES, job.channels - channel
+        at = channel * 4
+        read = windows, job.n_steps, w, job.table + at, job.activates
+        to = out + at, row_bytes, last, remaining
+        if remaining >= BLOCKS * ROW:
+            tile_of_blocks(*read, *to)
+            channel += BLOCKS * ROW
+            continue
         if remaining >= ROW:
-            tile_of_pixels(*read, table, job.activates, out, row_bytes, remaining)
+            tile_of_block(*read, *to)
         else:
-            partial_tile_of_pixels(*read, table, job.activates, out, row_bytes, remaining)
-        return
-    for p in range(size):
-        read = x, offsets + p * 8, job.steps, job.n_steps, w
-        to = out + p * row_bytes
-        if remaining >= ROW:
-            tile_of_pixel(*read, table, job.activates, to, row_bytes, remaining)
-        else:
-            partial_tile_of_pixel(*read, table, job.activates, to, row_bytes, remaining)
+            partial_tile(*read, *to)
+        channel += ROW
 
 
 @compiled_callback(types.void(types.CPointer(types.int64)))
@@ -140,8 +190,10 @@ def convolve_parts(address):
     """Work on a :class:`~surge_mm.deploy.cpu.job.BytePass` on the calling thread."""
     at = address_of(address)
     job = BytePass(*load_pass(at))
+    windows = np.empty(job.n_steps * PIXELS, np.int32)
     part = add_one(at)
     while part < job.parts:
         for unit in range(part * job.units // job.parts, (part + 1) * job.units // job.parts):
-            convolve_unit(job, unit)
+            convolve_tile(job, unit, windows.ctypes.data)
         part = add_one(at)
+    keep(windows)

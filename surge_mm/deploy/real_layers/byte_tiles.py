@@ -25,6 +25,12 @@ def can_tile(convolution: Convolution) -> bool:
     return bool(has('avx512f') and has('avx512vnni'))
 
 
+def has_amx() -> bool:
+    """Return whether this CPU multiplies tiles of bytes, as oneDNN does and the tiles of this module do not."""
+    compiled = kernels()
+    return compiled is not None and bool(compiled.FEATURES.get('amx-int8'))
+
+
 class ByteTiles:
     """The weight of a convolution as the tiles read it.
 
@@ -75,7 +81,7 @@ class ByteTiles:
         pixels = rows * columns
         job = BytePass(
             *(0, 0, 0, 0),
-            units=images * len(self.weights) * -(-pixels // min(PIXELS, pixels)),
+            units=images * -(-pixels // PIXELS),
             pixels=pixels,
             channels=self.filters,
             image_bytes=height * width * channels,

@@ -12,7 +12,7 @@ from surge_mm.deploy.cpu.geometry import check_input
 from surge_mm.deploy.cpu.job import QuantizationPass
 from surge_mm.deploy.cpu.passes import Finish, Pool, layout, start_pass
 from surge_mm.deploy.packing.epilogue import Epilogue
-from surge_mm.deploy.real_layers.byte_tiles import BYTES, ByteTiles, can_tile
+from surge_mm.deploy.real_layers.byte_tiles import BYTES, ByteTiles, can_tile, has_amx
 from surge_mm.deploy.real_layers.exact_sums import (
     Sums,
     float64_sums,
@@ -24,12 +24,12 @@ from surge_mm.ops import Convolution
 MOST_SHAPES = 32
 """Shapes of inputs for which a layer keeps its weight in the layout of oneDNN, and its plan."""
 
-STEP = 8
-"""Numbers of a pass that take as long as a step of a tile."""
+PRODUCTS = 48
+"""Products of a tile that take as long as a number of a pass."""
 
 MOST_PRODUCTS = 1 << 24
-"""Products of a convolution beyond which oneDNN's operator is used, not tiles. Its call takes about 50 microseconds,
-but it loads less for each product, and uses AMX where the CPU has it."""
+"""Products of a convolution beyond which oneDNN's operator is used, not tiles, where the CPU has AMX. Its call takes
+about 50 microseconds."""
 
 
 class Int8OnCpu:
@@ -139,14 +139,16 @@ class _Plan:
         self.finish = Finish(layer.table, layer.activates, layer.pool, sums, threads)
         self.convolve: Callable[[int, int], None] | None = None
         products = images * out_height * out_width * layer.weight.numel()
-        if layer.tiles is not None and (products <= MOST_PRODUCTS or not onednn_is_exact()):
+        if layer.tiles is not None and (
+            products <= MOST_PRODUCTS or not (has_amx() and onednn_is_exact())
+        ):
             from surge_mm.deploy.cpu.vnni_kernels import convolve_parts
 
             steps = (layer.table, layer.activates)
             if self.finish.pools:  # the epilogue is computed with the pool
                 steps = (Epilogue(filters).table(), False)
             job, owners = layer.tiles.job(images, (height, width), *steps)
-            work = job.units * job.n_steps * STEP
+            work = products // PRODUCTS
             self.convolve = start_pass(
                 convolve_parts.address, job, job.units, work, threads, (owners, layer.tiles)
             )
