@@ -262,3 +262,17 @@ def test_a_large_convolution_has_the_outputs_of_tiles_by_the_operator_of_onednn(
     assert torch.equal(by_onednn(x), expected)
     assert by_onednn._on_cpu()._sums_of.cache_info().currsize == 1
     assert by_tiles._on_cpu()._sums_of.cache_info().currsize == 0
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('filters', [15, 16, 33, 63, 64])
+@pytest.mark.parametrize('pixels', [1, 11, 12, 13, 25])
+def test_tiles_of_any_number_of_pixels_and_filters(pixels, filters, monkeypatch):
+    use_engine('tiles', monkeypatch)
+    layer, x = (
+        Int8Conv2d(nn.Conv2d(10, filters, 1), Range(-1.0, 1.0)),
+        torch.randn(2, 10, 1, pixels),
+    )
+    found = layer(x)
+    use_engine('plain', monkeypatch)
+    assert torch.equal(found, layer(x))
