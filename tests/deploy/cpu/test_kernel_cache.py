@@ -20,8 +20,8 @@ FOLDER = kernel_cache.FOLDER
 
 @pytest.fixture(scope='module')
 def kernels():
-    """Return the loops. Their import may compile them."""
-    from surge_mm.deploy.cpu import kernels
+    """Return the loops of binary layers. The imports compile these and the others, unless they are on disk."""
+    from surge_mm.deploy.cpu import byte_kernels, kernels  # noqa: F401
 
     return kernels
 
