@@ -213,7 +213,7 @@ def packed_results(
         'packed file': f'{size:.2f} MB, {whole / size:.1f} times smaller than in full precision',
         'packed detects': f'the same boxes, bit for bit, in {equal} of {len(images)} images',
         'packed speed': f'{ms["packed"]:.1f} ms an image, {ms["real"]:.1f} ms with real convolutions: '
-        f'{ms["real"] / ms["packed"]:.1f} times as fast on {torch.get_num_threads()} threads ({instruction_set()})',
+        f'{ms["real"] / ms["packed"]:.1f} times as fast ({instruction_set()}, threads: {torch.get_num_threads()})',
     }
 
 
