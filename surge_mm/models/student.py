@@ -5,6 +5,7 @@ In a config, ``teacher=dict(config=..., checkpoint=...)`` has the paths of its c
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -60,9 +61,9 @@ class Student:
         self._teacher_files = dict(teacher)
         self._starts_from_teacher = init is not None
 
+    @abstractmethod
     def _check_teacher(self, teacher: Any) -> None:
         """Raise an error if a model, without its weights, cannot teach this one."""
-        raise NotImplementedError
 
     @property
     def teacher(self) -> nn.Module:

@@ -26,6 +26,7 @@ from surge_mm.deploy.cpu.codegen.vectors import (
     ROW,
     Row,
     function,
+    opaque,
     replace_if,
     splat,
 )
@@ -64,9 +65,7 @@ def gather(context, x, offsets, last, steps, n_steps, to):
         to = b.inttoptr(to, I32.as_pointer())
 
         def step(i: Any, values: list[Any]) -> list[Any]:
-            # hidden from LLVM, which would else keep an address for each pixel and step
-            kind = ir.FunctionType(I64, [I64])
-            at = b.asm(kind, '', '=r,0', [b.load(b.gep(steps, [i]))], side_effect=False)
+            at = opaque(b, b.load(b.gep(steps, [i])))
             for p, pixel in enumerate(pixels):
                 four = b.load(b.bitcast(b.gep(pixel, [at]), I32.as_pointer()), align=1)
                 b.store(four, b.gep(to, [b.add(b.mul(i, I64(PIXELS)), I64(p))]))

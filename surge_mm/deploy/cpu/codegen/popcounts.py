@@ -19,7 +19,7 @@ from typing import Any
 from llvmlite import ir
 
 from surge_mm.deploy.cpu.codegen.loops import loop
-from surge_mm.deploy.cpu.codegen.vectors import I32, I64, INTS, ROW, WIDE, function, splat
+from surge_mm.deploy.cpu.codegen.vectors import I32, I64, INTS, ROW, WIDE, function, opaque, splat
 
 HALVES = 2
 """Parts of a word, each of 32 bits."""
@@ -86,16 +86,3 @@ def carry(b: Any, ones: Any, one: Any, two: Any) -> Any:
         table = sum(1 << i for i in (0b010, 0b100, 0b101, 0b110))
         return b.call(by_table, [ones, one, two, I32(table)])
     return b.xor(ones, b.and_(one, b.not_(b.xor(ones, two))))
-
-
-def opaque(b: Any, value: Any) -> Any:
-    """Return ``value`` hidden from the optimizer of LLVM.
-
-    Otherwise LLVM keeps an address for each word of each pixel, instead of adding an index to the address of the pixel,
-    and runs out of registers.
-
-    Args:
-        b (IRBuilder): The builder.
-        value (Value): An int64.
-    """
-    return b.asm(ir.FunctionType(I64, [I64]), '', '=r,0', [value], False)

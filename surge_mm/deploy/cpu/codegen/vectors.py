@@ -176,3 +176,16 @@ class Row:
         b = self.b
         to, source = (b.inttoptr(address, I8.as_pointer()) for address in (to, source))
         cgutils.raw_memcpy(b, to, source, self.bytes, 1)
+
+
+def opaque(b: Any, value: Any) -> Any:
+    """Return ``value`` hidden from the optimizer of LLVM.
+
+    Otherwise LLVM keeps an address for each word of each pixel, instead of adding an index to the address of the pixel,
+    and runs out of registers.
+
+    Args:
+        b (IRBuilder): The builder.
+        value (Value): An int64.
+    """
+    return b.asm(ir.FunctionType(I64, [I64]), '', '=r,0', [value], False)
