@@ -113,18 +113,24 @@ def is_newer(file: Path, than: Path) -> bool:
     return file.stat().st_mtime >= than.stat().st_mtime
 
 
-def coco_metric(folder: Path) -> tuple[Path, str, dict]:
-    """Return the config of a run, and the key and the settings of the CocoMetric of its test set."""
+def config_of(folder: Path) -> Path:
+    """Return the config that the run has written to its folder."""
     configs = list(folder.glob('*.py'))
     if len(configs) != 1:
         raise LaunchError(f'{str(folder)!r} must have one config, got {[c.name for c in configs]}')
-    found = Config.fromfile(configs[0]).get('test_evaluator') or []
+    return configs[0]
+
+
+def coco_metric(folder: Path) -> tuple[Path, str, dict]:
+    """Return the config of a run, and the key and the settings of the CocoMetric of its test set."""
+    config = config_of(folder)
+    found = Config.fromfile(config).get('test_evaluator') or []
     several = found if isinstance(found, list) else [found]
     for number, evaluator in enumerate(several):
         if evaluator['type'].removeprefix('mmdet.') == 'CocoMetric':
             key = 'test_evaluator' if several is not found else f'test_evaluator.{number}'
-            return configs[0], key, evaluator
-    raise LaunchError(f'{str(configs[0])!r}: test_evaluator needs a CocoMetric, which writes boxes')
+            return config, key, evaluator
+    raise LaunchError(f'{str(config)!r}: test_evaluator needs a CocoMetric, which writes boxes')
 
 
 def compare(

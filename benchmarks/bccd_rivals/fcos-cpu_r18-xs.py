@@ -1,0 +1,8 @@
+# Half the channels of configs/cpu/fcos-cpu_r18-s_40e_bccd.py, in backbone, neck and head.
+_base_ = 'surge_mm::cpu/fcos-cpu_r18-s_40e_bccd.py'
+
+model = dict(
+    backbone=dict(base_channels=16),
+    neck=dict(in_channels=[32, 64, 128], out_channels=32),
+    bbox_head=dict(in_channels=32, feat_channels=32),
+)
