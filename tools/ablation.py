@@ -35,8 +35,12 @@ from surge_mm.composition.config_files import (
 )
 from surge_mm.composition.variants import Variant, changed, check_names, compose
 from surge_mm.launch.cli import Parser, add_settings_of_train, check_least, parse_settings, run
-from surge_mm.launch.resume import remember_settings
-from surge_mm.launch.trainings import check_unfinished, is_finished, train_all
+from surge_mm.launch.trainings import (
+    check_unfinished,
+    is_finished,
+    remember_settings,
+    train_all,
+)
 from surge_mm.utils.errors import LaunchError
 
 TRAIN = Path(__file__).resolve().parent / 'train.py'

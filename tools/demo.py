@@ -29,7 +29,7 @@ from surge_mm.analysis.timing import interleaved_times
 from surge_mm.datasets.digits import make_digits
 from surge_mm.deploy import instruction_set, load_packed
 from surge_mm.launch.cli import Parser, add_settings_of_train, run
-from surge_mm.launch.resume import remember_settings
+from surge_mm.launch.trainings import remember_settings
 from surge_mm.layers import BinaryLayer
 from surge_mm.models import to_float
 from surge_mm.utils.errors import LaunchError

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -176,24 +175,3 @@ def check_checkpoint(path: str | None, argument: str) -> None:
         raise LaunchError(
             f'{argument} {path!r}: there is no such file (current directory {Path.cwd()})'
         )
-
-
-def remember_settings(file: Path, settings: list[str]) -> None:
-    """Write the settings of a folder to a file, or check that they are those in the file.
-
-    Args:
-        file (Path): JSON file in the folder of the runs.
-        settings (list[str]): settings of the command.
-
-    Raises:
-        LaunchError: if the file holds other settings, or its folder is a file.
-    """
-    if file.is_file() and (before := json.loads(file.read_text())) != settings:
-        raise LaunchError(
-            f'{str(file.parent)!r} was started with the settings {before}, not {settings}. Use those again, or another '
-            '--work-dir'
-        )
-    if file.parent.is_file():
-        raise LaunchError(f'--work-dir {str(file.parent)!r} is not a folder')
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(settings) + '\n')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import subprocess
@@ -23,6 +24,27 @@ from surge_mm.launch.config import load_config
 from surge_mm.launch.runner import build_model
 from surge_mm.utils.errors import LaunchError
 from surge_mm.utils.registry_errors import explain
+
+
+def remember_settings(file: Path, settings: list[str]) -> None:
+    """Write the settings of a folder to a file, or check that they are those in the file.
+
+    Args:
+        file (Path): JSON file in the folder of the runs.
+        settings (list[str]): settings of the command.
+
+    Raises:
+        LaunchError: if the file holds other settings, or its folder is a file.
+    """
+    if file.is_file() and (before := json.loads(file.read_text())) != settings:
+        raise LaunchError(
+            f'{str(file.parent)!r} was started with the settings {before}, not {settings}. Use those again, or another '
+            '--work-dir'
+        )
+    if file.parent.is_file():
+        raise LaunchError(f'--work-dir {str(file.parent)!r} is not a folder')
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(settings) + '\n')
 
 
 def check_builds(name: str, path: Path, options: Sequence[str]) -> None:

@@ -9,12 +9,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from surge_mm.launch.resume import (
-    choose_start,
-    locked_work_dir,
-    newest_checkpoint,
-    remember_settings,
-)
+from surge_mm.launch.resume import choose_start, locked_work_dir, newest_checkpoint
 from surge_mm.utils.errors import LaunchError
 
 
@@ -157,12 +152,3 @@ def test_a_checkpoint_with_a_name_of_the_users_own_is_found_by_the_note(tmp_path
 def test_a_checkpoint_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(LaunchError, match='epoch_7.pth.*no such file'):
         start(tmp_path, str(tmp_path / 'epoch_7.pth'))
-
-
-def test_settings_of_a_folder_cannot_change_under_it(tmp_path):
-    remember_settings(tmp_path / 'new' / 'demo.json', ['surge'])
-    remember_settings(tmp_path / 'new' / 'demo.json', ['surge'])
-    with pytest.raises(
-        LaunchError, match="started with the settings \\['surge'\\], not \\['dpgc'\\]"
-    ):
-        remember_settings(tmp_path / 'new' / 'demo.json', ['dpgc'])

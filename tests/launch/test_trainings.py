@@ -1,6 +1,7 @@
 import pytest
 
-from surge_mm.launch.trainings import train_all
+from surge_mm.launch.trainings import remember_settings, train_all
+from surge_mm.utils.errors import LaunchError
 
 FAKE_TRAIN = """
 import sys
@@ -37,3 +38,12 @@ def test_the_cause_of_a_failure_is_printed_and_two_equal_ones_at_the_start_end_a
         line = f'{name}, seed {seed} failed (exit status 1): error: no data{name[3:]}'
         assert line in printed.replace('\n', ' ') + ' '
     assert ('no further run was started' in printed) == (started < len(names))
+
+
+def test_settings_of_a_folder_cannot_change_under_it(tmp_path):
+    remember_settings(tmp_path / 'new' / 'demo.json', ['surge'])
+    remember_settings(tmp_path / 'new' / 'demo.json', ['surge'])
+    with pytest.raises(
+        LaunchError, match="started with the settings \\['surge'\\], not \\['dpgc'\\]"
+    ):
+        remember_settings(tmp_path / 'new' / 'demo.json', ['dpgc'])
