@@ -115,20 +115,22 @@ class Student:
                 )
 
 
-def check_equal(what: str, theirs: Any, own: Any, advice: str) -> None:
-    """Check that a property of the teacher is that of the student.
+def check_equal(own: Mapping[str, Any], theirs: Mapping[str, Any], *, advice: str) -> None:
+    """Check that properties of the teacher are those of the student.
 
     Args:
-        what (str): The property, for the error message.
-        theirs (Any): Its value for the teacher.
-        own (Any): Its value for the student.
+        own (dict[str, Any]): Properties of the student by name.
+        theirs (dict[str, Any]): The same of the teacher.
         advice (str): End of the error message: what to do.
 
     Raises:
-        UsageError: if they differ.
+        UsageError: if one differs.
     """
-    if theirs != own:
-        raise UsageError(f'teacher: its {what} is {theirs}, that of the model is {own}. {advice}')
+    for what, value in own.items():
+        if theirs[what] != value:
+            raise UsageError(
+                f'teacher: its {what} is {theirs[what]!s:.300}, that of the model is {value!s:.300}. {advice}'
+            )
 
 
 def check_images(student: Any, teacher: Any, classes: Callable[[Any], int | None]) -> None:
@@ -142,12 +144,14 @@ def check_images(student: Any, teacher: Any, classes: Callable[[Any], int | None
     Raises:
         UsageError: if they differ.
     """
-    for what, function in (
-        ('number of classes', classes),
-        ('data_preprocessor (mean, std, channels reversed)', _normalization),
-    ):
-        advice = 'They must be equal, as both see the same images'
-        check_equal(what, function(teacher), function(student), advice)
+    properties = (
+        {
+            'number of classes': classes(model),
+            'data_preprocessor (mean, std, channels reversed)': _normalization(model),
+        }
+        for model in (student, teacher)
+    )
+    check_equal(*properties, advice='They must be equal, as both see the same images')
 
 
 def _normalization(model: Any) -> tuple[Any, ...]:

@@ -25,6 +25,7 @@ from surge_mm.utils.errors import UsageError
 from surge_mm.utils.modules import encoder_sizes, vocabulary_size
 
 HIDDEN = {'mse': hidden_loss, 'direction': direction_loss}
+ADVICE = 'To compare the logits alone, set hidden_weight=0 and relation_weight=0'
 
 
 @MODELS.register_module()
@@ -136,20 +137,16 @@ def _projections(output: BertOutput) -> list[Tensor]:
 def _check_sizes(student: Any, teacher: Any, states: bool) -> None:
     """Check that classes, vocabularies and, if hidden states are compared, layers have the same sizes."""
     both = (student, teacher)
-    pairs = {
-        'num_classes': [model.num_classes for model in both],
-        'vocab_size': [vocabulary_size(model.bert) for model in both],
-    }
+    logits = (
+        {'num_classes': model.num_classes, 'vocab_size': vocabulary_size(model.bert)}
+        for model in both
+    )
+    check_equal(*logits, advice='Use a teacher of the same task and vocabulary')
     if states:
         layers = [encoder_sizes(model.bert).get('num_hidden_layers') for model in both]
         if None not in layers:  # else the states of the first batch are compared
-            pairs['number of layers'] = layers
-        pairs['hidden_size'] = [model.bert.hidden_size for model in both]
-    for what, (own, theirs) in pairs.items():
-        advice = 'Use a teacher of the same task and vocabulary'
-        if what in ('number of layers', 'hidden_size'):
-            advice = 'To compare the logits alone, set hidden_weight=0 and relation_weight=0'
-        check_equal(what, theirs, own, advice)
+            check_equal(*({'number of layers': count} for count in layers), advice=ADVICE)
+        check_equal(*({'hidden_size': m.bert.hidden_size} for m in both), advice=ADVICE)
 
 
 def _check_states(
@@ -161,8 +158,7 @@ def _check_states(
         if weight and (0 in counts or counts[0] != counts[1]):
             raise UsageError(
                 f'with output_hidden_states=True, the output of the encoder of the model has {counts[0]} {name}, and '
-                f'that of the teacher {counts[1]}: both need the same number, at least 1. To compare the logits alone, '
-                'set hidden_weight=0 and relation_weight=0'
+                f'that of the teacher {counts[1]}: both need the same number, at least 1. {ADVICE}'
             )
 
 

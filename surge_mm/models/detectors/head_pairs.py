@@ -15,12 +15,14 @@ from mmdet.models.roi_heads.bbox_heads import BBoxHead
 from torch import Tensor, nn
 
 from surge_mm.models.detectors.distillation_losses import Predictions
+from surge_mm.models.student import check_equal
 from surge_mm.utils.errors import UsageError
 
 DECODING = (BaseDenseHead._predict_by_feat_single, RPNHead._predict_by_feat_single)
 """Predictions of dense heads from logits and from 4 numbers for each box, which a ``bbox_coder`` decodes."""
 LOGITS = (*DECODING, GFLHead._predict_by_feat_single)
 """Predictions of dense heads from logits."""
+ADVICE = 'To compare the outputs of the necks alone, set cls_weight=0 and bbox_weight=0'
 REGIONS = (StandardRoIHead._bbox_forward, CascadeRoIHead._bbox_forward)
 
 
@@ -118,14 +120,14 @@ def check_heads(student: Any, teacher: Any) -> None:
         UsageError: if they differ.
     """
     models = student, teacher
-    _check_alike(*({'number of stages': 1 + hasattr(model, 'roi_head')} for model in models))
+    check_equal(*({'number of stages': 1 + hasattr(m, 'roi_head')} for m in models), advice=ADVICE)
     heads = [_dense_head(model) for model in models]
     if all(map(_has_logits, heads)):
-        _check_alike(*map(_describe_dense, heads))
+        check_equal(*map(_describe_dense, heads), advice=ADVICE)
     if hasattr(student, 'roi_head'):
         stages = [_region_stages(model) for model in models]
         if all(stages):
-            _check_alike(*({'number of RoI stages': len(s)} for s in stages))
+            check_equal(*({'number of RoI stages': len(s)} for s in stages), advice=ADVICE)
 
 
 @contextmanager
@@ -299,15 +301,6 @@ def _describe_dense(head: Any) -> dict[str, Any]:
         'offset of points': None if anchors else priors.offset,
         'norm_on_bbox': getattr(head, 'norm_on_bbox', None),
     }
-
-
-def _check_alike(own: dict[str, Any], theirs: dict[str, Any]) -> None:
-    for what, value in own.items():
-        if value != theirs[what]:
-            raise UsageError(
-                f'teacher: the {what} of its heads is {theirs[what]!s:.300}, that of the heads of the model is '
-                f'{value!s:.300}. To compare the outputs of the necks alone, set cls_weight=0 and bbox_weight=0'
-            )
 
 
 def _names(heads: Sequence[Any]) -> str:
