@@ -1,4 +1,4 @@
-"""Base class of the backbones, with strict loading of checkpoints."""
+"""Strict loading of checkpoints, and the base class of the backbones of images."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ from surge_mm.checkpoint.matching import find_mismatches, named_tensors
 from surge_mm.utils.errors import UsageError
 
 
-class SurgeBackbone(BaseModule):
-    """Base class of the backbones. Loading the state dict of another network is an error.
+class StrictLoading:
+    """Mixin that precedes ``BaseModule``. Loading the state dict of another network is an error.
 
     MMEngine loads the weights of another network that match, and logs a warning about the others.
 
     Attributes:
-        inner_convs (str): Regular expression of the weights that a state dict must contain: those of all convolutions
-            that can be binary.
+        inner (str): Regular expression of the tensors that a state dict must contain.
+        part (str): What precedes the names of the network in a whole model.
+        sizes (str): Arguments that set the sizes, for the error message.
     """
 
-    inner_convs: ClassVar[str]
+    inner: ClassVar[str]
+    part: ClassVar[str]
+    sizes: ClassVar[str]
 
     @property
     def network(self) -> str:
@@ -29,41 +32,47 @@ class SurgeBackbone(BaseModule):
         return type(self).__name__
 
     def _is_mine(self, name: str) -> bool:
-        """Return whether a convolution ``name`` of a state dict must be part of this network."""
+        """Return whether a tensor of a state dict that matches ``inner`` must be part of this network."""
         return True
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        """Load the tensors of this module, after all shapes are checked.
+        """Load the tensors of this module, after all names and shapes are checked.
 
-        A state dict without convolutions is accepted, for instance that of a head.
+        A state dict that has neither tensors of ``inner`` nor convolutions is accepted, for instance that of a head.
 
         Raises:
-            UsageError: if a convolution is missing or unexpected, or a tensor has another shape.
+            UsageError: if a tensor of ``inner`` is missing or unexpected, or a tensor has another shape.
         """
-        theirs = [  # convolutions of the checkpoint
-            key.removeprefix(prefix)
-            for key, value in state_dict.items()
-            if key.startswith(prefix) and getattr(value, 'ndim', 0) == 4
-        ]
-        inner = [name for name in theirs if re.fullmatch(self.inner_convs, name)]
-        own = named_tensors(self)
+        theirs = {k.removeprefix(prefix): v for k, v in state_dict.items() if k.startswith(prefix)}
+        inner = [name for name in theirs if re.fullmatch(self.inner, name)]
+        nested = not inner and any(name.startswith(self.part) for name in theirs)
+        is_network = inner or nested or any(getattr(v, 'ndim', 0) == 4 for v in theirs.values())
+        own = named_tensors(self)  # type: ignore[arg-type]
         mismatches = find_mismatches(
             own,
             state_dict,
             prefix=prefix,
-            required=[name for name in own if theirs and re.fullmatch(self.inner_convs, name)],
+            required=[name for name in own if is_network and re.fullmatch(self.inner, name)],
             unexpected=[name for name in inner if name not in own and self._is_mine(name)],
         )
         if mismatches:
-            advice = (
-                'Set depth and base_channels to those of the checkpoint, or use another checkpoint'
-            )
-            if not inner and any(name.startswith('backbone.') for name in theirs):
-                advice = "Its names begin with 'backbone.': add prefix='backbone.' to init_cfg"
+            advice = f'Set {self.sizes} to those of the checkpoint, or use another checkpoint'
+            if nested:
+                advice = f'Its names begin with {self.part!r}: add prefix={self.part!r} to init_cfg'
             raise UsageError(
                 f'the checkpoint does not match {self.network} in {len(mismatches)} tensors, first: {mismatches[0]}. '
                 f'{advice}'
             )
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)  # type: ignore[misc]
+
+
+class SurgeBackbone(StrictLoading, BaseModule):
+    """Base class of the backbones whose binary convolutions are set by ``conv_cfg``.
+
+    A state dict must contain all convolutions that can be binary.
+    """
+
+    part = 'backbone.'
+    sizes = 'depth and base_channels'

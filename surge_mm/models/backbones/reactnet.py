@@ -82,7 +82,7 @@ class ReActNetA(SurgeBackbone):
         UsageError: if an argument is out of range. On loading a state dict: if it is that of another network or width.
     """
 
-    inner_convs = r'blocks\.\d+\.conv(1|2\.\d+)\.weight'
+    inner = r'blocks\.\d+\.conv(1|2\.\d+)\.weight'
 
     factors = (1, 2, 4, 4, 8, 8, 16, 16, 16, 16, 16, 16, 32, 32)
     """Numbers of channels after the stem and after each block, in units of ``base_channels``."""

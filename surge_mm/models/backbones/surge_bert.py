@@ -7,8 +7,8 @@ from typing import Any, Literal, NamedTuple
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from surge_mm.checkpoint.matching import find_mismatches, named_tensors
 from surge_mm.layers import BinaryLayer
+from surge_mm.models.backbones.base import StrictLoading
 from surge_mm.models.backbones.bert_attention import BertSpec
 from surge_mm.models.backbones.bert_layers import BertEmbeddings, BertEncoder, BertPooler
 from surge_mm.registry import MODELS
@@ -38,7 +38,7 @@ class BertOutput(NamedTuple):
 
 
 @MODELS.register_module()
-class SurgeBert(BaseModule):
+class SurgeBert(StrictLoading, BaseModule):
     """Encoder of BERT whose attention projections, feed-forward layers and pooler are binary.
 
     The names of parameters are those of Hugging Face's ``BertModel``, and the names of the sizes those of its config.
@@ -83,6 +83,10 @@ class SurgeBert(BaseModule):
         UsageError: if an argument is out of range, the heads do not divide the hidden size, or an argument has no
             effect together with the others. On loading a state dict: if it is that of an encoder of another size.
     """
+
+    inner = r'(embeddings|encoder)\..*\.(weight|bias)'  # the pooler may be missing
+    part = 'bert.'
+    sizes = 'the sizes (vocab_size, num_hidden_layers, ...)'
 
     @checked
     def __init__(
@@ -204,41 +208,3 @@ class SurgeBert(BaseModule):
             return self.pooler(x)
         weights = mask.unsqueeze(-1).to(x.dtype)
         return (x * weights).sum(dim=1) / weights.sum(dim=1)
-
-    def _load_from_state_dict(
-        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
-    ) -> None:
-        """Load the tensors of this encoder, after all names and shapes are checked.
-
-        A state dict without an encoder is accepted, for instance that of a classifier. The pooler may be missing.
-
-        Raises:
-            UsageError: if a weight is missing or unexpected, or a tensor has another shape.
-        """
-        own = named_tensors(self)
-        theirs = [key.removeprefix(prefix) for key in state_dict if key.startswith(prefix)]
-        inner = [name for name in theirs if _is_weight(name)]
-        mismatches = find_mismatches(
-            own,
-            state_dict,
-            prefix=prefix,
-            required=[name for name in own if inner and _is_weight(name)],
-            unexpected=[name for name in inner if name not in own],
-        )
-        misnamed = not inner and any(name.startswith('bert.encoder.') for name in theirs)
-        if misnamed:
-            raise UsageError(
-                "the checkpoint is of a whole model, whose names begin with 'bert.': add prefix='bert.' to init_cfg"
-            )
-        if mismatches:
-            raise UsageError(
-                f'the checkpoint does not match SurgeBert in {len(mismatches)} tensors, first: {mismatches[0]}. Set '
-                'the sizes of SurgeBert (vocab_size, num_hidden_layers, ...) to those of the checkpoint, or '
-                'use another checkpoint'
-            )
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-
-
-def _is_weight(name: str) -> bool:
-    """Whether a tensor is a weight or a bias of the embeddings or of the layers."""
-    return name.startswith(('embeddings.', 'encoder.')) and name.endswith(('.weight', '.bias'))

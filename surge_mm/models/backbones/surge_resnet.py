@@ -63,7 +63,7 @@ class SurgeResNet(SurgeBackbone):
             width.
     """
 
-    inner_convs = r'layer\d+\.\d+\.conv\d\.weight'
+    inner = r'layer\d+\.\d+\.conv\d\.weight'
     arch: dict[int, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, ...]]] = {
         18: (BasicBlock, (2, 2, 2, 2)),
         20: (BasicBlock, (3, 3, 3)),

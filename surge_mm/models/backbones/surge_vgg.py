@@ -36,7 +36,7 @@ class SurgeVGGSmall(SurgeBackbone):
         UsageError: if an argument is out of range. On loading a state dict: if it is that of another network or width.
     """
 
-    inner_convs = r'features\.\d+\.weight'
+    inner = r'features\.\d+\.weight'
 
     @checked
     def __init__(
