@@ -19,6 +19,7 @@ from surge_mm.layers import BinaryLayer
 from surge_mm.models.student import Student, build_teacher
 from surge_mm.ops import AdaptiveScale, FixedScale, Scheduled
 from surge_mm.preflight.config_keys import check_names
+from surge_mm.utils.hosts import model_config
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 BASE = CONFIGS / '_base_'
@@ -163,9 +164,7 @@ def parts(path):
 def build(cfg):
     init_default_scope(cfg.default_scope)
     check_names(cfg)
-    model = dict(with_fewer_regions(cfg.model))
-    if cfg.get('data_preprocessor'):
-        model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    model = dict(with_fewer_regions(model_config(cfg)))
     if 'SurgeBert' in str(model['backbone']):
         model['backbone'] = {**model['backbone'], **NARROW, 'init_cfg': None}
     if 'SSDVGG' not in str(model['backbone']):

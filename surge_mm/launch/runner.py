@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
@@ -17,6 +16,7 @@ from surge_mm.launch.first_validation import check_validation
 from surge_mm.launch.run_log import ProgressHook, log_findings
 from surge_mm.preflight.datasets import check_datasets
 from surge_mm.utils.errors import LaunchError
+from surge_mm.utils.hosts import model_config
 from surge_mm.utils.registry_errors import explain
 
 
@@ -70,12 +70,9 @@ def build_model(cfg: Config) -> nn.Module:
     Raises:
         LaunchError: as :func:`begin`.
     """
-    model = copy.deepcopy(cfg.model)  # detectors write into their settings
-    if cfg.get('data_preprocessor'):
-        model.setdefault('data_preprocessor', cfg.data_preprocessor)
     init_default_scope(cfg.default_scope)
     with _building(cfg):
-        return MODELS.build(model)
+        return MODELS.build(model_config(cfg))
 
 
 def begin(runner: Runner, lines: Sequence[str] = ()) -> AbstractContextManager[None]:

@@ -19,7 +19,7 @@ from surge_mm.checkpoint.checked import load_checked
 from surge_mm.checkpoint.hugging_face import read_folder
 from surge_mm.registry import WEIGHT_INITIALIZERS
 from surge_mm.utils.errors import UsageError
-from surge_mm.utils.hosts import find_config
+from surge_mm.utils.hosts import find_config, model_config
 from surge_mm.utils.logging import log
 from surge_mm.utils.registry_errors import explain
 
@@ -214,10 +214,8 @@ def build_teacher(config: str) -> nn.Module:
         )
     try:
         cfg = Config.fromfile(path)
-        if cfg.get('data_preprocessor') and cfg.get('model'):  # the Runner merges it so
-            cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
         with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
-            teacher = MODELS.build(cfg.model) if cfg.get('model') else None
+            teacher = MODELS.build(model_config(cfg)) if cfg.get('model') else None
     except Exception as error:  # classes of the hosts raise anything for wrong arguments
         raise UsageError(f'teacher: config={config!r}: {explain(error)}') from error
     if teacher is None:

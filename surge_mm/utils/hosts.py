@@ -1,11 +1,12 @@
-"""The packages of OpenMMLab, which have registries of their own below those of MMEngine."""
+"""The packages of OpenMMLab, which have registries of their own below those of MMEngine, and their configs."""
 
 from __future__ import annotations
 
+import copy
 from importlib.util import find_spec
 from typing import Any
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.config.utils import MODULE2PACKAGE
 
 from surge_mm.utils.errors import LaunchError
@@ -48,3 +49,15 @@ def find_config(name: str) -> str:
         return str(Config._get_cfg_path(name, 'config')[0])
     except (OSError, ImportError, ValueError, AssertionError) as error:
         raise LaunchError(f'config {name!r}: {error}') from error
+
+
+def model_config(cfg: Config) -> ConfigDict:
+    """Return a copy of the config of the model, with the data preprocessor that MMEngine's Runner gives it.
+
+    Args:
+        cfg (Config): A config with a ``model``.
+    """
+    model = copy.deepcopy(cfg.model)  # detectors write into their settings
+    if cfg.get('data_preprocessor'):
+        model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    return model

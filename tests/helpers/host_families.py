@@ -20,6 +20,7 @@ from surge_mm.deploy.packed_file.trial_run import largest_difference, outputs_on
 from surge_mm.layers import BinaryLayer
 from surge_mm.layers.memory_format import to_channels_last
 from surge_mm.utils.errors import LaunchError
+from surge_mm.utils.hosts import model_config
 
 ROOT = Path(mmdet.__file__).parent / '.mim/configs'
 NO_FAMILIES = ('_base_', 'common')
@@ -62,9 +63,7 @@ def difference_of(family: str) -> tuple[float | None, str]:
 
 
 def _binary_model(cfg: Config) -> nn.Module:
-    settings = ConfigDict(_offline(cfg.model.to_dict()))
-    if cfg.get('data_preprocessor'):
-        settings.setdefault('data_preprocessor', cfg.data_preprocessor)
+    settings = ConfigDict(_offline(model_config(cfg).to_dict()))
     base = settings.pop('type')
     torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope') or 'mmdet'):
