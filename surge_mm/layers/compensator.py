@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from surge_mm.ops import GradientScale
+from surge_mm.utils.argument_checks import checked
 from surge_mm.utils.suggestions import did_you_mean
 
 DEFAULT_ETA = 0.1
@@ -17,6 +18,7 @@ BRANCH_KEYS = ('init', 'tied', 'frozen', 'dtype')
 KEYS = ('type', 'scale', 'eta', 'preserve_norm', *BRANCH_KEYS)
 
 
+@checked
 @dataclass(frozen=True)
 class Compensator:
     """The auxiliary branch of a layer.
@@ -31,27 +33,14 @@ class Compensator:
             binary path.
 
     Raises:
-        ValueError: if ``init``, ``tied``, ``frozen`` or ``dtype`` has another value.
+        UsageError: if ``init``, ``tied``, ``frozen`` or ``dtype`` has another value.
     """
 
     scale: GradientScale
-    init: str = 'copy'
+    init: Literal['copy', 'kaiming'] = 'copy'
     tied: bool = False
     frozen: bool = False
-    dtype: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.init not in ('copy', 'kaiming'):
-            raise ValueError(
-                f"init={self.init!r} must be 'copy' (of weight) or 'kaiming' (a draw of its own)"
-            )
-        for name in ('tied', 'frozen'):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f'{name}={getattr(self, name)!r} must be True or False')
-        if self.dtype not in ('bfloat16', None):
-            raise ValueError(
-                f"dtype={self.dtype!r} must be 'bfloat16', or None for the dtype of the binary path"
-            )
+    dtype: Literal['bfloat16'] | None = None
 
 
 def parse_compensator(compensator: Mapping[str, Any]) -> Compensator:

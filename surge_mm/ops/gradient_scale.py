@@ -17,7 +17,6 @@ Source: Surrogate Gradient Adaptation in Binary Neural Networks, arXiv 2605.1098
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,15 +26,10 @@ from torch import Tensor
 
 from surge_mm.ops.chunking import in_chunks, is_transforming
 from surge_mm.ops.registered import Registered
+from surge_mm.utils.argument_checks import NonNegative, checked
 from surge_mm.utils.errors import UsageError
 
 EPS = 1e-8
-
-
-def _check_factor(name: str, value: Any) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not 0 <= value < math.inf:
-        raise ValueError(f'{name}={value!r} must be a finite number of at least 0')
 
 
 class GradientScale(Registered):
@@ -76,6 +70,7 @@ class GradientScale(Registered):
         """
 
 
+@checked
 @dataclass(frozen=True)
 class FixedScale(GradientScale):
     """The fixed scale factor of DPGC: ``lam = value``.
@@ -87,20 +82,20 @@ class FixedScale(GradientScale):
         is_zero (bool): Whether the branch has no effect.
 
     Raises:
-        ValueError: if ``value`` is no finite number of at least 0.
+        UsageError: if ``value`` is no finite number of at least 0.
     """
 
-    value: float
+    value: NonNegative
     is_zero: bool = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        _check_factor('scale', self.value)
         object.__setattr__(self, 'is_zero', self.value == 0)
 
     def scale(self, g_b: Tensor, g_a: Tensor) -> float:
         return self.value
 
 
+@checked
 @dataclass(frozen=True)
 class AdaptiveScale(GradientScale):
     """The Adaptive Gradient Scaler: ``lam = eta ||g_b|| / (||g_a|| + eps)``.
@@ -119,20 +114,16 @@ class AdaptiveScale(GradientScale):
         eps (float): 1e-8. An attribute, as ``torch.compile(dynamic=True)`` fails where it reads a global number there.
 
     Raises:
-        ValueError: if ``eta`` is no finite number of at least 0, or a flag is no bool.
+        UsageError: if ``eta`` is no finite number of at least 0, or a flag is no bool.
     """
 
-    eta: float
+    eta: NonNegative
     preserve_norm: bool = False
     sync: bool = False
     is_zero: bool = field(init=False, repr=False)
     eps: float = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        _check_factor('eta', self.eta)
-        for name in ('preserve_norm', 'sync'):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f'{name}={getattr(self, name)!r} must be True or False')
         object.__setattr__(self, 'is_zero', self.eta == 0)
         object.__setattr__(self, 'eps', EPS)
 

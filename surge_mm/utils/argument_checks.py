@@ -73,17 +73,20 @@ Cfg = Annotated[dict[str, Any], WithType()]
 
 
 def checked(function: F) -> F:
-    """Decorate a function, usually a constructor, so that it checks its arguments against their annotations.
+    """Decorate a function or a dataclass so that it checks its arguments against their annotations.
 
     Ranges are part of the annotations: :data:`Positive`, ``Literal['conv', 'pad']``. Of arguments collected by
     ``**kwargs``, a constructor checks the names (:func:`check_keywords`).
 
     Args:
-        function (Callable): the function.
+        function (Callable): the function, usually a constructor; of a class, its constructor is decorated.
 
     Returns:
         Callable: the function with the same signature. It raises a :class:`UsageError` for a wrong argument.
     """
+    if isinstance(function, type):
+        function.__init__ = checked(function.__init__)  # type: ignore[misc]
+        return function
     signature = inspect.signature(function)
     collecting = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     names = [name for name, p in signature.parameters.items() if p.kind not in collecting]

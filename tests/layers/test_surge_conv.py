@@ -202,15 +202,15 @@ def test_builds_by_name_in_both_hosts():
 @pytest.mark.parametrize(
     ('kwargs', 'message'),
     [
-        ({'compensator': {'eta': -0.1}}, r'eta=-0.1 must be a finite number of at least 0'),
-        ({'compensator': {'scale': float('nan')}}, 'scale=nan'),
+        ({'compensator': {'eta': -0.1}}, 'eta=-0.1 must be a number of at least 0'),
+        ({'compensator': {'scale': float('nan')}}, "'scale': nan}: .*at least 0"),
         ({'compensator': {'eta': 0.1, 'scale': 0.1}}, 'not both'),
         ({'compensator': {}}, 'neither'),
         ({'compensator': {'eta': 0.1, 'start': 'copy'}}, "unknown 'start'"),
         ({'compensator': {'eta': 0.1, 'init': 'zeros'}}, "init='zeros'"),
         ({'compensator': {'scale': 0.1, 'preserve_norm': True}}, 'preserve_norm belongs to eta'),
         ({'compensator': {'eta': 0.1, 'preserve_norm': 'yes'}}, "preserve_norm='yes'"),
-        ({'compensator': {'eta': 0.1, 'tied': 1}}, r'SurgeConv2d\(3, 4, .*tied=1 must be True or'),
+        ({'compensator': {'eta': 0.1, 'tied': 2}}, r'SurgeConv2d\(3, 4, .*tied=2 must be True or'),
         ({'compensator': {'eta': 0.1, 'tied': True, 'init': 'copy'}}, 'drop init or tied'),
         ({'compensator': {'eta': 0.1, 'frozen': 'yes'}}, "frozen='yes' must be True or False"),
         ({'compensator': {'eta': 0.1, 'frozen': True, 'tied': True}}, 'drop frozen, or init and'),

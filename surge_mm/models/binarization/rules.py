@@ -17,6 +17,7 @@ KEEP: Literal['keep'] = 'keep'
 BINARY: Literal['binary'] = 'binary'
 
 
+@checked
 @dataclass(frozen=True)
 class Rule:
     """Conditions on a layer, and the decision about layers that meet all of them. None means no condition.
@@ -78,8 +79,6 @@ class Rule:
         ]
         return ', '.join(given) or 'every layer'
 
-
-Rule.__init__ = checked(Rule.__init__)  # type: ignore[method-assign]
 
 DEFAULT_RULES = (
     Rule(KEEP, inside='SurgeBackbone', why='built by the backbone'),
