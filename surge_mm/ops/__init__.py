@@ -9,8 +9,8 @@ from surge_mm.ops.binarizers.activation import (
     RSign,
     STESign,
 )
-from surge_mm.ops.binarizers.base import Binarizer, Scheduled
 from surge_mm.ops.binarizers.elastic import Elastic, ElasticBinary, ElasticSign, Step
+from surge_mm.ops.binarizers.scheduled import Scheduled
 from surge_mm.ops.binarizers.standardized_weight import AdaBin, Libra, ReCU
 from surge_mm.ops.binarizers.weight import (
     XNOR,
@@ -46,7 +46,6 @@ __all__ = [
     'ApproxSign',
     'BiBERT',
     'BiT',
-    'Binarizer',
     'Convolution',
     'DualPath',
     'DualPathSpec',

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from surge_mm.ops.binarizers.activation import ActivationBinarizer
-from surge_mm.ops.binarizers.base import Scheduled
+from surge_mm.ops.binarizers.scheduled import Scheduled
 from surge_mm.ops.binarizers.weight import WeightBinarizer
 from surge_mm.ops.gradient_scale import GradientScale
 from surge_mm.ops.linear_maps import BilinearMap

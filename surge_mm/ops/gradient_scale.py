@@ -42,7 +42,6 @@ class GradientScale(Registered):
     """
 
     family = 'compensator'
-    kind = 'scale'
     advice = ' compensator=None is the plain binary layer (STE).'
     is_zero: bool = False
     preserve_norm: bool = False

@@ -29,14 +29,12 @@ class Registered(ABC):
 
     Attributes:
         family (str): The argument of a layer, such as ``'activation'``.
-        kind (str): What a class of the family is, for error messages.
         advice (str): Sentence of the error about an unknown name.
         controls (tuple[str, ...]): Further keys of the dict that every class of the family takes.
         known (dict[str, type]): The classes of the family by name.
     """
 
     family: ClassVar[str]
-    kind: ClassVar[str]
     advice: ClassVar[str] = ''
     controls: ClassVar[tuple[str, ...]] = ()
     known: ClassVar[dict[str, type[Any]]]
@@ -128,7 +126,7 @@ class Registered(ABC):
             if other is not cls and name in other.known:
                 hint += f'. {name} is for {other.family}=dict(type={name!r})'
         raise UsageError(
-            f'{cls.family}: unknown {cls.kind} {name!r}{reason}{hint}.{cls.advice} A class of your own derives from '
+            f'{cls.family}: unknown type {name!r}{reason}{hint}.{cls.advice} A class of your own derives from '
             f'surge_mm.ops.{cls.__name__}; import its module first (in a config, by custom_imports)'
         )
 

@@ -27,10 +27,10 @@ from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from surge_mm.ops.binarizers.base import Binarizer, Scheduled
 from surge_mm.ops.binarizers.error_decay import ErrorDecay
+from surge_mm.ops.binarizers.scheduled import Scheduled
 from surge_mm.ops.gradient_scale import norm
-from surge_mm.ops.registered import check_shape
+from surge_mm.ops.registered import Registered, check_shape
 from surge_mm.ops.signs import sign
 from surge_mm.utils.argument_checks import Finite, Fraction, checked, matches
 from surge_mm.utils.suggestions import argument_names
@@ -52,7 +52,7 @@ class SignForm(NamedTuple):
     level: int = 0
 
 
-class ActivationBinarizer(Binarizer):
+class ActivationBinarizer(Registered):
     """Base class of the activation binarizers.
 
     Attributes:
@@ -83,7 +83,7 @@ class ActivationBinarizer(Binarizer):
             cfg (dict): Such as ``dict(type='STESign', window='rms', k=2)``.
 
         Raises:
-            ValueError: as :meth:`Binarizer.build` and :meth:`control`.
+            ValueError: as :meth:`Registered.build` and :meth:`control`.
             TypeError: if neither has one of the arguments.
         """
         plain = cls.without_controls(cfg)

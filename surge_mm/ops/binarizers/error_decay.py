@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from surge_mm.ops.binarizers.base import Scheduled
+from surge_mm.ops.binarizers.scheduled import Scheduled
 from surge_mm.utils.argument_checks import checked
 
 

@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from surge_mm.ops.binarizers.base import Scheduled
 from surge_mm.ops.binarizers.error_decay import ErrorDecay
+from surge_mm.ops.binarizers.scheduled import Scheduled
 from surge_mm.ops.binarizers.weight import TwoValues, WeightBinarizer, magnitude, mean_per_filter
 from surge_mm.ops.signs import sign
 from surge_mm.utils.argument_checks import checked

@@ -18,7 +18,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from surge_mm.ops.binarizers.base import Binarizer
+from surge_mm.ops.registered import Registered
 
 
 class TwoValues(NamedTuple):
@@ -46,7 +46,7 @@ class TwoValues(NamedTuple):
         return TwoValues(self.z, self.alpha * gain, offset)
 
 
-class WeightBinarizer(Binarizer):
+class WeightBinarizer(Registered):
     """Base class of the weight binarizers.
 
     Attributes:

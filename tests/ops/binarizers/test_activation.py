@@ -92,13 +92,13 @@ def test_an_argument_out_of_range_is_named(cfg):
 
 def test_unknown_binarizer_names_the_value_and_a_near_one():
     with pytest.raises(
-        ValueError, match=r"activation: unknown binarizer 'AproxSign'; did you mean 'ApproxSign'"
+        ValueError, match=r"activation: unknown type 'AproxSign'; did you mean 'ApproxSign'"
     ):
         ActivationBinarizer.build({'type': 'AproxSign'})
 
 
 def test_a_weight_binarizer_is_not_built_as_an_activation():
-    with pytest.raises(ValueError, match="unknown binarizer 'ScaledSign'"):
+    with pytest.raises(ValueError, match="unknown type 'ScaledSign'"):
         ActivationBinarizer.build({'type': 'ScaledSign'})
 
 

@@ -1,20 +1,9 @@
-"""Base of activation and weight binarizers, and schedules."""
+"""Schedules of binarizers."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
-
-from surge_mm.ops.registered import Registered
-
-
-class Binarizer(Registered):
-    """Base class of both families, which have a table each.
-
-    An activation binarizer is never built in place of a weight binarizer.
-    """
-
-    kind = 'binarizer'
 
 
 class Scheduled:
