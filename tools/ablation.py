@@ -30,11 +30,11 @@ from surge_mm.analysis.ablation_tables import as_csv, as_json, latex, markdown
 from surge_mm.composition.config_files import (
     find_configs,
     find_recipe,
-    read_with_names,
     write_configs,
 )
 from surge_mm.composition.variants import Variant, changed, check_names, compose
 from surge_mm.launch.cli import Parser, add_settings_of_train, check_least, parse_settings, run
+from surge_mm.launch.config import read_config, with_names
 from surge_mm.launch.trainings import (
     check_unfinished,
     is_finished,
@@ -95,7 +95,9 @@ def main() -> None:
     else:
         configs = find_configs(args.configs)
         check_names([*configs, *(one.name for one in variants)])
-        composed = {one.name: changed(read_with_names(configs[one.base]), one) for one in variants}
+        composed = {
+            one.name: changed(with_names(read_config(configs[one.base])), one) for one in variants
+        }
         origins = {one.name: configs[one.base] for one in variants}
     baseline = find_baseline(args.baseline, [*configs, *composed])
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from mmengine.config import Config
 
 from surge_mm.compat.config_prefix import MIM_ROOT
-from surge_mm.launch.config import read_config, with_names
 from surge_mm.utils.errors import LaunchError
 from surge_mm.utils.suggestions import did_you_mean
 
@@ -79,24 +78,6 @@ def find_configs(paths: Sequence[str]) -> dict[str, Path]:
     if len(found) < len(paths):
         raise LaunchError(f'configs must have different file names, got {paths}')
     return found
-
-
-def read_with_names(path: Path) -> Config:
-    """Read a config or a method.
-
-    Args:
-        path (Path): its file.
-
-    Returns:
-        Config: the content, with the names of classes in place of classes.
-
-    Raises:
-        LaunchError: if it cannot be read.
-    """
-    cfg = with_names(read_config(str(path)))
-    if cfg.default_scope is None:  # a method has none
-        cfg.pop('default_scope')
-    return cfg
 
 
 def write_configs(

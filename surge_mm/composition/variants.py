@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 from mmengine.config import Config
 
-from surge_mm.composition.config_files import find_method, read_with_names
+from surge_mm.composition.config_files import find_method
 from surge_mm.composition.methods import apply_method
+from surge_mm.launch.config import read_config, with_names
 from surge_mm.utils.errors import LaunchError
 from surge_mm.utils.suggestions import did_you_mean
 
@@ -48,10 +49,10 @@ def compose(
     every = [*(Variant(Path(method).stem, method, {}) for method in methods), *variants]
     files = {one.base: find_method(one.base) for one in every}
     check_names([one.name for one in every])
-    cfg = read_with_names(recipe)
+    cfg = with_names(read_config(recipe))
     composed = {}
     for one in every:
-        method = changed(read_with_names(files[one.base]), one, cfg)
+        method = changed(with_names(read_config(files[one.base])), one, cfg)
         check_eta(method, one)
         composed[one.name] = apply_method(cfg, method)
     return composed

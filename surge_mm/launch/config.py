@@ -63,11 +63,11 @@ def load_config(args: argparse.Namespace) -> Config:
     return cfg
 
 
-def read_config(path: str) -> Config:
+def read_config(path: str | Path) -> Config:
     """Read a config.
 
     Args:
-        path (str): its file.
+        path (str or Path): its file.
 
     Raises:
         LaunchError: if it cannot be read.
@@ -75,14 +75,16 @@ def read_config(path: str) -> Config:
     try:
         return Config.fromfile(path)
     except Exception as error:  # a config is a program, which may raise anything
-        raise LaunchError(f'config {path!r} cannot be read: {describe_error(error)}') from error
+        raise LaunchError(
+            f'config {str(path)!r} cannot be read: {describe_error(error)}'
+        ) from error
 
 
 def with_names(cfg: Config) -> Config:
     """Return a config of the new style as one that can be written to a file: with names in place of its classes.
 
     Args:
-        cfg (Config): a config of either style.
+        cfg (Config): a config of either style, or a method, which has no scope.
     """
     scope = cfg.get('default_scope') or _host_of(cfg.get('model'))
 
@@ -94,7 +96,9 @@ def with_names(cfg: Config) -> Config:
         return registered_name(value, scope) if callable(value) else value
 
     content = {key: named(value) for key, value in cfg.items() if not is_imported(value)}
-    return Config({**content, 'default_scope': scope}, filename=cfg.filename)
+    if scope:
+        content['default_scope'] = scope
+    return Config(content, filename=cfg.filename)
 
 
 def _host_of(model: Any) -> str | None:

@@ -8,7 +8,6 @@ from mmengine.config import Config
 from surge_mm.composition.config_files import (
     find_configs,
     find_recipe,
-    read_with_names,
     write_configs,
 )
 from surge_mm.composition.variants import compose
@@ -37,12 +36,6 @@ def test_a_recipe_is_a_name_or_a_path(tmp_path):
         find_recipe(['resnet2_600e_cifar10'])
     with pytest.raises(LaunchError, match='takes one recipe or config, got 2'):
         find_recipe(['resnet20_600e_cifar10', 'resnet18_600e_cifar10'])
-
-
-def test_a_config_that_cannot_be_read_is_named(tmp_path):
-    (tmp_path / 'torn.py').write_text('model = dict(')
-    with pytest.raises(LaunchError, match=r"torn.py' cannot be read: SyntaxError"):
-        read_with_names(tmp_path / 'torn.py')
 
 
 def test_the_composed_config_of_a_leaf_is_called_by_the_new_method(tmp_path):
