@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmpretrain.models import ImageClassifier
 from rich.table import Table
 from torch import nn
 
@@ -34,6 +35,7 @@ from surge_mm.launch.cli import Parser, add_full_precision, add_shape, check_lea
 from surge_mm.launch.config import load_config, with_names
 from surge_mm.launch.resume import check_checkpoint
 from surge_mm.launch.runner import build_model
+from surge_mm.models.classifiers.distilled_classifier import require_classifier
 from surge_mm.models.detectors.teacher_checks import require_detector
 from surge_mm.utils.atomic_write import write_atomically
 from surge_mm.utils.errors import LaunchError, UsageError
@@ -122,8 +124,9 @@ def binary_keys(
     if '://' not in checkpoint:
         checkpoint = str(Path(checkpoint).resolve())
     teacher: str | None = str(Path(args.config).resolve())
+    require = require_classifier if isinstance(model, ImageClassifier) else require_detector
     try:
-        require_detector('the model', model)
+        require('the model', model)
     except UsageError as error:
         print(f'the config has no teacher: {error}')
         teacher = None

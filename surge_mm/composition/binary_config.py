@@ -57,8 +57,8 @@ def binary_config(
     """Return the keys of a config that inherits from ``base`` and trains its model in 1 bit.
 
     The model starts from the weights of ``checkpoint``. With a teacher, ``surge_mm.DistilledDetector`` takes them from
-    it. Otherwise they are loaded by ``load_from``. Batch norms adapt to the binary layers, and frozen stages, whose
-    layers would stay in full precision, are trained.
+    it. Otherwise, and for ``surge_mm.DistilledClassifier``, ``load_from`` names them. Batch norms adapt to the binary
+    layers, and frozen stages, whose layers would stay in full precision, are trained.
 
     Args:
         cfg (Config): Content of ``base``, a config of a full-precision model.
@@ -78,8 +78,10 @@ def binary_config(
         LaunchError: if the model of ``cfg`` is binary by its config.
     """
     kind = cfg.model.type
+    classifies = class_name(cfg.model.get('base_type', kind)) == 'ImageClassifier'
+    by_detector = teacher is not None and not classifies
     model: dict[str, Any] = {
-        'type': 'surge_mm.DistilledDetector' if teacher else 'surge_mm.Binarized'
+        'type': 'surge_mm.DistilledDetector' if by_detector else 'surge_mm.Binarized'
     }
     if class_name(kind) in BINARIZED:
         if class_name(kind) != 'Binarized' or not cfg.model.get('structure_only'):
@@ -94,7 +96,10 @@ def binary_config(
         )
     if teacher:
         model['teacher'] = {'config': teacher, 'checkpoint': checkpoint}
-        model['init'] = 'teacher'
+        if classifies:
+            model['base_type'] = 'surge_mm.DistilledClassifier'
+        else:
+            model['init'] = 'teacher'
     backbone = _backbone(cfg.model, method)
     if keep:
         rules, by_rules = _keep_rules(cfg, method, keep)
@@ -111,7 +116,7 @@ def binary_config(
         '_base_': base,
         'custom_imports': {'imports': [*dict.fromkeys([*imports, 'surge_mm'])]},
         'model': model,
-        'load_from': None if teacher else checkpoint,
+        'load_from': None if by_detector else checkpoint,
         'resume': False,
     }
     kept = {class_name(hook.get('type')) for hook in cfg.get('custom_hooks') or []}

@@ -12,6 +12,7 @@ from helpers.new_style import write_new_style
 from helpers.tools import run_tool
 from mmengine.config import Config
 from mmengine.model import BaseModel
+from mmpretrain.structures import DataSample
 
 from surge_mm.composition.binary_config import binary_layers
 from surge_mm.datasets.digits import make_digits
@@ -188,15 +189,29 @@ def test_config_of_a_host_unfreezes_and_needs_no_download(tmp_path):
     assert Path(cfg.model.teacher.config).is_file()
 
 
-def test_classifier_starts_from_its_checkpoint_without_a_teacher(tmp_path):
-    (tmp_path / 'mine.py').write_text("_base_ = 'mmpretrain::resnet/resnet18_8xb16_cifar10.py'\n")
+@pytest.mark.parametrize(
+    'head, taught', [('LinearClsHead', True), ('MultiLabelLinearClsHead', False)]
+)
+def test_classifier_starts_from_its_checkpoint_and_is_taught_if_its_output_is_one_softmax(
+    head, taught, tmp_path
+):
+    base = "_base_ = 'mmpretrain::resnet/resnet18_8xb16_cifar10.py'\n"
+    loss = '' if taught else ", loss=dict(type='CrossEntropyLoss', use_sigmoid=True), topk=None"
+    (tmp_path / 'mine.py').write_text(f'{base}model = dict(head=dict(type={head!r}{loss}))\n')
     save(tmp_path / 'mine.py', tmp_path / 'a.pth')
     done = binarize(tmp_path, 'mine.py', 'a.pth', '--work-dir', 'out', '--shape', 32, 32)
     assert done.returncode == 0, done.stderr
-    assert 'no teacher: the model: ImageClassifier must be' in done.stdout
+    assert ('no teacher: the model: the probabilities of its head' in done.stdout) == (not taught)
     cfg = Config.fromfile(tmp_path / 'out/ste_mine.py')
     assert cfg.model.type == 'surge_mm.Binarized' and cfg.load_from == str(tmp_path / 'a.pth')
     assert len(layers_of(cfg)) == 16
+    if taught:
+        model = build_model(cfg)
+        images = torch.randn(2, 3, 32, 32)
+        weights = torch.load(tmp_path / 'a.pth', weights_only=True)['state_dict']
+        teacher = model.teacher.state_dict()
+        assert all(torch.equal(value, weights[name]) for name, value in teacher.items())
+        assert set(model.loss(images, [DataSample()] * 2)) == {'loss_distill'}
 
 
 def test_full_precision_model_with_shortcuts_gives_the_binary_one(folder, tmp_path):

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from mmpretrain.models import ImageClassifier
-from torch import Tensor
+from mmpretrain.models import ClsHead, ImageClassifier
+from torch import Tensor, nn
 
 from surge_mm.models.student import Student, check_images
 from surge_mm.registry import MODELS
@@ -50,10 +50,7 @@ class DistilledClassifier(Student, ImageClassifier):
         self.label_weight = label_weight
 
     def _check_teacher(self, teacher: Any) -> None:
-        if not isinstance(teacher, ImageClassifier):
-            raise UsageError(
-                f'teacher: {type(teacher).__name__} must be an ImageClassifier of MMPretrain'
-            )
+        require_classifier('teacher', teacher)
         check_images(self, teacher, _num_classes)
 
     def loss(self, inputs: Tensor, data_samples: list[Any]) -> dict[str, Tensor]:
@@ -80,6 +77,26 @@ class DistilledClassifier(Student, ImageClassifier):
                 self.label_weight * self.head.loss(features, data_samples)['loss']
             )
         return losses
+
+
+def require_classifier(name: str, model: nn.Module) -> None:
+    """Raise an error if a model is no ImageClassifier whose probabilities are the softmax of its output.
+
+    Args:
+        name (str): What the model is, for the error message.
+        model (nn.Module): The model.
+
+    Raises:
+        UsageError: if it is none.
+    """
+    if not isinstance(model, ImageClassifier):
+        raise UsageError(f'{name}: {type(model).__name__} must be an ImageClassifier of MMPretrain')
+    head = type(model.head)
+    if getattr(head, 'predict', None) is not ClsHead.predict:
+        raise UsageError(
+            f'{name}: the probabilities of its head, {head.__name__}, are not the softmax of one output, such as those '
+            'of a LinearClsHead'
+        )
 
 
 def _num_classes(model: Any) -> int | None:
