@@ -24,8 +24,6 @@ import torch
 from compare_detectors import common_seeds, config_of
 from matplotlib.figure import Figure
 from mmengine.config import Config
-from mmengine.evaluator import Evaluator
-from mmengine.runner import Runner
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -33,7 +31,6 @@ from torch import nn
 
 from surge_mm.analysis.forward import network_forward
 from surge_mm.analysis.plots import save
-from surge_mm.analysis.sensitivity import evaluate
 from surge_mm.analysis.timing import cpu_name, interleaved_times
 from surge_mm.checkpoint.checked import load_checked
 from surge_mm.deploy import CapturedNetwork, instruction_set, pack
@@ -42,6 +39,7 @@ from surge_mm.launch.calibration_set import CalibrationSet
 from surge_mm.launch.cli import Parser, check_least, run
 from surge_mm.launch.resume import newest_checkpoint
 from surge_mm.launch.runner import build_model
+from surge_mm.launch.validation_set import ValidationSet
 from surge_mm.layers.binary_layer import BinaryLayer
 from surge_mm.layers.memory_format import to_channels_last
 from surge_mm.utils.errors import LaunchError
@@ -109,10 +107,7 @@ def accuracy(cfg: Config, model: nn.Module, variant: Any) -> dict[str, float]:
     """Return the metrics of a variant of a detector on the test set."""
     if isinstance(variant, Int8Engine):
         variant = variant.in_place_of(model)
-    loader = Runner.build_dataloader(cfg.test_dataloader, seed=0)
-    evaluator = Evaluator(cfg.test_evaluator)
-    evaluator.dataset_meta = loader.dataset.metainfo
-    found = evaluate(variant, loader, evaluator)
+    found = ValidationSet(cfg, 'test').evaluate(variant)
     return {name: found[key] for name, key in METRICS.items()}
 
 

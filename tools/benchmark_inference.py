@@ -31,8 +31,6 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.evaluator import Evaluator
-from mmengine.runner import Runner
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -41,7 +39,6 @@ from torch import nn
 import surge_mm
 from surge_mm.analysis.forward import input_name, network_forward, random_input
 from surge_mm.analysis.plots import METRICS
-from surge_mm.analysis.sensitivity import evaluate
 from surge_mm.analysis.tables import wide_console
 from surge_mm.analysis.timing import STAT, BackgroundLoad, cpu_name, interleaved_times
 from surge_mm.checkpoint.checked import load_checked
@@ -62,9 +59,9 @@ from surge_mm.launch.config import load_config
 from surge_mm.launch.input_size import add_input_size, check_input_size, input_size
 from surge_mm.launch.resume import check_checkpoint
 from surge_mm.launch.runner import build_model
+from surge_mm.launch.validation_set import ValidationSet
 from surge_mm.layers.memory_format import to_channels_last
 from surge_mm.models import to_float
-from surge_mm.preflight.datasets import check_datasets
 from surge_mm.utils.errors import LaunchError, UsageError, describe_error
 
 
@@ -327,45 +324,37 @@ def metrics_of(
     models: dict[str, Any], cfg: Config, args: argparse.Namespace
 ) -> dict[str, dict[str, float]]:
     """Return the metrics of each variant on the validation set, print the first, or print why they are not measured."""
-    reason = reason_without_metric(models['float'], cfg, args)
-    if reason:
-        print(f'metric: not measured, {reason}')
+    try:
+        check_metric(models['float'], args)
+        validation = ValidationSet(cfg)
+    except LaunchError as error:
+        print(f'metric: not measured, {error}')
         return {}
-    loader = Runner.build_dataloader(cfg.val_dataloader, seed=0)
-    evaluator = Evaluator(cfg.val_evaluator)
-    evaluator.dataset_meta = loader.dataset.metainfo
     found = {}
     for name, model in track(list(models.items()), 'evaluation'):
         if name == 'packed' and not args.checkpoint:
             continue
         if isinstance(model, Int8Engine):
             model = model.in_place_of(models['float'])
-        found[name] = evaluate(model, loader, evaluator)
+        found[name] = validation.evaluate(model)
     names: Iterable[str] = found['float']
     first = next((name for name in METRICS if name in found['float']), next(iter(names)))
     for name, metrics in found.items():
         print(f'{first} of {name}: {metrics[first]:.4f}')
-    print(f'on the {len(loader.dataset)} images of the validation set')
+    print(f'on the {len(validation)} images of the validation set')
     return found
 
 
-def reason_without_metric(model: nn.Module, cfg: Config, args: argparse.Namespace) -> str:
-    """Return why the metrics of INT8 cannot be measured; empty if they can."""
+def check_metric(model: nn.Module, args: argparse.Namespace) -> None:
+    """Raise an error that says why the metrics of INT8 cannot be measured."""
     if args.no_metric:
-        return '--no-metric is given'
+        raise LaunchError('--no-metric is given')
     if not args.full_precision:
-        return (
+        raise LaunchError(
             'which needs the network trained in full precision: --full-precision CONFIG CHECKPOINT'
         )
     if not hasattr(model, 'bbox_head') and not hasattr(model, 'head'):
-        return f'{type(model).__name__} has no head whose outputs could be replaced'
-    if not cfg.get('val_dataloader') or not cfg.get('val_evaluator'):
-        return 'the config has no val_dataloader and val_evaluator'
-    try:
-        check_datasets(cfg, ('val',))
-    except UsageError as error:
-        return f'the validation set is not there ({error!s:.200})'
-    return ''
+        raise LaunchError(f'{type(model).__name__} has no head whose outputs could be replaced')
 
 
 if __name__ == '__main__':

@@ -16,15 +16,12 @@ import tempfile
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.evaluator import Evaluator
-from mmengine.runner import Runner
 from rich.progress import track
 from torch import Tensor, nn
 
 import surge_mm  # noqa: F401  prepares the stack before the hosts are imported
 from surge_mm.analysis.complexity import model_size
 from surge_mm.analysis.plots import METRICS
-from surge_mm.analysis.sensitivity import evaluate
 from surge_mm.analysis.tables import wide_console
 from surge_mm.checkpoint.checked import load_checked
 from surge_mm.datasets.evaluation_set import dataset_meta, image_size
@@ -56,12 +53,12 @@ from surge_mm.launch.cli import Parser, add_settings, check_least, run
 from surge_mm.launch.config import load_config
 from surge_mm.launch.resume import check_checkpoint
 from surge_mm.launch.runner import build_model
+from surge_mm.launch.validation_set import ValidationSet
 from surge_mm.layers import BinaryLayer
 from surge_mm.layers.memory_format import to_channels_last
 from surge_mm.models.binarization.layer_candidates import base_class_names
-from surge_mm.preflight.datasets import check_datasets
 from surge_mm.utils.atomic_write import write_atomically
-from surge_mm.utils.errors import LaunchError, UsageError, describe_error
+from surge_mm.utils.errors import LaunchError, describe_error
 
 ONNX = '.onnx'
 DEFAULT_SIZE = (224, 224)
@@ -329,21 +326,15 @@ def change_of_metric(cfg: Config, before: nn.Module, after: nn.Module, real: str
         after (nn.Module): The packed model in ``real``.
         real (str): Dtype of the real-valued convolutions of ``after``.
     """
-    if not cfg.get('val_dataloader') or not cfg.get('val_evaluator'):
-        return 'metric: not measured, the config has no val_dataloader and val_evaluator'
     try:
-        check_datasets(cfg, ('val',))
-    except UsageError as error:
-        return f'metric: not measured, the validation set is not there ({error!s:.200})'
-    loader = Runner.build_dataloader(cfg.val_dataloader, seed=0)
-    evaluator = Evaluator(cfg.val_evaluator)
-    evaluator.dataset_meta = loader.dataset.metainfo
-    models = track((before, after), 'evaluation')
-    found = [evaluate(model, loader, evaluator) for model in models]
+        validation = ValidationSet(cfg)
+    except LaunchError as error:
+        return f'metric: not measured, {error}'
+    found = [validation.evaluate(model) for model in track((before, after), 'evaluation')]
     names = [name for name in METRICS if name in found[0]] or list(found[0])
     lines = [
         f'{name}: {found[0][name]:.4f} in float32, {found[1][name]:.4f} in {real} '
-        f'({found[1][name] - found[0][name]:+.4f}), on the {len(loader.dataset)} images of the validation set'
+        f'({found[1][name] - found[0][name]:+.4f}), on the {len(validation)} images of the validation set'
         for name in names
     ]
     return '\n'.join(lines)

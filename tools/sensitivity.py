@@ -16,7 +16,6 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.evaluator import Evaluator
 from mmengine.model import revert_sync_batchnorm
 from mmengine.runner import Runner
 from rich.progress import track
@@ -28,9 +27,7 @@ from surge_mm.analysis.plots import METRICS, plot_costs
 from surge_mm.analysis.sensitivity import (
     Names,
     binarize_alone,
-    evaluate,
     group_by_block,
-    names_of_metrics,
     training_loss,
 )
 from surge_mm.analysis.tables import wide_console
@@ -46,6 +43,7 @@ from surge_mm.launch.cli import Parser, add_full_precision, add_settings, check_
 from surge_mm.launch.config import load_config, with_names
 from surge_mm.launch.resume import check_checkpoint
 from surge_mm.launch.runner import build_model, check_data
+from surge_mm.launch.validation_set import ValidationSet
 from surge_mm.utils.atomic_write import write_atomically
 from surge_mm.utils.errors import LaunchError
 from surge_mm.utils.hosts import find_config
@@ -114,18 +112,16 @@ def measure(
         dict: Content of the report.
     """
     model = revert_sync_batchnorm(model).to(get_device())
-    loader = Runner.build_dataloader(cfg.val_dataloader, seed=0)
-    trial, evaluator = (Evaluator(cfg.val_evaluator) for _ in range(2))
-    trial.dataset_meta = evaluator.dataset_meta = loader.dataset.metainfo
-    if names := names_of_metrics(model, loader, trial):
+    validation = ValidationSet(cfg)
+    if names := validation.names_of_metrics(model):
         choose_metric(metric, names)  # before the time of an evaluation is spent
-    metrics = evaluate(model, loader, evaluator)
+    metrics = validation.evaluate(model)
     metric = choose_metric(metric, metrics)
     batches = first_batches(model, cfg, images)
     runs: list[dict[str, Any]] = []
     for name, layers in track({'': [], **blocks}.items(), 'layers'):
         alone = binarize_alone(model, layers, batches)
-        value = evaluate(alone, loader, evaluator)[metric]
+        value = validation.evaluate(alone)[metric]
         runs.append(
             {
                 'name': name,

@@ -13,19 +13,14 @@ input, as behind the leaky ReLU that replaces it in training (:func:`surge_mm.bi
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import mmcv.cnn
 import torch
-from mmengine.evaluator import Evaluator
-from mmengine.logging import MMLogger
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.data import DataLoader
 
 from surge_mm.layers import SurgeLinear
 from surge_mm.models.binarization.binarize import binarize
@@ -159,56 +154,3 @@ def run_network(model: Any, batches: Batches, update_norms: bool = False) -> lis
             losses.append(float(loss))
     model.eval()
     return losses
-
-
-def evaluate(model: Any, loader: DataLoader, evaluator: Evaluator) -> dict[str, float]:
-    """Evaluate a model, without output.
-
-    Args:
-        model (BaseModel): A model of MMEngine. It is left in evaluation mode.
-        loader (DataLoader): The validation set.
-        evaluator (Evaluator): Its metrics.
-
-    Returns:
-        dict[str, float]: The metrics by name.
-    """
-    model.eval()
-    with _quiet('WARNING'):
-        for batch in loader:
-            evaluator.process(data_samples=model.val_step(batch), data_batch=batch)
-        return evaluator.evaluate(len(loader.dataset))  # type: ignore[arg-type]
-
-
-def names_of_metrics(model: Any, loader: DataLoader, evaluator: Evaluator) -> list[str]:
-    """Return the names of the metrics, from an evaluation of the first batch.
-
-    Args:
-        model (BaseModel): A model of MMEngine. It is left in evaluation mode.
-        loader (DataLoader): The validation set.
-        evaluator (Evaluator): Its metrics. It cannot be used afterwards.
-
-    Returns:
-        list[str]: The names. Empty if a metric does not give any for this batch, for instance without a detection.
-    """
-    model.eval()
-    with _quiet('CRITICAL'), contextlib.suppress(Exception):  # a metric may need all images
-        batch = next(iter(loader))
-        evaluator.process(data_samples=model.val_step(batch), data_batch=batch)
-        size = len(loader.dataset)  # type: ignore[arg-type]
-        found = [metric.evaluate(size) for metric in evaluator.metrics]
-        if all(found):
-            return [name for metrics in found for name in metrics]
-    return []
-
-
-@contextlib.contextmanager
-def _quiet(level: str) -> Iterator[None]:
-    """Compute without gradients and without output; metrics log whole tables."""
-    logger = MMLogger.get_current_instance()
-    before = logger.level
-    logger.setLevel(level)
-    try:
-        with torch.no_grad(), contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        logger.setLevel(before)
