@@ -104,6 +104,38 @@ def finish_pixels(sums, out, table, pixels, channels, activates):
 
 
 @compiled
+def window_rows(job, row):
+    """Return the first row of a window, and the one after the last.
+
+    Args:
+        job (EpiloguePass | BytePass): A pass with a pool.
+        row (int): Row of the output.
+    """
+    top = row * job.pool_step_y - job.pool_top
+    return max(top, 0), min(top + job.pool_height, job.height)
+
+
+@compiled
+def pool_row(job, row, addresses, n_rows):
+    """Write a row of the output of a pool.
+
+    Args:
+        job (EpiloguePass | BytePass): A pass with a pool.
+        row (int): Index of the row, counted through all images.
+        addresses (int): Address of the addresses of the rows of its windows.
+        n_rows (int): Number of them.
+    """
+    pixel_bytes = job.channels * 4
+    columns = (job.width + 2 * job.pool_left - job.pool_width) // job.pool_step_x + 1
+    out = job.out + row * columns * pixel_bytes
+    for column in range(columns):
+        left = column * job.pool_step_x - job.pool_left
+        right, left = min(left + job.pool_width, job.width), max(left, 0)
+        window = left * pixel_bytes, right - left, job.channels
+        pool_channels(out + column * pixel_bytes, addresses, n_rows, *window)
+
+
+@compiled
 def pool_rows(job, rows, ring, addresses, first, last):
     """Finish and pool output rows in sequence.
 
@@ -115,15 +147,13 @@ def pool_rows(job, rows, ring, addresses, first, last):
         first (int): Index of the first row, counted through all images.
         last (int): Index after the last row.
     """
-    row_bytes, pixel_bytes = job.width * job.channels * 4, job.channels * 4
-    columns = (job.width + 2 * job.pool_left - job.pool_width) // job.pool_step_x + 1
+    row_bytes = job.width * job.channels * 4
     done = -1
     for i in range(first, last):
         image, row = i // rows, i % rows
         if row == 0:
             done = -1
-        top = row * job.pool_step_y - job.pool_top
-        bottom, top = min(top + job.pool_height, job.height), max(top, 0)
+        top, bottom = window_rows(job, row)
         for y in range(top, bottom):
             finished = ring + y % job.pool_height * row_bytes
             store(addresses + (y - top) * 8, finished)
@@ -131,12 +161,7 @@ def pool_rows(job, rows, ring, addresses, first, last):
                 sums = job.sums + (image * job.height + y) * row_bytes
                 finish_pixels(sums, finished, job.table, job.width, job.channels, job.activates)
                 done = y
-        out = job.out + i * columns * pixel_bytes
-        for column in range(columns):
-            left = column * job.pool_step_x - job.pool_left
-            right, left = min(left + job.pool_width, job.width), max(left, 0)
-            window = left * pixel_bytes, right - left, job.channels
-            pool_channels(out + column * pixel_bytes, addresses, bottom - top, *window)
+        pool_row(job, i, addresses, bottom - top)
 
 
 @compiled_callback(types.void(types.CPointer(types.int64)))

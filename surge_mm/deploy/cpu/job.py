@@ -179,17 +179,27 @@ class BytePass(NamedTuple):
         next_part (int): The part that the next thread takes, counted by the threads.
         parts (int): Parts into which the units are divided.
         x (int): Address of the bytes, ``(N, padded height, padded width, C_in)``, and 3 more bytes.
-        out (int): Address of the output, ``(N, H', W', C_out)``, float32.
-        units (int): Tiles of pixels of all images.
-        pixels (int): Output pixels of an image.
+        out (int): Address of the output, float32: ``(N, H', W', C_out)``, or that of the pool.
+        units (int): Tiles of pixels of all images; rows of the output of the pool with one.
+        height (int): Rows of the convolution, H'.
+        width (int): Columns of the convolution, W'.
         channels (int): Output channels, C_out.
         image_bytes (int): Bytes of a padded image.
         offsets (int): Address of the byte at which the window of each output pixel begins, int64.
         steps (int): Address of the offsets of four bytes each from the first byte of a window, int64.
         n_steps (int): Number of steps.
+        firsts (int): Address of the indices of the steps that are gathered, each with those after it if ``together``.
+        n_firsts (int): Number of them.
+        together (int): 1 if several steps are gathered together, which are consecutive bytes of a window.
         filters (int): Address of the weights, ``(blocks, n_steps, 16, 4)``, int8.
         table (int): Address of the table of the epilogue, ``(9, C_out)``, float32.
         activates (int): 1 if the table has steps after a1.
+        pool_height (int): Rows of the window of the max pool behind it; 0 without one.
+        pool_width (int): Columns of the window.
+        pool_step_y (int): Vertical stride of the pool.
+        pool_step_x (int): Horizontal stride.
+        pool_top (int): Rows of padding above, and below.
+        pool_left (int): Columns of padding on the left, and on the right.
     """
 
     next_part: int
@@ -197,12 +207,22 @@ class BytePass(NamedTuple):
     x: int
     out: int
     units: int
-    pixels: int
+    height: int
+    width: int
     channels: int
     image_bytes: int
     offsets: int
     steps: int
     n_steps: int
+    firsts: int
+    n_firsts: int
+    together: int
     filters: int
     table: int
     activates: int
+    pool_height: int
+    pool_width: int
+    pool_step_y: int
+    pool_step_x: int
+    pool_top: int
+    pool_left: int

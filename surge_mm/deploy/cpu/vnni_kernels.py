@@ -14,9 +14,10 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from surge_mm.deploy.cpu.byte_kernels import pool_row, window_rows
 from surge_mm.deploy.cpu.codegen.epilogue import activate
 from surge_mm.deploy.cpu.codegen.loops import loop
-from surge_mm.deploy.cpu.codegen.memory import add_one, address_of, load_tuple
+from surge_mm.deploy.cpu.codegen.memory import add_one, address_of, load_tuple, store
 from surge_mm.deploy.cpu.codegen.vectors import (
     FLOATS,
     I8,
@@ -38,43 +39,69 @@ PIXELS = 12
 BLOCKS = 2
 """Blocks of 16 filters of a tile."""
 STEP_BYTES = 4
+TOGETHER = 4
+"""Steps that are gathered together, where they are consecutive bytes."""
 AHEAD = 8
 """Steps by which weights are fetched before they are used: those of a tile are larger than the first cache."""
 load_pass = load_tuple(len(BytePass._fields))
 
 
-@intrinsic
-def gather(context, x, offsets, last, steps, n_steps, to):
-    """Write the four bytes of each step and pixel of a tile: ``to[i, p] = x[offsets[min(p, last)] + steps[i]]``.
+def _gather(width: int) -> Any:
+    """Return the intrinsic that gathers so many steps at once, which are consecutive bytes of a window::
 
-    Args:
-        context (Context): Given by Numba.
-        x (int): Address of the image.
-        offsets (int): Address of the offsets of the windows of the pixels.
-        last (int): Index of the last pixel.
-        steps (int): Address of the offsets within a window.
-        n_steps (int): Number of steps.
-        to (int): Address of the bytes, ``(n_steps, PIXELS, 4)``.
-    """
+        to[i, p] = x[offsets[min(p, last)] + steps[i]],  four bytes, for i = first to first + width - 1
 
-    def codegen(context, b, signature, arguments):
-        x, offsets, last, steps, n_steps, to = arguments
-        offsets, steps = (b.inttoptr(address, I64.as_pointer()) for address in (offsets, steps))
-        pixels = [b.load(b.gep(offsets, [_smaller(b, I64(p), last)])) for p in range(PIXELS)]
-        pixels = [b.inttoptr(b.add(x, offset), I8.as_pointer()) for offset in pixels]
-        to = b.inttoptr(to, I32.as_pointer())
+    for each ``first`` of ``n_firsts`` steps.
+    """  # noqa: D415  a formula ends the sentence
 
-        def step(i: Any, values: list[Any]) -> list[Any]:
-            at = opaque(b, b.load(b.gep(steps, [i])))
-            for p, pixel in enumerate(pixels):
-                four = b.load(b.bitcast(b.gep(pixel, [at]), I32.as_pointer()), align=1)
-                b.store(four, b.gep(to, [b.add(b.mul(i, I64(PIXELS)), I64(p))]))
-            return []
+    @intrinsic
+    def gather(context, x, offsets, last, steps, firsts, n_firsts, to):
+        def codegen(context, b, signature, arguments):
+            x, offsets, last, *lists, n_firsts, to = arguments
+            offsets, steps, firsts, to = (
+                b.inttoptr(address, I64.as_pointer()) for address in (offsets, *lists, to)
+            )
+            pixels = [b.load(b.gep(offsets, [_smaller(b, I64(p), last)])) for p in range(PIXELS)]
+            pixels = [b.inttoptr(b.add(x, offset), I8.as_pointer()) for offset in pixels]
+            vector, to = ir.VectorType(I32, width), b.bitcast(to, I32.as_pointer())
 
-        loop(b, I64(0), n_steps, 1, [], step)
-        return context.get_dummy_value()
+            def block(i: Any, values: list[Any]) -> list[Any]:
+                first = b.load(b.gep(firsts, [i]))
+                at = opaque(b, b.load(b.gep(steps, [first])))
+                fours = [
+                    b.load(b.bitcast(b.gep(pixel, [at]), vector.as_pointer()), align=1)
+                    for pixel in pixels
+                ]
+                target = b.gep(to, [b.mul(first, I64(PIXELS))])
+                for p in range(0, PIXELS, width):
+                    for j, row in enumerate(_transpose(b, fours[p : p + width])):
+                        place = b.gep(target, [I64(j * PIXELS + p)])
+                        b.store(row, b.bitcast(place, vector.as_pointer()), align=4)
+                return []
 
-    return types.void(*[types.int64] * 6), codegen
+            loop(b, I64(0), n_firsts, 1, [], block)
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 7), codegen
+
+    return gather
+
+
+def _transpose(b: Any, rows: list[Any]) -> list[Any]:
+    """Return the columns of as many vectors as each has lanes, a power of 2."""
+    n = len(rows)
+    while len(rows) > 1:
+        lanes = list(range(2 * rows[0].type.count))
+        rows = [_pick(b, *pair, lanes) for pair in zip(rows[::2], rows[1::2], strict=True)]
+    (whole,) = rows
+    return [_pick(b, whole, whole, list(range(j, n * n, n))) for j in range(n)]
+
+
+def _pick(b: Any, one: Any, other: Any, lanes: list[int]) -> Any:
+    return b.shuffle_vector(one, other, ir.Constant(ir.VectorType(I32, len(lanes)), lanes))
+
+
+gather_steps, gather_step = _gather(TOGETHER), _gather(1)
 
 
 def _smaller(b: Any, one: Any, other: Any) -> Any:
@@ -152,21 +179,34 @@ partial_tile = _tile(1, False)
 
 
 @compiled
-def convolve_tile(job, unit, windows):
-    """Compute the filters of a tile of pixels. Units are ordered by image and pixels.
+def convolve_tile(job, x, first, pixels, tile, out, windows):
+    """Compute the filters of a tile of consecutive pixels. The last tile overlaps the one before, not to reach beyond.
 
     Args:
         job (BytePass): The pass.
-        unit (int): Index of the tile.
-        windows (int): Address of memory for the bytes of its windows, ``(n_steps, PIXELS, 4)``.
+        x (int): Address of the image.
+        first (int): Index of the first pixel of those that are divided into tiles.
+        pixels (int): Number of them.
+        tile (int): Index of the tile.
+        out (int): Address of the output of the first pixel.
+        windows (int): Address of memory for the bytes of the windows of a tile, ``(n_steps, PIXELS, 4)``.
     """
-    tiles = (job.pixels + PIXELS - 1) // PIXELS
-    # the last tile overlaps the one before if the pixels are not a multiple of its size
-    start = max(min(unit % tiles * PIXELS, job.pixels - PIXELS), 0)
-    image, last = unit // tiles, min(PIXELS, job.pixels) - 1
-    row_bytes = job.channels * 4
-    x, out = job.x + image * job.image_bytes, job.out + (image * job.pixels + start) * row_bytes
-    gather(x, job.offsets + start * 8, last, job.steps, job.n_steps, windows)
+    start = max(min(tile * PIXELS, pixels - PIXELS), 0)
+    row_bytes, last = job.channels * 4, min(PIXELS, pixels) - 1
+    out += start * row_bytes
+    gather = (
+        x,
+        job.offsets + (first + start) * 8,
+        last,
+        job.steps,
+        job.firsts,
+        job.n_firsts,
+        windows,
+    )
+    if job.together:
+        gather_steps(*gather)
+    else:
+        gather_step(*gather)
     channel = 0
     while channel < job.channels:
         w, remaining = job.filters + channel * job.n_steps * STEP_BYTES, job.channels - channel
@@ -184,15 +224,68 @@ def convolve_tile(job, unit, windows):
         channel += ROW
 
 
+@compiled
+def convolve_and_pool_rows(job, ring, addresses, windows, first, last):
+    """Convolve and pool output rows in sequence.
+
+    Args:
+        job (BytePass): A pass with a pool.
+        ring (int): Address of ``pool_height`` rows of the convolution.
+        addresses (int): Address of the addresses of the rows of a window of the pool.
+        windows (int): As for :func:`convolve_tile`.
+        first (int): Index of the first row, counted through all images.
+        last (int): Index after the last row.
+    """
+    rows = (job.height + 2 * job.pool_top - job.pool_height) // job.pool_step_y + 1
+    row_bytes = job.width * job.channels * 4
+    done = -1
+    for i in range(first, last):
+        image, row = i // rows, i % rows
+        if row == 0:
+            done = -1
+        top, bottom = window_rows(job, row)
+        for y in range(top, bottom):
+            convolved = ring + y % job.pool_height * row_bytes
+            store(addresses + (y - top) * 8, convolved)
+            if y > done:
+                x, pixel = job.x + image * job.image_bytes, y * job.width
+                for tile in range((job.width + PIXELS - 1) // PIXELS):
+                    convolve_tile(job, x, pixel, job.width, tile, convolved, windows)
+                done = y
+        pool_row(job, i, addresses, bottom - top)
+
+
 @compiled_callback(types.void(types.CPointer(types.int64)))
 def convolve_parts(address):
-    """Work on a :class:`~surge_mm.deploy.cpu.job.BytePass` on the calling thread."""
+    """Work on a :class:`~surge_mm.deploy.cpu.job.BytePass` without a pool on the calling thread."""
     at = address_of(address)
     job = BytePass(*load_pass(at))
     windows = np.empty(job.n_steps * PIXELS, np.int32)
+    pixels = job.height * job.width
+    tiles = (pixels + PIXELS - 1) // PIXELS
     part = add_one(at)
     while part < job.parts:
         for unit in range(part * job.units // job.parts, (part + 1) * job.units // job.parts):
-            convolve_tile(job, unit, windows.ctypes.data)
+            image = unit // tiles
+            x, out = job.x + image * job.image_bytes, job.out + image * pixels * job.channels * 4
+            convolve_tile(job, x, 0, pixels, unit % tiles, out, windows.ctypes.data)
         part = add_one(at)
     keep(windows)
+
+
+@compiled_callback(types.void(types.CPointer(types.int64)))
+def convolve_and_pool_parts(address):
+    """Work on a :class:`~surge_mm.deploy.cpu.job.BytePass` with a pool on the calling thread."""
+    at = address_of(address)
+    job = BytePass(*load_pass(at))
+    windows = np.empty(job.n_steps * PIXELS, np.int32)
+    buffer = np.empty(job.pool_height * (job.width * job.channels + 2), np.float32)
+    addresses = buffer.ctypes.data
+    ring = addresses + job.pool_height * 8
+    part = add_one(at)
+    while part < job.parts:
+        first, last = part * job.units // job.parts, (part + 1) * job.units // job.parts
+        convolve_and_pool_rows(job, ring, addresses, windows.ctypes.data, first, last)
+        part = add_one(at)
+    keep(windows)
+    keep(buffer)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from surge_mm.deploy.cpu.backend import kernels
 from surge_mm.deploy.cpu.job import BytePass
+from surge_mm.deploy.cpu.passes import Pool
 from surge_mm.ops import Convolution
 
 ROW = 16
@@ -55,7 +56,7 @@ class ByteTiles:
         return self.convolution.dilation[1] == 1
 
     def job(
-        self, images: int, size: tuple[int, int], table: Tensor, activates: bool
+        self, images: int, size: tuple[int, int], table: Tensor, activates: bool, pool: Pool
     ) -> tuple[BytePass, tuple[Tensor, ...]]:
         """Return the pass for images of one size, and tensors that must outlive it.
 
@@ -64,8 +65,9 @@ class ByteTiles:
             size (tuple[int, int]): Height and width of the input without padding, in pixels.
             table (Tensor): ``(9, C_out)``, float32, contiguous.
             activates (bool): Whether the table has steps after a1.
+            pool (Pool): Window of the max pool behind it.
         """
-        from surge_mm.deploy.cpu.vnni_kernels import PIXELS
+        from surge_mm.deploy.cpu.vnni_kernels import PIXELS, TOGETHER
 
         c, channels = self.convolution, self.channels
         height, width = c.padded_size(*size)
@@ -77,19 +79,35 @@ class ByteTiles:
         if not self._joins_pixels():
             starts = (starts[:, None] + torch.arange(self.kernel_w) * c.dilation[1]).flatten()
             run = channels
-        steps = (starts[:, None] * channels + torch.arange(0, run, BYTES)).flatten()
-        pixels = rows * columns
+        steps = starts[:, None] * channels + torch.arange(0, run, BYTES)
+        n = steps.shape[1]
+        together = n >= TOGETHER
+        in_run = (
+            torch.arange(0, n, TOGETHER).clamp(max=n - TOGETHER) if together else torch.arange(n)
+        )
+        firsts = (torch.arange(0, steps.numel(), n)[:, None] + in_run).flatten()
+        units = pool.output_size(rows, columns)[0] if pool.height else -(-rows * columns // PIXELS)
         job = BytePass(
             *(0, 0, 0, 0),
-            units=images * -(-pixels // PIXELS),
-            pixels=pixels,
+            units=images * units,
+            height=rows,
+            width=columns,
             channels=self.filters,
             image_bytes=height * width * channels,
             offsets=offsets.data_ptr(),
             steps=steps.data_ptr(),
-            n_steps=len(steps),
+            n_steps=steps.numel(),
+            firsts=firsts.data_ptr(),
+            n_firsts=len(firsts),
+            together=together,
             filters=self.weights.data_ptr(),
             table=table.data_ptr(),
             activates=activates,
+            pool_height=pool.height,
+            pool_width=pool.width,
+            pool_step_y=pool.step_y,
+            pool_step_x=pool.step_x,
+            pool_top=pool.top,
+            pool_left=pool.left,
         )
-        return job, (offsets, steps, table)
+        return job, (offsets, steps, firsts, table)

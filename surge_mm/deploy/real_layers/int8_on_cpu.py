@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from surge_mm.deploy.cpu.geometry import check_input
 from surge_mm.deploy.cpu.job import QuantizationPass
 from surge_mm.deploy.cpu.passes import Finish, Pool, layout, start_pass
-from surge_mm.deploy.packing.epilogue import Epilogue
 from surge_mm.deploy.real_layers.byte_tiles import BYTES, ByteTiles, can_tile, has_amx
 from surge_mm.deploy.real_layers.exact_sums import (
     Sums,
@@ -71,13 +70,11 @@ class Int8OnCpu:
         q = torch.empty(plan.n_bytes, dtype=torch.uint8)
         plan.quantize(x.data_ptr(), q.data_ptr())
         if plan.convolve:
-            sums = torch.empty_strided(*plan.convolved, dtype=torch.float32)
-            plan.convolve(q.data_ptr(), sums.data_ptr())
-            if not plan.finish.pools:
-                return sums
-        else:
-            sums = self.sums(q.as_strided(*plan.bytes))
-            sums = sums.contiguous(memory_format=torch.channels_last)
+            out = torch.empty_strided(*plan.finish.layout, dtype=torch.float32)
+            plan.convolve(q.data_ptr(), out.data_ptr())
+            return out
+        sums = self.sums(q.as_strided(*plan.bytes))
+        sums = sums.contiguous(memory_format=torch.channels_last)
         return plan.finish.run(sums, in_place=True)
 
     def sums(self, q: Tensor) -> Tensor:
@@ -115,7 +112,6 @@ class _Plan:
         out_height, out_width = convolution.output_size(height, width, kernel_size)
         self.bytes = layout(images, channels, rows, columns)
         self.n_bytes = images * channels * rows * columns + BYTES  # tiles read beyond the end
-        self.convolved = layout(images, filters, out_height, out_width)
         quantization = QuantizationPass(
             *(0, 0, 0, 0),
             rows=images * rows,
@@ -142,13 +138,12 @@ class _Plan:
         if layer.tiles is not None and (
             products <= MOST_PRODUCTS or not (has_amx() and onednn_is_exact())
         ):
-            from surge_mm.deploy.cpu.vnni_kernels import convolve_parts
+            from surge_mm.deploy.cpu.vnni_kernels import convolve_and_pool_parts, convolve_parts
 
-            steps = (layer.table, layer.activates)
-            if self.finish.pools:  # the epilogue is computed with the pool
-                steps = (Epilogue(filters).table(), False)
+            steps = (layer.table, layer.activates, layer.pool)
             job, owners = layer.tiles.job(images, (height, width), *steps)
+            function = convolve_and_pool_parts if layer.pool.height else convolve_parts
             work = products // PRODUCTS
             self.convolve = start_pass(
-                convolve_parts.address, job, job.units, work, threads, (owners, layer.tiles)
+                function.address, job, job.units, work, threads, (owners, layer.tiles)
             )

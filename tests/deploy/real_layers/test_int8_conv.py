@@ -276,3 +276,13 @@ def test_tiles_of_any_number_of_pixels_and_filters(pixels, filters, monkeypatch)
     found = layer(x)
     use_engine('plain', monkeypatch)
     assert torch.equal(found, layer(x))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('width', [3, 11, 12, 26])
+def test_tiles_pool_rows_of_any_width(width, monkeypatch):
+    use_engine('tiles', monkeypatch)
+    pool = nn.MaxPool2d(3, 2, 1)
+    layer = Int8Conv2d(CONVS['stem'](), Range(-3.0, 3.0), None, nn.ReLU(), pool)
+    x = torch.randn(2, 3, 22, 2 * width)
+    assert torch.equal(layer(x), pool(torch.from_numpy(formula(layer, x))))
