@@ -133,6 +133,9 @@ def binary_keys(
     content = binary_config(cfg, base, method, checkpoint, teacher, args.keep)
     if 'shortcuts' not in cfg.model and can_have_shortcuts(build_model(merged(cfg, content))):
         content['model']['shortcuts'] = True
+    if changed := content.get('optim_wrapper'):
+        rate = cfg.optim_wrapper.optimizer.lr
+        print(f'learning rate: {changed["optimizer"]["lr"]} in place of {rate}')
     return content
 
 

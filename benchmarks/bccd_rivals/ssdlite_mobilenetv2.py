@@ -37,7 +37,7 @@ model = dict(
         init_cfg=dict(type='TruncNormal', layer='Conv2d', std=0.03),
     ),
     bbox_head=dict(
-        type='SSDHead',
+        type='surge_mm.SSDHead',
         in_channels=channels,
         num_classes=3,
         use_depthwise=True,

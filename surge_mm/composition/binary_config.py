@@ -27,6 +27,8 @@ HOOK_KEYS = {
 """Keys of the hooks of methods in ``default_hooks``, which is merged key by key. ``custom_hooks`` is not."""
 STE = Config({'conv_cfg': {'type': 'surge_mm.SurgeConv2d', 'compensator': None}})
 """The method without an auxiliary branch."""
+RATE_FACTOR, LARGEST_RATE = 5, 0.01
+"""Learning rate of a student of Adam or AdamW, as a multiple of that of its teacher, and its largest value."""
 
 
 def require_full_precision(model: nn.Module, config: str) -> None:
@@ -58,7 +60,8 @@ def binary_config(
 
     The model starts from the weights of ``checkpoint``. With a teacher, ``surge_mm.DistilledDetector`` takes them from
     it. Otherwise, and for ``surge_mm.DistilledClassifier``, ``load_from`` names them. Batch norms adapt to the binary
-    layers, and frozen stages, whose layers would stay in full precision, are trained.
+    layers, and frozen stages, whose layers would stay in full precision, are trained. A student of a detector has 5
+    times the learning rate of ``base``, and at most 0.01, where the optimizer is Adam or AdamW and its rate is below.
 
     Args:
         cfg (Config): Content of ``base``, a config of a full-precision model.
@@ -119,6 +122,9 @@ def binary_config(
         'load_from': None if by_detector else checkpoint,
         'resume': False,
     }
+    rate = _student_rate(cfg) if by_detector else None
+    if rate:
+        content['optim_wrapper'] = {'optimizer': {'lr': rate}}
     kept = {class_name(hook.get('type')) for hook in cfg.get('custom_hooks') or []}
     hooks = {
         HOOK_KEYS[name]: hook.to_dict()
@@ -142,6 +148,16 @@ def merged(cfg: Config, content: Mapping[str, Any]) -> Config:
     whole = copy.deepcopy(cfg)
     whole.merge_from_dict(copy.deepcopy({k: v for k, v in content.items() if k != '_base_'}))
     return whole
+
+
+def _student_rate(cfg: Config) -> float | None:
+    """Return the learning rate of the student, or None if that of ``cfg`` stays."""
+    optimizer = (cfg.get('optim_wrapper') or {}).get('optimizer') or {}
+    rate = optimizer.get('lr')
+    if class_name(optimizer.get('type')) not in ('Adam', 'AdamW') or not rate:
+        return None
+    larger = min(round(RATE_FACTOR * rate, 9), LARGEST_RATE)
+    return larger if larger > rate else None
 
 
 def _backbone(model: Mapping[str, Any], method: Config) -> dict[str, Any]:
