@@ -19,7 +19,6 @@ from PIL import Image
 
 from surge_mm.deploy import load_packed, pack, save_packed
 from surge_mm.deploy.packed_file import allowed_classes
-from surge_mm.deploy.predict.media import find_sources
 from surge_mm.deploy.predict.predictor import Predictor
 
 ROOT = Path(__file__).parents[2]
@@ -329,18 +328,3 @@ def test_a_class_beyond_the_allow_list_needs_its_name(folder, monkeypatch):
     assert detect(folder, *words, '--allow', name).returncode == 0
     wrong = detect(folder, *words, '--allow', f'{name}s')
     assert wrong.returncode == 2 and f"argument --allow: '{name}s': " in wrong.stderr
-
-
-def test_pictures_replace_neither_images_nor_each_other_and_are_no_images_of_the_next_run(tmp_path):
-    for name in ('a.jpg', 'sub/a.jpg', 'found/a.jpg', 'clip.avi', 'clip.mov', 'more/a_2.jpg'):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    here, sub = str(tmp_path), str(tmp_path / 'sub')
-    targets = [source.target for source in find_sources([here, f'{sub}/*'], here + '/found')]
-    names = [str(target.relative_to(tmp_path / 'found')) for target in targets]
-    assert names == ['a.jpg', 'clip.mp4', 'clip_2.mp4', 'more/a_2.jpg', 'sub/a.jpg', 'a_2.jpg']
-    files = [f'{here}/{name}' for name in ('a.jpg', 'sub/a.jpg', 'more/a_2.jpg')]
-    found = find_sources(files, f'{here}/other')
-    assert [source.target.name for source in found] == ['a.jpg', 'a_3.jpg', 'a_2.jpg']
-    (source,) = find_sources([f'{here}/a.jpg'], here)
-    assert source.target == tmp_path / 'a_2.jpg'

@@ -1,0 +1,18 @@
+"""Which images and videos are found, and where their pictures go."""
+
+from surge_mm.deploy.predict.media import find_sources
+
+
+def test_pictures_replace_neither_images_nor_each_other_and_are_no_images_of_the_next_run(tmp_path):
+    for name in ('a.jpg', 'sub/a.jpg', 'found/a.jpg', 'clip.avi', 'clip.mov', 'more/a_2.jpg'):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    here, sub = str(tmp_path), str(tmp_path / 'sub')
+    targets = [source.target for source in find_sources([here, f'{sub}/*'], here + '/found')]
+    names = [str(target.relative_to(tmp_path / 'found')) for target in targets]
+    assert names == ['a.jpg', 'clip.mp4', 'clip_2.mp4', 'more/a_2.jpg', 'sub/a.jpg', 'a_2.jpg']
+    files = [f'{here}/{name}' for name in ('a.jpg', 'sub/a.jpg', 'more/a_2.jpg')]
+    found = find_sources(files, f'{here}/other')
+    assert [source.target.name for source in found] == ['a.jpg', 'a_3.jpg', 'a_2.jpg']
+    (source,) = find_sources([f'{here}/a.jpg'], here)
+    assert source.target == tmp_path / 'a_2.jpg'
