@@ -12,7 +12,7 @@ import sys
 import surge_mm  # noqa: F401  must be imported before the hosts
 from surge_mm.launch.cli import Parser, add_settings, run
 from surge_mm.launch.config import load_config
-from surge_mm.preflight.datasets import inspect_datasets
+from surge_mm.preflight.datasets import Inspection
 from surge_mm.preflight.image_consistency import check_images
 from surge_mm.utils.errors import DatasetError
 
@@ -29,7 +29,7 @@ def main() -> None:
     args = parser.parse_args()
 
     cfg = load_config(args)
-    found = inspect_datasets(cfg, args.splits)
+    found = Inspection(cfg, args.splits)
     broken: dict[str, str] = {}
     for key, config in found.datasets:
         lines, defects = check_images(key, config, cfg.default_scope)

@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
-from surge_mm.composition.methods import BINARIZED, has_own_backbone
+from surge_mm.composition.methods import BINARIZED, METHOD_HOOKS, has_own_backbone
 from surge_mm.layers import BinaryLayer
 from surge_mm.models.binarization.layer_reports import layer_reports
 from surge_mm.models.binarization.shortcuts import find_places
@@ -19,12 +19,6 @@ from surge_mm.utils.class_names import class_name
 from surge_mm.utils.errors import LaunchError
 from surge_mm.utils.logging import warn
 
-HOOK_KEYS = {
-    'AdaptiveGradientScalerHook': 'ags',
-    'BinarizerScheduleHook': 'binarizer_schedule',
-    'SurrogateGradientHook': 'surrogate_gradient',
-}
-"""Keys of the hooks of methods in ``default_hooks``, which is merged key by key. ``custom_hooks`` is not."""
 STE = Config({'conv_cfg': {'type': 'surge_mm.SurgeConv2d', 'compensator': None}})
 """The method without an auxiliary branch."""
 RATE_FACTOR, LARGEST_RATE = 5, 0.01
@@ -127,7 +121,7 @@ def binary_config(
         content['optim_wrapper'] = {'optimizer': {'lr': rate}}
     kept = {class_name(hook.get('type')) for hook in cfg.get('custom_hooks') or []}
     hooks = {
-        HOOK_KEYS[name]: hook.to_dict()
+        METHOD_HOOKS[name]: hook.to_dict()
         for hook in method.get('custom_hooks', [])
         if (name := class_name(hook.type)) not in kept
     }

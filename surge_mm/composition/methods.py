@@ -11,12 +11,13 @@ from surge_mm.models.backbones.base import SurgeBackbone
 from surge_mm.utils.class_names import class_name
 from surge_mm.utils.errors import LaunchError
 
-METHOD_HOOKS = (
-    'AdaptiveGradientScalerHook',
-    'BinarizerScheduleHook',
-    'SurrogateGradientHook',
-)
-"""Hooks that belong to a method. Those of the config are replaced, its other hooks are kept."""
+METHOD_HOOKS = {
+    'AdaptiveGradientScalerHook': 'ags',
+    'BinarizerScheduleHook': 'binarizer_schedule',
+    'SurrogateGradientHook': 'surrogate_gradient',
+}
+"""Hooks that belong to a method: they replace those of the config, whose other hooks are kept. Each has a key for
+``default_hooks``, which MMEngine merges key by key, as it does not ``custom_hooks``."""
 
 BINARIZED = ('Binarized', 'DistilledDetector')
 """Models whose binary layers are set by ``binary`` and ``structure_only``."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -67,7 +66,7 @@ def check_datasets(
     file = cache_file(cfg, splits)
     lines = load_result(file) if cached else None
     if lines is None:
-        found = inspect_datasets(cfg, splits)
+        found = Inspection(cfg, splits)
         if found.problems:
             raise DatasetError('\n'.join(found.problems))
         lines = found.lines
@@ -76,9 +75,12 @@ def check_datasets(
     return lines
 
 
-@dataclass
 class Inspection:
-    """Result of :func:`inspect_datasets`.
+    """The datasets of a config, which are read, and what is wrong with them.
+
+    Args:
+        cfg (Config): config of a run.
+        splits (Sequence[str]): names of the dataloaders and evaluators.
 
     Attributes:
         lines (list[str]): counts and warnings.
@@ -87,33 +89,14 @@ class Inspection:
         files (dict): fingerprints of the files that were used.
     """
 
-    lines: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-    datasets: list[tuple[str, ConfigDict]] = field(default_factory=list)
-    files: dict[str, list[int] | None] = field(default_factory=dict)
-
-
-def inspect_datasets(cfg: Config, splits: Sequence[str]) -> Inspection:
-    """Read the datasets of a config and collect what is wrong with them.
-
-    Args:
-        cfg (Config): config of a run.
-        splits (Sequence[str]): names of the dataloaders and evaluators.
-
-    Returns:
-        Inspection: the datasets, counts, warnings and problems.
-    """
-    return _Inspector(cfg).inspect(splits)
-
-
-class _Inspector:
-    def __init__(self, cfg: Config) -> None:
+    def __init__(self, cfg: Config, splits: Sequence[str]) -> None:
         self.cfg = cfg
-        self.found = Inspection()
+        self.lines: list[str] = []
+        self.problems: list[str] = []
+        self.datasets: list[tuple[str, ConfigDict]] = []
+        self.files: dict[str, list[int] | None] = {}
         self._texts: dict[str, Any] = {}
         self._read_coco = cache(read_coco)
-
-    def inspect(self, splits: Sequence[str]) -> Inspection:
         for split in splits:
             contents: list[Annotations] = []
             loader = self.cfg.get(f'{split}_dataloader') or {}
@@ -121,7 +104,7 @@ class _Inspector:
                 try:
                     self._check_dataset(key, config, split == 'train', contents)
                 except DatasetError as error:
-                    self.found.problems.append(str(error))
+                    self.problems.append(str(error))
             evaluators = self.cfg.get(f'{split}_evaluator') or []
             single = isinstance(evaluators, dict)
             for number, evaluator in enumerate([evaluators] if single else evaluators):
@@ -134,12 +117,11 @@ class _Inspector:
                         if name.startswith(f'{split}_dataloader.'):
                             match_evaluator(key, evaluator, dataset.metainfo['task'])
                 except DatasetError as error:
-                    self.found.problems.append(str(error))
-        return self.found
+                    self.problems.append(str(error))
 
     def _use(self, path: str) -> None:
-        if path not in self.found.files:
-            self.found.files[path] = fingerprint(path)
+        if path not in self.files:
+            self.files[path] = fingerprint(path)
 
     def _must_exist(self, key: str, path: str, root_key: str) -> None:
         must_exist(key, path, root_key)
@@ -149,7 +131,7 @@ class _Inspector:
         self, key: str, config: ConfigDict, training: bool, contents: list[Annotations]
     ) -> None:
         """Check a dataset and append its annotations to ``contents``."""
-        lines = self.found.lines
+        lines = self.lines
         dataset = build_lazily(key, config, self.cfg.get('default_scope'))
         if dataset is None:
             lines.append(f'{key}: not checked, {config["type"]} is not a dataset of MMEngine')
@@ -172,7 +154,7 @@ class _Inspector:
         if reader not in ({'CocoDataset'}, {'XMLDataset'}):
             if dataset.data_root and not getattr(dataset, 'download', False):
                 self._must_exist(f'{key}.data_root', dataset.data_root, f'{key}.data_root')
-            self.found.datasets.append((key, config))
+            self.datasets.append((key, config))
             lines.append(f'{key}: the files exist ({type(dataset).__name__})')
             return
         if not dataset.ann_file:
@@ -188,7 +170,7 @@ class _Inspector:
         if dataset._indices is not None:
             lines.append(f'{key}: the counts are those of the file, of which indices takes a part')
         contents.append(content)
-        self.found.datasets.append((key, config))
+        self.datasets.append((key, config))
         self._check_image_files(key, folder, content)
         lines += _check_boxes(key, config, content)
 
@@ -199,10 +181,10 @@ class _Inspector:
         match_text(key, dataset, self.cfg)
         for file in match_pretrained(key, dataset, self.cfg):
             self._use(file)
-        self.found.lines += match_holdout(key, dataset, self._texts)
+        self.lines += match_holdout(key, dataset, self._texts)
         self._texts[key] = dataset
         match_vocabularies(self._texts)
-        self.found.lines.append(count_rows(key, dataset))
+        self.lines.append(count_rows(key, dataset))
 
     def _coco(self, key: str, dataset: Any) -> tuple[str, Annotations]:
         """Return folder of the images and annotations of a dataset that reads as MMDetection's ``CocoDataset``."""

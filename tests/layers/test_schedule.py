@@ -35,7 +35,7 @@ def test_set_progress_reaches_all_scheduled_binarizers_of_a_wrapped_model(wrap):
     assert not torch.equal(seen[0], seen[2])
 
 
-def test_set_progress_has_no_effect_on_models_without_a_schedule():
+def test_set_progress_accepts_models_without_a_schedule():
     surge_mm.set_progress(nn.Sequential(nn.Linear(2, 2), SurgeLinear(2, 2)), 0.5)
 
 

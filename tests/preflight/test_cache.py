@@ -15,13 +15,13 @@ from surge_mm.utils.errors import DatasetError
 def counted(monkeypatch, tmp_path):
     """Count how many times a data set is inspected."""
     inspected = []
-    inspect = datasets.inspect_datasets
+    inspect = datasets.Inspection
 
     def count(*arguments):
         inspected.append(arguments)
         return inspect(*arguments)
 
-    monkeypatch.setattr(datasets, 'inspect_datasets', count)
+    monkeypatch.setattr(datasets, 'Inspection', count)
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
     return inspected
 

@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 from PIL import Image
 
-from surge_mm.preflight.datasets import inspect_datasets
+from surge_mm.preflight.datasets import Inspection
 from surge_mm.preflight.image_consistency import check_images, measure
 
 UNDECODED = 'is damaged, or no image that cv2 decodes'
@@ -17,7 +17,7 @@ UNDECODED = 'is damaged, or no image that cv2 decodes'
 
 def check(cfg: Config) -> tuple[list[str], dict[str, str]]:
     lines, broken = [], {}
-    for key, dataset in inspect_datasets(cfg, ['train', 'val']).datasets:
+    for key, dataset in Inspection(cfg, ['train', 'val']).datasets:
         more_lines, more_broken = check_images(key, dataset, 'mmdet')
         lines += more_lines
         broken |= more_broken

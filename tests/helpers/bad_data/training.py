@@ -13,7 +13,7 @@ from mmengine.evaluator import Evaluator
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
 
-from surge_mm.preflight.datasets import inspect_datasets
+from surge_mm.preflight.datasets import Inspection
 from surge_mm.preflight.image_consistency import check_images
 from surge_mm.utils.errors import DatasetError
 
@@ -69,7 +69,7 @@ def train_through(cfg: Config) -> list[str]:
     Raises:
         DatasetError: if the check refuses the data.
     """
-    found = inspect_datasets(cfg, ('train', 'val'))
+    found = Inspection(cfg, ('train', 'val'))
     lines, problems = found.lines, found.problems
     for key, dataset in found.datasets:
         more, broken = check_images(key, dataset, 'mmdet')
