@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -17,21 +17,20 @@ from surge_mm.utils.errors import UsageError
 
 
 @contextmanager
-def losses_of_step(model: nn.Module, optim_context: Any, data_batch: Any) -> Iterator[list[Tensor]]:
+def losses_of_step(model: nn.Module, data_batch: Any) -> Iterator[list[Tensor]]:
     """Run the forward pass of a training step, and yield its losses for the block.
 
     Nothing is compiled. Buffers and random generators are restored at the end of the block.
 
     Args:
         model (nn.Module): Model without wrapper.
-        optim_context (Callable): Returns the context of the step for a model, as ``OptimWrapper.optim_context``.
         data_batch (Any): Batch of the training data. It is copied.
 
     Raises:
         UsageError: if activation checkpointing hides layers, or the model does not leave its step to the optimizer
             wrapper.
     """
-    step = _Step(optim_context)
+    step = _Step()
     hidden: list[str] = []
     hooks = [
         layer.register_forward_pre_hook(_hides(name, layer, hidden))
@@ -53,9 +52,11 @@ def losses_of_step(model: nn.Module, optim_context: Any, data_batch: Any) -> Ite
 class _Step:
     """Optimizer wrapper that keeps the losses of a step and updates nothing."""
 
-    def __init__(self, optim_context: Any) -> None:
+    def __init__(self) -> None:
         self.losses: list[Tensor] = []
-        self.optim_context = optim_context
+
+    def optim_context(self, model: nn.Module) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def update_params(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         self.losses.append(loss)

@@ -27,7 +27,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
-from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -174,7 +173,7 @@ def _observe(
     for layer in before:
         layer.observe = True
     try:
-        with losses_of_step(model, nullcontext, data_batch) as losses:
+        with losses_of_step(model, data_batch) as losses:
             for hook in hooks:
                 hook.remove()  # a backward pass may run checkpointed layers again
             for layer in before:
@@ -234,7 +233,7 @@ def _noise(
         return {}
     gradients = []
     for half in halves:
-        with losses_of_step(model, nullcontext, half) as losses:
+        with losses_of_step(model, half) as losses:
             found = torch.autograd.grad(sum(losses), list(trained.values()), allow_unused=True)  # type: ignore[arg-type]
         gradients.append(found)
     return {
@@ -283,7 +282,7 @@ def _loss(model: nn.Module, data_batch: Any, call: _Call, offset: Tensor) -> flo
 
     hook = call.layer.register_forward_pre_hook(move)
     try:
-        with losses_of_step(model, nullcontext, data_batch) as losses:
+        with losses_of_step(model, data_batch) as losses:
             return sum(float(loss.detach()) for loss in losses)
     finally:
         hook.remove()

@@ -1,7 +1,6 @@
 """The losses of a training step that leaves no trace."""
 
 import random
-from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -37,7 +36,7 @@ def generators():
 def test_the_loss_is_that_of_the_step_and_buffers_and_generators_stay():
     model, data = Classifier().train(), batch()
     buffers, before = [buffer.clone() for buffer in model.buffers()], generators()
-    with losses_of_step(model, nullcontext_for, data) as (loss,):
+    with losses_of_step(model, data) as (loss,):
         gradient = torch.autograd.grad(loss, model.layers[0].weight)[0]
     assert generators() == before
     assert all(torch.equal(one, kept) for one, kept in zip(model.buffers(), buffers, strict=True))
@@ -47,16 +46,12 @@ def test_the_loss_is_that_of_the_step_and_buffers_and_generators_stay():
     assert torch.equal(gradient, model.layers[0].weight.grad)
 
 
-def nullcontext_for(model):
-    return nullcontext()
-
-
 def test_a_compiled_model_runs_uncompiled():
     def fail(*_):
         raise AssertionError('was compiled')
 
     compiled = torch.compile(lambda layers, x: layers(x), backend=fail)
-    with losses_of_step(Classifier(compiled).train(), nullcontext_for, batch()) as losses:
+    with losses_of_step(Classifier(compiled).train(), batch()) as losses:
         assert losses[0].isfinite()
 
 
@@ -87,6 +82,6 @@ def test_a_step_whose_losses_cannot_be_taken_is_an_error_and_the_layers_have_no_
     model, message
 ):
     built = model().train()
-    with pytest.raises(ValueError, match=message), losses_of_step(built, nullcontext_for, batch()):
+    with pytest.raises(ValueError, match=message), losses_of_step(built, batch()):
         pass
     assert not built.layers[0]._forward_pre_hooks
