@@ -2,7 +2,8 @@
 
 A tile is 12 neighboring output pixels times 32 filters, whose sums stay in 24 registers. One instruction multiplies 4
 bytes of a pixel with 4 weights of each of 16 filters. The bytes of the windows are first gathered in the order in which
-they are read, once for all filters. The module can be imported on CPUs with these instructions alone.
+they are read, once for all filters. A max pool reads the rows of the convolution while they are in the cache. The
+module can be imported on CPUs with these instructions alone.
 """
 
 from __future__ import annotations
@@ -194,19 +195,11 @@ def convolve_tile(job, x, first, pixels, tile, out, windows):
     start = max(min(tile * PIXELS, pixels - PIXELS), 0)
     row_bytes, last = job.channels * 4, min(PIXELS, pixels) - 1
     out += start * row_bytes
-    gather = (
-        x,
-        job.offsets + (first + start) * 8,
-        last,
-        job.steps,
-        job.firsts,
-        job.n_firsts,
-        windows,
-    )
+    gathered = x, job.offsets + (first + start) * 8, last, job.steps, job.firsts, job.n_firsts
     if job.together:
-        gather_steps(*gather)
+        gather_steps(*gathered, windows)
     else:
-        gather_step(*gather)
+        gather_step(*gathered, windows)
     channel = 0
     while channel < job.channels:
         w, remaining = job.filters + channel * job.n_steps * STEP_BYTES, job.channels - channel
