@@ -9,7 +9,7 @@ max_epochs = 40
 model = dict(bbox_head=dict(num_classes=3), test_cfg=dict(max_per_img=100))
 train_cfg = dict(max_epochs=max_epochs, val_interval=5)
 # The levels share the convolutions of the towers.
-optim_wrapper = dict(paramwise_cfg=dict(bypass_duplicate=True))
+optim_wrapper = dict(optimizer=dict(lr=5e-3), paramwise_cfg=dict(bypass_duplicate=True))
 param_scheduler = [
     dict(type='CosineAnnealingLR', T_max=max_epochs, eta_min=0, convert_to_iter_based=True)
 ]
