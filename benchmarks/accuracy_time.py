@@ -30,7 +30,7 @@ from rich.table import Table
 from torch import nn
 
 from surge_mm.analysis.forward import network_forward
-from surge_mm.analysis.plots import save
+from surge_mm.analysis.plots import BLUE, GREEN, ORANGE, finish, save
 from surge_mm.analysis.timing import cpu_name, interleaved_times
 from surge_mm.checkpoint.checked import load_checked
 from surge_mm.deploy import CapturedNetwork, instruction_set, pack
@@ -46,6 +46,7 @@ from surge_mm.utils.errors import LaunchError
 
 METRICS = {'VOC mAP': 'pascal_voc/mAP', 'COCO mAP': 'coco/bbox_mAP'}
 PACKED = 'packed, int8'
+MARKERS = [('o', BLUE), ('s', ORANGE), ('^', GREEN)]
 
 
 def main() -> None:
@@ -155,25 +156,31 @@ def show(report: dict) -> None:
 
 def draw(report: dict, out: str) -> Path:
     """Draw the networks of each CPU, time against VOC mAP with the range of the seeds, and return the PNG."""
-    figure = Figure(figsize=(5.5 * len(report['times']), 4.5), layout='constrained')
-    for axes, cpu in zip(
-        figure.subplots(1, len(report['times']), squeeze=False)[0], report['times'], strict=True
-    ):
+    count = len(report['times'])
+    figure = Figure(figsize=(5 * count, 4), layout='constrained')
+    looks = dict(zip((PACKED, *(e.title for e in ENGINES.values())), MARKERS, strict=True))
+    for axes, cpu in zip(figure.subplots(1, count, squeeze=False)[0], report['times'], strict=True):
         for name, (milliseconds, average, values) in points(report, cpu, 'VOC mAP').items():
-            binary = name.endswith(PACKED)
+            detector, _, variant = name.partition(': ')
+            marker, color = looks[variant]
+            below_above = [[average - min(values)], [max(values) - average]]
+            labels = axes.get_legend_handles_labels()[1]
             axes.errorbar(
                 milliseconds,
                 average,
-                [[average - min(values)], [max(values) - average]],
-                marker='o' if binary else 's',
-                color='tab:blue' if binary else 'tab:orange',
+                below_above,
+                marker=marker,
+                color=color,
                 capsize=2,
+                linestyle='none',
+                label=None if variant in labels else variant,
             )
-            axes.annotate(
-                name, (milliseconds, average), (4, 4), textcoords='offset points', fontsize=7
-            )
-        axes.set(xscale='log', xlabel='CPU time of one image, ms', ylabel='VOC mAP', title=cpu)
-        axes.grid(alpha=0.3)
+            at = (milliseconds, average)
+            axes.annotate(detector, at, (5, 4), textcoords='offset points', fontsize=8)
+        axes.set(xlabel='CPU time of one image, ms', ylabel='VOC mAP', title=cpu)
+        axes.set_xlim(left=0)
+        axes.margins(x=0.15)
+        finish(axes)
     return save(figure, out)
 
 

@@ -6,3 +6,4 @@ model = dict(
     neck=dict(in_channels=[16, 32, 64], out_channels=16),
     bbox_head=dict(in_channels=16, feat_channels=16),
 )
+optim_wrapper = dict(optimizer=dict(lr=1e-2))

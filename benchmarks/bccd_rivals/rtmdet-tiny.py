@@ -24,7 +24,7 @@ model = dict(
 )
 train_cfg = dict(max_epochs=max_epochs, val_interval=5)
 # The levels share the convolutions of the head.
-optim_wrapper = dict(paramwise_cfg=dict(bypass_duplicate=True))
+optim_wrapper = dict(optimizer=dict(lr=5e-3), paramwise_cfg=dict(bypass_duplicate=True))
 param_scheduler = [
     dict(type='CosineAnnealingLR', T_max=max_epochs, eta_min=0, convert_to_iter_based=True)
 ]

@@ -40,7 +40,7 @@ def report_of(voc):
                 f'seed_{i}': seed({'packed, int8': value}) for i, value in enumerate(binary)
             },
             'real': {
-                f'seed_{i}': seed({'A INT8': a, 'B INT8': b})
+                f'seed_{i}': seed({'OpenVINO INT8': a, 'ONNX Runtime INT8': b})
                 for i, (a, b) in enumerate(zip(first, second, strict=True))
             },
         },
@@ -49,8 +49,8 @@ def report_of(voc):
                 'cpu': cpu,
                 'milliseconds': {
                     'one-bit: packed, int8': 1.5,
-                    'real: A INT8': 3.0,
-                    'real: B INT8': 2.0,
+                    'real: OpenVINO INT8': 3.0,
+                    'real: ONNX Runtime INT8': 2.0,
                 },
             }
             for cpu in ('old', 'new')
