@@ -57,8 +57,10 @@ def main() -> None:
     parser.add_argument('--picture', help='PNG file, of all CPUs in --out')
     parser.add_argument('--rounds', type=int, default=60, help='default: 60')
     args = parser.parse_args()
-    require_engines(list(ENGINES))
     check_least(args, 1, 'rounds')
+    if Path(args.out).is_dir() or not Path(args.out).absolute().parent.is_dir():
+        raise LaunchError(f'--out {args.out!r} must be a file in an existing folder')
+    require_engines(list(ENGINES))
     folders = [Path(detector) for detector in args.detectors]
     seeds = common_seeds(folders)
     torch.set_num_threads(1)

@@ -80,6 +80,13 @@ def test_the_picture_has_a_panel_for_each_cpu_and_the_table_each_network(script,
     assert both == (2 * one[0], one[1])
 
 
+@pytest.mark.parametrize('out', ['no/plane.json', '.'])
+def test_a_file_that_cannot_be_written_is_an_error_before_anything_runs(script, out, monkeypatch):
+    monkeypatch.setattr(sys, 'argv', ['accuracy_time.py', 'no', '--cpu', 'a', '--out', out])
+    with pytest.raises(LaunchError, match='--out .* must be a file in an existing folder'):
+        script.main()
+
+
 def test_a_run_without_a_checkpoint_is_an_error(script, tmp_path):
     (tmp_path / 'a.py').write_text('model = dict()')
     with pytest.raises(LaunchError, match='has no checkpoint'):
