@@ -173,7 +173,7 @@ class EpiloguePass(NamedTuple):
 
 
 class BytePass(NamedTuple):
-    """Convolution of bytes with its epilogue, all int64; see :mod:`surge_mm.deploy.cpu.vnni_kernels`.
+    """Convolution of bytes with its epilogue, all int64; see :mod:`surge_mm.deploy.cpu.byte_tile_kernels`.
 
     Attributes:
         next_part (int): The part that the next thread takes, counted by the threads.

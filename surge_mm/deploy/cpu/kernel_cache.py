@@ -33,7 +33,7 @@ SOURCES = (
     'codegen/vectors.py',
     'job.py',
     'kernels.py',
-    'vnni_kernels.py',
+    'byte_tile_kernels.py',
 )
 FOLDER = Path(__file__).parent
 

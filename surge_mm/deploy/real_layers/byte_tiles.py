@@ -1,4 +1,4 @@
-"""Convolution of bytes by the compiled tiles, on a CPU with AVX-512 VNNI."""
+"""Convolution of bytes by the compiled tiles, on a CPU with AVX2 or AVX-512."""
 
 from __future__ import annotations
 
@@ -18,12 +18,11 @@ BYTES = 4
 
 
 def can_tile(convolution: Convolution) -> bool:
-    """Return whether the tiles compute a convolution: without groups, on a CPU with AVX-512 VNNI."""
+    """Return whether the tiles compute a convolution: without groups, on a CPU with AVX2."""
     compiled = kernels()
     if compiled is None or convolution.groups > 1:
         return False
-    has = compiled.FEATURES.get
-    return bool(has('avx512f') and has('avx512vnni'))
+    return bool(compiled.FEATURES.get('avx2'))
 
 
 def has_amx() -> bool:
@@ -67,7 +66,7 @@ class ByteTiles:
             activates (bool): Whether the table has steps after a1.
             pool (Pool): Window of the max pool behind it.
         """
-        from surge_mm.deploy.cpu.vnni_kernels import PIXELS, TOGETHER
+        from surge_mm.deploy.cpu.byte_tile_kernels import PIXELS, TOGETHER
 
         c, channels = self.convolution, self.channels
         height, width = c.padded_size(*size)

@@ -1,9 +1,11 @@
-"""Convolution of bytes by AVX-512 VNNI, compiled by Numba: exact sums and their epilogue in one pass.
+"""Convolution of bytes by AVX-512 or AVX2, compiled by Numba: exact sums and their epilogue in one pass.
 
-A tile is 12 neighboring output pixels times 32 filters, whose sums stay in 24 registers. One instruction multiplies 4
-bytes of a pixel with 4 weights of each of 16 filters. The bytes of the windows are first gathered in the order in which
-they are read, once for all filters. A max pool reads the rows of the convolution while they are in the cache. The
-module can be imported on CPUs with these instructions alone.
+A tile is some neighboring output pixels times some filters, whose sums stay in registers: 12 pixels and 32 filters in 24
+registers of AVX-512, 6 pixels and 16 filters in 12 registers of AVX2. With VNNI, one instruction multiplies 4 bytes of a
+pixel with 4 weights of each filter of a register; without, three do, whose sums of 16 bits do not overflow, since weights
+have 7 bits. The bytes of the windows are first gathered in the order in which they are read, once for all filters. A max
+pool reads the rows of the convolution while they are in the cache. The module can be imported on CPUs with these
+instructions alone.
 """
 
 from __future__ import annotations
@@ -20,11 +22,12 @@ from surge_mm.deploy.cpu.codegen.epilogue import activate
 from surge_mm.deploy.cpu.codegen.loops import loop
 from surge_mm.deploy.cpu.codegen.memory import add_one, address_of, load_tuple, store
 from surge_mm.deploy.cpu.codegen.vectors import (
+    FEATURES,
     FLOATS,
     I8,
+    I16,
     I32,
     I64,
-    INTS,
     ROW,
     Row,
     function,
@@ -36,14 +39,19 @@ from surge_mm.deploy.cpu.job import BytePass
 from surge_mm.deploy.cpu.kernel_cache import compiled, compiled_callback
 from surge_mm.deploy.cpu.kernels import keep
 
-PIXELS = 12
-BLOCKS = 2
+IN_512 = bool(FEATURES.get('avx512bw'))
+HAS_VNNI = bool(FEATURES.get('avx512vnni' if IN_512 else 'avxvnni'))
+LANES = 16 if IN_512 else 8
+"""Sums of a register."""
+PIXELS = 12 if IN_512 else 6
+BLOCKS = 2 if IN_512 else 1
 """Blocks of 16 filters of a tile."""
 STEP_BYTES = 4
-TOGETHER = 4
+TOGETHER = 4 if IN_512 else 2
 """Steps that are gathered together, where they are consecutive bytes."""
 AHEAD = 8
 """Steps by which weights are fetched before they are used: those of a tile are larger than the first cache."""
+SUMS = ir.VectorType(I32, LANES)
 load_pass = load_tuple(len(BytePass._fields))
 
 
@@ -150,29 +158,58 @@ def _tile(blocks: int, whole: bool) -> Any:
 
 def _sums(b: Any, x: Any, n_steps: Any, w: Any, blocks: int) -> list[Any]:
     """Return the sums of each pixel and block, 16 of int32."""
-    multiply_add = function(b, 'llvm.x86.avx512.vpdpbusd.512', INTS, INTS, INTS, INTS)
     prefetch = function(b, 'llvm.prefetch.p0', ir.VoidType(), I8.as_pointer(), I32, I32, I32)
+    multiply_add = _multiply_add(b)
     x = b.inttoptr(x, I32.as_pointer())
     block_bytes = b.mul(n_steps, I64(ROW * STEP_BYTES))
     firsts = [
-        b.inttoptr(b.add(w, b.mul(block_bytes, I64(block))), INTS.as_pointer())
+        b.inttoptr(b.add(w, b.mul(block_bytes, I64(block))), SUMS.as_pointer())
         for block in range(blocks)
     ]
+    parts = ROW // LANES
 
     def step(i: Any, before: list[Any]) -> list[Any]:
-        weights = [b.load(b.gep(first, [i]), align=4) for first in firsts]
+        at = b.mul(i, I64(parts))
+        places = [b.gep(first, [b.add(at, I64(j))]) for first in firsts for j in range(parts)]
+        weights = [b.load(place, align=4) for place in places]
         for first in firsts:
-            ahead = b.gep(first, [b.add(i, I64(AHEAD))])
+            ahead = b.gep(first, [b.add(at, I64(AHEAD * parts))])
             b.call(prefetch, [b.bitcast(ahead, I8.as_pointer()), I32(0), I32(3), I32(1)])
         after: list[Any] = []
         for p in range(PIXELS):
-            four = b.load(b.gep(x, [b.add(b.mul(i, I64(PIXELS)), I64(p))]))
+            four = splat(b, b.load(b.gep(x, [b.add(b.mul(i, I64(PIXELS)), I64(p))])), SUMS)
             for own in weights:
-                after.append(b.call(multiply_add, [before[len(after)], splat(b, four, INTS), own]))
+                after.append(multiply_add(before[len(after)], four, own))
         return after
 
-    zeros = [ir.Constant(INTS, [0] * ROW)] * (PIXELS * blocks)
-    return loop(b, I64(0), n_steps, 1, zeros, step)
+    zeros = [ir.Constant(SUMS, [0] * LANES)] * (PIXELS * blocks * parts)
+    sums = loop(b, I64(0), n_steps, 1, zeros, step)
+    if parts == 1:
+        return sums
+    return [_pick(b, *pair, list(range(ROW))) for pair in zip(sums[::2], sums[1::2], strict=True)]
+
+
+def _multiply_add(b: Any) -> Any:
+    """Return the function that adds to each sum the products of 4 bytes and 4 weights."""
+    bits = LANES * 32
+    if HAS_VNNI:
+        vnni = function(b, f'llvm.x86.avx512.vpdpbusd.{bits}', SUMS, SUMS, SUMS, SUMS)
+        return lambda before, four, weights: b.call(vnni, [before, four, weights])
+    bytes_, pairs = ir.VectorType(I8, 4 * LANES), ir.VectorType(I16, 2 * LANES)
+    in_pairs, in_fours = {
+        512: ('llvm.x86.avx512.pmaddubs.w.512', 'llvm.x86.avx512.pmaddw.d.512'),
+        256: ('llvm.x86.avx2.pmadd.ub.sw', 'llvm.x86.avx2.pmadd.wd'),
+    }[bits]
+    add_pairs = function(b, in_pairs, pairs, bytes_, bytes_)
+    add_fours = function(b, in_fours, SUMS, pairs, pairs)
+    ones = ir.Constant(pairs, [1] * (2 * LANES))
+
+    def multiply_add(before: Any, four: Any, weights: Any) -> Any:
+        # at most 2 * 255 * 63 = 32,130
+        products = b.call(add_pairs, [b.bitcast(four, bytes_), b.bitcast(weights, bytes_)])
+        return b.add(before, b.call(add_fours, [products, ones]))
+
+    return multiply_add
 
 
 tile_of_blocks, tile_of_block = _tile(BLOCKS, True), _tile(1, True)
