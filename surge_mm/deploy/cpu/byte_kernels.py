@@ -21,6 +21,7 @@ from surge_mm.deploy.cpu.codegen.memory import (
     pointer,
     store,
 )
+from surge_mm.deploy.cpu.codegen.quantization import quantize_row
 from surge_mm.deploy.cpu.codegen.vectors import ROW
 from surge_mm.deploy.cpu.job import EpiloguePass, QuantizationPass
 from surge_mm.deploy.cpu.kernel_cache import compiled, compiled_callback
@@ -30,7 +31,6 @@ load_quantization = load_tuple(len(QuantizationPass._fields))
 load_epilogue = load_tuple(len(EpiloguePass._fields))
 TILE = 16
 """Pixels that are finished together."""
-ZERO, LARGEST = np.float32(0), np.float32(255)
 
 
 @compiled
@@ -42,25 +42,6 @@ def floats(address, count):
         count (int): Number of them.
     """
     return carray(pointer(address), (count,), np.float32)
-
-
-@compiled
-def quantize_row(x, out, count, inverse, zero):
-    """Write ``clamp(rint(x inverse) + zero, 0, 255)``, and 0 for NaN, for consecutive numbers.
-
-    Args:
-        x (int): Address of the numbers, float32.
-        out (int): Address of the bytes.
-        count (int): Number of them.
-        inverse (float32): 1 / step.
-        zero (float32): The byte that stands for 0.
-    """
-    values, bytes_ = floats(x, count), carray(pointer(out), (count,), np.uint8)
-    for i in range(count):
-        y = np.rint(values[i] * inverse) + zero
-        y = y if y > ZERO else ZERO
-        y = y if y < LARGEST else LARGEST
-        bytes_[i] = np.uint8(np.int32(y))
 
 
 @compiled
@@ -169,9 +150,7 @@ def quantize_parts(address):
     """Work on a :class:`~surge_mm.deploy.cpu.job.QuantizationPass` on the calling thread."""
     at = address_of(address)
     job = QuantizationPass(*load_quantization(at))
-    numbers = floats(job.numbers, 2)
-    inverse, zero = numbers[0], numbers[1]
-    border = np.uint8(np.int32(zero))
+    border = np.uint8(np.int32(floats(job.numbers, 2)[1]))
     padded_height = job.top + job.height + job.bottom
     row_bytes = job.left + job.row + job.right
     part = add_one(at)
@@ -184,7 +163,7 @@ def quantize_parts(address):
                 continue
             fill(out, job.left, border)
             x = job.x + (image * job.height + y) * job.row * 4
-            quantize_row(x, out + job.left, job.row, inverse, zero)
+            quantize_row(x, out + job.left, job.row, job.numbers)
             fill(out + job.left + job.row, job.right, border)
         part = add_one(at)
 

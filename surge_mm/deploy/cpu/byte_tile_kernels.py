@@ -1,11 +1,11 @@
 """Convolution of bytes by AVX-512 or AVX2, compiled by Numba: exact sums and their epilogue in one pass.
 
-A tile is some neighboring output pixels times some filters, whose sums stay in registers: 12 pixels and 32 filters in 24
-registers of AVX-512, 6 pixels and 16 filters in 12 registers of AVX2. With VNNI, one instruction multiplies 4 bytes of a
-pixel with 4 weights of each filter of a register; without, three do, whose sums of 16 bits do not overflow, since weights
-have 7 bits. The bytes of the windows are first gathered in the order in which they are read, once for all filters. A max
-pool reads the rows of the convolution while they are in the cache. The module can be imported on CPUs with these
-instructions alone.
+A tile is some neighboring output pixels times some filters, whose sums stay in registers: 12 pixels and 32 filters in
+24 registers of AVX-512, 6 pixels and 16 filters in 12 registers of AVX2. With VNNI, one instruction multiplies 4 bytes
+of a pixel with 4 weights of each filter of a register; without, three do, whose sums of 16 bits do not overflow, since
+weights have 7 bits. The bytes of the windows are first gathered in the order in which they are read, once for all
+filters. A max pool reads the rows of the convolution while they are in the cache. The module can be imported on CPUs
+with these instructions alone.
 """
 
 from __future__ import annotations

@@ -23,17 +23,18 @@ from surge_mm.utils.logging import warn
 
 SOURCES = (
     'byte_kernels.py',
+    'byte_tile_kernels.py',
     'codegen/byte_counts.py',
     'codegen/epilogue.py',
     'codegen/loops.py',
     'codegen/memory.py',
     'codegen/popcounts.py',
+    'codegen/quantization.py',
     'codegen/table_counts.py',
     'codegen/tiles.py',
     'codegen/vectors.py',
     'job.py',
     'kernels.py',
-    'byte_tile_kernels.py',
 )
 FOLDER = Path(__file__).parent
 

@@ -138,7 +138,10 @@ class _Plan:
         if layer.tiles is not None and (
             products <= MOST_PRODUCTS or not (has_amx() and onednn_is_exact())
         ):
-            from surge_mm.deploy.cpu.byte_tile_kernels import convolve_and_pool_parts, convolve_parts
+            from surge_mm.deploy.cpu.byte_tile_kernels import (
+                convolve_and_pool_parts,
+                convolve_parts,
+            )
 
             steps = (layer.table, layer.activates, layer.pool)
             job, owners = layer.tiles.job(images, (height, width), *steps)
