@@ -67,7 +67,8 @@ def network_forward(model: nn.Module, image: Any) -> Callable[[], Any]:
     if not isinstance(model, BaseDetector):
         return partial(model, image)
     no_objects = InstanceData(
-        bboxes=image.new_zeros(0, 4), labels=torch.zeros(0, dtype=torch.long, device=image.device)
+        bboxes=torch.zeros(0, 4, dtype=image.dtype, device=image.device),
+        labels=torch.zeros(0, dtype=torch.long, device=image.device),
     )
     size = tuple(image.shape[-2:])
     shapes = ('img_shape', 'ori_shape', 'pad_shape', 'batch_input_shape')

@@ -161,6 +161,8 @@ class _Capture:
             return False
         if any(tensor._version != version for tensor, version in self.program.sources):
             return False
+        if any(tensor.data_ptr() != address for tensor, address in self.program.constants):
+            return False
         return all(a is b for a, b in zip(self._new_state(), self._state, strict=True))
 
     def _new_state(self) -> list[object]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from surge_mm.deploy.capture.arena import Life, places
+from surge_mm.deploy.capture.fusion import fuse_operators
 from surge_mm.deploy.capture.handover import hand_over_signs
 from surge_mm.deploy.capture.recorder import (
     CONSTANT,
@@ -37,6 +38,7 @@ class Program:
     Attributes:
         calls (list[Call | Operator]): What is replayed.
         sources (list[tuple[Tensor, int]]): As those of the recorder.
+        constants (list[tuple[Tensor, int]]): Tensors of the model that passes read, and their addresses.
         places (dict[int, int]): First byte in the arena, by block.
         arena_bytes (int): Size of the arena.
         content (dict[int, Tensor]): Bytes that a block has from the start, by block.
@@ -54,6 +56,7 @@ class Program:
         leaves, self._spec = tree_flatten(result)
         self._leaves = [recorder.part(x) if torch.is_tensor(x) else x for x in leaves]
         returned = {part.block for part in self._leaves if isinstance(part, Part)}
+        self.constants = fuse_operators(self.calls, blocks, returned)
         hand_over_signs(self.calls, blocks, returned)
         if any(blocks[index].kind == KEPT for index in returned):
             raise NotCapturedError('an output whose memory is allocated with content')

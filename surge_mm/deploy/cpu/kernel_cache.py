@@ -35,6 +35,8 @@ SOURCES = (
     'codegen/vectors.py',
     'job.py',
     'kernels.py',
+    'operator_job.py',
+    'operator_kernels.py',
 )
 FOLDER = Path(__file__).parent
 

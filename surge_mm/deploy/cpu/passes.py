@@ -130,6 +130,19 @@ def layout(
     return (images, channels, rows, columns), strides
 
 
+def shares(rows: int, numbers: int, threads: int) -> tuple[int, int]:
+    """Return the number of threads of a pass, and of the parts into which its rows are divided.
+
+    Args:
+        rows (int): Rows that are shared out.
+        numbers (int): Numbers of the pass, which decide whether several threads are worth it.
+        threads (int): Number of threads then.
+    """
+    if threads == 1 or numbers < WORTH_THREADS:
+        return 1, 1
+    return threads, min(rows, PARTS * threads)
+
+
 def start_pass(
     function: int, job: tuple[int, ...], rows: int, numbers: int, threads: int, owner: object
 ) -> Callable[[int, int], None]:
@@ -143,9 +156,8 @@ def start_pass(
         threads (int): Number of threads then.
         owner (object): Holder of what the job has addresses of.
     """
-    threads = 1 if numbers < WORTH_THREADS else threads
+    threads, parts = shares(rows, numbers, threads)
     team = single_thread(function) if threads == 1 else thread_team(function)
-    parts = min(rows, PARTS * threads) if threads > 1 else 1
     array, run = ctypes.c_int64 * len(job), team.run
     template = bytes(array(0, parts, 0, 0, *job[4:]))
 

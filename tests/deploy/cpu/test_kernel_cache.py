@@ -77,7 +77,7 @@ def imported_by(name):
 
 
 def test_the_stamp_is_of_each_module_that_makes_machine_code(tmp_path, monkeypatch):
-    makers = ('kernels.py', 'byte_kernels.py', 'byte_tile_kernels.py')
+    makers = ('kernels.py', 'byte_kernels.py', 'byte_tile_kernels.py', 'operator_kernels.py')
     needed = set().union(*map(imported_by, makers))
     assert needed - {'kernel_cache.py'} == set(kernel_cache.SOURCES)
     shutil.copytree(FOLDER, tmp_path, dirs_exist_ok=True)

@@ -14,12 +14,14 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from surge_mm.deploy.cpu.codegen.vectors import (
+    F32,
     FLOATS,
     I64,
     ROW,
     Row,
     function,
     replace_if,
+    splat,
 )
 
 
@@ -117,6 +119,51 @@ def pool_channels(context, out, rows, n_rows, first, n_columns, channels):
             pool(Row(b, None), loop.index)
         with b.if_then(b.icmp_unsigned('!=', rest, I64(0))):
             pool(Row(b, rest), blocks)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 6), codegen
+
+
+@intrinsic
+def average_channels(context, out, x, row_bytes, n_rows, n_columns, channels):
+    """Write the average of a window for each channel: a sum from 0 on, row by row, and one division.
+
+    The first NaN of a window is its average, with its bits.
+
+    Args:
+        context (Context): Given by Numba.
+        out (int): Address of the channels of an output pixel, float32.
+        x (int): Address of the first pixel of the window, float32.
+        row_bytes (int): Bytes of a row of the input.
+        n_rows (int): Number of rows.
+        n_columns (int): Number of columns.
+        channels (int): Number of channels.
+    """
+
+    def codegen(context, b, signature, arguments):
+        out, x, row_bytes, n_rows, n_columns, channels = arguments
+        step = b.mul(channels, I64(4))
+        blocks, rest = b.udiv(channels, I64(ROW)), b.urem(channels, I64(ROW))
+        count = splat(b, b.sitofp(b.mul(n_rows, n_columns), F32), FLOATS)
+
+        def average(row, block):
+            at = b.mul(block, I64(4 * ROW))
+            zero = ir.Constant(FLOATS, [0.0] * ROW)
+            total = cgutils.alloca_once_value(b, zero)
+            b.store(zero, total)
+            with cgutils.for_range(b, n_rows, intp=I64) as over_rows:
+                first = b.add(b.add(x, at), b.mul(over_rows.index, row_bytes))
+                with cgutils.for_range(b, n_columns, intp=I64) as over_columns:
+                    y = row.load(b.add(first, b.mul(over_columns.index, step)))
+                    so_far = b.load(total)
+                    is_nan = b.fcmp_unordered('uno', so_far, so_far)
+                    b.store(b.select(is_nan, so_far, b.fadd(so_far, y)), total)
+            row.store(b.fdiv(b.load(total), count), b.add(out, at))
+
+        with cgutils.for_range(b, blocks, intp=I64) as loop:
+            average(Row(b, None), loop.index)
+        with b.if_then(b.icmp_unsigned('!=', rest, I64(0))):
+            average(Row(b, rest), blocks)
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 6), codegen
