@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-WORD = 64
-BYTE = 8
+WORD, BYTE = 32, 8
+WORD_BYTES = WORD // BYTE
 
 
 def pack_bytes(z: Tensor) -> Tensor:
@@ -50,9 +50,10 @@ def pack_words(z: Tensor) -> Tensor:
         z (Tensor): Shape ``(..., C)``.
 
     Returns:
-        Tensor: int64, shape ``(..., ceil(C / 64))``. Unused bits are 0.
+        Tensor: int32, shape ``(..., ceil(C / 32))``. Unused bits are 0.
     """
-    return _packed(torch.signbit(z), WORD)
+    words = _packed(torch.signbit(z), WORD)
+    return (words - (words >> WORD - 1 << WORD)).to(torch.int32)  # its highest bit is the sign
 
 
 def _packed(bits: Tensor, size: int) -> Tensor:

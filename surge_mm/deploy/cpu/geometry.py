@@ -9,7 +9,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from surge_mm.deploy.cpu.bitpacking import WORD
+from surge_mm.deploy.cpu.bitpacking import WORD, WORD_BYTES
 from surge_mm.ops import Convolution
 from surge_mm.utils.errors import UsageError
 
@@ -18,7 +18,7 @@ with suppress(ImportError):  # Numba requires it, and without Numba no geometry 
 
 
 def words_per_pixel(channels: int, groups: int) -> int:
-    """Return the number of 64-bit words of a pixel; each group of channels begins a new word.
+    """Return the number of 32-bit words of a pixel; each group of channels begins a new word.
 
     Args:
         channels (int): Channels of the image, C_in.
@@ -111,7 +111,7 @@ def geometry(
         _integers(steps),
         _integers(borders),
         torch.from_numpy(inside.reshape(-1, kernel_h * kernel_w)),
-        _integers(places.reshape(-1) * 8),
+        _integers(places.reshape(-1) * WORD_BYTES),
         padded_height * padded_width * words,
     )
 

@@ -78,7 +78,7 @@ class Job(NamedTuple):
         units (int): Units of all images: a tile of output pixels and a slice of the filters each.
         layer (int): Address of :class:`LayerArguments`.
         x (int): Address of the input, ``(N, H, W, C_in)``, float32; 0 if the signs are given.
-        words (int): Address of the sign bits of the input, ``(N, words of a padded image)``, int64.
+        words (int): Address of the sign bits of the input, ``(N, words of a padded image)``, int32.
         shortcut (int): Address of the shortcut, ``(N, H', W', C_out)``, float32; 0 without one.
         out (int): Address of the output, of that shape; 0 if it is not wanted.
         signs (int): Address of the sign bits of the output; 0 if they are not wanted.

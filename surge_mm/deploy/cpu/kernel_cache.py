@@ -22,6 +22,7 @@ from numba.core.runtime import _nrt_python  # type: ignore[attr-defined]  # comp
 from surge_mm.utils.logging import warn
 
 SOURCES = (
+    'bitpacking.py',
     'byte_kernels.py',
     'byte_tile_kernels.py',
     'codegen/byte_counts.py',

@@ -14,6 +14,7 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 
+from surge_mm.deploy.cpu.bitpacking import WORD, WORD_BYTES
 from surge_mm.deploy.cpu.codegen.memory import (
     add_one,
     address_of,
@@ -150,9 +151,9 @@ def tiles_of_slice(layer, x, shortcut, out, signs, image, group, filter_slice, f
         low = load(offsets + start * 8)
         n = load(offsets + end * 8) + load(steps + (n_steps - 1) * 8) + 1 - low
         distance = load(offsets + (start + tile_pixels - 1) * 8) - low
-        scratch = np.empty(4 * n + (last_row - first_row) * COUNT_BYTES // 8 + 16, np.int64)
-        pair_indices(words + low * 8, distance, scratch.ctypes.data, n)
-        indices, plane = scratch.ctypes.data - low * 8, n * 8
+        scratch = np.empty(4 * n + (last_row - first_row) * COUNT_BYTES // 4 + 32, np.int32)
+        pair_indices(words + low * WORD_BYTES, distance, scratch.ctypes.data, n)
+        indices, plane = scratch.ctypes.data - low * WORD_BYTES, n * WORD_BYTES
         counts = scratch.ctypes.data + 4 * plane
 
     for tile in range(first_tile, first_tile + tiles):
@@ -160,7 +161,7 @@ def tiles_of_slice(layer, x, shortcut, out, signs, image, group, filter_slice, f
         tile_offsets, tile_borders = offsets + start * 8, borders + start * 8
         tile_places = places + start * 8
         if BY_TABLES:
-            pair = indices + load(tile_offsets) * 8
+            pair = indices + load(tile_offsets) * WORD_BYTES
             filled = last_block - first_block
             count_filters(counts, pair, plane, steps, n_steps, filters, layer.block_bytes, filled)
         for block in range(first_row, last_row):
@@ -241,7 +242,7 @@ def pack(layer, x, words, first, last):
     """
     channels, groups, pixels = layer.in_channels, layer.groups, layer.in_pixels
     per_group = channels // groups
-    group_bytes = (per_group + 63) // 64 * 8
+    group_bytes = (per_group + WORD - 1) // WORD * WORD_BYTES
     image_words, pixel = words + first // pixels * layer.image_bytes, first % pixels
     values = x + first * channels * 4
     for _ in range(first, last):

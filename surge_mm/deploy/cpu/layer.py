@@ -132,7 +132,7 @@ class CpuLayer:
         image, words = self._empty_image(channels, size)
         if self.pad_value == -1:
             return Signs(image.repeat(images, 1), size)
-        return Signs(torch.zeros(images, words, dtype=torch.int64), size)
+        return Signs(torch.zeros(images, words, dtype=torch.int32), size)
 
     def _new_image(self, channels: int, size: tuple[int, int]) -> tuple[Tensor, int]:
         """Return the words of a padded image, ``(1, words)``, and their number.

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from surge_mm.deploy.cpu.backend import kernels
+from surge_mm.deploy.cpu.bitpacking import WORD_BYTES
 from surge_mm.deploy.cpu.geometry import geometry
 from surge_mm.deploy.cpu.job import Job, LayerArguments
 from surge_mm.deploy.cpu.passes import layout
@@ -48,24 +49,22 @@ def block_filters(words: Tensor) -> Tensor:
     If the loops look counts up, a word is divided as :mod:`surge_mm.deploy.cpu.codegen.table_counts` states.
 
     Args:
-        words (Tensor): int64, shape ``(groups, filters, kH, kW, K)`` with K words per tap.
+        words (Tensor): int32, shape ``(groups, filters, kH, kW, K)`` with K words per tap.
 
     Returns:
-        Tensor: ``(groups, blocks, 2 n, 16)``, int32, with n words of a filter, zeros where a block has fewer filters;
-        ``(groups, blocks, n, 16)``, int64, if bits are counted in bytes; ``(groups, blocks, 16 n, 32)``, uint8, for
-        tables.
+        Tensor: ``(groups, blocks, n, 16)``, int32, with n words of a filter, zeros where a block has fewer filters;
+        ``(groups, blocks, 8 n, 32)``, uint8, for tables.
     """
     compiled = kernels()
     if compiled.BY_TABLES:
         rows = _pad_rows(words.flatten(2), compiled.BLOCK_FILTERS).view(torch.int16)
         fours = torch.stack([rows >> shift & 15 for shift in (0, 4, 8, 12)], dim=-1).to(torch.uint8)
         fours = (
-            fours.unflatten(2, (-1, 4)).transpose(3, 4).flatten(2)
+            fours.unflatten(2, (-1, 2)).transpose(3, 4).flatten(2)
         )  # steps: a word, bits, 16 bits
         halves = fours.unflatten(1, (-1, 2, compiled.ROW))
         return halves.permute(0, 1, 4, 3, 2).flatten(3).contiguous()
-    rows = words.flatten(2)
-    rows = _pad_rows(rows if compiled.BYTE_COUNTS else rows.view(torch.int32), compiled.ROW)
+    rows = _pad_rows(words.flatten(2), compiled.ROW)
     return rows.unflatten(1, (-1, compiled.ROW)).transpose(2, 3).contiguous()
 
 
@@ -124,11 +123,11 @@ class Start(NamedTuple):
         Args:
             x (Tensor, optional): Input, ``(N, C_in, H, W)``, float32. Its sign bits are first written into ``words``;
                 None if they are there already.
-            words (Tensor): ``(N, words of a padded image)``, int64.
+            words (Tensor): ``(N, words of a padded image)``, int32.
             shortcut (Tensor, optional): ``(N, C_out, H', W')``, float32, added to the output.
             out (Tensor, optional): Output of the shape of ``shortcut``, float32, written. None if only signs are
                 wanted.
-            signs (Tensor, optional): ``(N, words of a padded image of the next layer)``, int64, written within the
+            signs (Tensor, optional): ``(N, words of a padded image of the next layer)``, int32, written within the
                 border.
         """
         job = self.job.from_buffer_copy(self.template)  # a third of the time of a new array
@@ -189,7 +188,7 @@ class Plan:
             offsets=own.offsets.data_ptr(),
             steps=own.steps.data_ptr(),
             n_steps=own.steps.shape[1],
-            image_bytes=own.image_words * 8,
+            image_bytes=own.image_words * WORD_BYTES,
             pixels=pixels,
             line=line,
             filters=filters.data_ptr(),
@@ -204,7 +203,9 @@ class Plan:
             activated=layer.activated,
             out_shift=out_shift.data_ptr(),
             out_places=0 if following_geometry is None else following_geometry.places.data_ptr(),
-            signs_bytes=0 if following_geometry is None else following_geometry.image_words * 8,
+            signs_bytes=0
+            if following_geometry is None
+            else following_geometry.image_words * WORD_BYTES,
             thresholds=0,
             in_shift=layer.shift.data_ptr(),
             in_places=own.places.data_ptr(),

@@ -11,7 +11,7 @@ class Signs(NamedTuple):
     """Sign bits of the input of a layer, in images that are padded for that layer.
 
     Attributes:
-        words (Tensor): ``(N, words of a padded image)``, int64.
+        words (Tensor): ``(N, words of a padded image)``, int32.
         size (tuple[int, int]): Height and width of the image without padding, in pixels.
     """
 

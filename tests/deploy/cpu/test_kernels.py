@@ -13,7 +13,7 @@ from surge_mm.deploy.cpu.codegen import vectors  # noqa: E402  needs Numba
 
 @torch.no_grad()
 @pytest.mark.parametrize('count', [1, 2, 5])
-@pytest.mark.parametrize(('channels', 'filters'), [(64, 48), (130, 20)])
+@pytest.mark.parametrize(('channels', 'filters'), [(64, 48), (130, 20), (32, 17), (20, 32)])
 def test_an_image_of_more_tiles_than_are_read_at_once(channels, filters, count, monkeypatch):
     monkeypatch.setattr(torch, 'get_num_threads', lambda: count)
     monkeypatch.setattr(plan, 'WORTH_THREADS', 0)
@@ -26,10 +26,11 @@ def test_an_image_of_more_tiles_than_are_read_at_once(channels, filters, count, 
 @torch.no_grad()
 @pytest.mark.parametrize('kernel', [1, 3, (3, 5), (5, 3)])
 @pytest.mark.parametrize('sign', [1.0, -1.0])
-def test_sums_are_right_where_every_bit_differs_or_none(kernel, sign):
-    layer = SurgeConv2d(192, 17, kernel, bias=False, weight={'type': 'Sign'}).eval()
+@pytest.mark.parametrize('channels', [32, 192])
+def test_sums_are_right_where_every_bit_differs_or_none(channels, kernel, sign):
+    layer = SurgeConv2d(channels, 17, kernel, bias=False, weight={'type': 'Sign'}).eval()
     layer.weight.fill_(-0.5)
-    out = PackedConv2d(layer)(torch.full((1, 192, 9, 8), sign))
+    out = PackedConv2d(layer)(torch.full((1, channels, 9, 8), sign))
     assert (out == -sign * layer.weight[0].numel()).all()
 
 

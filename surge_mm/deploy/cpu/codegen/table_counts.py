@@ -6,8 +6,8 @@ A step of a window is four channels. With a and a' the four bits of two pixels, 
 
 One instruction looks up the 16 bytes of a pair for 32 filters. Three steps count up to 12, so the sum s of their bytes
 has the counts of both pixels. Bytes are added to ``A = sum s`` and, of words of 16 bits, to ``T = sum (s >> 4)``,
-modulo 256. After three words, whose counts are at most 192, all counts follow from A and T. A word of two pixels and 64
-filters takes 88 instructions, and about 240 by popcounts, whose bytes are looked up too.
+modulo 256. After six words, whose counts are at most 192, all counts follow from A and T. Two words of two pixels and
+64 filters take 88 instructions, and about 240 by popcounts, whose bytes are looked up too.
 
 The parameter ``b`` is the ``IRBuilder``, and arguments without a Python type are its values.
 """
@@ -26,10 +26,10 @@ from surge_mm.deploy.cpu.codegen.vectors import I8, I16, I32, I64, INTS, ROW, fu
 
 BLOCK = 2 * ROW
 """Filters that are looked up at once. Byte 2 j is that of filter j, byte 2 j + 1 that of filter 16 + j."""
-STEPS = 16
-"""Steps of a word. Step 4 k + l is bits 4 k to 4 k + 3 of the l-th 16 bits."""
+STEPS = 8
+"""Steps of a word. Step 2 k + l is bits 4 k to 4 k + 3 of its l-th half."""
 BYTES, SUMS, ENTRY = ir.VectorType(I8, BLOCK), ir.VectorType(I16, ROW), ir.VectorType(I8, 16)
-SHORT, LONG = 3, 3 * 341
+SHORT, LONG = 6, 6 * 341
 """Words whose bits are counted in a byte, and in 16 bits."""
 
 
@@ -41,16 +41,16 @@ def pair_indices(context, words, distance, to, n):
         context (Context): Given by Numba.
         words (int): Address of the words. No word beyond ``n - 1 + distance`` is read.
         distance (int): Words from a pixel to the next one.
-        to (int): Address of four planes of n times four uint16 each: steps 4 k to 4 k + 3 of each word.
+        to (int): Address of four planes of n times two uint16 each: steps 2 k and 2 k + 1 of each word.
         n (int): Number of words.
     """
 
     def codegen(context, b, signature, arguments):
         words, distance, to, n = arguments
-        plane = b.mul(n, I64(8))
+        plane = b.mul(n, I64(4))
 
         def each(start, end, count):
-            kind, lanes = ir.VectorType(I64, count), ir.VectorType(I16, 4 * count)
+            kind, lanes = ir.VectorType(I32, count), ir.VectorType(I16, 2 * count)
 
             def constant(value):
                 return ir.Constant(lanes, [value] * lanes.count)
@@ -61,12 +61,12 @@ def pair_indices(context, words, distance, to, n):
                 return b.lshr(x, constant(-bits)) if bits else x
 
             with cgutils.for_range_slice(b, start, end, I64(count), intp=I64) as (i, _):
-                at = b.mul(i, I64(8))
+                at = b.mul(i, I64(4))
                 x, y = (
-                    b.bitcast(b.load(b.inttoptr(place, kind.as_pointer()), align=8), lanes)
+                    b.bitcast(b.load(b.inttoptr(place, kind.as_pointer()), align=4), lanes)
                     for place in (
                         b.add(words, at),
-                        b.add(words, b.add(at, b.mul(distance, I64(8)))),
+                        b.add(words, b.add(at, b.mul(distance, I64(4)))),
                     )
                 )
                 for k in range(4):
@@ -75,8 +75,8 @@ def pair_indices(context, words, distance, to, n):
                     place = b.add(b.add(to, at), b.mul(plane, I64(k)))
                     b.store(b.or_(low, high), b.inttoptr(place, lanes.as_pointer()), align=2)
 
-        whole = b.and_(n, I64(-4))
-        each(I64(0), whole, 4)
+        whole = b.and_(n, I64(-8))
+        each(I64(0), whole, 8)
         each(whole, n, 1)
         return context.get_dummy_value()
 
@@ -87,7 +87,7 @@ def _count(blocks: int) -> Any:
     """Return the intrinsic that counts for so many blocks of 32 filters.
 
     ``indices`` is the address of the first index of a pair of pixels, whose planes are ``plane`` bytes apart, and
-    ``steps`` that of the offsets of the ``n_steps`` words of a window. ``w`` has 32 bytes for each of the 16 steps of a
+    ``steps`` that of the offsets of the ``n_steps`` words of a window. ``w`` has 32 bytes for each of the 8 steps of a
     word. The next block begins ``block_bytes`` later. ``counts`` is written: int32, ``(2 blocks, 2 pixels, 16)``.
     """
 
@@ -123,7 +123,7 @@ def _count_blocks(
         b.store(ir.Constant(INTS, [0] * ROW), out, align=4)
 
     def word(step: Any, sums: list[Any]) -> list[Any]:
-        at = b.add(indices, b.mul(b.load(b.gep(steps, [step])), I64(8)))
+        at = b.add(indices, b.mul(b.load(b.gep(steps, [step])), I64(4)))
         filters = [b.add(first, b.mul(step, I64(STEPS * BLOCK))) for first in first_filters]
         return _add_word(b, at, plane, filters, sums)
 
@@ -155,7 +155,7 @@ def _add_word(b: Any, at: Any, plane: Any, filters: list[Any], sums: list[Any]) 
     for first in range(0, STEPS, 3):
         threes: list[Any] = []
         for step in range(first, min(first + 3, STEPS)):
-            k, lane = divmod(step, 4)
+            k, lane = divmod(step, 2)
             place = b.add(b.add(at, b.mul(plane, I64(k))), I64(2 * lane))
             index = b.zext(b.load(b.inttoptr(place, I16.as_pointer()), align=2), I64)
             entry = b.load(b.bitcast(b.gep(table, [index]), ENTRY.as_pointer()), align=16)

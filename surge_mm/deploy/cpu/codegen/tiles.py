@@ -18,6 +18,7 @@ from surge_mm.deploy.cpu.codegen.vectors import (
     BY_TABLES,
     BYTE_COUNTS,
     FLOATS,
+    I32,
     I64,
     INTS,
     PIXELS,
@@ -82,7 +83,7 @@ def _tile(pixels: int, whole: bool) -> Any:
             if BY_TABLES:
                 counts = [load_row(b, b.add(w, I64(4 * ROW * p)), INTS) for p in range(pixels)]
             else:
-                words = b.inttoptr(words, I64.as_pointer())
+                words = b.inttoptr(words, I32.as_pointer())
                 offsets, steps = (
                     b.inttoptr(address, I64.as_pointer()) for address in (offsets, steps)
                 )
