@@ -50,7 +50,7 @@ def copy_row(x, out, columns, numbers, column_step, step):
 
 @compiled
 def act(action, c, out, count):
-    """Apply an action of an :class:`~surge_mm.deploy.cpu.job.ElementwisePass` in place.
+    """Apply an action of an :class:`~surge_mm.deploy.cpu.operator_job.ElementwisePass` in place.
 
     Args:
         action (int): The action.
@@ -90,7 +90,7 @@ def add_pixels(first, second, out, channels):
 
 @compiled_callback(types.void(types.CPointer(types.int64)))
 def act_on_parts(address):
-    """Work on an :class:`~surge_mm.deploy.cpu.job.ElementwisePass` on the calling thread."""
+    """Work on an :class:`~surge_mm.deploy.cpu.operator_job.ElementwisePass` on the calling thread."""
     at = address_of(address)
     job = ElementwisePass(*load_elementwise(at))
     count = job.columns * job.numbers
@@ -109,7 +109,7 @@ def act_on_parts(address):
 
 @compiled_callback(types.void(types.CPointer(types.int64)))
 def add_upsampled_parts(address):
-    """Work on an :class:`~surge_mm.deploy.cpu.job.UpsampledSumPass` on the calling thread."""
+    """Work on an :class:`~surge_mm.deploy.cpu.operator_job.UpsampledSumPass` on the calling thread."""
     at = address_of(address)
     job = UpsampledSumPass(*load_upsampled_sum(at))
     pixel_bytes = job.channels * 4
@@ -131,7 +131,7 @@ def add_upsampled_parts(address):
 
 @compiled_callback(types.void(types.CPointer(types.int64)))
 def average_parts(address):
-    """Work on an :class:`~surge_mm.deploy.cpu.job.AveragePass` on the calling thread."""
+    """Work on an :class:`~surge_mm.deploy.cpu.operator_job.AveragePass` on the calling thread."""
     at = address_of(address)
     job = AveragePass(*load_average(at))
     pixel_bytes = job.channels * 4
