@@ -26,6 +26,7 @@ SOURCES = (
     'byte_kernels.py',
     'byte_tile_kernels.py',
     'codegen/byte_counts.py',
+    'codegen/byte_tiles.py',
     'codegen/epilogue.py',
     'codegen/loops.py',
     'codegen/memory.py',

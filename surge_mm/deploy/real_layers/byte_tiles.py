@@ -66,7 +66,7 @@ class ByteTiles:
             activates (bool): Whether the table has steps after a1.
             pool (Pool): Window of the max pool behind it.
         """
-        from surge_mm.deploy.cpu.byte_tile_kernels import PIXELS, TOGETHER
+        from surge_mm.deploy.cpu.codegen.byte_tiles import PIXELS, TOGETHER
 
         c, channels = self.convolution, self.channels
         height, width = c.padded_size(*size)
