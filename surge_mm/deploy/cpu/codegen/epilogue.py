@@ -19,6 +19,7 @@ from surge_mm.deploy.cpu.codegen.vectors import (
     I64,
     ROW,
     Row,
+    for_rows,
     function,
     replace_if,
     splat,
@@ -98,7 +99,6 @@ def pool_channels(context, out, rows, n_rows, first, n_columns, channels):
     def codegen(context, b, signature, arguments):
         out, rows, n_rows, first, n_columns, channels = arguments
         rows, step = b.inttoptr(rows, I64.as_pointer()), b.mul(channels, I64(4))
-        blocks, rest = b.udiv(channels, I64(ROW)), b.urem(channels, I64(ROW))
 
         def pool(row, block):
             at = b.mul(block, I64(4 * ROW))
@@ -115,10 +115,7 @@ def pool_channels(context, out, rows, n_rows, first, n_columns, channels):
                     b.store(b.select(larger, y, so_far), largest)
             row.store(b.load(largest), b.add(out, at))
 
-        with cgutils.for_range(b, blocks, intp=I64) as loop:
-            pool(Row(b, None), loop.index)
-        with b.if_then(b.icmp_unsigned('!=', rest, I64(0))):
-            pool(Row(b, rest), blocks)
+        for_rows(b, channels, pool)
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 6), codegen
@@ -143,7 +140,6 @@ def average_channels(context, out, x, row_bytes, n_rows, n_columns, channels):
     def codegen(context, b, signature, arguments):
         out, x, row_bytes, n_rows, n_columns, channels = arguments
         step = b.mul(channels, I64(4))
-        blocks, rest = b.udiv(channels, I64(ROW)), b.urem(channels, I64(ROW))
         count = splat(b, b.sitofp(b.mul(n_rows, n_columns), F32), FLOATS)
 
         def average(row, block):
@@ -160,10 +156,7 @@ def average_channels(context, out, x, row_bytes, n_rows, n_columns, channels):
                     b.store(b.select(is_nan, so_far, b.fadd(so_far, y)), total)
             row.store(b.fdiv(b.load(total), count), b.add(out, at))
 
-        with cgutils.for_range(b, blocks, intp=I64) as loop:
-            average(Row(b, None), loop.index)
-        with b.if_then(b.icmp_unsigned('!=', rest, I64(0))):
-            average(Row(b, rest), blocks)
+        for_rows(b, channels, average)
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 6), codegen

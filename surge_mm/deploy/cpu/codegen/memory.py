@@ -13,7 +13,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from surge_mm.deploy.cpu.codegen.vectors import I32, I64, ROW, Row
+from surge_mm.deploy.cpu.codegen.vectors import I32, I64, ROW, for_rows
 
 
 @intrinsic
@@ -30,17 +30,13 @@ def pack_signs(context, x, shift, signs, channels):
 
     def codegen(context, b, signature, arguments):
         x, shift, signs, channels = arguments
-        rows, rest = b.udiv(channels, I64(ROW)), b.urem(channels, I64(ROW))
 
         def pack(row, index):
             at = b.mul(index, I64(4 * ROW))
             y = b.fadd(row.load(b.add(x, at)), row.load(b.add(shift, at)))
             row.store_bits(y, b.add(signs, b.mul(index, I64(ROW // 8))))
 
-        with cgutils.for_range(b, rows, intp=I64) as loop:
-            pack(Row(b, None), loop.index)
-        with b.if_then(b.icmp_unsigned('!=', rest, I64(0))):
-            pack(Row(b, rest), rows)
+        for_rows(b, channels, pack)
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 4), codegen

@@ -5,7 +5,7 @@ Addresses are int64. The parameter ``b`` is the ``IRBuilder``, and arguments wit
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -176,6 +176,21 @@ class Row:
         b = self.b
         to, source = (b.inttoptr(address, I8.as_pointer()) for address in (to, source))
         cgutils.raw_memcpy(b, to, source, self.bytes, 1)
+
+
+def for_rows(b: Any, channels: Any, body: Callable[[Row, Any], None]) -> None:
+    """Run ``body(row, index)`` for each 16 channels, and for the rest of them.
+
+    Args:
+        b (IRBuilder): The builder.
+        channels (Value): Number of channels, int64.
+        body (Callable): Body of the loop.
+    """
+    rows, rest = b.udiv(channels, I64(ROW)), b.urem(channels, I64(ROW))
+    with cgutils.for_range(b, rows, intp=I64) as loop:
+        body(Row(b, None), loop.index)
+    with b.if_then(b.icmp_unsigned('!=', rest, I64(0))):
+        body(Row(b, rest), rows)
 
 
 def opaque(b: Any, value: Any) -> Any:
