@@ -79,7 +79,8 @@ def main() -> None:
                 if seed == seeds[0]:
                     image = random_image(cfg)
                     steps |= {f'{folder.name}: {n}': step(v, image) for n, v in variants.items()}
-    times = interleaved_times(steps, args.rounds, 5, clock=time.process_time)
+    with torch.inference_mode():
+        times = interleaved_times(steps, args.rounds, 5, clock=time.process_time)
     report['times'][args.cpu] = {
         'cpu': f'{cpu_name()}, {instruction_set()}',
         'milliseconds': {name: 1e3 * median(seconds) for name, seconds in times.items()},
@@ -128,7 +129,7 @@ def step(variant: Any, image: torch.Tensor) -> Callable[[], object]:
     if isinstance(variant, Int8Engine):
         return variant.prepare(image)
     network = CapturedNetwork(variant, lambda images: network_forward(variant, images)())
-    return torch.inference_mode()(partial(network, image))
+    return partial(network, image)
 
 
 def points(report: dict, cpu: str, metric: str) -> dict[str, tuple[float, float, list[float]]]:

@@ -188,9 +188,10 @@ class Tracer(TorchDispatchMode):
         def traced_compute(layer: Int8Conv2d, x: Tensor) -> Tensor:
             pool, layer.pool = layer.pool, None
             with self.paused():
-                layer._prepared = None
+                layer.drop_prepared()
                 out = compute(layer, x)
-            layer.pool, layer._prepared = pool, None
+            layer.pool = pool
+            layer.drop_prepared()
             name = self.names[layer]
             if any(layer.input_padding):
                 raise self.unsupported(f'padding_mode={layer.padding_mode!r}', name)

@@ -8,7 +8,7 @@ whole sequence of them by one pass; nearest upsampling with the addition behind 
 from __future__ import annotations
 
 from collections.abc import Collection
-from functools import cache, partial
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -138,8 +138,6 @@ def _allocate(operator: Any, target: Part, blocks: list[Block]) -> None:
         block = blocks[index]
         if index == target.block:
             block.kind = WORKSPACE
-            create = partial(torch.empty_strided, target.size, target.stride, dtype=target.dtype)
-            block.create = create
         else:
             block.uses.clear()
 

@@ -11,14 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as global_hooks
 from torch.utils._pytree import tree_flatten
+from torch.utils.hooks import RemovableHandle
 
 from surge_mm.deploy.capture.program import Program
 from surge_mm.deploy.capture.recorder import NotCapturedError, Recorder
 from surge_mm.deploy.capture.replay import Replay
 from surge_mm.deploy.cpu.backend import can_run
 from surge_mm.deploy.packing.packed_layers import PackedLayer
+from surge_mm.deploy.packing.prepared import PreparedModule
 from surge_mm.deploy.packing.real_norms import NormPass
-from surge_mm.deploy.real_layers.reduced_conv import ReducedConv2d
 from surge_mm.layers.memory_format import is_own_hook
 from surge_mm.utils.logging import log
 
@@ -117,22 +118,19 @@ class _Capture:
             global_hooks._global_forward_hooks,
             global_hooks._global_forward_pre_hooks,
         ]
-        self._n_hooks = sum(map(len, self._hooks))
+        self._n_hooks, self._n_handles = sum(map(len, self._hooks)), RemovableHandle.next_id
         self.program: Program | None = None
         self._free: list[Replay] = []
         try:
             with torch.inference_mode(), torch.random.fork_rng(devices=[]):
                 self.program = self._record(network.forward, images)
-                self._holders = [
-                    *((m, '_cpu_layer') for m in modules if isinstance(m, PackedLayer)),
-                    *((m, '_prepared') for m in modules if isinstance(m, ReducedConv2d)),
-                ]
+                self._prepared = [m for m in modules if isinstance(m, PreparedModule)]
                 self._norms = [
                     m.__dict__['forward']
                     for m in modules
                     if isinstance(m.__dict__.get('forward'), NormPass)
                 ]
-                self._state = self._new_state()
+                self._n_dropped, self._state = PreparedModule.n_dropped, self._new_state()
                 if not self.is_valid():
                     raise NotCapturedError('a norm has tensors that were made in inference mode')
                 self._try(network.forward, images)
@@ -157,22 +155,32 @@ class _Capture:
 
     def is_valid(self) -> bool:
         """Return whether the operations are those of the model as it is."""
-        if self.program is None or sum(map(len, self._hooks)) != self._n_hooks:
+        if self.program is None or self._has_new_hook():
             return False
         if any(tensor._version != version for tensor, version in self.program.sources):
             return False
         if any(tensor.data_ptr() != address for tensor, address in self.program.constants):
             return False
-        return all(a is b for a, b in zip(self._new_state(), self._state, strict=True))
+        for norm in self._norms:
+            norm._update()
+        if not self._norms and PreparedModule.n_dropped == self._n_dropped:
+            return True
+        n_dropped = PreparedModule.n_dropped
+        if any(a is not b for a, b in zip(self._new_state(), self._state, strict=True)):
+            return False
+        self._n_dropped = n_dropped
+        return True
+
+    def _has_new_hook(self) -> bool:
+        if RemovableHandle.next_id != self._n_handles:  # a hook was registered somewhere
+            if sum(map(len, self._hooks)) != self._n_hooks:
+                return True
+            self._n_handles = RemovableHandle.next_id
+        return False
 
     def _new_state(self) -> list[object]:
         """Return the objects that hold the numbers of the compiled loops."""
-        for norm in self._norms:
-            norm._update()
-        return [
-            *(module.__dict__[name] for module, name in self._holders),
-            *(norm._start for norm in self._norms),
-        ]
+        return [module._prepared for module in self._prepared] + [n._start for n in self._norms]
 
     def run(self, images: Tensor) -> Any:
         """Return the outputs of the operations.
@@ -185,8 +193,7 @@ class _Capture:
             replay = self._free.pop()
         except IndexError:  # another thread runs
             replay = Replay(self.program)
-        with torch.inference_mode():
-            result = replay.run(images)
+        result = replay.run(images)
         self._free.append(replay)
         return result
 

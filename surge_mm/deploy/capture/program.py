@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_leaves
 
 from surge_mm.deploy.capture.arena import Life, places
 from surge_mm.deploy.capture.fusion import fuse_operators
@@ -43,7 +42,9 @@ class Program:
         arena_bytes (int): Size of the arena.
         content (dict[int, Tensor]): Bytes that a block has from the start, by block.
         fresh (dict[int, Part]): The whole of each fresh block.
-        outputs (dict[int, Callable]): Function that allocates an output, by block.
+        leaves (list[Part | Any]): What the network returns, without the tuples, lists and dictionaries around it.
+        structure (TreeSpec): These.
+        outputs (list[int]): Blocks that are allocated for compiled loops to write outputs into.
         parallel (int): Address of ``GOMP_parallel``; 0 if no call runs on several threads.
 
     Raises:
@@ -53,18 +54,14 @@ class Program:
     def __init__(self, recorder: Recorder, result: Any) -> None:
         blocks = recorder.blocks
         self.calls, self.sources = recorder.calls, recorder.sources
-        leaves, self._spec = tree_flatten(result)
-        self._leaves = [recorder.part(x) if torch.is_tensor(x) else x for x in leaves]
-        returned = {part.block for part in self._leaves if isinstance(part, Part)}
+        leaves, self.structure = tree_flatten(result)
+        self.leaves = [recorder.part(x) if torch.is_tensor(x) else x for x in leaves]
+        returned = {part.block for part in self.leaves if isinstance(part, Part)}
         self.constants = fuse_operators(self.calls, blocks, returned)
         hand_over_signs(self.calls, blocks, returned)
         if any(blocks[index].kind == KEPT for index in returned):
             raise NotCapturedError('an output whose memory is allocated with content')
-        self.outputs: dict[int, Callable[[], Tensor]] = {
-            index: blocks[index].create  # type: ignore[misc]
-            for index in sorted(returned)
-            if blocks[index].kind == WORKSPACE
-        }
+        self.outputs = [i for i in sorted(returned) if blocks[i].kind == WORKSPACE]
         end = len(self.calls)
         lives = {
             index: Life(block.nbytes, 0, end)
@@ -88,17 +85,8 @@ class Program:
         self._check_views()
         self.parallel = self._parallel()
 
-    def result(self, tensor_of: Callable[[Part], Tensor]) -> Any:
-        """Return what the network returns.
-
-        Args:
-            tensor_of (Callable): Returns the tensor of a part.
-        """
-        leaves = [tensor_of(x) if isinstance(x, Part) else x for x in self._leaves]
-        return tree_unflatten(leaves, self._spec)
-
     def _check_views(self) -> None:
-        parts = tree_leaves(self._leaves)
+        parts = list(self.leaves)
         for call in self.calls:
             if isinstance(call, Operator):
                 parts += tree_leaves((call.args, call.kwargs))

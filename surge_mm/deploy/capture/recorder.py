@@ -7,7 +7,7 @@ are not recorded. What does not depend on the input is a constant, and computed 
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -49,13 +49,11 @@ class Block:
     Attributes:
         kind (str): One of the kinds above.
         tensor (Tensor): The tensor whose memory it is, kept so that no other one gets its address.
-        create (Callable, optional): Function without arguments that allocates it. None but for a workspace.
         uses (list[int]): Indices of the calls that use it.
     """
 
     kind: str
     tensor: Tensor
-    create: Callable[[], Tensor] | None = None
     uses: list[int] = field(default_factory=list)
 
     @property
@@ -173,7 +171,7 @@ class Recorder(TorchDispatchMode):
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         if func in EMPTY:
-            self._add(WORKSPACE, result, lambda: func(*args, **kwargs))
+            self._add(WORKSPACE, result)
             return result
         given = [t for t in tree_leaves((args, kwargs)) if torch.is_tensor(t)]
         results = tree_leaves(result)
@@ -228,10 +226,10 @@ class Recorder(TorchDispatchMode):
     def _part(self, value: Any) -> Any:
         return self.part(value) if torch.is_tensor(value) else value
 
-    def _add(self, kind: str, tensor: Tensor, create: Callable[[], Tensor] | None = None) -> int:
+    def _add(self, kind: str, tensor: Tensor) -> int:
         if tensor.device.type != 'cpu' or tensor.layout != torch.strided:
             raise NotCapturedError(f'a tensor on {tensor.device}, {tensor.layout}')
-        self.blocks.append(Block(kind, tensor, create))
+        self.blocks.append(Block(kind, tensor))
         index = len(self.blocks) - 1
         if self.blocks[index].nbytes:
             bisect.insort(self._by_address, (self.blocks[index].address, index))

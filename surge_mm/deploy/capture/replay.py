@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves, tree_map, tree_unflatten
 
 from surge_mm.deploy.capture.arena import ALIGNMENT
 from surge_mm.deploy.capture.program import Program
@@ -26,6 +27,7 @@ class Replay:
         program (Program): The program.
     """
 
+    @torch.inference_mode(False)  # tensors that may be written in either mode
     def __init__(self, program: Program) -> None:
         from surge_mm.deploy.capture.run_calls import run_calls
 
@@ -38,6 +40,8 @@ class Replay:
             self._arena[first : first + len(content)] = content
         self._fresh: dict[int, Tensor] = {}
         self._patches: dict[int, list[tuple[int, int]]] = {index: [] for index in program.fresh}
+        self._allocations = [(i, self._allocation(program.fresh[i])) for i in program.outputs]
+        self._results = [self._getter(leaf) for leaf in program.leaves]
         self._copy_jobs()
         self._steps = self._make_steps()
 
@@ -49,11 +53,11 @@ class Replay:
         """
         ctypes.memmove(self._jobs, self._template, ctypes.sizeof(self._jobs))
         self._set(0, given)
-        for block, create in self.program.outputs.items():
-            self._set(block, create())
+        for block, allocate in self._allocations:
+            self._set(block, allocate())
         for step in self._steps:
             step()
-        result = self.program.result(self._tensor)
+        result = tree_unflatten([get() for get in self._results], self.program.structure)
         self._fresh.clear()
         return result
 
@@ -107,7 +111,7 @@ class Replay:
     def _operator_step(self, call: Operator) -> Step:
         function, made = call.function, call.made
         args, kwargs = tree_map(self._if_in_arena, (call.args, call.kwargs))
-        varying = [i for i, x in enumerate(args) if isinstance(x, Part)]
+        varying = [(i, self._getter(x)) for i, x in enumerate(args) if isinstance(x, Part)]
         nested = [x for x in (*args, *kwargs.values()) if not isinstance(x, Part)]
         if any(isinstance(x, Part) for x in (*tree_leaves(nested), *kwargs.values())):
 
@@ -119,8 +123,8 @@ class Replay:
 
             def run() -> Any:
                 own = list(args)
-                for i in varying:
-                    own[i] = self._tensor(args[i])
+                for i, get in varying:
+                    own[i] = get()
                 return function(*own, **kwargs)
 
         if len(made) == 1 and not made[0][0]:
@@ -148,21 +152,31 @@ class Replay:
             for i, delta in patches:
                 jobs[i] = address + delta
 
+    @staticmethod
+    def _allocation(part: Part) -> Callable[[], Tensor]:
+        return partial(torch.empty_strided, part.size, part.stride, dtype=part.dtype)
+
     def _resolve(self, value: Any) -> Any:
-        return self._tensor(value) if isinstance(value, Part) else value
+        return self._getter(value)()
 
     def _if_in_arena(self, value: Any) -> Any:
         in_arena = isinstance(value, Part) and value.block in self.program.places
-        return self._tensor(value) if in_arena else value
+        return self._tensor_in_arena(value) if in_arena else value
 
-    def _tensor(self, part: Part) -> Tensor:
-        if part.block in self.program.places:
-            return self._tensor_in_arena(part)
-        fresh, own = self._fresh[part.block], self.program.fresh[part.block]
-        if part == own:
-            return fresh
-        first = fresh.storage_offset() + part.offset - own.offset
-        return fresh.as_strided(part.size, part.stride, first)
+    def _getter(self, value: Any) -> Callable[[], Any]:
+        """Return a function that returns the tensor of a part of a fresh block, or another value as it is."""
+        if not isinstance(value, Part):
+            return lambda: value
+        block, fresh, own = value.block, self._fresh, self.program.fresh[value.block]
+        if value == own:
+            return lambda: fresh[block]
+        size, stride, start = value.size, value.stride, value.offset - own.offset
+
+        def view() -> Tensor:
+            whole = fresh[block]
+            return whole.as_strided(size, stride, whole.storage_offset() + start)
+
+        return view
 
     def _tensor_in_arena(self, part: Part) -> Tensor:
         first = self._skipped + self.program.places[part.block]

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from surge_mm.deploy.cpu.backend import can_run
 from surge_mm.deploy.cpu.bitpacking import pack_bytes, unpack_bytes
@@ -14,6 +14,7 @@ from surge_mm.deploy.cpu.geometry import check_input
 from surge_mm.deploy.cpu.layer import CpuLayer
 from surge_mm.deploy.packing.binary_weights import geometry_of, parts_of, unsupported_reason
 from surge_mm.deploy.packing.epilogue import NEUTRAL_TERM, Epilogue
+from surge_mm.deploy.packing.prepared import PreparedModule
 from surge_mm.deploy.packing.signs import LayerOutput, Signs
 from surge_mm.layers import BinaryLayer
 from surge_mm.ops import sign
@@ -21,7 +22,7 @@ from surge_mm.ops.shortcut import pool_shortcut
 from surge_mm.utils.errors import UsageError
 
 
-class PackedLayer(nn.Module):
+class PackedLayer(PreparedModule):
     """Base of the packed layers: a binary layer without its latent weights, for inference only.
 
     Buffers:
@@ -63,7 +64,6 @@ class PackedLayer(nn.Module):
         self.epilogue.set('m1', scale)
         if bias is not None:
             self.epilogue.set('a1', bias)
-        self._cpu_layer: CpuLayer | None = None
         self.eval()
 
     def train(self, mode: bool = True) -> PackedLayer:
@@ -86,14 +86,6 @@ class PackedLayer(nn.Module):
                 'further, build the model again and load the state dict of the trained one'
             )
 
-    def _apply(self, fn: Any, recurse: bool = True) -> PackedLayer:
-        self._cpu_layer = None
-        return super()._apply(fn, recurse)
-
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        self._cpu_layer = None
-        super()._load_from_state_dict(*args, **kwargs)
-
     def __getattr__(self, name: str) -> Any:
         if name == 'weight':
             raise AttributeError(
@@ -101,9 +93,6 @@ class PackedLayer(nn.Module):
                 "instead of calling the layer must keep it in full precision, by a rule with to='keep'"
             )
         return super().__getattr__(name)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, '_cpu_layer': None}
 
     @property
     def in_channels(self) -> int:
@@ -163,13 +152,13 @@ class PackedLayer(nn.Module):
 
     def cpu_layer(self) -> CpuLayer:
         """Return the layer as the compiled loops run it, made when it is first needed."""
-        if self._cpu_layer is None:
+        if self._prepared is None:
             shift, epilogue = self.shift, self.epilogue
             if shift is None:
                 shift = torch.full((self.in_channels,), NEUTRAL_TERM, dtype=torch.float32)
             if self.offset is not None:
                 epilogue = Epilogue(self.shape[0])  # the sums alone
-            self._cpu_layer = CpuLayer(
+            self._prepared = CpuLayer(
                 self.convolution,
                 self.weight_signs().cpu(),
                 self.pad_value,
@@ -177,7 +166,7 @@ class PackedLayer(nn.Module):
                 epilogue.table(),
                 epilogue.activates(),
             )
-        return self._cpu_layer
+        return self._prepared
 
     def _run_cpu(
         self,

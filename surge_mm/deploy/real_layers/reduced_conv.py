@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from surge_mm.deploy.cpu.geometry import check_input
+from surge_mm.deploy.packing.prepared import PreparedModule
 from surge_mm.ops import Convolution
 from surge_mm.utils.errors import UsageError
 
 
-class ReducedConv2d(nn.Module, ABC):
+class ReducedConv2d(PreparedModule, ABC):
     """Convolution ``(N, C_in, H, W) -> (N, C_out, H', W')`` with float32 in and out, for inference only.
 
     A subclass defines ``compute``, and sets the buffer ``weight``.
@@ -40,7 +40,6 @@ class ReducedConv2d(nn.Module, ABC):
         padding = given if zeros else nothing
         stride, dilation = (tuple(map(int, pair)) for pair in (conv.stride, conv.dilation))
         self.convolution = Convolution(stride, padding, dilation, conv.groups)  # type: ignore[arg-type]
-        self._prepared: Any = None
         self.eval()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -84,17 +83,6 @@ class ReducedConv2d(nn.Module, ABC):
         Raises:
             UsageError: if it has another shape than the layer takes.
         """
-
-    def _apply(self, fn: Any, recurse: bool = True) -> ReducedConv2d:
-        self._prepared = None
-        return super()._apply(fn, recurse)
-
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        self._prepared = None
-        super()._load_from_state_dict(*args, **kwargs)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, '_prepared': None}
 
     def extra_repr(self) -> str:
         c = self.convolution

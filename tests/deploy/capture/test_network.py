@@ -8,6 +8,7 @@ import pytest
 import torch
 from helpers.packed_files import classifier_config, detector_config, trained_model
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 import surge_mm
 from surge_mm.analysis.forward import network_forward
@@ -95,6 +96,20 @@ def test_outputs_are_those_of_the_modules_to_the_bit(config, real, threads, call
     if config is detector_config and real == 'int8':
         for capture in network._kept.values():
             assert all(isinstance(call, Call) for call in capture.program.calls)
+
+
+@pytest.mark.parametrize('mode', [torch.no_grad, torch.inference_mode])
+def test_outputs_may_be_changed_where_those_of_the_modules_may_be(mode):
+    model = packed(detector_config())
+    network = CapturedNetwork(model)
+    with mode():
+        for x in images(4):
+            expected, found = model(x, mode='tensor'), network(x)
+    for one, other in zip(tree_leaves(expected), tree_leaves(found), strict=True):
+        assert one.is_inference() == other.is_inference()
+        if not one.is_inference():
+            other.add_(1)
+            assert torch.equal(one + 1, other)
 
 
 @torch.inference_mode()

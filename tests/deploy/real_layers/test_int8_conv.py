@@ -175,9 +175,10 @@ def test_a_pool_keeps_nan_and_the_first_of_two_zeros_as_pytorch_does():
             one.weight.fill_(1)
             one.epilogue.m1.fill_(m1)
             one.epilogue.a1.fill_(a1)
-            one._prepared = None
+            one.drop_prepared()
         for pool in (nn.MaxPool2d(1, 2), nn.MaxPool2d(2)):
-            layer.pool, layer._prepared = pool, None
+            layer.pool = pool
+            layer.drop_prepared()
             x = torch.randn(1, 1, 4, 4)
             found, expected = (y.view(torch.int32) for y in (layer(x), pool(plain(x))))
             assert torch.equal(found, expected)
