@@ -135,11 +135,13 @@ def test_threads_of_python_may_run_a_network_at_the_same_time():
 
 
 @torch.inference_mode()
-def test_new_tensors_of_a_model_are_used(calls):
-    model, other = packed(detector_config()), packed(detector_config())
+@pytest.mark.parametrize('real', ['float32', 'int8'])
+def test_new_tensors_of_a_model_are_used(real, calls):
+    model, other = packed(detector_config(), real), packed(detector_config(), real)
     for buffer in other.buffers():
         if buffer.is_floating_point():
             buffer.mul_(0.75)
+    other.load_state_dict(other.state_dict())  # calibration has prepared its tensors
     network, x = CapturedNetwork(model), images(1)[0]
     before = [network(x) for _ in range(3)][-1]
     model.load_state_dict(other.state_dict())
