@@ -14,18 +14,11 @@ from surge_mm.deploy.cpu.codegen.epilogue import (
     finish_few_channels,
     pool_channels,
 )
-from surge_mm.deploy.cpu.codegen.memory import (
-    add_one,
-    address_of,
-    load_tuple,
-    pointer,
-    store,
-)
+from surge_mm.deploy.cpu.codegen.memory import add_one, address_of, keep, load_tuple, pointer, store
 from surge_mm.deploy.cpu.codegen.quantization import quantize_row
 from surge_mm.deploy.cpu.codegen.vectors import ROW
 from surge_mm.deploy.cpu.job import EpiloguePass, QuantizationPass
 from surge_mm.deploy.cpu.kernel_cache import compiled, compiled_callback
-from surge_mm.deploy.cpu.kernels import keep
 
 load_quantization = load_tuple(len(QuantizationPass._fields))
 load_epilogue = load_tuple(len(EpiloguePass._fields))

@@ -21,11 +21,10 @@ from surge_mm.deploy.cpu.codegen.byte_tiles import (
     tile_of_block,
     tile_of_blocks,
 )
-from surge_mm.deploy.cpu.codegen.memory import add_one, address_of, load_tuple, store
+from surge_mm.deploy.cpu.codegen.memory import add_one, address_of, keep, load_tuple, store
 from surge_mm.deploy.cpu.codegen.vectors import ROW
 from surge_mm.deploy.cpu.job import BytePass
 from surge_mm.deploy.cpu.kernel_cache import compiled, compiled_callback
-from surge_mm.deploy.cpu.kernels import keep
 
 load_pass = load_tuple(len(BytePass._fields))
 

@@ -33,12 +33,14 @@ SOURCES = (
     'codegen/popcounts.py',
     'codegen/quantization.py',
     'codegen/table_counts.py',
+    'codegen/table_epilogue.py',
     'codegen/tiles.py',
     'codegen/vectors.py',
     'job.py',
     'kernels.py',
     'operator_job.py',
     'operator_kernels.py',
+    'table_kernels.py',
 )
 FOLDER = Path(__file__).parent
 

@@ -3,15 +3,14 @@
 A convolution is computed tile by tile. A tile is a few neighboring output pixels times 16 filters, whose counts stay in
 registers while the words of the window are read. Each word meets 16 filters at once by ``popcount(a ^ w)`` of 16 lanes,
 one instruction on a CPU with AVX-512 VPOPCNTDQ. The epilogue (scale, batch norm, shortcut, activation, next sign bits)
-is computed before the sums leave the registers. With AVX2, but without that instruction, counts of two pixels and 64
-filters are looked up instead, and kept in memory; see :mod:`.codegen.table_counts`.
+is computed before the sums leave the registers. With AVX2, but without that instruction, counts are looked up instead;
+see :mod:`.table_kernels`.
 
 Addresses are passed as integers, because an array as an argument costs a microsecond. The caller keeps the arrays.
 """
 
 from __future__ import annotations
 
-import numpy as np
 from numba import types
 
 from surge_mm.deploy.cpu.bitpacking import WORD, WORD_BYTES
@@ -23,12 +22,6 @@ from surge_mm.deploy.cpu.codegen.memory import (
     load_shared,
     load_tuple,
     pack_signs,
-)
-from surge_mm.deploy.cpu.codegen.table_counts import (
-    BLOCK,
-    count_block,
-    count_blocks,
-    pair_indices,
 )
 from surge_mm.deploy.cpu.codegen.tiles import (
     partial_tile_of_pixel,
@@ -46,6 +39,7 @@ from surge_mm.deploy.cpu.codegen.vectors import (
 )
 from surge_mm.deploy.cpu.job import Job, LayerArguments
 from surge_mm.deploy.cpu.kernel_cache import compiled, compiled_callback
+from surge_mm.deploy.cpu.table_kernels import BLOCK, tiles_by_tables
 
 __all__ = [
     'BLOCK_FILTERS',
@@ -60,60 +54,17 @@ __all__ = [
 
 BLOCK_FILTERS = BLOCK if BY_TABLES else ROW
 """Filters that are counted together."""
-BLOCK_ROWS = BLOCK_FILTERS // ROW
 MOST_TILES = 64 if BY_TABLES else 32
 """Tiles that are computed in sequence."""
-COUNT_BYTES = 2 * ROW * 4
-"""Bytes of the counts of 16 filters and a pair of pixels."""
 COUNTERS = len(Job._fields) * 8
 """Bytes of a job before the counters of its threads."""
 load_layer, load_job = load_tuple(len(LayerArguments._fields)), load_tuple(len(Job._fields))
 
 
 @compiled
-def keep(array):
-    """Use an array, so that Numba does not free it before this call. Numba does not see uses by address."""
-    return array.size
-
-
-@compiled
-def first_pixel(tile, line, tile_pixels):
-    """Return the first pixel of a tile. The last tile of a line overlaps the one before if it would reach beyond.
-
-    Args:
-        tile (int): Index of the tile.
-        line (int): As ``LayerArguments.line``.
-        tile_pixels (int): Pixels of a tile.
-    """
-    per_line = (line + tile_pixels - 1) // tile_pixels
-    return tile // per_line * line + min(tile % per_line * tile_pixels, line - tile_pixels)
-
-
-@compiled
-def count_filters(counts, indices, plane, steps, n_steps, filters, block_bytes, blocks):
-    """Count for a pair of pixels and consecutive blocks of filters by tables.
-
-    Args:
-        counts (int): Address of the counts, int32, ``(rows, 2, 16)``.
-        indices (int): Address of the first index of the pair.
-        plane (int): Bytes from a plane of the indices to the next one.
-        steps (int): As ``LayerArguments.steps``.
-        n_steps (int): As ``LayerArguments.n_steps``.
-        filters (int): Address of the first block.
-        block_bytes (int): As ``LayerArguments.block_bytes``.
-        blocks (int): Number of blocks.
-    """
-    window = indices, plane, steps, n_steps
-    for _ in range(blocks // 2):
-        count_blocks(counts, *window, filters, block_bytes)
-        counts += 2 * BLOCK_ROWS * COUNT_BYTES
-        filters += 2 * block_bytes
-    if blocks % 2:
-        count_block(counts, *window, filters, block_bytes)
-
-
-@compiled
-def tiles_of_slice(layer, x, shortcut, out, signs, image, group, filter_slice, first_tile, tiles):
+def tiles_by_popcounts(
+    layer, x, shortcut, out, signs, image, group, filter_slice, first_tile, tiles
+):
     """Compute tiles in sequence, of one image, one group and one slice of its filters.
 
     Args:
@@ -133,42 +84,22 @@ def tiles_of_slice(layer, x, shortcut, out, signs, image, group, filter_slice, f
     n_steps, activated = layer.n_steps, layer.activated
     groups, slices = layer.groups, layer.slices
     per_group, padded = channels // groups, width // groups
-    blocks = (padded // ROW + BLOCK_ROWS - 1) // BLOCK_ROWS
+    blocks = padded // ROW
     first_block = filter_slice * blocks // slices
     last_block = (filter_slice + 1) * blocks // slices
-    first_row, last_row = first_block * BLOCK_ROWS, min(last_block * BLOCK_ROWS, padded // ROW)
     stride = channels * 4
-    line = layer.line
-    tile_pixels = min(PIXELS, line)
+    tile_pixels = min(PIXELS, pixels)
     by_thresholds = layer.thresholds != 0 and out == 0 and shortcut == 0
     words, steps = x + image * layer.image_bytes, layer.steps + group * n_steps * 8
     image_signs = signs + image * layer.signs_bytes
     filters = layer.filters + (group * blocks + first_block) * layer.block_bytes
-    indices = plane = counts = 0
-    if BY_TABLES:
-        start = first_pixel(first_tile, line, tile_pixels)
-        end = first_pixel(first_tile + tiles - 1, line, tile_pixels)
-        low = load(offsets + start * 8)
-        n = load(offsets + end * 8) + load(steps + (n_steps - 1) * 8) + 1 - low
-        distance = load(offsets + (start + tile_pixels - 1) * 8) - low
-        scratch = np.empty(4 * n + (last_row - first_row) * COUNT_BYTES // 4 + 32, np.int32)
-        pair_indices(words + low * WORD_BYTES, distance, scratch.ctypes.data, n)
-        indices, plane = scratch.ctypes.data - low * WORD_BYTES, n * WORD_BYTES
-        counts = scratch.ctypes.data + 4 * plane
-
     for tile in range(first_tile, first_tile + tiles):
-        start = first_pixel(tile, line, tile_pixels)
+        # the last tile overlaps the one before if it would reach beyond
+        start = min(tile * tile_pixels, pixels - tile_pixels)
         tile_offsets, tile_borders = offsets + start * 8, borders + start * 8
         tile_places = places + start * 8
-        if BY_TABLES:
-            pair = indices + load(tile_offsets) * WORD_BYTES
-            filled = last_block - first_block
-            count_filters(counts, pair, plane, steps, n_steps, filters, layer.block_bytes, filled)
-        for block in range(first_row, last_row):
-            if BY_TABLES:
-                w = counts + (block - first_row) * COUNT_BYTES
-            else:
-                w = filters + (block - first_row) * layer.block_bytes
+        for block in range(first_block, last_block):
+            w = filters + (block - first_block) * layer.block_bytes
             column = (group * padded + block * ROW) * 4
             channel = group * per_group + block * ROW
             position = (image * pixels + start) * stride + channel * 4
@@ -197,8 +128,9 @@ def tiles_of_slice(layer, x, shortcut, out, signs, image, group, filter_slice, f
                     tile_of_pixel(*at, *counted, *finished)
                 else:
                     partial_tile_of_pixel(*at, *counted, *finished)
-    if BY_TABLES:
-        keep(scratch)
+
+
+tiles_of_slice = tiles_by_tables if BY_TABLES else tiles_by_popcounts
 
 
 @compiled

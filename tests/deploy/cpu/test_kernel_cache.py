@@ -14,6 +14,7 @@ pytest.importorskip('numba')
 from numba.core import caching, ccallback, config, types  # noqa: E402
 
 from surge_mm.deploy.cpu import kernel_cache  # noqa: E402  needs Numba
+from surge_mm.deploy.cpu.codegen import memory  # noqa: E402
 
 FOLDER = kernel_cache.FOLDER
 
@@ -89,28 +90,28 @@ def test_the_stamp_is_of_each_module_that_makes_machine_code(tmp_path, monkeypat
     assert len(stamps) == 1 + len(kernel_cache.SOURCES)
 
 
-def call_in_a_new_process_of_numba(kernels):
+def call_in_a_new_process_of_numba():
     """Compile a small loop, or load it, and call it; return how often the cache on disk had it."""
-    keep = kernel_cache.compiled(kernels.keep.py_func)
+    keep = kernel_cache.compiled(memory.keep.py_func)
     assert keep(np.zeros(3)) == 3
     return keep.stats.cache_hits.total()
 
 
 @pytest.mark.parametrize('suffix', ['.nbi', '.nbc'])
-def test_a_truncated_file_of_the_cache_is_replaced(suffix, kernels, tmp_path, monkeypatch):
+def test_a_truncated_file_of_the_cache_is_replaced(suffix, tmp_path, monkeypatch):
     monkeypatch.setattr(config, 'CACHE_DIR', str(tmp_path))
-    assert call_in_a_new_process_of_numba(kernels) == 0
-    (file,) = tmp_path.rglob(f'kernels.keep*{suffix}')
+    assert call_in_a_new_process_of_numba() == 0
+    (file,) = tmp_path.rglob(f'memory.keep*{suffix}')
     file.write_bytes(file.read_bytes()[:40])
     warnings = []
     monkeypatch.setattr(kernel_cache, 'warn', warnings.append)
-    assert call_in_a_new_process_of_numba(kernels) == 0
-    assert call_in_a_new_process_of_numba(kernels) == 1
+    assert call_in_a_new_process_of_numba() == 0
+    assert call_in_a_new_process_of_numba() == 1
     (warning,) = warnings
     assert str(file.parent) in warning and 'are compiled again' in warning
 
 
-def test_loops_are_compiled_without_a_cache_on_a_full_disk(kernels, tmp_path, monkeypatch):
+def test_loops_are_compiled_without_a_cache_on_a_full_disk(tmp_path, monkeypatch):
     monkeypatch.setattr(config, 'CACHE_DIR', str(tmp_path))
     warnings = []
     monkeypatch.setattr(kernel_cache, 'warn', warnings.append)
@@ -118,7 +119,7 @@ def test_loops_are_compiled_without_a_cache_on_a_full_disk(kernels, tmp_path, mo
     deaf = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (64, limits[1]))
     try:
-        assert call_in_a_new_process_of_numba(kernels) == 0
+        assert call_in_a_new_process_of_numba() == 0
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, deaf)
@@ -126,14 +127,14 @@ def test_loops_are_compiled_without_a_cache_on_a_full_disk(kernels, tmp_path, mo
     assert 'File too large' in warning and 'NUMBA_CACHE_DIR' in warning
 
 
-def test_loops_that_no_folder_can_keep_are_reported(kernels, tmp_path, monkeypatch):
+def test_loops_that_no_folder_can_keep_are_reported(tmp_path, monkeypatch):
     (tmp_path / 'file').touch()
     monkeypatch.setattr(config, 'CACHE_DIR', str(tmp_path / 'file'))
     monkeypatch.setattr(caching.CacheImpl, '_locator_classes', kernel_cache.LOCATORS[:1])
     monkeypatch.setattr(kernel_cache, 'install_locators', lambda: None)
     warnings = []
     monkeypatch.setattr(kernel_cache, 'warn', warnings.append)
-    assert call_in_a_new_process_of_numba(kernels) == 0
+    assert call_in_a_new_process_of_numba() == 0
     (warning,) = warnings
     assert 'no folder for them is writable' in warning and 'NUMBA_CACHE_DIR' in warning
 

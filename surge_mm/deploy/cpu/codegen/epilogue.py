@@ -31,12 +31,12 @@ def activate(b: Any, y: Any, rows: Sequence[Any]) -> Any:
 
     Args:
         b (IRBuilder): The builder.
-        y (Value): 16 of float32.
-        rows (Sequence[Value]): p, slope, c, low and high, each 16 of float32.
+        y (Value): A vector of float32.
+        rows (Sequence[Value]): p, slope, c, low and high, each a vector of that type.
     """
     p, slope, c, low, high = rows
     y = b.fadd(y, p)
-    zeros = ir.Constant(FLOATS, [0.0] * ROW)
+    zeros = ir.Constant(y.type, [0.0] * y.type.count)
     y = b.select(b.fcmp_ordered('>', y, zeros), y, b.fmul(y, slope))
     y = b.fadd(y, c)
     y = b.select(b.fcmp_ordered('<', y, low), low, y)

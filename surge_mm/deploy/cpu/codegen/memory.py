@@ -1,7 +1,7 @@
 """Memory access by address, written in LLVM IR: words, sign bits, counters that threads share.
 
-Each function is a Numba intrinsic. The parameter ``context`` is Numba's typing context, which callers do not pass.
-Addresses are int64.
+Each function but :func:`keep` is a Numba intrinsic. The parameter ``context`` is the typing context of Numba, which
+callers do not pass. Addresses are int64.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from surge_mm.deploy.cpu.codegen.vectors import I32, I64, ROW, for_rows
+from surge_mm.deploy.cpu.kernel_cache import compiled
 
 
 @intrinsic
@@ -171,3 +172,9 @@ def call(context, function):
         return b.sext(b.call(pointer, []), I64)
 
     return types.int64(types.int64), codegen
+
+
+@compiled
+def keep(array):
+    """Use an array, so that Numba does not free it before this call. Numba does not see uses by address."""
+    return array.size

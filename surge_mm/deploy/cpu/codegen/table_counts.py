@@ -31,6 +31,12 @@ STEPS = 8
 BYTES, SUMS, ENTRY = ir.VectorType(I8, BLOCK), ir.VectorType(I16, ROW), ir.VectorType(I8, 16)
 SHORT, LONG = 6, 6 * 341
 """Words whose bits are counted in a byte, and in 16 bits."""
+PIXEL_BYTES = ROW * 4
+"""Bytes of the counts of 16 filters and a pixel, int32."""
+MOST_PIXELS = 16
+"""Pixels whose counts are next to one another in memory."""
+ROW_BYTES = MOST_PIXELS * PIXEL_BYTES
+"""Bytes from the counts of 16 filters to those of the next 16."""
 
 
 @intrinsic
@@ -88,7 +94,8 @@ def _count(blocks: int) -> Any:
 
     ``indices`` is the address of the first index of a pair of pixels, whose planes are ``plane`` bytes apart, and
     ``steps`` that of the offsets of the ``n_steps`` words of a window. ``w`` has 32 bytes for each of the 8 steps of a
-    word. The next block begins ``block_bytes`` later. ``counts`` is written: int32, ``(2 blocks, 2 pixels, 16)``.
+    word. The next block begins ``block_bytes`` later. ``counts`` is the address of the first pixel's in an array of
+    int32, ``(2 blocks, MOST_PIXELS, 16)``, of which the two pixels are written.
     """
 
     @intrinsic
@@ -117,10 +124,10 @@ def _count_blocks(
     steps = b.inttoptr(steps, I64.as_pointer())
     first_filters = [b.add(w, b.mul(block_bytes, I64(i))) for i in range(blocks)]
     outputs = [
-        b.inttoptr(b.add(counts, I64(4 * ROW * i)), INTS.as_pointer()) for i in range(4 * blocks)
+        b.inttoptr(b.add(counts, I64(row * ROW_BYTES + pixel * PIXEL_BYTES)), INTS.as_pointer())
+        for row in range(2 * blocks)
+        for pixel in range(2)
     ]
-    for out in outputs:
-        b.store(ir.Constant(INTS, [0] * ROW), out, align=4)
 
     def word(step: Any, sums: list[Any]) -> list[Any]:
         at = b.add(indices, b.mul(b.load(b.gep(steps, [step])), I64(4)))
@@ -133,11 +140,16 @@ def _count_blocks(
         found = [one for i in range(blocks) for one in _separated(b, *sums[2 * i : 2 * i + 2])]
         return [b.add(total, one) for total, one in zip(totals, found, strict=True)]
 
-    with cgutils.for_range_slice(b, I64(0), n_steps, I64(LONG), intp=I64) as (first, _):
+    def many_words(first: Any) -> list[Any]:
         zeros = [ir.Constant(SUMS, [0] * ROW)] * len(outputs)
         totals = loop(b, first, _end(b, first, LONG, n_steps), SHORT, zeros, few_words)
-        for out, total in zip(outputs, totals, strict=True):
-            b.store(b.add(b.load(out, align=4), b.zext(total, INTS)), out, align=4)
+        return [b.zext(total, INTS) for total in totals]
+
+    for out, count in zip(outputs, many_words(I64(0)), strict=True):
+        b.store(count, out, align=4)
+    with cgutils.for_range_slice(b, I64(LONG), n_steps, I64(LONG), intp=I64) as (first, _):
+        for out, count in zip(outputs, many_words(first), strict=True):
+            b.store(b.add(b.load(out, align=4), count), out, align=4)
 
 
 def _end(b: Any, first: Any, count: int, n: Any) -> Any:

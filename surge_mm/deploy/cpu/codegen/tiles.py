@@ -15,7 +15,6 @@ from surge_mm.deploy.cpu.codegen.byte_counts import count_by_bytes
 from surge_mm.deploy.cpu.codegen.epilogue import activate
 from surge_mm.deploy.cpu.codegen.popcounts import count_by_words
 from surge_mm.deploy.cpu.codegen.vectors import (
-    BY_TABLES,
     BYTE_COUNTS,
     FLOATS,
     I32,
@@ -36,9 +35,6 @@ def _tile(pixels: int, whole: bool) -> Any:
     First the counts, over the ``n_steps`` words of a window::
 
         count[p, f] = sum popcount(x[i, p] ^ w[i, f]);  x[i, p] = words[offsets[p] + steps[i]]
-
-    Where counts are looked up, ``w`` is the address of those that :mod:`surge_mm.deploy.cpu.codegen.table_counts` has
-    written.
 
     Then outputs and sign bits, with ``S = base - 2 count`` and the rows m1, a1, m2, a2, p, slope, c, low, high of
     ``table``::
@@ -80,17 +76,12 @@ def _tile(pixels: int, whole: bool) -> Any:
     ):
         def codegen(context, b, signature, arguments):
             offsets, *at, words, steps, n_steps, w = arguments[:9]
-            if BY_TABLES:
-                counts = [load_row(b, b.add(w, I64(4 * ROW * p)), INTS) for p in range(pixels)]
-            else:
-                words = b.inttoptr(words, I32.as_pointer())
-                offsets, steps = (
-                    b.inttoptr(address, I64.as_pointer()) for address in (offsets, steps)
-                )
-                pixel = [b.gep(words, [b.load(b.gep(offsets, [I64(p)]))]) for p in range(pixels)]
-                w = b.inttoptr(w, INTS.as_pointer())
-                count = count_by_bytes if BYTE_COUNTS else count_by_words
-                counts = count(b, pixel, steps, n_steps, w)
+            words = b.inttoptr(words, I32.as_pointer())
+            offsets, steps = (b.inttoptr(address, I64.as_pointer()) for address in (offsets, steps))
+            pixel = [b.gep(words, [b.load(b.gep(offsets, [I64(p)]))]) for p in range(pixels)]
+            w = b.inttoptr(w, INTS.as_pointer())
+            count = count_by_bytes if BYTE_COUNTS else count_by_words
+            counts = count(b, pixel, steps, n_steps, w)
             _finish(b, whole, counts, *at, *arguments[9:])
             return context.get_dummy_value()
 

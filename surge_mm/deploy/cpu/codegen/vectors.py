@@ -108,21 +108,25 @@ def load_row(b: Any, address: Any, vector: ir.VectorType = FLOATS) -> Any:
 
 
 class Row:
-    """Access to 16 channels in memory, or to fewer, without reading or writing what follows them.
+    """Access to the channels of a vector in memory, or to fewer, without reading or writing what follows them.
 
     Args:
         b (IRBuilder): The builder.
-        channels (Value, optional): Number of channels, 1 to 15. None for 16.
+        channels (Value, optional): Number of channels, less than ``lanes``. None for ``lanes``.
+        lanes (int): Channels of a vector, 16 or 8. Defaults to 16.
     """
 
-    def __init__(self, b: Any, channels: Any | None) -> None:
+    def __init__(self, b: Any, channels: Any | None, lanes: int = ROW) -> None:
         self.b, self.channels = b, channels
+        self.floats, self.ints = ir.VectorType(F32, lanes), ir.VectorType(I32, lanes)
+        self.zeros = ir.Constant(self.floats, [0.0] * lanes)
+        self.mask = ir.IntType(lanes)
         if channels is not None:
-            self.buffer = cgutils.alloca_once_value(b, ir.Constant(FLOATS, [0.0] * ROW))
+            self.buffer = cgutils.alloca_once_value(b, self.zeros)
             self.address = b.ptrtoint(self.buffer, I64)
             self.bytes = b.mul(channels, I64(4))
             bits = b.sub(b.shl(I64(1), channels), I64(1))
-            self.bits = b.trunc(bits, I16)
+            self.bits = b.trunc(bits, self.mask)
 
     def load(self, address: Any) -> Any:
         """Return the float32 at an address, 0 in lanes without a channel.
@@ -131,8 +135,8 @@ class Row:
             address (Value): The address.
         """
         if self.channels is None:
-            return load_row(self.b, address)
-        self.b.store(ir.Constant(FLOATS, [0.0] * ROW), self.buffer)
+            return load_row(self.b, address, self.floats)
+        self.b.store(self.zeros, self.buffer)
         self._copy(self.address, address)
         return self.b.load(self.buffer)
 
@@ -140,37 +144,38 @@ class Row:
         """Store a vector.
 
         Args:
-            y (Value): 16 of float32.
+            y (Value): The numbers, float32.
             address (Value): The address.
         """
         if self.channels is None:
-            self.b.store(y, self.b.inttoptr(address, FLOATS.as_pointer()), align=4)
+            self.b.store(y, self.b.inttoptr(address, self.floats.as_pointer()), align=4)
         else:
             self.b.store(y, self.buffer)
             self._copy(address, self.address)
 
     def store_bits(self, y: Any, address: Any) -> None:
-        """Store the sign bits of a vector in 2 bytes, 0 in the bits without a channel.
+        """Store the sign bits of a vector, 8 in a byte, 0 in the bits without a channel.
 
         Args:
-            y (Value): 16 of float32.
+            y (Value): The numbers, float32.
             address (Value): The address.
         """
-        negative = self.b.icmp_signed('<', self.b.bitcast(y, INTS), ir.Constant(INTS, [0] * ROW))
+        zeros = ir.Constant(self.ints, [0] * self.ints.count)
+        negative = self.b.icmp_signed('<', self.b.bitcast(y, self.ints), zeros)
         self.store_mask(negative, address)
 
     def store_mask(self, negative: Any, address: Any) -> None:
-        """Store one bit for each channel in 2 bytes, 0 in the bits without a channel.
+        """Store one bit for each channel, 8 in a byte, 0 in the bits without a channel.
 
         Args:
-            negative (Value): 16 of i1.
+            negative (Value): The bits, i1.
             address (Value): The address.
         """
         b = self.b
-        bits = b.bitcast(negative, I16)
+        bits = b.bitcast(negative, self.mask)
         if self.channels is not None:
             bits = b.and_(bits, self.bits)
-        b.store(bits, b.inttoptr(address, I16.as_pointer()), align=1)
+        b.store(bits, b.inttoptr(address, self.mask.as_pointer()), align=1)
 
     def _copy(self, to: Any, source: Any) -> None:
         b = self.b

@@ -41,7 +41,7 @@ def test_counts_of_two_pixels_are_popcounts(kind, blocks):
         if kind != 'random':  # for the first pixel
             filters[:] = words[:n] if kind == 'no bit differs' else ~words[:n]
         steps, indices = np.arange(n), np.empty(8 * n, np.uint16)
-        counts = np.full((blocks * 2 + 1, PIXELS, 16), 7, np.int32)
+        counts = np.full((blocks * 2 + 1, table_counts.MOST_PIXELS, 16), 7, np.int32)
         w = nibbles(filters)
         arrays = words, steps, indices, counts, w
         x, s, i, c, f = (array.ctypes.data for array in arrays)
@@ -52,3 +52,4 @@ def test_counts_of_two_pixels_are_popcounts(kind, blocks):
             bits = np.unpackbits(differ.view(np.uint8), axis=1).sum(1)
             assert (found == bits).all(), (n, p)
         assert (counts[2 * blocks :] == 7).all()
+        assert (counts[:, PIXELS:] == 7).all()
