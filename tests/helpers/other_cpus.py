@@ -11,6 +11,7 @@ from surge_mm.deploy import PackedConv2d, instruction_set
 from surge_mm.deploy.real_layers.exact_sums import float64_sums
 from surge_mm.deploy.real_layers.int8_conv import Int8Conv2d
 from surge_mm.deploy.real_layers.quantization import Range
+from surge_mm.layers import RPReLU
 
 
 def run_packed(settings, folder):
@@ -43,6 +44,8 @@ def run_packed(settings, folder):
         with torch.no_grad():
             assert torch.equal(PackedConv2d(layer)(x), layer(x))
     check_largest_counts()
+    for channels in (32, 36, 44):
+        compare_epilogue(channels)
     if 'NUMBA_CPU_FEATURES' in settings:
         compare_int8()
     (folder / 'instructions').write_text(instruction_set())
@@ -56,6 +59,29 @@ def check_largest_counts():
         layer.weight.fill_(-0.5)
         out = PackedConv2d(layer)(torch.ones(1, channels, 6, 5))
         assert (out == -channels * kernel * kernel).all()
+
+
+@torch.no_grad()
+def compare_epilogue(channels):
+    """Compare norm, shortcut, activation and signs with PyTorch's, and signs by thresholds with those of the output."""
+    conv = SurgeConv2d(70, channels, 3, padding=1).eval()
+    norm, activation = nn.BatchNorm2d(channels).eval(), RPReLU(channels)
+    nn.init.uniform_(norm.running_var, 10, 200)
+    for parameter in (norm.running_mean, norm.weight, norm.bias, activation.a, activation.c):
+        nn.init.normal_(parameter)
+    layer = PackedConv2d(conv)
+    layer.epilogue.fold_norm(norm)
+    layer.epilogue.fold_activation(activation)
+    following = PackedConv2d(SurgeConv2d(channels, 8, 3, padding=1).eval())
+    x, shortcut = torch.randn(2, 70, 9, 37), torch.randn(2, channels, 9, 37)
+
+    out = layer.run(x, shortcut, following=following)
+    torch.testing.assert_close(
+        out.values, activation(norm(conv(x)) + shortcut), rtol=1e-6, atol=1e-6
+    )
+    assert torch.equal(following.run(out.signs).values, following(out.values))
+    signs = layer.run(x, following=following, values=False).signs
+    assert torch.equal(signs.words, layer.run(x, following=following).signs.words)
 
 
 @torch.no_grad()
