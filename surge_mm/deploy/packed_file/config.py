@@ -17,7 +17,7 @@ from surge_mm.deploy.packed_file.json_text import TUPLE
 from surge_mm.ops import ActivationBinarizer
 from surge_mm.utils.class_names import class_name, registered_name
 from surge_mm.utils.errors import UsageError
-from surge_mm.utils.hosts import FAMILY
+from surge_mm.utils.hosts import FAMILY, model_config
 
 TRAINING = ('init_cfg', 'pretrained', 'batch_augments', 'why')
 """Arguments of models and their parts that inference does not need; each has a default. ``why`` is a rule's remark."""
@@ -90,9 +90,7 @@ def stored_model(cfg: Config) -> dict[str, Any]:
     Raises:
         UsageError: if a value of the config cannot be stored.
     """
-    model = dict(cfg['model'])
-    if cfg.get('data_preprocessor'):
-        model.setdefault('data_preprocessor', cfg['data_preprocessor'])
+    model = dict(model_config(cfg))
     for key in ('type', 'base_type'):
         kind, arguments = DISTILLED.get(class_name(model.get(key)), (None, ()))
         if kind:
