@@ -21,6 +21,7 @@ from surge_mm.deploy.cpu.codegen.vectors import (
     Row,
     for_rows,
     function,
+    load_row,
     replace_if,
     splat,
 )
@@ -41,6 +42,51 @@ def activate(b: Any, y: Any, rows: Sequence[Any]) -> Any:
     y = b.fadd(y, c)
     y = b.select(b.fcmp_ordered('<', y, low), low, y)
     return b.select(b.fcmp_ordered('>', y, high), high, y)
+
+
+def outputs_of_counts(
+    b: Any,
+    row: Row,
+    numbers: Sequence[Any],
+    counts: Sequence[Any],
+    bases: Sequence[Any],
+    shortcuts: Sequence[Any],
+    has_shortcut: Any,
+    is_activated: Any,
+) -> list[Any]:
+    """Return the outputs of pixels from their counts: with ``S = base - 2 count``::
+
+        y = (m1 S + a1) m2 + a2 + shortcut
+        y = activate(y)     if activated
+
+    with one rounding for ``y m2 + a2`` where the CPU has it, as in PyTorch's batch norm.
+
+    Args:
+        b (IRBuilder): The builder.
+        row (Row): The channels.
+        numbers (Sequence[Value]): m1, a1, m2, a2, p, slope, c, low and high, each a vector of float32.
+        counts (Sequence[Value]): The counts of each pixel, a vector of int32.
+        bases (Sequence[Value]): Addresses of the sums of each pixel where no bit differs, int32.
+        shortcuts (Sequence[Value]): Addresses of the shortcut of each pixel.
+        has_shortcut (Value): Whether there is a shortcut.
+        is_activated (Value): Whether there are steps after the shortcut.
+    """  # noqa: D415  a formula ends the sentence
+    m1, a1, m2, a2, *others = numbers
+    lanes = row.ints.count
+    fuse = function(b, f'llvm.fmuladd.v{lanes}f32', *[row.floats] * 4)
+    outputs = []
+    for count, base in zip(counts, bases, strict=True):
+        doubled = b.shl(count, ir.Constant(row.ints, [1] * lanes))
+        sums = b.sitofp(b.sub(load_row(b, base, row.ints), doubled), row.floats)
+        outputs.append(b.call(fuse, [b.fadd(b.fmul(sums, m1), a1), m2, a2]))
+    with replace_if(b, has_shortcut, outputs) as joined:
+        for i, address in enumerate(shortcuts):
+            joined[i] = b.fadd(outputs[i], row.load(address))
+    outputs = joined
+    with replace_if(b, is_activated, outputs) as joined:
+        for i, y in enumerate(outputs):
+            joined[i] = activate(b, y, others)
+    return joined
 
 
 def _finish(whole: bool) -> Any:

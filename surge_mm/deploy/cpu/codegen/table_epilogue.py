@@ -15,9 +15,9 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from surge_mm.deploy.cpu.codegen.epilogue import activate
+from surge_mm.deploy.cpu.codegen.epilogue import outputs_of_counts
 from surge_mm.deploy.cpu.codegen.table_counts import PIXEL_BYTES
-from surge_mm.deploy.cpu.codegen.vectors import I64, Row, function, load_row, replace_if
+from surge_mm.deploy.cpu.codegen.vectors import I64, Row, load_row
 
 LANES = 8
 """Filters of a register."""
@@ -111,10 +111,7 @@ def _compute(
 ) -> None:
     """Compute the outputs, and write those and the signs that are wanted."""
     row_bytes = b.mul(width, I64(4))
-    fuse = function(b, f'llvm.fmuladd.v{LANES}f32', *[row.floats] * 4)
-    m1, a1, m2, a2, *others = (
-        load_row(b, b.add(table, b.mul(row_bytes, I64(i))), row.floats) for i in range(9)
-    )
+    numbers = [load_row(b, b.add(table, b.mul(row_bytes, I64(i))), row.floats) for i in range(9)]
     next_shift = load_row(b, shift, row.floats)
     has_shortcut, has_out, has_signs, is_activated = (
         b.icmp_unsigned('!=', value, I64(0)) for value in (shortcut, out, signs, activated)
@@ -124,15 +121,9 @@ def _compute(
         at = b.mul(i, stride)
         count = load_row(b, b.add(counts, b.mul(i, I64(PIXEL_BYTES))), row.ints)
         border = b.add(base, b.mul(b.load(b.gep(borders, [i])), row_bytes))
-        doubled = b.shl(count, ir.Constant(row.ints, [1] * LANES))
-        sums = b.sitofp(b.sub(load_row(b, border, row.ints), doubled), row.floats)
-        y = b.call(fuse, [b.fadd(b.fmul(sums, m1), a1), m2, a2])
-        with replace_if(b, has_shortcut, [y]) as joined:
-            joined[0] = b.fadd(y, row.load(b.add(shortcut, at)))
-        (y,) = joined
-        with replace_if(b, is_activated, [y]) as joined:
-            joined[0] = activate(b, y, others)
-        (y,) = joined
+        (y,) = outputs_of_counts(
+            b, row, numbers, [count], [border], [b.add(shortcut, at)], has_shortcut, is_activated
+        )
         with b.if_then(has_out):
             row.store(y, b.add(out, at))
         with b.if_then(has_signs):

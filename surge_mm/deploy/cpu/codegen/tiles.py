@@ -12,20 +12,17 @@ from numba import types
 from numba.extending import intrinsic
 
 from surge_mm.deploy.cpu.codegen.byte_counts import count_by_bytes
-from surge_mm.deploy.cpu.codegen.epilogue import activate
+from surge_mm.deploy.cpu.codegen.epilogue import outputs_of_counts
 from surge_mm.deploy.cpu.codegen.popcounts import count_by_words
 from surge_mm.deploy.cpu.codegen.vectors import (
     BYTE_COUNTS,
-    FLOATS,
     I32,
     I64,
     INTS,
     PIXELS,
     ROW,
     Row,
-    function,
     load_row,
-    replace_if,
 )
 
 
@@ -36,17 +33,11 @@ def _tile(pixels: int, whole: bool) -> Any:
 
         count[p, f] = sum popcount(x[i, p] ^ w[i, f]);  x[i, p] = words[offsets[p] + steps[i]]
 
-    Then outputs and sign bits, with ``S = base - 2 count`` and the rows m1, a1, m2, a2, p, slope, c, low, high of
-    ``table``::
-
-        y = (m1 S + a1) m2 + a2 + shortcut
-        y = y + p;  y = y > 0 ? y : slope y;  y = clamp(y + c, low, high)     if activated
-        out = y;  signs of y + shift
-
-    with one rounding for ``y m2 + a2`` where the CPU has it, as in PyTorch's batch norm. Shortcut, output and signs are
-    left out where their address is 0. Rows of ``base`` and ``table`` are ``width`` numbers apart, those of ``shortcut``
-    and ``out`` are ``stride`` bytes apart. Pixel i uses row ``borders[i]`` of ``base``, and its signs begin at
-    ``signs + places[i]``. ``channels`` is the number of filters of a tile that is not whole.
+    Then outputs y, by :func:`surge_mm.deploy.cpu.codegen.epilogue.outputs_of_counts` with the rows of ``table``, and
+    the sign bits of ``y + shift``. Shortcut, output and signs are left out where their address is 0. Rows of ``base``
+    and ``table`` are ``width`` numbers apart, those of ``shortcut`` and ``out`` are ``stride`` bytes apart. Pixel i
+    uses row ``borders[i]`` of ``base``, and its signs begin at ``signs + places[i]``. ``channels`` is the number of
+    filters of a tile that is not whole.
 
     If ``thresholds`` is not 0, the sign bits alone are written: ``count > limit``, or the opposite where its first row
     is -1. The rows after it are the limits for each row of ``base``.
@@ -126,9 +117,16 @@ def _finish(
                 above = b.icmp_signed('>', count, load_row(b, limit, INTS))
                 row.store_mask(b.xor(above, rises), place(i))
         with by_steps:
-            base_rows = [b.add(base, b.mul(border, row_bytes)) for border in rows]
-            outputs = _outputs(
-                b, counts, base_rows, row, shortcut, table, row_bytes, activated, stride
+            numbers = [load_row(b, b.add(table, b.mul(row_bytes, I64(i)))) for i in range(9)]
+            outputs = outputs_of_counts(
+                b,
+                row,
+                numbers,
+                counts,
+                [b.add(base, b.mul(border, row_bytes)) for border in rows],
+                [b.add(shortcut, b.mul(stride, I64(i))) for i in range(len(counts))],
+                b.icmp_unsigned('!=', shortcut, I64(0)),
+                b.icmp_unsigned('!=', activated, I64(0)),
             )
             with b.if_then(b.icmp_unsigned('!=', out, I64(0))):
                 for i, y in enumerate(outputs):
@@ -137,38 +135,6 @@ def _finish(
                 next_shift = load_row(b, shift)
                 for i, y in enumerate(outputs):
                     row.store_bits(b.fadd(y, next_shift), place(i))
-
-
-def _outputs(
-    b: Any,
-    counts: list[Any],
-    base_rows: list[Any],
-    row: Row,
-    shortcut: Any,
-    table: Any,
-    row_bytes: Any,
-    activated: Any,
-    stride: Any,
-) -> list[Any]:
-    """Return the outputs of each pixel, 16 of float32; see :func:`_tile`."""
-    fuse = function(b, f'llvm.fmuladd.v{ROW}f32', FLOATS, FLOATS, FLOATS, FLOATS)
-    m1, a1, m2, a2, *others = (
-        load_row(b, b.add(table, b.mul(row_bytes, I64(i)))) for i in range(9)
-    )
-    pixels = range(len(counts))
-    outputs = []
-    for count, base in zip(counts, base_rows, strict=True):
-        doubled = b.shl(count, ir.Constant(INTS, [1] * ROW))
-        sums = b.sitofp(b.sub(load_row(b, base, INTS), doubled), FLOATS)
-        outputs.append(b.call(fuse, [b.fadd(b.fmul(sums, m1), a1), m2, a2]))
-    with replace_if(b, b.icmp_unsigned('!=', shortcut, I64(0)), outputs) as joined:
-        for i in pixels:
-            joined[i] = b.fadd(outputs[i], row.load(b.add(shortcut, b.mul(stride, I64(i)))))
-    outputs = joined
-    with replace_if(b, b.icmp_unsigned('!=', activated, I64(0)), outputs) as joined:
-        for i in pixels:
-            joined[i] = activate(b, outputs[i], others)
-    return joined
 
 
 tile_of_pixels, tile_of_pixel = _tile(PIXELS, True), _tile(1, True)
