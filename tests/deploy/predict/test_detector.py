@@ -74,7 +74,9 @@ def confident(cfg):
             torch.nn.init.normal_(parameter, -2.0, 0.5)
         elif name.endswith('bias') and 'rtm_reg' in name:
             torch.nn.init.constant_(parameter, 2.0)
-        elif name.endswith('l2_norm.weight'):  # SSD's has whatever the memory held until init_weights
+        elif name.endswith(
+            'l2_norm.weight'
+        ):  # SSD's has whatever the memory held until init_weights
             torch.nn.init.constant_(parameter, 20.0)
     model = pack(model)
     model.cfg = cfg
