@@ -31,6 +31,19 @@ MOST_TILES = MOST_PIXELS // PIXELS
 
 
 @compiled
+def first_pixel(tile, line, tile_pixels):
+    """Return the first pixel of a tile. The last tile of a line overlaps the one before if it would reach beyond.
+
+    Args:
+        tile (int): Index of the tile.
+        line (int): As ``LayerArguments.line``.
+        tile_pixels (int): Pixels of a tile.
+    """
+    per_line = (line + tile_pixels - 1) // tile_pixels
+    return tile // per_line * line + min(tile % per_line * tile_pixels, line - tile_pixels)
+
+
+@compiled
 def count_pairs(
     counts, indices, offsets, start, last, tiles, plane, steps, n_steps, w, block_bytes, blocks
 ):
@@ -127,17 +140,12 @@ def tiles_by_tables(layer, x, shortcut, out, signs, image, group, filter_slice, 
     last_block = (filter_slice + 1) * blocks // layer.slices
     filters = layer.filters + group * blocks * layer.block_bytes
     steps = layer.steps + group * n_steps * 8
-    # the last tile of a line overlaps the one before if it would reach beyond
     tile_pixels = min(PIXELS, line)
     per_line = (line + tile_pixels - 1) // tile_pixels
 
     end = first_tile + tiles
-    start = first_tile // per_line * line + min(
-        first_tile % per_line * tile_pixels, line - tile_pixels
-    )
-    last = (end - 1) // per_line * line + min(
-        (end - 1) % per_line * tile_pixels, line - tile_pixels
-    )
+    start = first_pixel(first_tile, line, tile_pixels)
+    last = first_pixel(end - 1, line, tile_pixels)
     low = load(offsets + start * 8)
     n = load(offsets + last * 8) + load(steps + (n_steps - 1) * 8) + 1 - low
     distance = load(offsets + (start + tile_pixels - 1) * 8) - low
@@ -150,11 +158,10 @@ def tiles_by_tables(layer, x, shortcut, out, signs, image, group, filter_slice, 
 
     tile = first_tile
     while tile < end:
-        in_line = tile % per_line
-        batch = min(min(MOST_TILES, end - tile), per_line - in_line)
-        first_pixel = tile // per_line * line
-        start = first_pixel + min(in_line * tile_pixels, line - tile_pixels)
-        last = first_pixel + min((in_line + batch - 1) * tile_pixels, line - tile_pixels)
+        # not beyond the line, so that the pixels are consecutive
+        batch = min(min(MOST_TILES, end - tile), per_line - tile % per_line)
+        start = first_pixel(tile, line, tile_pixels)
+        last = first_pixel(tile + batch - 1, line, tile_pixels)
         pixels = last + tile_pixels - start
         for block in range(first_block, last_block, 2):
             both = min(2, last_block - block)

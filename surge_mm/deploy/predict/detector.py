@@ -36,12 +36,12 @@ class Detections(NamedTuple):
 class Detector:
     """Find boxes in images with a detector of MMDetection, in the shortest time around its network.
 
-    The boxes are those of ``mmdet.apis.inference_detector``, to the bit, but for the order of equal scores, which is
-    that of the candidates here and undefined there. What that function does anew for each image is done once: the test
-    pipeline is built with the detector, the priors are kept for each size, and images and boxes are passed without data
-    samples. From the third image of a size on, a packed network runs by its operations alone, as
-    :class:`surge_mm.deploy.CapturedNetwork` describes. A test pipeline with other steps than ``Resize`` and ``Pad``,
-    and a head with a decoding of its own, run as the host runs them, with the same result.
+    The boxes are those of ``mmdet.apis.inference_detector``, to the bit. Of equal scores, the first candidate comes
+    first here; their order there, and which of them are within a limit, is undefined. What that function does anew for
+    each image is done once: the test pipeline is built with the detector, the priors are kept for each size, and images
+    and boxes are passed without data samples. From the third image of a size on, a packed network runs by its
+    operations alone, as :class:`surge_mm.deploy.CapturedNetwork` describes. A test pipeline with other steps than
+    ``Resize`` and ``Pad``, and a head with a decoding of its own, run as the host runs them, with the same result.
 
     Args:
         model (str | os.PathLike | nn.Module): A packed file, or a detector as
