@@ -158,10 +158,11 @@ def tiles_by_tables(layer, x, shortcut, out, signs, image, group, filter_slice, 
 
     tile = first_tile
     while tile < end:
+        in_line, line_end = tile % per_line, (tile // per_line + 1) * line
         # not beyond the line, so that the pixels are consecutive
-        batch = min(min(MOST_TILES, end - tile), per_line - tile % per_line)
-        start = first_pixel(tile, line, tile_pixels)
-        last = first_pixel(tile + batch - 1, line, tile_pixels)
+        batch = min(min(MOST_TILES, end - tile), per_line - in_line)
+        start = min(line_end - line + in_line * tile_pixels, line_end - tile_pixels)
+        last = min(start + (batch - 1) * tile_pixels, line_end - tile_pixels)
         pixels = last + tile_pixels - start
         for block in range(first_block, last_block, 2):
             both = min(2, last_block - block)
