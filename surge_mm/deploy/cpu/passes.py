@@ -13,10 +13,10 @@ from torch.nn.modules.utils import _pair
 from surge_mm.deploy.cpu.job import EpiloguePass
 from surge_mm.deploy.cpu.threads import recording, single_thread, thread_team
 
-WORTH_THREADS = 1 << 17
-"""Numbers below which a pass runs on one thread."""
-PARTS = 2
-"""Parts of a pass per thread."""
+WORTH_THREADS = 1 << 15
+"""Numbers below which a pass runs on one thread, as in operators of PyTorch: such a pass takes 3 to 10 microseconds."""
+PARTS = 4
+"""Parts of a layer or pass per thread. With several, a thread that is held up or slow delays the others less."""
 
 
 class Pool(NamedTuple):

@@ -15,7 +15,7 @@ from surge_mm.deploy.cpu.backend import kernels
 from surge_mm.deploy.cpu.bitpacking import WORD_BYTES
 from surge_mm.deploy.cpu.geometry import geometry
 from surge_mm.deploy.cpu.job import Job, LayerArguments
-from surge_mm.deploy.cpu.passes import layout
+from surge_mm.deploy.cpu.passes import PARTS, layout
 from surge_mm.deploy.cpu.threads import recording, single_thread, thread_team
 from surge_mm.deploy.cpu.thresholds import count_thresholds
 
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 ENOUGH_UNITS = 28
 """Units of an image, at least, that can be shared out to threads. Small images have too few tiles for that."""
-PARTS = 2
-"""Parts of a layer per thread. With several, a thread that is held up delays no other."""
 WORTH_THREADS = 1 << 16
 """Operations below which a layer runs on one thread: waking up another one would take longer."""
 FIRST_TENSOR = Job._fields.index('x')
