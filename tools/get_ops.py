@@ -18,7 +18,7 @@ import surge_mm  # noqa: F401  prepares the stack before the hosts are imported
 from surge_mm.analysis.complexity import ModelComplexity, model_complexity
 from surge_mm.analysis.forward import input_name
 from surge_mm.analysis.tables import layer_table, wide_console
-from surge_mm.launch.cli import Parser, add_common_arguments, run
+from surge_mm.launch.cli import Parser, add_settings, run
 from surge_mm.launch.config import load_config
 from surge_mm.launch.input_size import add_input_size, check_input_size, input_size
 from surge_mm.launch.runner import build_model
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument('config', help='path of a config file')
     add_input_size(parser)
     parser.add_argument('--json', action='store_true', help='print JSON instead of a table')
-    add_common_arguments(parser)
+    add_settings(parser)
     args = parser.parse_args()
 
     check_input_size(args)
