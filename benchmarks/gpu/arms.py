@@ -41,6 +41,7 @@ class Arm(NamedTuple):
         lr: Learning rate after the warm-up.
         optimizer: ``'SGD'``, with the settings of the configs, or ``'AdamW'``, with PyTorch's.
         network: A key of ``NETWORKS``.
+        clip: Largest norm of the gradient of all parameters, to which longer ones are scaled; None: no limit.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Arm(NamedTuple):
     lr: float = OPTIMIZER.lr
     optimizer: str = 'SGD'
     network: str = 'ResNet-20, PReLU'
+    clip: float | None = None
 
 
 ARMS = {

@@ -10,6 +10,8 @@ python benchmarks/gpu/experiment.py test work_dirs/gpu/mini.pt --plan-commit HAS
 python benchmarks/gpu/experiment.py adamw work_dirs/gpu/mini.pt --out work_dirs/gpu --seconds 90
 python benchmarks/gpu/experiment.py stability work_dirs/gpu/mini.pt --out work_dirs/gpu --seconds 60
 python benchmarks/gpu/experiment.py depth work_dirs/gpu/mini.pt --out work_dirs/gpu --seconds 120
+python benchmarks/gpu/experiment.py clipped work_dirs/gpu/mini.pt --out work_dirs/gpu
+python benchmarks/gpu/experiment.py clipped_stability work_dirs/gpu/mini.pt --out work_dirs/gpu
 python benchmarks/gpu/learning.py data/cifar10 chosen --development work_dirs/gpu/development.json --no-tf32 \
     --out work_dirs/gpu --epochs 30 --seconds 300
 python benchmarks/gpu/report.py work_dirs/gpu
@@ -174,6 +176,11 @@ def beside(session: Session, results: Results, stage: str, choice: plan.Choice) 
         cells = plan.stability_cells(choice).values()
         arms = list({arm.name: arm for arm in cells}.values())
         return run_grid(session, results, arms, plan.FIRST_SEEDS, 2, plan.EPOCHS, growth=True)
+    if stage == 'clipped_stability':
+        arms = list(plan.clipped_stability_cells(choice).values())
+        return run_grid(session, results, arms, plan.FIRST_SEEDS, 2, plan.EPOCHS, growth=True)
+    if stage == 'clipped':
+        return run_grid(session, results, plan.clipped_arms(choice), plan.FIRST_SEEDS)
     make = {'adamw': plan.adamw_arms, 'depth': plan.depth_arms}[stage]
     return run_grid(session, results, make(choice), plan.SEEDS)
 
@@ -183,6 +190,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     stages = ['pack', 'smoke', 'development', 'test', 'adamw', 'stability', 'depth']
+    stages += ['clipped', 'clipped_stability']
     parser.add_argument('stage', choices=stages)
     parser.add_argument('data', nargs='?', help='mini.pt, or folder that holds cifar-10-batches-py')
     parser.add_argument('--out', type=Path, required=True, help='folder of the JSON files')

@@ -28,6 +28,8 @@ with its 95 % interval, no claim; "no difference" only where the interval lies w
 
 **Beside it**, seeds 0 to 5 and the validation images, no claim: STE and lite under AdamW, and eta by the depth of the
 model at depth 34.
+
+**Added after the test**: forms with a clipped gradient, their accuracy on the validation images and their stability.
 """
 
 from __future__ import annotations
@@ -50,6 +52,8 @@ TEST_SEEDS = 12
 LEVEL, NO_DIFFERENCE = 0.05, 0.5
 LAYERS = {20: 18, 34: 32}
 """Binary layers of the networks, by depth."""
+DEPTHS = {20: 'ResNet-20', 34: 'ResNet-34 of width 16'}
+"""Names of the networks of the stability tables, by depth."""
 
 TIME = {'STE': 201, 'SURGE': 301, 'SURGE lite': 274, 'SURGE frozen': 274}
 """Milliseconds of a step of ResNet-20 on a CPU, 16 pixels, batch 128, from docs/performance.md. A frozen branch was not
@@ -271,13 +275,48 @@ def stability_cells(choice: Choice) -> dict[tuple[str, str, float], Arm]:
     eta = (default.compensator or {})['eta']
     paper = default._replace(name='SURGE', compensator={'eta': eta})
     cells = {}
-    for depth, prefix in ((20, 'ResNet-20'), (34, 'ResNet-34 of width 16')):
+    for depth, prefix in DEPTHS.items():
         forms = {f'{choice.default}, fixed eta': (default, eta), 'SURGE, fixed eta': (paper, eta)}
         if depth == 34:
             forms[f'{choice.default}, eta of the depth'] = (default, derived_eta(eta, depth))
-        for act in ('PReLU', 'Hardtanh'):
-            for form, (arm, base) in forms.items():
-                for factor in (0.1, 1, 3, 10):
-                    network = f'{prefix}, {act}'
-                    cells[network, form, factor] = with_eta(arm, factor * base, network)
+        cells |= cells_of(forms, prefix)
     return cells
+
+
+def cells_of(
+    forms: Mapping[str, tuple[Arm, float]], prefix: str
+) -> dict[tuple[str, str, float], Arm]:
+    """Return the arms of the stability table of one depth, from each form and its eta."""
+    return {
+        (f'{prefix}, {act}', form, factor): with_eta(arm, factor * eta, f'{prefix}, {act}')
+        for act in ('PReLU', 'Hardtanh')
+        for form, (arm, eta) in forms.items()
+        for factor in (0.1, 1, 3, 10)
+    }
+
+
+CLIP = 1.0
+"""Largest norm of a clipped gradient. In the first two epochs of STE, the norm is above it in the warm-up alone."""
+
+
+def clipped_arms(choice: Choice) -> list[Arm]:
+    """Return STE and three forms of SURGE with a clipped gradient, at the learning rate and eta of the default."""
+    default = choice.arms[choice.default]
+    eta = (default.compensator or {})['eta']
+    forms: dict[str, dict[str, Any] | None] = {
+        'STE': None,
+        'SURGE lite': {'eta': eta, 'tied': True},
+        'norm-preserving SURGE lite': {'eta': eta, 'tied': True, 'preserve_norm': True},
+        'SURGE': {'eta': eta},
+    }
+    return [
+        Arm(f'{name}, clipped', compensator, lr=default.lr, clip=CLIP)
+        for name, compensator in forms.items()
+    ]
+
+
+def clipped_stability_cells(choice: Choice) -> dict[tuple[str, str, float], Arm]:
+    """Return the arms of the stability table with a clipped gradient: norm-preserving SURGE lite, and SURGE."""
+    _, _, *arms = clipped_arms(choice)
+    forms = {arm.name: (arm, (arm.compensator or {})['eta']) for arm in arms}
+    return {key: arm for prefix in DEPTHS.values() for key, arm in cells_of(forms, prefix).items()}

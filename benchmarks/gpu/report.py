@@ -153,11 +153,24 @@ def stable(run: Mapping[str, Any]) -> bool:
     return None not in numbers and run['loss'][1] < run['loss'][0] and max(run['probe']) <= 10
 
 
+def clipped(path: Path, choice: plan.Choice) -> None:
+    values, losses = complete(path, plan.clipped_arms(choice))
+    top1_table(values, losses)
+    pairs_table(values, itertools.combinations(values, 2))
+
+
 def stability(path: Path, choice: plan.Choice) -> None:
+    stability_table(path, plan.stability_cells(choice))
+
+
+def clipped_stability(path: Path, choice: plan.Choice) -> None:
+    stability_table(path, plan.clipped_stability_cells(choice))
+
+
+def stability_table(path: Path, cells: Mapping[tuple[str, str, float], Arm]) -> None:
     runs: dict[str, list[dict[str, Any]]] = {}
     for run in json.loads(path.read_text())['runs']:
         runs.setdefault(run['arm'], []).append(run)
-    cells = plan.stability_cells(choice)
     rows, corrections = [], []
     for network, form in dict.fromkeys(key[:2] for key in cells):
         row = [network, form]
@@ -186,6 +199,8 @@ def main() -> None:
         ('adamw', adamw),
         ('depth', depth),
         ('stability', stability),
+        ('clipped', clipped),
+        ('clipped_stability', clipped_stability),
     ):
         path = args.results / f'{name}.json'
         if not path.exists():

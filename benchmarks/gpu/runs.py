@@ -163,6 +163,8 @@ class Run:
             scores = self.scores(x)
         loss = F.cross_entropy(scores.float(), labels)
         loss.backward()
+        if self.arm.clip:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.arm.clip)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.loss_sum += loss.detach()

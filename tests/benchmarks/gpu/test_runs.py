@@ -12,12 +12,12 @@ from runs import Epoch, Run, Setting, learning_rates
 def run():
     images = torch.randint(0, 256, (18, 3, 32, 32), dtype=torch.uint8)
 
-    def build(optimizer='SGD'):
+    def build(optimizer='SGD', **settings):
         epoch = Epoch(images, torch.arange(18) % 10, seed=0, batch=4)
         epoch.begin(0)
         setting = Setting('cpu', graph=False)
         rates = learning_rates(8, 1)
-        arm = ARMS['SURGE']._replace(optimizer=optimizer)
+        arm = ARMS['SURGE']._replace(optimizer=optimizer, **settings)
         run = Run(arm, epoch, rates, setting)
         run.prepare()
         return run
@@ -38,6 +38,19 @@ def test_a_stopped_run_takes_the_steps_that_it_would_have_taken(run, optimizer):
     assert expected['done'] == got['done'] == 3
     for part in ('model', 'optimizer'):
         assert all(torch.equal(got[part][name], value) for name, value in expected[part].items())
+
+
+def test_a_clipped_run_takes_the_step_of_the_scaled_gradient(run):
+    clip = 0.01
+    own, clipped = run(), run(clip=clip)
+    for one in (own, clipped):
+        one.optimizer.zero_grad = lambda: None
+        one.step()
+    grads = [[p.grad for p in one.model.parameters()] for one in (own, clipped)]
+    norm = math.sqrt(sum(g.square().sum().item() for g in grads[0]))
+    assert norm > clip
+    for whole, scaled in zip(*grads, strict=True):
+        torch.testing.assert_close(scaled, whole * (clip / norm), rtol=1e-4, atol=1e-7)
 
 
 def test_an_epoch_holds_full_batches_of_different_images_drawn_by_its_number(run):
