@@ -31,6 +31,7 @@ METHODS = {
     'surge-lite': ('ApproxSign', 'ScaledSign', AdaptiveScale(0.1), [AGS]),
     'surge-frozen': ('ApproxSign', 'ScaledSign', AdaptiveScale(0.1), [AGS]),
     'surge-norm': ('ApproxSign', 'ScaledSign', AdaptiveScale(0.1, preserve_norm=True), [AGS]),
+    'surge-lite-norm': ('ApproxSign', 'ScaledSign', AdaptiveScale(0.1, preserve_norm=True), [AGS]),
     'dpgc': ('ApproxSign', 'ScaledSign', FixedScale(0.1), []),
     'ste': ('ApproxSign', 'ScaledSign', None, []),
     'ste-gain': ('ApproxSign', 'ScaledSign', None, []),
@@ -236,7 +237,7 @@ def test_recipe_with_any_method_builds_and_a_step_moves_every_parameter(method):
     check_method(name, cfg, model)
     check_step(name, cfg, model)
     forms = {(m.tied, m.frozen) for m in model.modules() if isinstance(m, BinaryLayer)}
-    assert forms <= {(method == 'surge-lite', method == 'surge-frozen')}
+    assert forms <= {(method.startswith('surge-lite'), method == 'surge-frozen')}
     if method in CONTROLS:
         layers = [layer for layer in model.modules() if isinstance(layer, BinaryLayer)]
         assert {str(layer.activation) for layer in layers} == {CONTROLS[method]}
