@@ -10,11 +10,11 @@ python benchmarks/gpu/experiment.py test work_dirs/gpu/mini.pt --plan-commit HAS
 python benchmarks/gpu/experiment.py adamw work_dirs/gpu/mini.pt --out work_dirs/gpu --seconds 90
 python benchmarks/gpu/experiment.py stability work_dirs/gpu/mini.pt --out work_dirs/gpu --seconds 60
 python benchmarks/gpu/experiment.py depth work_dirs/gpu/mini.pt --out work_dirs/gpu --seconds 120
-python benchmarks/gpu/experiment.py clipped work_dirs/gpu/mini.pt --out work_dirs/gpu
-python benchmarks/gpu/experiment.py clipped_stability work_dirs/gpu/mini.pt --out work_dirs/gpu
 python benchmarks/gpu/learning.py data/cifar10 chosen --development work_dirs/gpu/development.json --no-tf32 \
     --out work_dirs/gpu --epochs 30 --seconds 300
 python benchmarks/gpu/report.py work_dirs/gpu
+
+The stages clipped_development, clipped_stability and clipped_test are those of ``clipped.py``.
 
 HASH is that of the commit of the plan. Each stage writes STAGE.json. Runs train side by side in one process, each step
 one CUDA graph; the draws of a run depend on its seed and the number of the epoch alone.
@@ -30,6 +30,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import clipped
 import plan
 import torch
 from arms import Arm
@@ -171,16 +172,23 @@ def test(session: Session, results: Results, choice: plan.Choice, seeds: Sequenc
     )
 
 
+def second(session: Session, results: Results, stage: str, seeds: Sequence[int]) -> bool:
+    """Run a stage of ``clipped.py``."""
+    if stage == 'clipped_stability':
+        arms = list(clipped.stability_cells().values())
+        return run_grid(session, results, arms, plan.FIRST_SEEDS, 2, plan.EPOCHS, growth=True)
+    if stage == 'clipped_development':
+        return run_grid(session, results, clipped.development_arms(), plan.FIRST_SEEDS)
+    of_development = accuracies(results.path.with_name('clipped_development.json'))
+    arms = clipped.chosen_arms(of_development)
+    return run_grid(session, results, arms, seeds, evaluated='test')
+
+
 def beside(session: Session, results: Results, stage: str, choice: plan.Choice) -> bool:
     if stage == 'stability':
         cells = plan.stability_cells(choice).values()
         arms = list({arm.name: arm for arm in cells}.values())
         return run_grid(session, results, arms, plan.FIRST_SEEDS, 2, plan.EPOCHS, growth=True)
-    if stage == 'clipped_stability':
-        arms = list(plan.clipped_stability_cells(choice).values())
-        return run_grid(session, results, arms, plan.FIRST_SEEDS, 2, plan.EPOCHS, growth=True)
-    if stage == 'clipped':
-        return run_grid(session, results, plan.clipped_arms(choice), plan.FIRST_SEEDS)
     make = {'adamw': plan.adamw_arms, 'depth': plan.depth_arms}[stage]
     return run_grid(session, results, make(choice), plan.SEEDS)
 
@@ -190,7 +198,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     stages = ['pack', 'smoke', 'development', 'test', 'adamw', 'stability', 'depth']
-    stages += ['clipped', 'clipped_stability']
+    stages += ['clipped_development', 'clipped_stability', 'clipped_test']
     parser.add_argument('stage', choices=stages)
     parser.add_argument('data', nargs='?', help='mini.pt, or folder that holds cifar-10-batches-py')
     parser.add_argument('--out', type=Path, required=True, help='folder of the JSON files')
@@ -225,18 +233,22 @@ def main() -> None:
     session = Session(parts, setting, deadline, args.side_by_side, args.epochs)
     about: dict[str, Any] = {**machine, 'epochs': args.epochs, 'images': args.images}
     path = args.out / f'{args.stage}.json'
+    seeds: Sequence[int] = ()
+    if args.stage in ('test', 'clipped_test'):
+        if args.plan_commit is None:
+            parser.error('the test needs --plan-commit, the hash of the commit of the plan')
+        seeds = plan.seeds_of(args.plan_commit)
+        about |= {'plan_commit': args.plan_commit, 'seeds': seeds}
     if args.stage == 'development':
         done = development(session, Results(path, about))
+    elif args.stage.startswith('clipped'):
+        done = second(session, Results(path, about), args.stage, seeds)
     else:
         choice = plan.choose(accuracies(args.out / 'development.json'))
         print(f'default {choice.default}, control {choice.control}: {choice.means}', flush=True)
         about['choice'] = choice._asdict()
         about['choice']['arms'] = {family: arm.name for family, arm in choice.arms.items()}
         if args.stage == 'test':
-            if args.plan_commit is None:
-                parser.error('the test needs --plan-commit, the hash of the commit of the plan')
-            seeds = plan.seeds_of(args.plan_commit)
-            about |= {'plan_commit': args.plan_commit, 'seeds': seeds}
             done = test(session, Results(path, about), choice, seeds)
         else:
             done = beside(session, Results(path, about), args.stage, choice)

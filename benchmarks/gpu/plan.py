@@ -28,8 +28,6 @@ with its 95 % interval, no claim; "no difference" only where the interval lies w
 
 **Beside it**, seeds 0 to 5 and the validation images, no claim: STE and lite under AdamW, and eta by the depth of the
 model at depth 34.
-
-**Added after the test**: forms with a clipped gradient, their accuracy on the validation images and their stability.
 """
 
 from __future__ import annotations
@@ -293,30 +291,3 @@ def cells_of(
         for form, (arm, eta) in forms.items()
         for factor in (0.1, 1, 3, 10)
     }
-
-
-CLIP = 1.0
-"""Largest norm of a clipped gradient. In the first two epochs of STE, the norm is above it in the warm-up alone."""
-
-
-def clipped_arms(choice: Choice) -> list[Arm]:
-    """Return STE and three forms of SURGE with a clipped gradient, at the learning rate and eta of the default."""
-    default = choice.arms[choice.default]
-    eta = (default.compensator or {})['eta']
-    forms: dict[str, dict[str, Any] | None] = {
-        'STE': None,
-        'SURGE lite': {'eta': eta, 'tied': True},
-        'norm-preserving SURGE lite': {'eta': eta, 'tied': True, 'preserve_norm': True},
-        'SURGE': {'eta': eta},
-    }
-    return [
-        Arm(f'{name}, clipped', compensator, lr=default.lr, clip=CLIP)
-        for name, compensator in forms.items()
-    ]
-
-
-def clipped_stability_cells(choice: Choice) -> dict[tuple[str, str, float], Arm]:
-    """Return the arms of the stability table with a clipped gradient: norm-preserving SURGE lite, and SURGE."""
-    _, _, *arms = clipped_arms(choice)
-    forms = {arm.name: (arm, (arm.compensator or {})['eta']) for arm in arms}
-    return {key: arm for prefix in DEPTHS.values() for key, arm in cells_of(forms, prefix).items()}

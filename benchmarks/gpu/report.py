@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import clipped
 import numpy as np
 import plan
 from arms import Arm
@@ -153,18 +154,29 @@ def stable(run: Mapping[str, Any]) -> bool:
     return None not in numbers and run['loss'][1] < run['loss'][0] and max(run['probe']) <= 10
 
 
-def clipped(path: Path, choice: plan.Choice) -> None:
-    values, losses = complete(path, plan.clipped_arms(choice))
-    top1_table(values, losses)
-    pairs_table(values, itertools.combinations(values, 2))
-
-
 def stability(path: Path, choice: plan.Choice) -> None:
     stability_table(path, plan.stability_cells(choice))
 
 
-def clipped_stability(path: Path, choice: plan.Choice) -> None:
-    stability_table(path, plan.clipped_stability_cells(choice))
+def clipped_development(path: Path) -> None:
+    found = accuracies(path)
+    rows = []
+    for arm in clipped.development_arms():
+        of = found.get(arm.name, {})
+        numbers = ', '.join(f'{of[s]:.2f}' if s in of else 'not run' for s in plan.FIRST_SEEDS)
+        rows.append([arm.name, numbers, spread(list(of.values()))])
+    table(['', 'seeds 0 to 2', 'mean ± std'], rows)
+
+
+def clipped_test(path: Path) -> None:
+    development = accuracies(path.with_name('clipped_development.json'))
+    values, losses = complete(path, clipped.chosen_arms(development))
+    top1_table(values, losses)
+    pairs_table(values, itertools.combinations(values, 2))
+
+
+def clipped_stability(path: Path) -> None:
+    stability_table(path, clipped.stability_cells())
 
 
 def stability_table(path: Path, cells: Mapping[tuple[str, str, float], Arm]) -> None:
@@ -188,6 +200,12 @@ def stability_table(path: Path, cells: Mapping[tuple[str, str, float], Arm]) -> 
     print(f'Median of lambda ||g_a|| / ||g_b|| at factor 1: {median(known) if known else "none"}')
 
 
+def print_heading(name: str, path: Path) -> None:
+    answer = json.loads(path.read_text())
+    cards = ', '.join(sorted({run['card'] for run in answer['runs']}))
+    print(f'\n## {name}\n\n{cards}; PyTorch {answer["torch"]}; {answer["setting"]}\n')
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or '').partition('\n')[0])
     parser.add_argument('results', type=Path, help='folder of the JSON files')
@@ -199,20 +217,21 @@ def main() -> None:
         ('adamw', adamw),
         ('depth', depth),
         ('stability', stability),
-        ('clipped', clipped),
-        ('clipped_stability', clipped_stability),
     ):
         path = args.results / f'{name}.json'
         if not path.exists():
             continue
-        answer = json.loads(path.read_text())
-        cards = ', '.join(sorted({run['card'] for run in answer['runs']}))
-        print(f'\n## {name}\n\n{cards}; PyTorch {answer["torch"]}; {answer["setting"]}\n')
+        print_heading(name, path)
         if part is None:
             development(path)
         else:
             choice = choice or plan.choose(accuracies(args.results / 'development.json'))
             part(path, choice)
+    for part in (clipped_development, clipped_stability, clipped_test):
+        path = args.results / f'{part.__name__}.json'
+        if path.exists():
+            print_heading(part.__name__, path)
+            part(path)
 
 
 if __name__ == '__main__':

@@ -96,18 +96,6 @@ def test_the_derived_eta_keeps_the_growth_of_depth_20():
     assert plan.derived_eta(0.1, 34) == pytest.approx(0.1 * 18 / 32)
 
 
-def test_clipped_arms_differ_in_their_compensator_alone_and_their_table_has_four_networks():
-    choice = plan.choose(first_results())
-    arms = plan.clipped_arms(choice)
-    first = arms[0]
-    assert first.compensator is None
-    assert all(a._replace(name=first.name, compensator=None) == first for a in arms)
-    cells = plan.clipped_stability_cells(choice)
-    assert len(cells) == 2 * 4 * 4 and all(arm.clip == plan.CLIP for arm in cells.values())
-    assert len({arm.name for arm in cells.values()}) == len(cells)
-    assert {arm.network for arm in cells.values()} == {network for network, _, _ in cells}
-
-
 @pytest.mark.parametrize('default, epochs', [('SURGE', 18), ('SURGE lite', 17)])
 def test_ste_at_equal_time_has_at_least_the_time_of_the_default(default, epochs):
     assert plan.equal_time_epochs(default) == epochs
