@@ -6,8 +6,8 @@ of development are the same. The gradient of all parameters is scaled to a norm 
 **Stability**: norm-preserving SURGE lite and SURGE as published with eta at 0.1, 1, 3 and 10 times 0.1, two epochs.
 
 **Development**, on the validation images with the seeds 0 to 2: the learning rates 0.4, 0.8 and 1.6 for STE and for
-norm-preserving SURGE lite at eta 0.1. Each takes the rate with the highest mean. SURGE lite and SURGE at 0.4 are beside.
-1.6 was added when STE had been better at 0.8 than at 0.4 with seed 0.
+norm-preserving SURGE lite at eta 0.1. Each takes the rate with the highest mean. SURGE lite and SURGE at 0.4 are
+beside. 1.6 was added when STE had been better at 0.8 than at 0.4 with seed 0.
 
 **Test**: twelve seeds from the hash of the commit of this plan, 12 epochs; the test images are read once, after the
 last one. One two-sided exact sign-flip test of the paired differences at 0.05. Equal time is not tested again: there
