@@ -41,26 +41,33 @@ class ExactResumeHook(Hook):
 
     def __init__(self) -> None:
         self._sampler: _SkippingSampler | None = None
-        self._batches: int | None = None
+        self._started_at: int | None = None  # iteration
+        self._resumed: dict[str, Any] = {}
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Store the number of batches per epoch.
+        """Store the number of batches per epoch, and how many of this epoch are done.
 
         Args:
             runner (Runner): Runner of the training.
             checkpoint (dict): Checkpoint to be saved. Its ``meta`` is changed in place.
         """
-        checkpoint['meta']['batches_an_epoch'] = len(runner.train_dataloader)
+        meta = checkpoint['meta']
+        meta['batches_an_epoch'] = len(runner.train_dataloader)
+        if (
+            self._started_at is not None
+        ):  # the checkpoint of a finished epoch has the number of the next one
+            within = meta['epoch'] == runner.epoch
+            meta['batches_done'] = meta['iter'] - self._started_at if within else 0
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Read the number of batches per epoch of the interrupted run.
+        """Read where the interrupted run was.
 
         Args:
             runner (Runner): Runner of the training.
             checkpoint (dict): Loaded checkpoint.
         """
         if runner._resume:
-            self._batches = checkpoint.get('meta', {}).get('batches_an_epoch')
+            self._resumed = checkpoint.get('meta', {})
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Skip the batches that were trained on before the interruption, and seed the generators for the epoch."""
@@ -69,8 +76,11 @@ class ExactResumeHook(Hook):
             loop.dataloader_iterator = _seeded(loop.dataloader_iterator, _key(runner))
             return
         batches = len(loop.dataloader)
-        done = runner.iter - runner.epoch * batches if self._batches == batches else 0
-        self._batches = batches
+        done = 0
+        if self._resumed.get('batches_an_epoch') == batches:
+            done = self._resumed.get('batches_done', runner.iter - runner.epoch * batches)
+        self._resumed = {}
+        self._started_at = runner.iter - done
         if self._sampler is None:
             self._sampler = _SkippingSampler(loop.dataloader.batch_sampler)
             # DataLoader.__setattr__ rejects a new batch_sampler; before the first iteration it is safe

@@ -64,9 +64,25 @@ def test_with_another_number_of_batches_an_epoch_begins_anew(tmp_path):
     assert saved['meta']['batches_an_epoch'] == BATCHES
     saved['meta']['batches_an_epoch'] = 2 * BATCHES  # as if it were of half as many ranks
     torch.save(saved, file)
-    runner = tiny_runner(tmp_path, checkpoint=checkpoint, length=1)
+    runner = tiny_runner(tmp_path, checkpoint=checkpoint, length=3)
     runner.train()
-    assert runner.iter == 4 + BATCHES
+    assert runner.iter == 4 + 3 * BATCHES
+
+
+def test_a_checkpoint_after_an_epoch_that_began_anew_goes_on_within_its_own_epoch(tmp_path):
+    checkpoint = {'interval': 4, 'by_epoch': False}
+    with pytest.raises(KeyboardInterrupt):
+        tiny_runner(tmp_path, checkpoint=checkpoint, hooks=[Stop(4)]).train()
+    file = tmp_path / 'iter_4.pth'
+    saved = torch.load(file, weights_only=True)
+    saved['meta']['batches_an_epoch'] = 2 * BATCHES
+    torch.save(saved, file)
+    stop = 4 + BATCHES + 4  # within the second epoch
+    with pytest.raises(KeyboardInterrupt):
+        tiny_runner(tmp_path, checkpoint=checkpoint, length=3, hooks=[Stop(stop)]).train()
+    runner = tiny_runner(tmp_path, checkpoint=checkpoint, length=3)
+    runner.train()
+    assert runner.iter == 4 + 3 * BATCHES
 
 
 def test_seeds_differ_by_each_part_of_the_key():

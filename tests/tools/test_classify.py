@@ -8,6 +8,9 @@ from helpers.glue_files import TOKENS
 from helpers.packed_text_files import text_config, text_file, text_model
 from helpers.tools import run_tool
 
+from surge_mm.deploy import TextPredictor, load_packed
+from surge_mm.utils.errors import UsageError
+
 pytest.importorskip('tokenizers')
 
 
@@ -75,6 +78,20 @@ def test_pairs_are_separated_by_a_tab_and_a_regression_prints_its_number(pairs, 
     done = run_tool('classify', pairs, 'a film', folder=tmp_path)
     message = "sentence 'a film': 1 sentence, but the model takes two sentences, separated by a tab"
     assert done.returncode == 1 and message in done.stderr
+
+
+@pytest.mark.parametrize(
+    ('texts', 'message'),
+    [
+        ('ok', 'a list of sentences'),
+        (['ok'], 'a list of sentences'),
+        ([['a film', 'good']], 'the model takes one sentence'),
+        ([[]], 'the model takes one sentence'),
+    ],
+)
+def test_texts_in_another_form_are_errors_in_a_program(texts, message, path):
+    with pytest.raises(UsageError, match=message):
+        TextPredictor(load_packed(path)).predict(texts)
 
 
 def test_a_text_that_is_cut_is_named(path, tmp_path):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
@@ -21,10 +21,15 @@ from surge_mm.deploy.packing.packed_layers import PackedLayer
 from surge_mm.deploy.packing.prepared import PreparedModule
 from surge_mm.deploy.packing.real_norms import NormPass
 from surge_mm.layers.memory_format import is_own_hook
+from surge_mm.utils.errors import UsageError
 from surge_mm.utils.logging import log
 
 SIZES_KEPT = 8
 """Shapes of inputs for which a network keeps its operations."""
+CALLS_TO_REPLACE = 30
+"""Calls with a shape after which it takes the place of another one: a recording takes as long as some 20 calls."""
+MOST_COUNTED = 1000
+"""Shapes whose calls are counted."""
 MOST_PIXELS = 1 << 18
 """Pixels of all images of an input beyond which the modules are used: they take a small part of the time then."""
 
@@ -33,8 +38,10 @@ class CapturedNetwork:
     """Run the network of a packed model by its operations alone, with the same outputs, to the bit.
 
     The second input of a shape is computed by the modules, and what they compute is recorded. From then on, the
-    operations are replayed without the modules, which takes less time for small images. A recording is tried on noise,
-    and used only if its outputs are those of the modules. The modules are always used for inputs of more than
+    operations are replayed without the modules, which takes less time for small images. The operations for
+    :data:`SIZES_KEPT` shapes are kept; a further shape is recorded at its call number :data:`CALLS_TO_REPLACE`, in
+    place of the one that was not used for longest. A recording is tried on noise, and used only if its outputs are
+    those of the modules. The modules are always used for inputs of more than
     :data:`MOST_PIXELS` pixels, without packed layers, in autocast, where gradients are recorded, and where the
     operations depend on the values of the input, which is logged once.
 
@@ -46,6 +53,10 @@ class CapturedNetwork:
         forward (Callable, optional): Function of the images that returns the outputs, tensors in tuples, lists and
             dictionaries. Defaults to None, for ``mode='tensor'`` of a host's model and the call of another module.
 
+    Raises:
+        UsageError: if the model is a two-stage detector, whose ``mode='tensor'`` needs more than images, and no
+            ``forward`` is given.
+
     Example:
         >>> network = CapturedNetwork(load_packed('detector.safetensors'))
         >>> with torch.inference_mode():
@@ -53,13 +64,19 @@ class CapturedNetwork:
     """
 
     def __init__(self, model: nn.Module, forward: Callable[[Tensor], Any] | None = None) -> None:
+        if forward is None and hasattr(model, 'roi_head'):
+            raise UsageError(
+                f'CapturedNetwork: {type(model).__name__} is a two-stage detector, which needs more than images. Give '
+                'forward=, for instance model.extract_feat, or call the model itself'
+            )
         self.model = model
         self.forward = forward or self._outputs
         self.is_packed = any(isinstance(module, PackedLayer) for module in model.modules())
-        self._kept: OrderedDict[tuple[Any, ...], _Capture | None] = OrderedDict()
+        self._kept: dict[tuple[Any, ...], _Capture] = {}  # the one that was used last is last
+        self._calls: Counter[tuple[Any, ...]] = Counter()  # with shapes that are not kept
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, '_kept': OrderedDict()}
+        return {**self.__dict__, '_kept': {}, '_calls': Counter()}
 
     def _outputs(self, images: Tensor) -> Any:
         is_of_host = hasattr(self.model, 'data_preprocessor')
@@ -74,19 +91,31 @@ class CapturedNetwork:
         if not self._is_suitable(images):
             return self.forward(images)
         key = images.shape, images.stride(), torch.get_num_threads()
-        if key not in self._kept:
-            if len(self._kept) >= SIZES_KEPT:
-                self._kept.popitem(last=False)
-            self._kept[key] = None
-            return self.forward(images)
-        capture = self._kept[key]
+        capture = self._kept.pop(key, None) or self._new_capture(key, images)
         if capture is None:
-            capture = self._kept[key] = _Capture(self, images)
+            return self.forward(images)
         if capture.is_valid():
+            self._kept[key] = capture
             return capture.run(images)
-        if capture.program is not None:
-            self._kept.pop(key, None)
+        if capture.program is None:
+            self._kept[key] = capture
         return self.forward(images)
+
+    def _new_capture(self, key: tuple[Any, ...], images: Tensor) -> _Capture | None:
+        """Record the network for a shape, or return None as long as this does not pay or a module has a hook."""
+        if len(self._calls) > MOST_COUNTED:
+            self._calls.clear()
+        self._calls[key] += 1
+        is_full = len(self._kept) >= SIZES_KEPT
+        if self._calls[key] < (CALLS_TO_REPLACE if is_full else 2) or has_hook(self.model):
+            return None
+        self._calls.pop(key, None)
+        if is_full:
+            oldest = next(
+                iter(list(self._kept)), None
+            )  # a list, as another thread may change the dictionary
+            self._kept.pop(oldest, None)  # type: ignore[arg-type]
+        return _Capture(self, images)
 
     def _is_suitable(self, images: Tensor) -> bool:
         if not self.is_packed or images.dim() != 4 or not images.numel():
@@ -109,15 +138,7 @@ class _Capture:
 
     def __init__(self, network: CapturedNetwork, images: Tensor) -> None:
         modules = list(network.model.modules())
-        self._hooks = [
-            hooks
-            for module in modules
-            for hooks in (module._forward_hooks, module._forward_pre_hooks)
-        ]
-        self._hooks += [
-            global_hooks._global_forward_hooks,
-            global_hooks._global_forward_pre_hooks,
-        ]
+        self._hooks = all_hooks(network.model)
         self._n_hooks, self._n_handles = sum(map(len, self._hooks)), RemovableHandle.next_id
         self.program: Program | None = None
         self._free: list[Replay] = []
@@ -139,8 +160,6 @@ class _Capture:
             _log_once(f'{type(network.model).__name__} runs by its modules: {error}')
 
     def _record(self, forward: Callable[[Tensor], Any], images: Tensor) -> Program:
-        if not all(is_own_hook(hook) for hooks in self._hooks for hook in hooks.values()):
-            raise NotCapturedError('a module has a hook')
         recorder = Recorder(images)
         with recorder:
             result = forward(images)
@@ -148,8 +167,9 @@ class _Capture:
 
     def _try(self, forward: Callable[[Tensor], Any], images: Tensor) -> None:
         """Compare the replay with the modules on noise."""
-        noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
-        given = torch.empty_strided(images.shape, images.stride()).copy_(noise)
+        dtype = images.dtype
+        noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0), dtype=dtype)
+        given = torch.empty_strided(images.shape, images.stride(), dtype=dtype).copy_(noise)
         if not is_same(self.run(given), forward(given)):
             raise NotCapturedError('the operations depend on the values of the input')
 
@@ -196,6 +216,20 @@ class _Capture:
         result = replay.run(images)
         self._free.append(replay)
         return result
+
+
+def all_hooks(model: nn.Module) -> list[Mapping[int, Callable[..., Any]]]:
+    """Return the dictionaries of the forward hooks of all modules of a model, and those of all models."""
+    return [
+        *(hooks for m in model.modules() for hooks in (m._forward_hooks, m._forward_pre_hooks)),
+        global_hooks._global_forward_hooks,
+        global_hooks._global_forward_pre_hooks,
+    ]
+
+
+def has_hook(model: nn.Module) -> bool:
+    """Return whether a model has a forward hook that is not of this package."""
+    return not all(is_own_hook(hook) for hooks in all_hooks(model) for hook in hooks.values())
 
 
 @cache

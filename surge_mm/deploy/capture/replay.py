@@ -41,7 +41,9 @@ class Replay:
         self._fresh: dict[int, Tensor] = {}
         self._patches: dict[int, list[tuple[int, int]]] = {index: [] for index in program.fresh}
         self._allocations = [(i, self._allocation(program.fresh[i])) for i in program.outputs]
-        self._results = [self._getter(leaf) for leaf in program.leaves]
+        self._results = [
+            leaf.clone if torch.is_tensor(leaf) else self._getter(leaf) for leaf in program.leaves
+        ]
         self._copy_jobs()
         self._steps = self._make_steps()
 

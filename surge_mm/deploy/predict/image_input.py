@@ -53,7 +53,7 @@ class ImageInput:
         self.preprocessor = model.data_preprocessor
         self.is_plain = (
             type(loads) is LoadImageFromFile
-            and not loads.to_float32
+            and (loads.to_float32, loads.color_type, loads.ignore_empty) == (False, 'color', False)
             and all(_is_known(step) for step in others)
             and type(self.preprocessor) is DetDataPreprocessor
         )

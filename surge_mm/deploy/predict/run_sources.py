@@ -70,13 +70,13 @@ def _run_timed(
     Args:
         predictor (Predictor): The model.
         image (np.ndarray): Shape (H, W, 3), uint8, BGR.
-        warm_up (bool): Whether to run the model once before.
+        warm_up (bool): Whether to run the model twice before.
 
     Raises:
         Unusable: if the model does not run on the image.
     """
     try:
-        if warm_up:  # compilation and plans for this size are not timed
+        for _ in range(2 if warm_up else 0):  # compilation, and the recording of the network
             predictor.predict(image)
         start = time.perf_counter()
         sample = predictor.predict(image)

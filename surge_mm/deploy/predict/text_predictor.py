@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from surge_mm.datasets.language.sentences import Text, check_texts
 from surge_mm.datasets.language.tasks import TASKS
 from surge_mm.datasets.language.wordpiece import build_tokenizer
 from surge_mm.utils.errors import UsageError
@@ -54,7 +55,13 @@ class TextPredictor:
         Returns:
             list[dict]: For each text ``label`` (int), ``class`` (str) and ``score``, the probability of this class; or
             for a regression ``score`` alone. ``truncated`` is whether the text has too many tokens and was cut.
+
+        Raises:
+            UsageError: if a text is a string, or has another number of sentences than the model takes.
         """
+        if isinstance(texts, str) or any(isinstance(text, str) for text in texts):
+            raise UsageError("predict takes a list of sentences for each text: [['a good film']]")
+        check_texts([Text(tuple(text)) for text in texts], self.num_sentences)
         encoded = self.tokenizer.encode_batch(
             [tuple(text) if len(text) > 1 else text[0] for text in texts]
         )

@@ -43,7 +43,8 @@ class BFloat16Conv2d(ReducedConv2d):
         if x.is_cpu and not torch.compiler.is_compiling() and not _in_bfloat16():
             weight = self._float_weight()
             return self.convolution.forward(x, weight.to(x.dtype), self.bias, 0.0)
-        out = self.convolution.forward(x.bfloat16(), self.weight, None, 0.0).to(x.dtype)
+        weight = self.weight.bfloat16()  # model.float() changes its dtype
+        out = self.convolution.forward(x.bfloat16(), weight, None, 0.0).to(x.dtype)
         return out if self.bias is None else out.add_(self.bias.view(-1, 1, 1))
 
     def _float_weight(self) -> Tensor:

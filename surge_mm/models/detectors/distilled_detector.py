@@ -142,8 +142,10 @@ class Distillation(Student, BaseDetector):
     def _compares_heads(self) -> bool:
         return self._settings.cls_weight + self._settings.bbox_weight > 0
 
-    def __reduce__(self) -> tuple[Any, ...]:  # its class has no name in a module
-        return _unpickled, (type(self).__bases__[1],), self.__dict__
+    def __reduce__(
+        self,
+    ) -> tuple[Any, ...]:  # its class has no name in a module; a copy loads the teacher anew
+        return _unpickled, (type(self).__bases__[1],), {**self.__dict__, '_teacher': []}
 
     def loss(self, batch_inputs: Tensor, batch_data_samples: list[Any]) -> dict[str, Any]:
         """Compute the losses of the detector and those of distillation.

@@ -16,6 +16,7 @@ from surge_mm.deploy import CapturedNetwork, pack
 from surge_mm.deploy.capture import network as module
 from surge_mm.deploy.capture.recorder import Call
 from surge_mm.deploy.packing.real_norms import NormPass
+from surge_mm.utils.errors import UsageError
 
 
 def images(count=4, batch=1, size=(40, 56), seed=0):
@@ -243,7 +244,65 @@ def test_only_so_many_sizes_are_kept_and_large_images_run_by_modules(monkeypatch
     for size in (20, 21, 22, 31):
         for x in images(3, size=(size, size)):
             same_bits(network(x), model(x))
-    assert [key[0][2] for key in network._kept] == [21, 22]
+    assert [key[0][2] for key in network._kept] == [20, 21]
+
+
+@torch.inference_mode()
+def test_a_further_size_is_recorded_after_many_calls_in_place_of_the_one_not_used_for_longest(
+    monkeypatch,
+):
+    monkeypatch.setattr(module, 'SIZES_KEPT', 2)
+    monkeypatch.setattr(module, 'CALLS_TO_REPLACE', 5)
+    model = plain()
+    network = CapturedNetwork(model)
+    inputs = {size: images(1, size=(size, size))[0] for size in (20, 21, 22)}
+
+    def call(size, times):
+        for _ in range(times):
+            same_bits(network(inputs[size]), model(inputs[size]))
+        return [key[0][2] for key in network._kept]
+
+    call(20, 2), call(21, 2)
+    assert call(20, 1) == [21, 20] and call(22, 4) == [21, 20]
+    assert call(22, 1) == [20, 22] and call(22, 1) == [20, 22]
+    assert call(21, 4) == [20, 22]
+
+
+@torch.inference_mode()
+def test_a_network_is_recorded_once_a_hook_is_removed():
+    model, x = plain(), images(1)[0]
+    network = CapturedNetwork(model)
+    handle = model[3].register_forward_hook(lambda *_: None)
+    for _ in range(4):
+        network(x)
+    assert not network._kept
+    handle.remove()
+    same_bits(network(x), model(x))
+    assert replays(network)
+
+
+class WithConstant(nn.Module):
+    """Returns its input and numbers that do not depend on it."""
+
+    def forward(self, x):
+        return x, torch.arange(4.0)
+
+
+@torch.inference_mode()
+def test_an_output_that_does_not_depend_on_the_input_is_new_in_each_call():
+    network = CapturedNetwork(nn.Sequential(plain(), WithConstant()))
+    for x in images(5):
+        numbers = network(x)[1]
+        assert numbers.tolist() == [0, 1, 2, 3]
+        numbers += 100
+
+
+def test_a_two_stage_detector_without_a_function_is_an_error():
+    model = plain()
+    model.roi_head = nn.Identity()
+    with pytest.raises(UsageError, match='forward='):
+        CapturedNetwork(model)
+    CapturedNetwork(model, lambda x: x)
 
 
 @torch.inference_mode()

@@ -131,12 +131,17 @@ def test_a_file_of_an_image_is_read_as_the_test_pipeline_reads_it(tmp_path):
         detector('nowhere.jpg')
 
 
-def test_a_pipeline_with_another_step_and_a_loader_of_floats_run_as_the_host_runs_them(tmp_path):
+def test_a_pipeline_with_another_step_and_other_loaders_run_as_the_host_runs_them(tmp_path):
     cv2.imwrite(str(tmp_path / 'a.png'), image((90, 70)))
     crop = {'type': 'CenterCrop', 'crop_size': (48, 48)}
-    for changes in ({'steps': [RESIZE, crop]}, {'steps': [RESIZE], 'to_float32': True}):
-        cfg = of_coco('fcos-1bit_r18_fpn', *changes.pop('steps'))
-        cfg.test_dataloader.dataset.pipeline[0].update(changes)
+    for steps, loader in (
+        ([RESIZE, crop], {}),
+        ([RESIZE], {'to_float32': True}),
+        ([RESIZE], {'color_type': 'unchanged'}),
+        ([RESIZE], {'ignore_empty': True}),
+    ):
+        cfg = of_coco('fcos-1bit_r18_fpn', *steps)
+        cfg.test_dataloader.dataset.pipeline[0].update(loader)
         model = confident(cfg)
         detector = Detector(model)
         assert not detector.image_input.is_plain

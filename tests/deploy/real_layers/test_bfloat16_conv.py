@@ -28,6 +28,7 @@ def test_the_output_is_that_of_the_rounded_weights(said):
     layer, x = BFloat16Conv2d(conv), torch.randn(2, 16, 9, 9)
     assert layer.weight.dtype == torch.bfloat16 and layer.bias.dtype == torch.float32
     found = [layer(x), layer(x)][1]
+    assert torch.equal(layer.float()(x), found)
     conv.weight.copy_(conv.weight.bfloat16())
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, conv(x), rtol=0.02, atol=0.02)
