@@ -42,6 +42,7 @@ class Program:
         arena_bytes (int): Size of the arena.
         content (dict[int, Tensor]): Bytes that a block has from the start, by block.
         fresh (dict[int, Part]): The whole of each fresh block.
+        last_uses (list[list[int]]): For each call, the fresh blocks that nothing uses after it.
         leaves (list[Part | Any]): What the network returns, without the tuples, lists and dictionaries around it.
         structure (TreeSpec): These.
         outputs (list[int]): Blocks that are allocated for compiled loops to write outputs into.
@@ -82,6 +83,10 @@ class Program:
             for index, block in enumerate(blocks)
             if block.kind != CONSTANT and index not in self.places
         }
+        self.last_uses: list[list[int]] = [[] for _ in self.calls]
+        for index in self.fresh.keys() - returned:
+            if blocks[index].uses:
+                self.last_uses[blocks[index].uses[-1]].append(index)
         self._check_views()
         self.parallel = self._parallel()
 

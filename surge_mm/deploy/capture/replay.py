@@ -94,15 +94,26 @@ class Replay:
                 steps.append(self._native_step(waiting))
                 waiting.clear()
 
-        jobs = ctypes.addressof(self._jobs)
-        for call, place in zip(self.program.calls, self._job_places, strict=True):
+        jobs, program = ctypes.addressof(self._jobs), self.program
+        unused: list[int] = []
+        for call, place, last in zip(
+            program.calls, self._job_places, program.last_uses, strict=True
+        ):
+            unused += last
             if isinstance(call, Call):
                 waiting.append((jobs + place * WORD, call.function, call.threads))
-            else:
-                flush()
-                steps.append(self._operator_step(call))
+                continue
+            flush()
+            steps.append(self._operator_step(call))
+            if unused:  # memory is released here, so that a native step is not divided
+                steps.append(partial(self._release, tuple(unused)))
+                unused.clear()
         flush()
         return steps
+
+    def _release(self, blocks: tuple[int, ...]) -> None:
+        for block in blocks:
+            del self._fresh[block]
 
     def _native_step(self, calls: list[tuple[int, int, int]]) -> Step:
         numbers = [len(calls), self.program.parallel, *(n for call in calls for n in call)]

@@ -3,6 +3,7 @@
 import copy
 import pickle
 import threading
+from functools import partial
 
 import pytest
 import torch
@@ -295,6 +296,31 @@ def test_an_output_that_does_not_depend_on_the_input_is_new_in_each_call():
         numbers = network(x)[1]
         assert numbers.tolist() == [0, 1, 2, 3]
         numbers += 100
+
+
+@torch.inference_mode()
+def test_results_of_operators_are_released_after_their_last_use():
+    class Powers(nn.Module):
+        def forward(self, x):
+            for _ in range(20):
+                x = torch.softmax(x, 1)
+            return x
+
+    model = nn.Sequential(plain(), Powers())
+    network, most = CapturedNetwork(model), 0
+    for x in images(3):
+        same_bits(network(x), model(x))
+    (replay,) = next(iter(network._kept.values()))._free
+    steps = list(replay._steps)
+
+    def count(step):
+        nonlocal most
+        step()
+        most = max(most, len(replay._fresh))
+
+    replay._steps = [partial(count, step) for step in steps]
+    same_bits(network(x), model(x))
+    assert len(replay.program.fresh) > 20 and most <= 4
 
 
 def test_a_two_stage_detector_without_a_function_is_an_error():
