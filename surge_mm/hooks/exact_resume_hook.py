@@ -53,9 +53,8 @@ class ExactResumeHook(Hook):
         """
         meta = checkpoint['meta']
         meta['batches_an_epoch'] = len(runner.train_dataloader)
-        if (
-            self._started_at is not None
-        ):  # the checkpoint of a finished epoch has the number of the next one
+        if self._started_at is not None:
+            # the checkpoint of a finished epoch has the number of the next one
             within = meta['epoch'] == runner.epoch
             meta['batches_done'] = meta['iter'] - self._started_at if within else 0
 

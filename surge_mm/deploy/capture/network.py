@@ -41,9 +41,9 @@ class CapturedNetwork:
     operations are replayed without the modules, which takes less time for small images. The operations for
     :data:`SIZES_KEPT` shapes are kept; a further shape is recorded at its call number :data:`CALLS_TO_REPLACE`, in
     place of the one that was not used for longest. A recording is tried on noise, and used only if its outputs are
-    those of the modules. The modules are always used for inputs of more than
-    :data:`MOST_PIXELS` pixels, without packed layers, in autocast, where gradients are recorded, and where the
-    operations depend on the values of the input, which is logged once.
+    those of the modules. The modules are always used for inputs of more than :data:`MOST_PIXELS` pixels, without packed
+    layers, in autocast, where gradients are recorded, and where the operations depend on the values of the input, which
+    is logged once.
 
     After ``load_state_dict`` or ``to`` of the model, the operations are recorded anew. While a module has a hook, the
     modules are used. Other changes of the model need a new ``CapturedNetwork``.
@@ -73,10 +73,11 @@ class CapturedNetwork:
         self.forward = forward or self._outputs
         self.is_packed = any(isinstance(module, PackedLayer) for module in model.modules())
         self._kept: dict[tuple[Any, ...], _Capture] = {}  # the one that was used last is last
+        self._last: tuple[Any, ...] = ()
         self._calls: Counter[tuple[Any, ...]] = Counter()  # with shapes that are not kept
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, '_kept': {}, '_calls': Counter()}
+        return {**self.__dict__, '_kept': {}, '_last': (), '_calls': Counter()}
 
     def _outputs(self, images: Tensor) -> Any:
         is_of_host = hasattr(self.model, 'data_preprocessor')
@@ -91,15 +92,17 @@ class CapturedNetwork:
         if not self._is_suitable(images):
             return self.forward(images)
         key = images.shape, images.stride(), torch.get_num_threads()
-        capture = self._kept.pop(key, None) or self._new_capture(key, images)
+        capture = self._kept.get(key) or self._new_capture(key, images)
         if capture is None:
             return self.forward(images)
-        if capture.is_valid():
-            self._kept[key] = capture
-            return capture.run(images)
-        if capture.program is None:
-            self._kept[key] = capture
-        return self.forward(images)
+        if not capture.is_valid():
+            if capture.program is not None:
+                self._kept.pop(key, None)
+            return self.forward(images)
+        if key != self._last:
+            self._kept.pop(key, None)
+            self._kept[key], self._last = capture, key
+        return capture.run(images)
 
     def _new_capture(self, key: tuple[Any, ...], images: Tensor) -> _Capture | None:
         """Record the network for a shape, or return None as long as this does not pay or a module has a hook."""
@@ -111,11 +114,10 @@ class CapturedNetwork:
             return None
         self._calls.pop(key, None)
         if is_full:
-            oldest = next(
-                iter(list(self._kept)), None
-            )  # a list, as another thread may change the dictionary
-            self._kept.pop(oldest, None)  # type: ignore[arg-type]
-        return _Capture(self, images)
+            for oldest in list(self._kept)[:1]:  # another thread may change the dictionary
+                self._kept.pop(oldest, None)
+        self._kept[key] = capture = _Capture(self, images)
+        return capture
 
     def _is_suitable(self, images: Tensor) -> bool:
         if not self.is_packed or images.dim() != 4 or not images.numel():
