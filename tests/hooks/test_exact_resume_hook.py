@@ -55,7 +55,9 @@ def test_without_the_hook_a_resumed_run_differs(tmp_path):
     assert differences(whole, resumed)
 
 
-def test_with_another_number_of_batches_an_epoch_begins_anew(tmp_path):
+@pytest.fixture
+def resumed(tmp_path):
+    """Return a function that builds a runner whose checkpoint is of a run with twice as many batches an epoch."""
     checkpoint = {'interval': 4, 'by_epoch': False}
     with pytest.raises(KeyboardInterrupt):
         tiny_runner(tmp_path, checkpoint=checkpoint, hooks=[Stop(4)]).train()
@@ -64,23 +66,19 @@ def test_with_another_number_of_batches_an_epoch_begins_anew(tmp_path):
     assert saved['meta']['batches_an_epoch'] == BATCHES
     saved['meta']['batches_an_epoch'] = 2 * BATCHES  # as if it were of half as many ranks
     torch.save(saved, file)
-    runner = tiny_runner(tmp_path, checkpoint=checkpoint, length=3)
+    return lambda *hooks: tiny_runner(tmp_path, checkpoint=checkpoint, length=3, hooks=[*hooks])
+
+
+def test_with_another_number_of_batches_an_epoch_begins_anew(resumed):
+    runner = resumed()
     runner.train()
     assert runner.iter == 4 + 3 * BATCHES
 
 
-def test_a_checkpoint_after_an_epoch_that_began_anew_goes_on_within_its_own_epoch(tmp_path):
-    checkpoint = {'interval': 4, 'by_epoch': False}
+def test_a_checkpoint_after_an_epoch_that_began_anew_goes_on_within_its_own_epoch(resumed):
     with pytest.raises(KeyboardInterrupt):
-        tiny_runner(tmp_path, checkpoint=checkpoint, hooks=[Stop(4)]).train()
-    file = tmp_path / 'iter_4.pth'
-    saved = torch.load(file, weights_only=True)
-    saved['meta']['batches_an_epoch'] = 2 * BATCHES
-    torch.save(saved, file)
-    stop = 4 + BATCHES + 4  # within the second epoch
-    with pytest.raises(KeyboardInterrupt):
-        tiny_runner(tmp_path, checkpoint=checkpoint, length=3, hooks=[Stop(stop)]).train()
-    runner = tiny_runner(tmp_path, checkpoint=checkpoint, length=3)
+        resumed(Stop(4 + BATCHES + 4)).train()  # within the second epoch
+    runner = resumed()
     runner.train()
     assert runner.iter == 4 + 3 * BATCHES
 

@@ -27,7 +27,7 @@ from surge_mm.utils.logging import log
 SIZES_KEPT = 8
 """Shapes of inputs for which a network keeps its operations."""
 CALLS_TO_REPLACE = 30
-"""Calls with a shape after which it takes the place of another one: a recording takes as long as some 20 calls."""
+"""Calls with a shape after which it takes the place of another one: a recording takes 20 to 40 ms."""
 MOST_COUNTED = 1000
 """Shapes whose calls are counted."""
 MOST_PIXELS = 1 << 18
