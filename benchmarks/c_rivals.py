@@ -45,8 +45,10 @@ from surge_mm.deploy.predict.image_input import ImageInput
 from surge_mm.launch.calibration_set import CalibrationSet
 from surge_mm.launch.cli import Parser, add_settings, run
 from surge_mm.launch.config import load_config
+from surge_mm.launch.output_files import add_json, check_output
 from surge_mm.launch.runner import build_model
 from surge_mm.models import to_float
+from surge_mm.utils.atomic_write import write_json
 
 CASES = Path(__file__).resolve().parent / 'benchmark_cases'
 PNNX = Path(sys.executable).with_name('pnnx')
@@ -66,10 +68,11 @@ def main() -> None:
     parser.add_argument('image', help='file of an image')
     parser.add_argument('--runs', type=int, default=7, help='processes of each kind; default 7')
     parser.add_argument('--repeats', type=int, default=20, help='networks of each; default 20')
-    parser.add_argument('--json', metavar='FILE', help='also write the figures to this file')
+    add_json(parser)
     parser.add_argument('--folder', help='keep the files of the models here, and use those there')
     add_settings(parser)
     args = parser.parse_args()
+    check_output(args, 'json', '.json')
     require_engines(list(ENGINES))
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(args.folder or temporary).resolve()
@@ -90,7 +93,7 @@ def main() -> None:
         table.add_row(name, *cells)
     Console(width=120).print(table)
     if args.json:
-        Path(args.json).write_text(json.dumps({'columns': COLUMNS, **figures}, indent=1) + '\n')
+        write_json(args.json, {'columns': COLUMNS, **figures})
 
 
 def prepare(args: argparse.Namespace, folder: Path) -> dict[str, Any]:

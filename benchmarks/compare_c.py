@@ -14,7 +14,6 @@ by an emulator, and its boxes alone are compared.
 """
 
 import argparse
-import json
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -44,9 +43,11 @@ from surge_mm.deploy.predict.predictor import Predictor
 from surge_mm.launch.calibration_set import CalibrationSet
 from surge_mm.launch.cli import Parser, add_settings, run
 from surge_mm.launch.config import load_config
+from surge_mm.launch.output_files import add_json, check_output
 from surge_mm.launch.runner import build_model
 from surge_mm.models.binarization.layer_candidates import base_class_names
 from surge_mm.preflight.leaves import find_leaves
+from surge_mm.utils.atomic_write import write_json
 from surge_mm.utils.errors import LaunchError
 
 OF_MAP, OF_BOX, OF_SCORE = 1e-5, 0.01, 1e-4
@@ -61,9 +62,10 @@ def main() -> None:
     parser.add_argument('--metric', action='store_true', help='also evaluate a detector')
     parser.add_argument('--target', help='system and CPU of the C file, with --emulator')
     parser.add_argument('--emulator', help='program that runs those of --target')
-    parser.add_argument('--json', metavar='FILE', help='also write the figures to this file')
+    add_json(parser)
     add_settings(parser)
     args = parser.parse_args()
+    check_output(args, 'json', '.json')
     if (args.target is None) != (args.emulator is None):
         raise LaunchError('--target and --emulator belong together')
     cfg = load_config(args)
@@ -86,7 +88,7 @@ def main() -> None:
     for key, value in figures.items():
         print(f'{key}: {value}')
     if args.json:
-        Path(args.json).write_text(json.dumps(figures, indent=1) + '\n')
+        write_json(args.json, figures)
 
 
 def packed(cfg: Config, args: argparse.Namespace) -> Any:

@@ -26,9 +26,7 @@ Measure a model of your own by tools/benchmark_inference.py.
 """
 
 import argparse
-import json
 import os
-from pathlib import Path
 
 import torch
 from benchmark_cases.inference import CHAIN, NOT_AVAILABLE, Workload, silence_hosts
@@ -43,6 +41,8 @@ from surge_mm.analysis.timing import STAT, BackgroundLoad, cpu_name
 from surge_mm.deploy import instruction_set
 from surge_mm.deploy.onnx.int8_engines import ENGINES, require_engines
 from surge_mm.launch.cli import Parser, check_least, run
+from surge_mm.launch.output_files import add_json, check_output
+from surge_mm.utils.atomic_write import write_json
 from surge_mm.utils.errors import LaunchError
 
 RESNET18 = ((64, 56), (128, 28), (256, 14), (512, 7))
@@ -69,7 +69,7 @@ def main() -> None:
         '(pip install -r requirements/rivals.txt)',
     )
     parser.add_argument('--plot', metavar='PNG', help='draw the times to this file')
-    parser.add_argument('--json', metavar='FILE', help='also write the figures to this file')
+    add_json(parser)
     args = parser.parse_args()
     check(args)
     silence_hosts()
@@ -93,7 +93,7 @@ def main() -> None:
             'cpus': os.cpu_count(),
             'cpus_busy_elsewhere': busy,
         }
-        Path(args.json).write_text(json.dumps(answer, indent=1) + '\n')
+        write_json(args.json, answer)
 
 
 def workloads(args: argparse.Namespace) -> list[Workload]:
@@ -122,10 +122,8 @@ def check(args: argparse.Namespace) -> None:
     require_engines(args.against)
     if args.what not in ('layer', CHAIN) and args.pixels is not None and args.pixels < 32:
         raise LaunchError(f'--pixels {args.pixels} must be at least 32 for a {args.what}')
-    for option in ('plot', 'json'):
-        path = getattr(args, option)
-        if path and (Path(path).is_dir() or not Path(path).absolute().parent.is_dir()):
-            raise LaunchError(f'--{option} {path!r} must be a file in an existing folder')
+    check_output(args, 'plot', '.png')
+    check_output(args, 'json', '.json')
     if not all(path.exists() for path in (STATUS, CLEAR_REFS, STAT)):
         raise LaunchError('peak memory is read from /proc, which this system lacks: use Linux')
 

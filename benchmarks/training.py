@@ -18,10 +18,8 @@ A step is forward, backward and SGD with momentum on random data. The variants t
 """
 
 import argparse
-import json
 import time
 from dataclasses import fields, replace
-from pathlib import Path
 from statistics import median
 
 import torch
@@ -47,6 +45,8 @@ from rich.table import Table
 import surge_mm
 from surge_mm.analysis.timing import interleaved_times, median_ratio
 from surge_mm.launch.cli import Parser, check_least, run
+from surge_mm.launch.output_files import add_json, check_output
+from surge_mm.utils.atomic_write import write_json
 from surge_mm.utils.errors import LaunchError
 
 DEFAULTS = {
@@ -75,7 +75,7 @@ def main() -> None:
         rows = compare(workload, args)
         print_table(rows, title)
     if args.json:
-        Path(args.json).write_text(json.dumps({'title': title, 'rows': rows}, indent=1) + '\n')
+        write_json(args.json, {'title': title, 'rows': rows})
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -109,7 +109,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         '--growth', metavar='PNG', help='measure and draw how the costs grow, instead of a table'
     )
-    parser.add_argument('--json', metavar='FILE', help='also write the figures to this file')
+    add_json(parser)
     args = parser.parse_args()
     for name, value in DEFAULTS[args.what].items():
         if getattr(args, name) is None:
@@ -137,10 +137,8 @@ def check(args: argparse.Namespace) -> None:
         raise LaunchError('--with-cp is for the backbone')
     if args.growth and (args.what not in ('layer', 'backbone') or args.batch < 8):
         raise LaunchError('--growth needs a layer or a backbone, and a --batch of at least 8')
-    for option in ('growth', 'json'):
-        path = getattr(args, option)
-        if path and (Path(path).is_dir() or not Path(path).absolute().parent.is_dir()):
-            raise LaunchError(f'--{option} {path!r} must be a file in an existing folder')
+    check_output(args, 'growth', '.png')
+    check_output(args, 'json', '.json')
 
 
 def compare(workload: Workload, args: argparse.Namespace) -> list[dict]:

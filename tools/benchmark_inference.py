@@ -21,11 +21,9 @@ is measured on the validation set of the config.
 
 import argparse
 import copy
-import json
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -57,11 +55,13 @@ from surge_mm.launch.cli import (
 )
 from surge_mm.launch.config import load_config
 from surge_mm.launch.input_size import add_input_size, check_input_size, input_size
+from surge_mm.launch.output_files import add_json, check_output
 from surge_mm.launch.resume import check_checkpoint
 from surge_mm.launch.runner import build_model
 from surge_mm.launch.validation_set import ValidationSet
 from surge_mm.layers.memory_format import to_channels_last
 from surge_mm.models import to_float
+from surge_mm.utils.atomic_write import write_json
 from surge_mm.utils.errors import LaunchError, UsageError, describe_error
 
 
@@ -103,7 +103,7 @@ def main() -> None:
     parser.add_argument(
         '--no-metric', action='store_true', help='for --against: do not measure the metric'
     )
-    parser.add_argument('--json', metavar='FILE', help='also write the figures to this file')
+    add_json(parser)
     add_allow(parser)
     add_settings(parser)
     args = parser.parse_args()
@@ -133,7 +133,7 @@ def main() -> None:
             'calibration': source,
             'metrics': metrics,
         }
-        Path(args.json).write_text(json.dumps(figures, indent=1) + '\n')
+        write_json(args.json, figures)
 
 
 def check(args: argparse.Namespace) -> None:
@@ -145,15 +145,7 @@ def check(args: argparse.Namespace) -> None:
     if min(args.threads) < 1 or len(set(args.threads)) < len(args.threads):
         words = ' '.join(map(str, args.threads))
         raise LaunchError(f'--threads {words} must be different numbers of at least 1')
-    if args.json and (Path(args.json).is_dir() or not Path(args.json).absolute().parent.is_dir()):
-        raise LaunchError(f'--json {args.json!r} must be a file in an existing folder')
-    if args.json:
-        path, inputs = Path(args.json), [args.config, args.checkpoint or args.config]
-        is_input = path.resolve() in [Path(name).resolve() for name in inputs]
-        if is_input or (path.is_file() and path.suffix.lower() != '.json'):
-            raise LaunchError(
-                f'--json {args.json!r} would replace an input, or a file that does not end in .json: name another file'
-            )
+    check_output(args, 'json', '.json')
     if args.config.endswith(SUFFIX):
         check_packed_alone(args, ('checkpoint', 'cfg_options', 'full_precision'))
     elif args.checkpoint:

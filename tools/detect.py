@@ -11,7 +11,6 @@ the result: resizing, the network, and non-maximum suppression.
 """
 
 import argparse
-import json
 import signal
 from collections import Counter
 from pathlib import Path
@@ -28,8 +27,8 @@ import surge_mm  # noqa: F401  prepares the stack before the hosts are imported
 from surge_mm.analysis.tables import wide_console
 from surge_mm.deploy import instruction_set, load_packed
 from surge_mm.deploy.predict.label_files import (
+    check_label_files,
     label_file,
-    label_names,
     value_of,
     write_classes,
 )
@@ -41,8 +40,10 @@ from surge_mm.deploy.predict.media import (
     find_sources,
 )
 from surge_mm.deploy.predict.predictor import Predictor
-from surge_mm.deploy.predict.run_sources import run_source, write_text
+from surge_mm.deploy.predict.run_sources import AGAIN, run_source
 from surge_mm.launch.cli import Parser, add_allow, check_least, run
+from surge_mm.launch.output_files import add_json, check_output
+from surge_mm.utils.atomic_write import write_json
 from surge_mm.utils.errors import LaunchError
 from surge_mm.utils.files import file_defect
 
@@ -64,9 +65,7 @@ def main() -> None:
         default=0.3,
         help='boxes of a lower score are left out; default 0.3',
     )
-    parser.add_argument(
-        '--json', metavar='FILE', help='also write what is found to this file, which ends in .json'
-    )
+    add_json(parser, 'what is found')
     parser.add_argument(
         '--save-txt',
         action='store_true',
@@ -74,20 +73,15 @@ def main() -> None:
         'or score and class of a classifier; and labels/classes.txt, the names of the classes',
     )
     parser.add_argument('--threads', type=int, default=torch.get_num_threads())
-    parser.add_argument(
-        '--overwrite', action='store_true', help='replace files in --out and that of --json'
-    )
     add_allow(parser)
     args = parser.parse_args()
     check_options(args)
     sources = find_sources(args.inputs, args.out)
     check_model(args)
-    labels = label_names(sources, args.out) if args.save_txt else [None] * len(sources)
-    named = list(zip(sources, labels, strict=True))
-    check_targets(args, named)
+    check_targets(args, sources)
     torch.set_num_threads(args.threads)
     predictor = Predictor(load_packed(args.model, allow=args.allow), args.score_thr)
-    detect(predictor, named, args)
+    detect(predictor, sources, args)
 
 
 def check_options(args: argparse.Namespace) -> None:
@@ -125,51 +119,40 @@ def check_model(args: argparse.Namespace) -> None:
         raise LaunchError(f'packed model {args.model!r}: it {defect}')
 
 
-def check_targets(args: argparse.Namespace, sources: list[tuple[Source, Path | None]]) -> None:
+def check_targets(args: argparse.Namespace, sources: list[Source]) -> None:
     """Check the files to write before the model is loaded.
 
     Args:
         args (argparse.Namespace): Arguments of the tool.
-        sources (list[tuple[Source, Path | None]]): The images, videos and cameras, each with the name of its labels.
+        sources (list[Source]): The images, videos and cameras.
 
     Raises:
-        LaunchError: if one exists already or is an input, or ``--json`` is no path of a JSON file.
+        LaunchError: if one exists already or is an input, two images have one, or ``--json`` is no path of a JSON file.
     """
-    written = {source.target: '--out' for source, _ in sources}
-    for source, label in sources:
-        if label:
-            written[label_file(label, 0 if source.moves else None)] = '--out'
-    read = {Path(args.model).resolve()} | {Path(s.name).resolve() for s, _ in sources if s.is_file}
-    if args.json:
-        path = Path(args.json)
-        if path.is_dir():
-            raise LaunchError(f'--json {args.json!r} is a folder; name a file')
-        special = path.exists() and not path.is_file()  # a pipe or device
-        if path.suffix.lower() != '.json' and not special:
-            raise LaunchError(f'--json {args.json!r} must end in .json: write --json FILE.json')
-        if path.resolve() in {other.resolve() for other in written}:
-            raise LaunchError(
-                f'--json {args.json!r} is also a picture or a label file; name another file'
-            )
-        written[path] = '--json'
-    for path, option in written.items():
-        another = f'name another {"folder" if option == "--out" else "file"} with {option}'
+    inputs = [args.model, *(source.name for source in sources if source.is_file)]
+    check_output(args, 'json', '.json', inputs)
+    written = [source.target for source in sources]
+    if args.save_txt:
+        check_label_files(sources, args.out)
+        written += [label_file(s, args.out, 0 if s.moves else None) for s in sources]
+    read = {Path(name).resolve() for name in inputs}
+    for path in written:
         if path.resolve() in read:
             raise LaunchError(
-                f'{str(path)!r} is the model or an image, and would be replaced: {another}'
+                f'{str(path)!r} is the model or an image, and would be replaced: name another folder with --out'
             )
         if path.exists() and not args.overwrite:
-            raise LaunchError(f'{str(path)!r} exists already: {another}, or add --overwrite')
+            raise LaunchError(
+                f'{str(path)!r} exists already: name another folder with --out, or add --overwrite'
+            )
 
 
-def detect(
-    predictor: Predictor, sources: list[tuple[Source, Path | None]], args: argparse.Namespace
-) -> None:
+def detect(predictor: Predictor, sources: list[Source], args: argparse.Namespace) -> None:
     """Draw the predictions for each image and video, and print the times.
 
     Args:
         predictor (Predictor): The model.
-        sources (list[tuple[Source, Path | None]]): Images and videos, each with the name of its labels or None.
+        sources (list[Source]): Images and videos.
         args (argparse.Namespace): Arguments of the tool.
 
     Raises:
@@ -182,13 +165,14 @@ def detect(
     times: list[float] = []
     results: list[dict[str, Any]] = []
     skipped: dict[str, str] = {}
+    labels = args.out if args.save_txt else None
     interrupted, handler = False, signal.getsignal(signal.SIGINT)
     with Progress(console=Console(stderr=True)) as progress:
         bar = progress.add_task('images', total=len(sources))
-        for source, label in sources:
+        for source in sources:
             first = len(results)
             try:
-                for result, ms in run_source(predictor, source, label, warm_up=not times):
+                for result, ms in run_source(predictor, source, labels, warm_up=not times):
                     results.append(result)
                     times.append(ms)
                     if source.moves:
@@ -209,21 +193,15 @@ def detect(
                 break
     if args.json:
         content = {'model': args.model, 'classes': list(predictor.classes), 'results': results}
-        write_text(Path(args.json), json.dumps({**content, 'skipped': skipped}, indent=1) + '\n')
+        write_json(args.json, {**content, 'skipped': skipped}, AGAIN)
     if args.save_txt and results:
         write_classes(args.out, predictor.classes, args.overwrite)
-        whole = [r for r in results if Path(r['labels']).name.startswith(Path(r['picture']).name)]
-        if whole:
-            print(
-                'label files with the whole name of the picture, since another image or frame has its stem: '
-                f'{len(whole)}, such as {whole[0]["labels"]!r}'
-            )
     for name, reason in skipped.items():
         print(f'skipped: {name}: {reason}')
     if results:
         wide_console().print(table, markup=False)
         print(f'median {median(times):.1f} ms an image, of {len(times)}')
-    kind = 'images and videos' if any(source.moves for source, _ in sources) else 'images'
+    kind = 'images and videos' if any(source.moves for source in sources) else 'images'
     if interrupted:
         print(f'{table.row_count} of {len(sources)} {kind} before Ctrl-C, {len(skipped)} skipped')
         raise KeyboardInterrupt

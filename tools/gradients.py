@@ -35,7 +35,7 @@ from surge_mm.launch.config import load_config
 from surge_mm.launch.resume import check_checkpoint
 from surge_mm.launch.runner import build_model, check_data
 from surge_mm.layers import compensated_layers
-from surge_mm.utils.atomic_write import write_atomically
+from surge_mm.utils.atomic_write import write_json
 from surge_mm.utils.errors import LaunchError
 
 SETTERS = (
@@ -183,7 +183,7 @@ def write(report: dict[str, Any], folder: Path) -> None:
         table.add_row(f'{row["layer"]} {row["call"] or ""}'.strip(), *cells)
     wide_console().print(table)
     path = folder / 'gradients.json'
-    write_atomically(path, (json.dumps(report, indent=1) + '\n').encode())
+    write_json(path, report)
     print(f'{path}\n{plot_gradients(report["reports"], folder / "gradients.png")}')
 
 

@@ -18,11 +18,9 @@ config depends on image and weights, and with it the time of decoding.
 """
 
 import argparse
-import json
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -65,12 +63,14 @@ from surge_mm.launch.cli import (
     run,
 )
 from surge_mm.launch.config import load_config
+from surge_mm.launch.output_files import add_json, check_output
 from surge_mm.launch.resume import check_checkpoint
 from surge_mm.launch.runner import build_model
 from surge_mm.layers import BinaryLayer
 from surge_mm.layers.memory_format import to_channels_last
 from surge_mm.models import to_float
 from surge_mm.models.binarization.layer_candidates import base_class_names
+from surge_mm.utils.atomic_write import write_json
 from surge_mm.utils.errors import LaunchError, describe_error
 from surge_mm.utils.files import file_defect
 
@@ -96,7 +96,7 @@ def main() -> None:
     parser.add_argument('--threads', type=int, default=1, help='default: 1')
     parser.add_argument('--rounds', type=int, default=100, help='measured rounds; default: 100')
     parser.add_argument('--warmup', type=int, default=10, help='rounds before them; default: 10')
-    parser.add_argument('--json', metavar='FILE', help='also write the figures to this file')
+    add_json(parser)
     parser.add_argument('--picture', metavar='FILE', help='also draw them, as PNG')
     add_allow(parser)
     add_settings(parser)
@@ -133,7 +133,7 @@ def main() -> None:
             **found.beside,
             'parts': {part: found.part(part) for part in PARTS},
         }
-        Path(args.json).write_text(json.dumps(figures, indent=1) + '\n')
+        write_json(args.json, figures)
     if args.picture:
         draw_time_profile({part: found.part(part) for part in PARTS}, title, args.picture)
 
@@ -144,12 +144,8 @@ def check(args: argparse.Namespace) -> None:
     check_least(args, 0, 'warmup')
     if args.shape and args.image:
         raise LaunchError('--shape is for noise, without --image')
-    for name, ending in (('json', '.json'), ('picture', '.png')):
-        path = Path(getattr(args, name) or f'a{ending}').absolute()
-        if path.suffix.lower() != ending or path.is_dir() or not path.parent.is_dir():
-            raise LaunchError(
-                f'--{name} {getattr(args, name)!r} must be a file in an existing folder that ends in {ending}'
-            )
+    check_output(args, 'json', '.json')
+    check_output(args, 'picture', '.png', [args.image] if args.image else [])
     if args.config.endswith(SUFFIX):
         check_packed_alone(args, ('checkpoint', 'cfg_options', 'float'))
     elif args.checkpoint:

@@ -8,7 +8,6 @@ prints a table, the costliest layer first, and writes sensitivity.json and sensi
 """
 
 import argparse
-import json
 from collections.abc import Collection
 from itertools import chain
 from pathlib import Path
@@ -44,7 +43,7 @@ from surge_mm.launch.config import load_config, with_names
 from surge_mm.launch.resume import check_checkpoint
 from surge_mm.launch.runner import build_model, check_data
 from surge_mm.launch.validation_set import ValidationSet
-from surge_mm.utils.atomic_write import write_atomically
+from surge_mm.utils.atomic_write import write_json
 from surge_mm.utils.errors import LaunchError
 from surge_mm.utils.hosts import find_config
 
@@ -194,7 +193,7 @@ def write(report: dict[str, Any], folder: Path) -> None:
         table.add_row(row['name'], *(f'{row[key]:.4f}' for key in ('cost', 'metric', 'loss')))
     wide_console().print(table)
     path = folder / 'sensitivity.json'
-    write_atomically(path, (json.dumps(report, indent=2) + '\n').encode())
+    write_json(path, report)
     label = f'cost in {METRICS[metric][0] if metric in METRICS else metric}'
     names, values = [row['name'] for row in costs], [row['cost'] for row in costs]
     print(f'{path}\n{plot_costs(names, values, label, folder / "sensitivity.png")}')

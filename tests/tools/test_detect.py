@@ -219,37 +219,36 @@ def test_ctrl_c_ends_a_folder_and_writes_the_results_so_far(folder, monkeypatch)
     assert result['picture'] == 'part/a.jpg' and files_in(folder / 'part') == ['a.jpg']
 
 
-def test_no_label_file_has_the_stem_of_another_image(folder, tmp_path):
-    long = 'an_image_with_a_name_of_forty_letters.jpg'
-    images = ['a.jpg', 'a.png', 'a_2.jpg', 'a.png.jpg', 'film_0.jpg', 'classes.jpg', long]
-    for number, name in enumerate(images):
-        Image.new('RGB', (32 + number, 32), (30 * number, 99, 9)).save(tmp_path / name)
-    shutil.copy(folder / 'clip.avi', tmp_path / 'film.avi')
+@pytest.mark.parametrize(
+    ('names', 'message'),
+    [
+        (['a.jpg', 'a.png'], "'a.png' and 'a.jpg' would have one label file, 'out/labels/a.txt'"),
+        (['classes.jpg', 'b.jpg'], "'classes.jpg' and the names of the classes"),
+        (['film_0.jpg', 'film.avi'], "'film.avi' and 'film_0.jpg'"),
+    ],
+)
+def test_two_images_with_one_label_file_are_refused_before_the_model_runs(
+    names, message, folder, tmp_path
+):
+    for name in names:
+        if name == 'film.avi':
+            shutil.copy(folder / 'clip.avi', tmp_path / name)
+        else:
+            Image.new('RGB', (32, 32)).save(tmp_path / name)
     words = [folder / 'classifier.safetensors', '.', '--out', 'out', '--save-txt']
-    done = detect(tmp_path, *words, '--json', 'out.json')
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert f' out/{long} ' in done.stdout and "such as 'out/labels/a.jpg.txt'" in done.stdout
-    found = json.loads((tmp_path / 'out.json').read_text())['results']
-    labels = {
-        result['file'] + str(result.get('frame', '')): result['labels'].removeprefix('out/labels/')
-        for result in found
-    }
-    assert labels == {
-        'a.jpg': 'a.jpg.txt',
-        'a.png': 'a.png_.txt',
-        'a_2.jpg': 'a_2.txt',
-        'a.png.jpg': 'a.png.txt',
-        'film_0.jpg': 'film_0.txt',
-        'classes.jpg': 'classes.jpg.txt',
-        long: f'{Path(long).stem}.txt',
-        **{f'film.avi{frame}': f'film.mp4_{frame}.txt' for frame in range(3)},
-    }
-    for result in found:
-        first = result['found'][0]
-        (line, *_) = (tmp_path / result['labels']).read_text().splitlines()
-        assert line == f'{first["score"]:.4f} {first["class"]}'
-    names = {'classes.txt', *labels.values()}
-    assert set(files_in(tmp_path / 'out/labels')) == names
+    done = detect(tmp_path, *words)
+    assert done.returncode == 1 and message in done.stderr
+    assert '--out' in done.stderr and files_in(tmp_path) == sorted(names)
+
+
+def test_images_of_one_name_in_two_folders_have_the_label_files_of_their_pictures(folder, tmp_path):
+    for name in ('x', 'y'):
+        (tmp_path / name).mkdir()
+        Image.new('RGB', (32, 32)).save(tmp_path / name / 'a.jpg')
+    words = [folder / 'classifier.safetensors', 'x', 'y', '--out', 'out', '--save-txt']
+    assert detect(tmp_path, *words).returncode == 0
+    labels = ['labels/a.txt', 'labels/a_2.txt', 'labels/classes.txt']
+    assert files_in(tmp_path / 'out') == ['a.jpg', 'a_2.jpg', *labels]
 
 
 @pytest.mark.parametrize(
@@ -257,7 +256,7 @@ def test_no_label_file_has_the_stem_of_another_image(folder, tmp_path):
     [
         ('images/a.jpg', 'must end in .json'),
         ('detector.safetensors', 'must end in .json'),
-        ('link.json', 'is the model or an image'),
+        ('link.json', 'is an input, and would be replaced'),
     ],
 )
 def test_the_json_replaces_neither_model_nor_image(folder, name, said):
@@ -275,7 +274,7 @@ def test_an_existing_json_is_named_with_its_option_and_other_classes_are_kept(fo
     words = ['classifier.safetensors', 'images/a.jpg', '--out', 'kept', '--save-txt']
     done = detect(folder, *words, '--json', 'before.json')
     assert done.returncode == 1
-    assert "'before.json' exists already: name another file with --json" in done.stderr
+    assert "--json 'before.json' exists already: name another file" in done.stderr
     (folder / 'kept/labels').mkdir(parents=True)
     (folder / 'kept/labels/classes.txt').write_text('mine\n')
     done = detect(folder, *words)

@@ -8,7 +8,7 @@ import pytest
 from helpers.packed_files import classifier_config, detector_config, packed_file
 from helpers.tools import run_tool
 
-QUICK = ['--rounds', '3', '--warmup', '1', '--json', 'figures.json']
+QUICK = ['--rounds', '3', '--warmup', '1', '--json', 'figures.json', '--overwrite']
 NETWORK = {'stem', 'binary layers', 'real layers'}
 EVERYWHERE = NETWORK | {'pipeline', 'pre-processing', 'decoding', 'non-maximum suppression'}
 
@@ -81,7 +81,7 @@ def test_a_classifier_runs_by_its_host(profile, tmp_path):
     [
         (['a.safetensors', '--float'], 'so it takes no float'),
         (['a.py', '--image', 'x.png', '--shape', '8', '8'], 'without --image'),
-        (['a.py', '--picture', 'x.jpg'], 'ends in .png'),
+        (['a.py', '--picture', 'x.jpg'], "--picture 'x.jpg' must end in .png"),
         (['a.safetensors', '--real', 'int8'], '--real int8 is for a config'),
         (['a.py', '--rounds', '0'], '--rounds 0 must be at least 1'),
     ],

@@ -3,61 +3,58 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from surge_mm.deploy.predict.media import Source
 from surge_mm.utils.atomic_write import write_atomically
-
-CLASSES = 'classes'
-"""Stem of the file with the names of the classes."""
+from surge_mm.utils.errors import LaunchError
 
 
-def label_names(sources: Sequence[Source], out: str) -> list[Path]:
-    """Return the path of the labels of each source, without the ending ``.txt``.
+def label_file(source: Source, out: str, frame: int | None = None) -> Path:
+    """Return the file of the labels of an image, or of a frame of a video: that of its picture, below ``labels``.
 
-    It is that of the image below ``labels`` in ``out``. If the stem, or that of a frame of a video, is also the stem of
-    another image, or ``classes``, the whole name of the picture is used.
+    Args:
+        source (Source): the image, video or camera.
+        out (str): folder of the pictures.
+        frame (int, optional): number of the frame. Defaults to None, for an image.
+    """
+    picture = source.target.relative_to(out).with_suffix('')
+    return Path(out, 'labels', f'{picture}.txt' if frame is None else f'{picture}_{frame}.txt')
+
+
+def classes_file(out: str) -> Path:
+    """Return the file with the names of the classes."""
+    return Path(out, 'labels', 'classes.txt')
+
+
+def check_label_files(sources: Sequence[Source], out: str) -> None:
+    """Check that each image, and each frame of a video, has a label file of its own.
 
     Args:
         sources (Sequence[Source]): images, videos and cameras.
         out (str): folder of the pictures.
+
+    Raises:
+        LaunchError: if two have one, as ``a.jpg`` and ``a.png``, or an image is called ``classes``.
     """
-    targets = [source.target.relative_to(out) for source in sources]
-    stems = [
-        (target if source.moves else source.relative).with_suffix('')
-        for source, target in zip(sources, targets, strict=True)
-    ]
-    named = zip(sources, stems, strict=True)
-    files = {(stem, Path(source.name).resolve()) for source, stem in named if not source.moves}
-    images = Counter([Path(CLASSES), *(stem for stem, _ in files)])
-    videos = Counter(stem for source, stem in zip(sources, stems, strict=True) if source.moves)
-
-    def clashes(name: Path, moves: bool, own: int) -> bool:
-        if not moves:
-            return images[name] > own
-        frames = re.compile(re.escape(str(name)) + r'_\d+')
-        return videos[name] > own or any(frames.fullmatch(str(image)) for image in images)
-
-    names = []
-    for source, stem, target in zip(sources, stems, targets, strict=True):
-        name, own = stem, 1
-        while clashes(name, source.moves, own):
-            name, own = (target if own else Path(f'{name}_')), 0
-        names.append(Path(out, 'labels', name))
-    return names
-
-
-def label_file(name: Path, frame: int | None = None) -> Path:
-    """Return the file of the labels of an image, or of a frame of a video.
-
-    Args:
-        name (Path): a path of :func:`label_names`.
-        frame (int, optional): number of the frame. Defaults to None, for an image.
-    """
-    return Path(f'{name}.txt' if frame is None else f'{name}_{frame}.txt')
+    owners = {classes_file(out): 'the names of the classes'}
+    for source in sorted(sources, key=lambda source: source.moves):
+        if not source.moves:
+            path = label_file(source, out)
+            other = owners.setdefault(path, repr(source.name))
+            taken = path if other != repr(source.name) else None
+        else:
+            frames = re.compile(
+                re.escape(str(label_file(source, out).with_suffix(''))) + r'_\d+\.txt'
+            )
+            taken = next((path for path in owners if frames.fullmatch(str(path))), None)
+        if taken:
+            raise LaunchError(
+                f'--save-txt: {source.name!r} and {owners[taken]} would have one label file, {str(taken)!r}: rename '
+                'one of them, or run the tool on each with an --out of its own'
+            )
 
 
 def label_lines(result: dict[str, Any]) -> str:
@@ -91,7 +88,7 @@ def write_classes(out: str, classes: Sequence[str], overwrite: bool) -> None:
         classes (Sequence[str]): the names. Nothing is written if there are none.
         overwrite (bool): whether to replace a file with other names.
     """
-    path = label_file(Path(out, 'labels', CLASSES))
+    path = classes_file(out)
     text = ''.join(f'{name}\n' for name in classes)
     if text and path.exists() and not overwrite and path.read_text(errors='replace') != text:
         print(f'warning: {str(path)!r} has other classes, and is kept; --overwrite replaces it')

@@ -182,12 +182,18 @@ class VideoWriter:
         Args:
             frame (np.ndarray): Shape (H, W, 3), uint8, BGR.
             rate (float): Frames per second, read with the first frame.
+
+        Raises:
+            WriteError: if the file cannot be opened.
         """
         if self._writer is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             size = frame.shape[1], frame.shape[0]
             codec = cv2.VideoWriter.fourcc(*'mp4v')
             self._writer = cv2.VideoWriter(str(self.path), codec, rate, size)
+            if not self._writer.isOpened():
+                self._writer = None
+                raise self._error('')
         self._writer.write(frame)
         self.frames += 1
 
@@ -202,8 +208,11 @@ class VideoWriter:
         self._writer.release()
         written = cv2.VideoCapture(str(self.path))
         if written.get(cv2.CAP_PROP_FRAME_COUNT) < self.frames:
-            raise WriteError(
-                errno.EIO,
-                f'{str(self.path)!r} could not be written completely, as on a full disk. Free some space and run '
-                'the same command again',
-            )
+            raise self._error(' completely')
+
+    def _error(self, how: str) -> WriteError:
+        return WriteError(
+            errno.EIO,
+            f'{str(self.path)!r} could not be written{how}, as on a full disk or in a folder that is not writable: '
+            'free some space, or name another folder, and run the same command again',
+        )

@@ -22,14 +22,14 @@ AGAIN = (
 
 
 def run_source(
-    predictor: Predictor, source: Source, label: Path | None, warm_up: bool
+    predictor: Predictor, source: Source, labels: str | None, warm_up: bool
 ) -> Iterator[tuple[dict[str, Any], float]]:
     """Write the picture or video of a source, and the labels; yield each result and its milliseconds.
 
     Args:
         predictor (Predictor): The model.
         source (Source): The image, video or camera.
-        label (Path | None): Name of the labels, or None for no labels.
+        labels (str | None): Folder of the pictures, below which the label files are, or None for none.
         warm_up (bool): Whether the first image is the first of all.
 
     Yields:
@@ -44,7 +44,7 @@ def run_source(
         for number, (image, rate) in enumerate(frames_of(source)):
             found, drawn, ms = _run_timed(predictor, image, warm_up and number == 0)
             frame = number if writer else None
-            path = label_file(label, frame) if label else None
+            path = label_file(source, labels, frame) if labels else None
             result: dict[str, Any] = {'file': source.name, 'picture': str(source.target)}
             result |= {'labels': str(path)} if path else {}
             result |= {'height': len(image), 'width': len(image[0])}
@@ -55,7 +55,7 @@ def run_source(
             else:
                 _write_picture(source.target, drawn)
             if path:
-                write_text(path, label_lines(result))
+                write_atomically(path, label_lines(result).encode(), AGAIN)
             yield result, ms
     finally:
         if writer:
@@ -93,19 +93,6 @@ def _run_timed(
         raise Unusable(
             f'the model does not run on an image of height {height} and width {width}{reason}'
         ) from error
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, complete or not at all.
-
-    Args:
-        path (Path): The file.
-        text (str): Its content.
-
-    Raises:
-        WriteError: if it cannot be written, for instance because the disk is full.
-    """
-    write_atomically(path, text.encode(), AGAIN)
 
 
 def _write_picture(path: Path, image: np.ndarray) -> None:

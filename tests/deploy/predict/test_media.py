@@ -1,6 +1,10 @@
 """Which images and videos are found, and where their pictures go."""
 
-from surge_mm.deploy.predict.media import find_sources
+import numpy as np
+import pytest
+
+from surge_mm.deploy.predict.media import VideoWriter, find_sources
+from surge_mm.utils.errors import WriteError
 
 
 def test_pictures_replace_neither_images_nor_each_other_and_are_no_images_of_the_next_run(tmp_path):
@@ -16,3 +20,11 @@ def test_pictures_replace_neither_images_nor_each_other_and_are_no_images_of_the
     assert [source.target.name for source in found] == ['a.jpg', 'a_3.jpg', 'a_2.jpg']
     (source,) = find_sources([f'{here}/a.jpg'], here)
     assert source.target == tmp_path / 'a_2.jpg'
+
+
+def test_a_video_that_cannot_be_written_is_an_error_at_its_first_frame(tmp_path):
+    (tmp_path / 'a.mp4').mkdir()
+    writer = VideoWriter(tmp_path / 'a.mp4')
+    with pytest.raises(WriteError, match=r'a\.mp4. could not be written, as on a full disk'):
+        writer.write(np.zeros((32, 32, 3), np.uint8), 10)
+    writer.close()
