@@ -15,7 +15,6 @@ from typing import NamedTuple
 from surge_mm.compat.checkpoint_loader import allow_mmengine_checkpoints, replace_checkpoint_loader
 from surge_mm.compat.config_prefix import register_configs
 from surge_mm.compat.image_loading import name_unreadable_images
-from surge_mm.compat.merged_branches import keep_binary_branches
 from surge_mm.compat.mmcv_ops.extension import install_mmcv_ops
 from surge_mm.compat.multimodal import disable_broken_multimodal
 from surge_mm.compat.short_warm_up import lengthen_short_warm_ups
@@ -78,12 +77,6 @@ PATCHES = (
         'a warm-up of a part of an epoch is an error, or never ends, where that part is less than two batches',
         lengthen_short_warm_ups,
         'mmengine.optim.scheduler.param_scheduler',
-    ),
-    Patch(
-        'switch_to_deploy of RepVGGBlock and MobileOneBlock',
-        'the sum of the latent weights of binary branches has other signs, so the merged layer would be wrong',
-        keep_binary_branches,
-        'mmpretrain.models.backbones',
     ),
 )
 """The changes, in the order of their installation."""

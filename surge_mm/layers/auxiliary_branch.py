@@ -107,9 +107,8 @@ class AuxiliaryBranch(LatentWeight):
 
     def _copy_weight(self) -> None:
         assert self.aux_weight is not None
-        computed = 'weight' not in self._parameters  # by a forward pre-hook
         with torch.no_grad():
-            self.aux_weight.copy_(self.effective_weight() if computed else self.weight)
+            self.aux_weight.copy_(self.weight)
         if not self.aux_weight.is_inference():
             _count_fused_steps()
             self._aux_written = (id(self.aux_weight), self.aux_weight._version)
@@ -158,9 +157,7 @@ class AuxiliaryBranch(LatentWeight):
     ) -> None:
         """Load with or without ``aux_weight`` in ``state_dict``: the branch restarts, or the entry is ignored."""
         key = prefix + 'aux_weight'
-        # weight_orig of spectral_norm, weight_g and weight_v of weight_norm
-        own = [name for name in self._parameters if name.startswith('weight')]
-        loaded = any(prefix + name in state_dict for name in own if name != 'weight_gain')
+        loaded = f'{prefix}weight' in state_dict
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )

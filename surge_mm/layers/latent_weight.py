@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from surge_mm.ops import Real, WeightBinarizer
-from surge_mm.utils.errors import describe_error
-from surge_mm.utils.logging import warn
+from surge_mm.ops import WeightBinarizer
 
 
 class LatentWeight(nn.Module):
@@ -22,11 +19,6 @@ class LatentWeight(nn.Module):
 
     weight: Tensor
     weight_binarizer: WeightBinarizer
-
-    @property
-    @abstractmethod
-    def smallest_input(self) -> tuple[int, ...]:
-        """The shape of the smallest input."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute; a batch norm fused into the weight is an error where the result would be wrong.
@@ -62,48 +54,3 @@ class LatentWeight(nn.Module):
                 return False
             expected = factor * self.weight_binarizer(old)
             return not torch.allclose(self.weight_binarizer(new), expected, 1e-3, rounding)
-
-    def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
-        """Register a buffer; a mask of ``torch.nn.utils.prune`` on binary weights is an error.
-
-        Args:
-            name (str): As for :class:`torch.nn.Module`.
-            tensor (Tensor, optional): As for :class:`torch.nn.Module`.
-            persistent (bool): As for :class:`torch.nn.Module`. Defaults to True.
-        """
-        if name == 'weight_mask' and not isinstance(self.weight_binarizer, Real):
-            raise RuntimeError(
-                f'{type(self).__name__}({super().extra_repr()}): pruning sets latent weights to 0, and the sign of 0 '
-                'is +1, so no connection is removed. Leave binary layers out of the parameters to prune'
-            )
-        super().register_buffer(name, tensor, persistent)
-
-    def effective_weight(self) -> Tensor:
-        """Return the latent weight of the next forward pass in evaluation.
-
-        It is ``weight``, unless a forward pre-hook computes ``weight``, as ``torch.nn.utils.spectral_norm`` and
-        ``weight_norm`` do. ``weight`` is then that of the last forward pass, which a loaded state dict does not change.
-        Therefore a layer with forward pre-hooks is run once, on the smallest input that it accepts.
-        """
-        modes = {module: module.training for module in self.modules()}
-        for module in modes:
-            module.training = False  # in training, each read of spectral_norm updates its vectors
-        try:
-            if self._forward_pre_hooks:
-                self._run_hooks()
-            return self.weight
-        finally:
-            for module, mode in modes.items():
-                module.training = mode
-
-    @torch.no_grad()
-    def _run_hooks(self) -> None:
-        like = next(self.parameters())
-        try:
-            self(torch.zeros(self.smallest_input, device=like.device, dtype=like.dtype))
-        except Exception as error:  # a hook that needs other values or another shape
-            warn(
-                f'{type(self).__name__}({super().extra_repr()}): its forward pre-hooks do not run on zeros of shape '
-                f'{self.smallest_input} ({describe_error(error)}). If one of them computes the weight, run the '
-                'model once in evaluation before it is packed or exported'
-            )

@@ -136,18 +136,6 @@ class SurgeConv2d(BinaryLayer, nn.Conv2d):
             self.groups,
         )
 
-    @property
-    def smallest_input(self) -> tuple[int, ...]:
-        """The shape ``(1, C_in, H, W)`` of the smallest image that every padding accepts."""
-        left, _, top, _ = self._reversed_padding_repeated_twice
-        height, width = (
-            dilation * (kernel - 1) + 2 + padding
-            for dilation, kernel, padding in zip(
-                self.dilation, self.kernel_size, (top, left), strict=True
-            )
-        )
-        return 1, self.in_channels, height, width
-
     def forward(self, x: Tensor) -> Tensor:
         if isinstance(x, fx.Proxy):
             return self._node(x)

@@ -70,11 +70,6 @@ class SurgeLinear(BinaryLayer, nn.Linear):
         layer = nn.Linear(self.in_features, self.out_features, self.bias is not None, device='meta')
         return self._give(layer)
 
-    @property
-    def smallest_input(self) -> tuple[int, ...]:
-        """The shape ``(1, C_in)`` of one vector."""
-        return 1, self.in_features
-
     def forward(self, x: Tensor) -> Tensor:
         if isinstance(x, fx.Proxy):
             return self._node(x)

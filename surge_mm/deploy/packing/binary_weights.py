@@ -15,7 +15,9 @@ Padding = tuple[int, int, int, int]
 
 def unsupported_reason(layer: BinaryLayer) -> str:
     """Return the reason why a binary layer cannot be packed, or an empty string if it can be."""
-    weight = layer.effective_weight().detach()
+    if 'weight' not in layer._parameters or layer._forward_pre_hooks:
+        return 'a forward pre-hook or a parametrization, such as that of spectral_norm, may compute its weight'
+    weight = layer.weight.detach()
     if layer.weight_binarizer.two_values(weight) is None:
         return f'its weights are {layer.weight_binarizer}, which are not of two values'
     if layer.activation.sign_form(layer.activation_scale) is None:
@@ -48,7 +50,7 @@ class LayerParts(NamedTuple):
 @torch.no_grad()
 def parts_of(layer: BinaryLayer) -> LayerParts:
     """Return the numbers of a trained layer whose activations are signs."""
-    w, gain = layer.effective_weight().contiguous(), layer.weight_gain
+    w, gain = layer.weight.contiguous(), layer.weight_gain
     numbers = (layer.bias, layer.activation_shift, gain, layer.activation_scale)
     folded = in_signs(w, *numbers, layer.activation, layer.weight_binarizer)
     if folded is None:

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from surge_mm.deploy.cpu.backend import can_run
 from surge_mm.deploy.cpu.passes import Finish, Pool
 from surge_mm.deploy.packing.epilogue import Epilogue, can_fold_norm
+from surge_mm.deploy.packing.followers import Followers, chains, foldable, followers_of
 from surge_mm.deploy.packing.unfused import is_conv_module
-from surge_mm.deploy.real_layers.followers import Followers, chains, foldable, followers_of
 from surge_mm.models.binarization.layer_candidates import base_class_names
 from surge_mm.models.binarization.shortcuts import ShortcutSequential
 

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from surge_mm.deploy.packing.followers import find_followers, followers_of
 from surge_mm.deploy.packing.real_norms import fuse_norms, split_norms
 from surge_mm.deploy.real_layers.bfloat16_conv import BFloat16Conv2d
 from surge_mm.deploy.real_layers.calibration import measure_ranges
-from surge_mm.deploy.real_layers.followers import find_followers, followers_of
 from surge_mm.deploy.real_layers.int8_conv import Int8Conv2d, unsupported_reason
 from surge_mm.deploy.real_layers.quantization import Range
 from surge_mm.deploy.real_layers.reduced_conv import ReducedConv2d

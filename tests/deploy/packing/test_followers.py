@@ -1,4 +1,4 @@
-"""Norms and activations that become part of an int8 convolution."""
+"""Norms, activations and max pools that follow a real-valued convolution, found in a model by their names."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from torch import nn
 
 import surge_mm
 from surge_mm.deploy import pack
-from surge_mm.deploy.real_layers.followers import find_followers
+from surge_mm.deploy.packing.followers import find_followers
 
 
 def found_in(model):
