@@ -33,7 +33,7 @@ from surge_mm.deploy.c.export import SUFFIX as C
 from surge_mm.deploy.c.export import check_largest, check_name, export_c
 from surge_mm.deploy.packed_file.config_policy import classes_to_allow
 from surge_mm.deploy.packed_file.format import read_packed
-from surge_mm.deploy.packed_file.save_load import SUFFIX, check_output_path
+from surge_mm.deploy.packed_file.save_load import SUFFIX
 from surge_mm.deploy.packed_file.size_report import sizes_of
 from surge_mm.deploy.packed_file.tables import (
     describe,
@@ -59,6 +59,7 @@ from surge_mm.layers.memory_format import to_channels_last
 from surge_mm.models.binarization.layer_candidates import base_class_names
 from surge_mm.utils.atomic_write import write_atomically
 from surge_mm.utils.errors import LaunchError, describe_error
+from surge_mm.utils.files import check_new_file
 
 ONNX = '.onnx'
 DEFAULT_SIZE = (224, 224)
@@ -144,19 +145,11 @@ def check(args: argparse.Namespace) -> None:
     Raises:
         UsageError: if an argument, or a combination of arguments, is invalid.
     """
-    if Path(args.out).exists() and not args.overwrite and not Path(args.out).is_dir():
-        raise LaunchError(
-            f'{args.out!r} exists already: name another file, or add --overwrite to replace it'
-        )
-    check_output_path(args.out, args.overwrite, (SUFFIX, C, ONNX, *COMPILED))
+    check_new_file(args.out, (SUFFIX, C, ONNX, *COMPILED), args.overwrite)
     if is_c(args.out):
         check_name(Path(args.out))
         for file in Companions(Path(args.out), args.with_main).files:
-            if file.exists() and not args.overwrite:
-                raise LaunchError(
-                    f'{str(file)!r} exists already: name another file, or add --overwrite to replace it'
-                )
-            check_output_path(file, args.overwrite, (file.suffix,))
+            check_new_file(file, [file.suffix], args.overwrite)
         system = {'.dll': 'win32', '.dylib': 'darwin'}.get(Path(args.out).suffix, sys.platform)
         if system != sys.platform and not args.target:
             example = {'win32': 'x86_64-windows-gnu', 'darwin': 'aarch64-macos'}[system]

@@ -19,10 +19,11 @@ from surge_mm.deploy.packed_file.save_load import SUFFIX
 from surge_mm.launch.cli import Parser, add_common_arguments, run
 from surge_mm.launch.config import load_config
 from surge_mm.launch.distributed import prepare_ranks
-from surge_mm.launch.evaluation import augment_test, check_dump, dump_predictions, show_in
+from surge_mm.launch.evaluation import PICKLES, augment_test, dump_predictions, show_in
 from surge_mm.launch.resume import check_checkpoint
 from surge_mm.launch.runner import begin, build_runner, check_data
 from surge_mm.utils.errors import LaunchError, UsageError
+from surge_mm.utils.files import check_new_file
 
 
 def main() -> None:
@@ -44,7 +45,7 @@ def main() -> None:
     args = parser.parse_args()
 
     if args.out:
-        check_dump(args.out)
+        check_new_file(args.out, PICKLES, overwrite=True, option='--out')
     cfg = load_config(args)
     if args.work_dir is None:
         # MMEngine writes the config there, which must not replace that of the training

@@ -26,19 +26,6 @@ TTA_MODELS: dict[str, dict[str, Any]] = {
 """Models for test-time augmentation where the config has none, as in the tools of the hosts."""
 
 
-def check_dump(path: str) -> None:
-    """Check the file for the predictions.
-
-    Args:
-        path (str): the file.
-
-    Raises:
-        LaunchError: if it cannot be written by :func:`dump_predictions`.
-    """
-    if not path.endswith(PICKLES) or Path(path).is_dir():
-        raise LaunchError(f'--out {path!r} must be a file that ends in {" or ".join(PICKLES)}')
-
-
 def dump_predictions(runner: Runner, path: str) -> None:
     """Let the test of a runner write all predictions to a pickle file, in the form of the host.
 

@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Iterable
 from pathlib import Path
 
-from surge_mm.utils.errors import LaunchError
+from surge_mm.utils.errors import UsageError
+from surge_mm.utils.files import check_new_file
 
 
 def add_json(parser: argparse.ArgumentParser, content: str = 'the figures') -> None:
@@ -36,19 +37,15 @@ def check_output(
         inputs (Iterable[str]): Paths that the tool reads.
 
     Raises:
-        LaunchError: if it is a folder, has another ending, is an input, or exists already and ``args.overwrite`` is not
-            set.
+        UsageError: by :func:`.check_new_file`, or if it is an input.
     """
-    if getattr(args, name) is None:
+    path = getattr(args, name)
+    if path is None or (
+        Path(path).exists() and not Path(path).is_file() and not Path(path).is_dir()
+    ):
         return
-    given, path = f'--{name} {getattr(args, name)!r}', Path(getattr(args, name))
-    if path.is_dir():
-        raise LaunchError(f'{given} is a folder; name a file')
-    if path.exists() and not path.is_file():
-        return
-    if path.suffix.lower() != ending:
-        raise LaunchError(f'{given} must end in {ending}: write --{name} FILE{ending}')
-    if path.resolve() in {Path(other).resolve() for other in inputs}:
-        raise LaunchError(f'{given} is an input, and would be replaced: name another file')
-    if path.exists() and not args.overwrite:
-        raise LaunchError(f'{given} exists already: name another file, or add --overwrite')
+    check_new_file(path, [ending], args.overwrite, f'--{name}')
+    if Path(path).resolve() in {Path(other).resolve() for other in inputs}:
+        raise UsageError(
+            f'--{name} {path!r} is an input, and would be replaced: name another file'
+        )

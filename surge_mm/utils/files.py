@@ -1,10 +1,13 @@
-"""Checks of files: whether they can be read."""
+"""Checks of files: whether they can be read, and whether they may be written."""
 
 import os
 import stat
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TypeVar
+
+from surge_mm.utils.errors import UsageError
 
 T = TypeVar('T')
 
@@ -55,3 +58,31 @@ def file_defect(path: str) -> str | None:
     if not os.access(path, os.R_OK):
         return 'cannot be read (no permission)'
     return None
+
+
+def check_new_file(
+    path: str | os.PathLike,
+    endings: Sequence[str],
+    overwrite: bool,
+    option: str = '',
+    advice: str = 'add --overwrite',
+) -> None:
+    """Check the path of a file to write, before time is spent.
+
+    Args:
+        path (str | os.PathLike): the file.
+        endings (Sequence[str]): those that its name may have, in lower case.
+        overwrite (bool): whether an existing file may be replaced.
+        option (str): what the path was given by, such as ``'--json'``. Defaults to an empty string.
+        advice (str): how to replace an existing file. Defaults to ``'add --overwrite'``.
+
+    Raises:
+        UsageError: if it has another ending, is a folder, or exists and must not be replaced.
+    """
+    given = f'{option} {str(path)!r}'.lstrip()
+    if Path(path).is_dir():
+        raise UsageError(f'{given} is a folder; name a file')
+    if Path(path).suffix.lower() not in endings:
+        raise UsageError(f'{given} must end in {" or ".join(endings)}')
+    if Path(path).exists() and not overwrite:
+        raise UsageError(f'{given} exists already: name another file, or {advice}')

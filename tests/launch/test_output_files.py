@@ -3,7 +3,7 @@ import argparse
 import pytest
 
 from surge_mm.launch.output_files import add_json, check_output
-from surge_mm.utils.errors import LaunchError
+from surge_mm.utils.errors import UsageError
 
 
 def parsed(*words):
@@ -38,5 +38,5 @@ def test_a_file_that_would_be_lost_is_refused(name, overwrite, message, tmp_path
         (tmp_path / file).write_text('{}')
     (tmp_path / 'link.json').symlink_to('input.json')
     args = parsed('--json', name, *(['--overwrite'] if overwrite else []))
-    with pytest.raises(LaunchError, match=f"^--json '{name}' {message}"):
+    with pytest.raises(UsageError, match=f"^--json '{name}' {message}"):
         check_output(args, 'json', '.json', ['input.json'])

@@ -122,7 +122,7 @@ def test_pictures_of_a_classifier_are_drawn_for_every_image(classification):
     [
         (
             ['test', 'mine.py', 'model.pth', '--out', 'found.json'],
-            "--out 'found.json' must be a file that ends in",
+            "--out 'found.json' must end in .pkl or .pickle",
         ),
         (['test', 'mine.py', 'model.pth', '--tta', '--show-dir', 'x'], 'leave out --show-dir'),
         (

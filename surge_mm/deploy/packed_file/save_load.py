@@ -21,6 +21,7 @@ from surge_mm.deploy.packing.packed_layers import PackedLayer
 from surge_mm.deploy.real_layers.convert import restore_real, stored_real
 from surge_mm.models.binarization.layer_candidates import class_path
 from surge_mm.utils.errors import CheckpointError, UsageError
+from surge_mm.utils.files import check_new_file
 from surge_mm.utils.logging import log, warn
 from surge_mm.utils.packages import require_packages
 
@@ -61,7 +62,7 @@ def save_packed(
         cfg, path = None, cfg
     if path is None:
         raise UsageError('path=None must be the file to write: save_packed(model, path)')
-    check_output_path(path, overwrite)
+    check_new_file(path, [SUFFIX], overwrite, advice='pass overwrite=True')
     require_packages('deploy', 'safetensors', 'numpy')
     if not any(isinstance(module, PackedLayer) for module in model.modules()):
         raise UsageError(f'{type(model).__name__} is not packed: surge_mm.deploy.pack(model) first')
@@ -77,30 +78,6 @@ def save_packed(
     if further:
         log(f'to load {Path(path).name!r}, allow its classes: load_packed(path, allow={further})')
     return write_packed(path, stored, state)
-
-
-def check_output_path(
-    path: str | os.PathLike, overwrite: bool, suffixes: tuple[str, ...] = (SUFFIX,)
-) -> None:
-    """Check the name of a file to write.
-
-    Args:
-        path (str | os.PathLike): The file.
-        overwrite (bool): Whether an existing file may be replaced.
-        suffixes (tuple[str, ...]): Suffixes that the name may have. Defaults to ``('.safetensors',)``.
-
-    Raises:
-        UsageError: if the suffix is another one, the path is a folder, or the file exists and must not be replaced.
-    """
-    file = Path(path)
-    if file.suffix not in suffixes:
-        raise UsageError(f'{str(path)!r} must end in {" or ".join(suffixes)}')
-    if file.is_dir():
-        raise UsageError(f'{str(path)!r} is a folder; name a file')
-    if file.exists() and not overwrite:
-        raise UsageError(
-            f'{str(path)!r} exists already: name another file, or allow to overwrite it'
-        )
 
 
 def load_packed(
