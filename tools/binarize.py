@@ -36,7 +36,7 @@ from surge_mm.launch.config import load_config, with_names
 from surge_mm.launch.resume import check_checkpoint
 from surge_mm.launch.runner import build_model
 from surge_mm.models.classifiers.distilled_classifier import require_classifier
-from surge_mm.models.detectors.teacher_checks import require_detector
+from surge_mm.models.detectors.distilled_detector import require_detector
 from surge_mm.utils.atomic_write import write_atomically
 from surge_mm.utils.errors import LaunchError, UsageError
 from surge_mm.utils.hosts import find_config

@@ -46,6 +46,4 @@ def check_output(
         return
     check_new_file(path, [ending], args.overwrite, f'--{name}')
     if Path(path).resolve() in {Path(other).resolve() for other in inputs}:
-        raise UsageError(
-            f'--{name} {path!r} is an input, and would be replaced: name another file'
-        )
+        raise UsageError(f'--{name} {path!r} is an input, and would be replaced: name another file')

@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from mmdet.models.detectors import SingleStageDetector, TwoStageDetector
 from mmdet.models.detectors.base import BaseDetector
 from torch import Tensor, nn
 
@@ -31,7 +32,6 @@ from surge_mm.models.detectors.head_pairs import (
     recorded,
     teacher_outputs,
 )
-from surge_mm.models.detectors.teacher_checks import num_classes, require_detector
 from surge_mm.models.student import Student, check_images
 from surge_mm.registry import MODELS
 from surge_mm.utils.argument_checks import Fraction, NonNegative, checked
@@ -115,6 +115,33 @@ def DistilledDetector(  # noqa: N802  configs call it as they call the class of 
     return student
 
 
+def require_detector(name: str, model: nn.Module) -> None:
+    """Raise an error if a model is no single-stage or two-stage detector with a neck.
+
+    Args:
+        name (str): What the model is, for the error message.
+        model (nn.Module): The model.
+
+    Raises:
+        UsageError: if it is none.
+    """
+    if not isinstance(model, (SingleStageDetector, TwoStageDetector)):
+        raise UsageError(
+            f'{name}: {type(model).__name__} must be a SingleStageDetector or TwoStageDetector of MMDetection: its '
+            'outputs cannot be compared with those of another detector'
+        )
+    if not model.with_neck:
+        raise UsageError(
+            f'{name}: {type(model).__name__} has no neck, whose outputs distillation compares'
+        )
+
+
+def _num_classes(model: Any) -> int | None:
+    """Return the number of classes of a detector, None if its head has none."""
+    head = getattr(getattr(model, 'roi_head', model), 'bbox_head', None)
+    return getattr(head[0] if isinstance(head, nn.ModuleList) else head, 'num_classes', None)
+
+
 @functools.cache
 def _distilled(base: type) -> type:
     return type(f'Distilled{base.__name__}', (Distillation, base), {'__module__': __name__})
@@ -132,7 +159,7 @@ class Distillation(Student, BaseDetector):
 
     def _check_teacher(self, teacher: nn.Module) -> None:
         require_detector('teacher', teacher)
-        check_images(self, teacher, num_classes)
+        check_images(self, teacher, _num_classes)
         if self._compares_heads:
             check_heads(self, teacher)
             for description in find_pairs(self, teacher)[1]:
