@@ -10,7 +10,6 @@ from torch.utils._pytree import tree_flatten, tree_leaves
 
 from surge_mm.deploy.capture.arena import Life, places
 from surge_mm.deploy.capture.fusion import fuse_operators
-from surge_mm.deploy.capture.handover import hand_over_signs
 from surge_mm.deploy.capture.recorder import (
     CONSTANT,
     KEPT,
@@ -59,7 +58,6 @@ class Program:
         self.leaves = [recorder.part(x) if torch.is_tensor(x) else x for x in leaves]
         returned = {part.block for part in self.leaves if isinstance(part, Part)}
         self.constants = fuse_operators(self.calls, blocks, returned)
-        hand_over_signs(self.calls, blocks, returned)
         if any(blocks[index].kind == KEPT for index in returned):
             raise NotCapturedError('an output whose memory is allocated with content')
         self.outputs = [i for i in sorted(returned) if blocks[i].kind == WORKSPACE]
