@@ -178,8 +178,10 @@ def check(args: argparse.Namespace) -> None:
         )
     if args.images is not None and args.real != 'int8':
         raise LaunchError(f'--images is for --real int8, not for --real {args.real}')
-    if args.no_metric and args.real == FLOAT32:
-        raise LaunchError('--no-metric is for --real int8 and bfloat16, which alone are evaluated')
+    if args.no_metric and (args.real == FLOAT32 or is_c(args.out)):
+        raise LaunchError(
+            f'--no-metric is for --real int8 and bfloat16 of *{SUFFIX}, which alone are evaluated'
+        )
     check_checkpoint(args.checkpoint, 'checkpoint')
     if args.checkpoint.endswith(SUFFIX):
         raise LaunchError(

@@ -53,6 +53,10 @@ def folder(tmp_path_factory):
             ['mine.py', 'epoch_1.pth', 'a.safetensors', '--no-metric'],
             '--no-metric is for --real int8 and bfloat16',
         ),
+        (
+            ['mine.py', 'epoch_1.pth', 'a.c', '--real', 'int8', '--no-metric'],
+            '--no-metric is for --real int8 and bfloat16 of \*.safetensors',
+        ),
         (['mine.py', 'epoch_1.pth', 'a.onnx', '--shape', '0', '9'], '--shape 0 9 must be at least'),
         (
             ['mine.py', 'epoch_1.pth', 'a-b.c'],
