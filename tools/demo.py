@@ -225,7 +225,7 @@ def packed_results(
 
 
 def documented_loss(name: str) -> str:
-    """Return what the detector of a config of configs/demo loses against full precision, by docs/results.md."""
+    """Return what the detector of a config of configs/demo loses against full precision, by docs/results/digits.md."""
     models = load(CONFIG.parent / 'metafile.yml')['Models']
     measured = {model['Name']: model for model in models if 'Results' in model}
     if not {name, FULL_PRECISION} <= set(measured):
@@ -236,7 +236,7 @@ def documented_loss(name: str) -> str:
     seeds = measured[name]['Metadata']['Seeds']
     return (
         f'{real / 100:.3f} mAP on test images, {binary / 100:.3f} for this detector: {(binary - real) / 100:+.3f} '
-        f'(means of {seeds} seeds, docs/results.md)'
+        f'(means of {seeds} seeds, docs/results/digits.md)'
     )
 
 

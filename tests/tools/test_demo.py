@@ -19,7 +19,7 @@ def test_the_loss_against_full_precision_is_that_of_the_metafile(tmp_path, monke
     ]
     unmeasured = {'Name': 'other', 'Metadata': {}}
     (tmp_path / 'metafile.yml').write_text(yaml.safe_dump({'Models': [*models, unmeasured]}))
-    stated = '0.881 mAP on test images, 0.864 for this detector: -0.017 (means of 5 seeds, docs/results.md)'
+    stated = '0.881 mAP on test images, 0.864 for this detector: -0.017 (means of 5 seeds, docs/results/digits.md)'
     assert demo.documented_loss(demo.CONFIG.stem) == stated
     assert demo.documented_loss('other') == 'the loss against it was not measured'
     assert (ROOT / f'configs/demo/{demo.FULL_PRECISION}.py').is_file()
