@@ -71,7 +71,7 @@ def check_new_file(
 
     Args:
         path (str | os.PathLike): the file.
-        endings (Sequence[str]): those that its name may have, in lower case.
+        endings (Sequence[str]): those that its name may have.
         overwrite (bool): whether an existing file may be replaced.
         option (str): what the path was given by, such as ``'--json'``. Defaults to an empty string.
         advice (str): how to replace an existing file. Defaults to ``'add --overwrite'``.
@@ -82,7 +82,7 @@ def check_new_file(
     given = f'{option} {str(path)!r}'.lstrip()
     if Path(path).is_dir():
         raise UsageError(f'{given} is a folder; name a file')
-    if Path(path).suffix.lower() not in endings:
+    if Path(path).suffix not in endings:
         raise UsageError(f'{given} must end in {" or ".join(endings)}')
     if Path(path).exists() and not overwrite:
         raise UsageError(f'{given} exists already: name another file, or {advice}')

@@ -16,7 +16,7 @@ def test_a_new_file_a_replaced_one_and_a_device_are_accepted(tmp_path):
     (tmp_path / 'old.json').write_text('{}')
     for words in (
         [],
-        ['--json', str(tmp_path / 'new/a.JSON')],
+        ['--json', str(tmp_path / 'new/a.json')],
         ['--json', str(tmp_path / 'old.json'), '--overwrite'],
         ['--json', '/dev/null'],
     ):
