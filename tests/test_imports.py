@@ -104,7 +104,7 @@ with torch.no_grad():
     trained = model(x)
     assert torch.equal(surge_mm.deploy.pack(model)(x), trained)
 try:
-    surge_mm.deploy.save_packed(model, None, 'model.safetensors')
+    surge_mm.deploy.save_packed(model, 'model.safetensors')
 except ValueError as error:
     assert 'safetensors and numpy must be installed' in str(error), error
 print(sorted(set(sys.modules) & HIDDEN))

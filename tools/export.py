@@ -266,7 +266,7 @@ def export_packed(model: nn.Module, cfg: Config, args: argparse.Namespace) -> No
         reference = outputs_on_image(model, size)
     with tempfile.TemporaryDirectory() as folder:  # the file is run before it gets its name
         path = Path(folder) / f'packed{SUFFIX}'
-        save_packed(model, cfg, path)
+        save_packed(model, path, cfg)
         file = read_packed(path)
         if reference:
             loaded = load_packed(path, allow=classes_to_allow(file.config))

@@ -61,7 +61,7 @@ def trained_model(cfg):
 
 def packed_file(cfg, path):
     """Write the packed model of a config and return the path."""
-    save_packed(pack(trained_model(cfg)), cfg, path)
+    save_packed(pack(trained_model(cfg)), path, cfg)
     return path
 
 

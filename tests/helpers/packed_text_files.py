@@ -46,5 +46,5 @@ def text_file(folder, **settings):
     """Write ``text.safetensors`` and SST-2's ``dev.tsv`` into a folder, and return the path of the former."""
     cfg = text_config(folder, **settings)
     write_sst2(folder, 6, 'dev')
-    save_packed(pack(text_model(cfg)), cfg, folder / 'text.safetensors')
+    save_packed(pack(text_model(cfg)), folder / 'text.safetensors', cfg)
     return folder / 'text.safetensors'

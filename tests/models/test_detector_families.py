@@ -117,7 +117,7 @@ def check_packed(runner, cfg, family, file):
     assert bool(fused) == cfg.model.shortcuts
     if family.endswith('+sepbn'):
         assert packed.packing.unfused == {}
-    save_packed(packed, cfg, file)
+    save_packed(packed, file, cfg)
     stored = read_packed(file).config['model']
     assert stored['type'] == 'surge_mm.Binarized' and 'teacher' not in stored
     model.to(memory_format=torch.channels_last)

@@ -36,7 +36,7 @@ def packed(config, folder, scope):
             {'data_preprocessor': cfg.data_preprocessor} if 'data_preprocessor' in cfg else {}
         )
         model = pack(MODELS.build({**preprocessor, **cfg.model}))
-    save_packed(model, cfg, folder / 'model.safetensors')
+    save_packed(model, folder / 'model.safetensors', cfg)
 
 
 @pytest.fixture(scope='module')

@@ -33,8 +33,8 @@ SUFFIX = '.safetensors'
 
 def save_packed(
     model: nn.Module,
-    cfg: Config | str | os.PathLike | None,
-    path: str | os.PathLike | None = None,
+    path: str | os.PathLike,
+    cfg: Config | None = None,
     overwrite: bool = False,
 ) -> str:
     """Write a packed model, and the part of its config that inference needs, into one file.
@@ -45,10 +45,9 @@ def save_packed(
         model (nn.Module): A model that :func:`surge_mm.deploy.pack` has packed. Its ``dataset_meta`` is stored; without
             one, that of the test set of ``cfg``. With a text classifier, the vocabulary of the test set is stored. If
             it cannot be read, or is not that of the training, the file has none, after a warning.
-        cfg (Config, optional): The config that the model was built from. None for a model that no config built, such
-            as one of timm: :func:`load_packed` then takes the model as an argument. It may be left out:
-            ``save_packed(model, path)``.
         path (str | os.PathLike): The file, ``*.safetensors``.
+        cfg (Config, optional): The config that the model was built from. Defaults to None, for a model that no config
+            built, such as one of timm: :func:`load_packed` then takes the model as an argument.
         overwrite (bool): Whether an existing file may be replaced. Defaults to False.
 
     Returns:
@@ -58,10 +57,6 @@ def save_packed(
         UsageError: if the model is not packed or does not match ``cfg``, the config cannot be stored, the file exists
             or cannot be written, or safetensors is not installed.
     """
-    if path is None and isinstance(cfg, (str, os.PathLike)):
-        cfg, path = None, cfg
-    if path is None:
-        raise UsageError('path=None must be the file to write: save_packed(model, path)')
     check_new_file(path, [SUFFIX], overwrite, advice='pass overwrite=True')
     require_packages('deploy', 'safetensors', 'numpy')
     if not any(isinstance(module, PackedLayer) for module in model.modules()):

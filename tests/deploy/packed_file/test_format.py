@@ -147,7 +147,7 @@ def test_without_safetensors_the_extra_is_named(path, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, 'safetensors.torch', None)
     for call in (
         lambda: load_packed(path),
-        lambda: save_packed(torch.nn.ReLU(), classifier_config(), tmp_path / 'b.safetensors'),
+        lambda: save_packed(torch.nn.ReLU(), tmp_path / 'b.safetensors', classifier_config()),
     ):
         with pytest.raises(UsageError, match='pip install "surge_mm\\[deploy\\]"'):
             call()

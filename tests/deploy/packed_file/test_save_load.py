@@ -107,7 +107,7 @@ def test_layers_that_cannot_be_packed_are_kept_with_their_weights(tmp_path):
     model = trained_model(cfg)
     assert isinstance(model.head.fc, BinaryLayer)
     weight = model.head.fc.weight.detach().clone()
-    save_packed(pack(model), cfg, tmp_path / 'a.safetensors')
+    save_packed(pack(model), tmp_path / 'a.safetensors', cfg)
     loaded = load_packed(tmp_path / 'a.safetensors')
     assert list(loaded.packing.kept) == ['head.fc'] and 'Real()' in loaded.packing.kept['head.fc']
     assert torch.equal(loaded.head.fc.weight, weight)
@@ -186,21 +186,21 @@ def test_a_model_that_does_not_match_its_config_is_not_saved(tmp_path):
     cfg, path = classifier_config(), tmp_path / 'a.safetensors'
     model = trained_model(cfg)
     with pytest.raises(UsageError, match='ImageClassifier is not packed: surge_mm.deploy.pack'):
-        save_packed(model, cfg, path)
+        save_packed(model, path, cfg)
     pack(model)
     wider = classifier_config(**{'model.backbone.base_channels': 8})
     with pytest.raises(UsageError, match=r'the model is not what cfg builds, packed: .* of \d+'):
-        save_packed(model, wider, path)
+        save_packed(model, path, wider)
 
     class Local:
         """A class without a path, and not registered."""
 
     with pytest.raises(UsageError, match='model.head.type=.*Local.* a class. Write the name'):
-        save_packed(model, classifier_config(**{'model.head.type': Local}), path)
+        save_packed(model, path, classifier_config(**{'model.head.type': Local}))
     with pytest.raises(UsageError, match="cannot be stored.*model.head.type='nn.Linear'"):
-        save_packed(model, classifier_config(**{'model.head.type': 'nn.Linear'}), path)
+        save_packed(model, path, classifier_config(**{'model.head.type': 'nn.Linear'}))
     with pytest.raises(UsageError, match="'a.pth' must end in .safetensors"):
-        save_packed(model, cfg, 'a.pth')
+        save_packed(model, 'a.pth', cfg)
     assert not list(tmp_path.iterdir())
 
 
@@ -209,9 +209,9 @@ def test_a_file_is_replaced_only_on_request(tmp_path):
     path.write_text('mine')
     model = pack(trained_model(cfg))
     with pytest.raises(UsageError, match='exists already'):
-        save_packed(model, cfg, path)
+        save_packed(model, path, cfg)
     assert path.read_text() == 'mine'
-    checksum = save_packed(model, cfg, path, overwrite=True)
+    checksum = save_packed(model, path, cfg, overwrite=True)
     assert read_packed(path).sha256 == checksum
     assert [file.name for file in tmp_path.iterdir()] == ['a.safetensors']
 

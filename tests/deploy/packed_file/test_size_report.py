@@ -20,7 +20,7 @@ def test_the_parts_of_a_file_are_those_counted_by_hand(tmp_path):
     in_float = model_size(model).float_bytes
     assert in_float == sum(value.numel() * value.element_size() for value in state.values())
 
-    save_packed(pack(model), cfg, tmp_path / 'a.safetensors')
+    save_packed(pack(model), tmp_path / 'a.safetensors', cfg)
     sizes = sizes_of(read_packed(tmp_path / 'a.safetensors'), model, in_float)
     assert sizes['total'] == (in_float, (tmp_path / 'a.safetensors').stat().st_size)
     assert [sum(column) for column in zip(*sizes.values(), strict=True)] == [

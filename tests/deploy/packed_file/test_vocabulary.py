@@ -41,7 +41,7 @@ def test_a_file_alone_turns_a_sentence_into_the_logits_of_the_trained_model(path
     }
     (found,) = model.test_step({'inputs': inputs})
     assert torch.equal(found.pred_score, expected.pred_score)
-    save_packed(model, model.cfg, tmp_path / 'again.safetensors')
+    save_packed(model, tmp_path / 'again.safetensors', model.cfg)
     assert read_packed(tmp_path / 'again.safetensors').sha256 == read_packed(path).sha256
 
 
@@ -89,6 +89,6 @@ def test_a_vocabulary_that_is_not_that_of_the_model_is_left_out_with_a_warning(
     model = load_packed(path)
     del model.vocabulary
     model.dataset_meta = {**model.dataset_meta, **trained}
-    save_packed(model, cfg, tmp_path / 'a.safetensors')
+    save_packed(model, tmp_path / 'a.safetensors', cfg)
     assert len(said) == 1 and message in said[0]
     assert not hasattr(load_packed(tmp_path / 'a.safetensors'), 'vocabulary')

@@ -39,7 +39,7 @@ def saved(tmp_path, images):
     model.eval().to(memory_format=torch.channels_last)  # as real convolutions are in packed models
     with torch.no_grad():
         expected = model(images)
-    save_packed(pack(model), None, tmp_path / 'model.safetensors')
+    save_packed(pack(model), tmp_path / 'model.safetensors')
     return tmp_path / 'model.safetensors', expected
 
 
@@ -67,7 +67,7 @@ def test_a_model_of_timm_is_saved_and_loaded(tmp_path) -> None:
     model = make().to(memory_format=torch.channels_last)
     images = torch.randn(2, 3, 64, 64)
     expected = model(images)
-    save_packed(pack(model), None, tmp_path / 'model.safetensors')
+    save_packed(pack(model), tmp_path / 'model.safetensors')
     assert torch.equal(load_packed(tmp_path / 'model.safetensors', model=make())(images), expected)
     assert (tmp_path / 'model.safetensors').stat().st_size < 4 * 11.2e6 / 8
 
@@ -119,7 +119,7 @@ def test_what_tensors_do_not_show_is_a_warning(saved, arguments, given, monkeypa
 
 def test_a_config_without_a_model_names_the_way_out(tmp_path) -> None:
     with pytest.raises(UsageError, match='cfg has no model.*pass None instead'):
-        save_packed(pack(network().eval()), Config({}), tmp_path / 'model.safetensors')
+        save_packed(pack(network().eval()), tmp_path / 'model.safetensors', Config({}))
 
 
 def test_a_damaged_description_is_an_error(saved) -> None:
@@ -128,16 +128,14 @@ def test_a_damaged_description_is_an_error(saved) -> None:
         load_packed(path, model=network())
 
 
-def test_the_file_is_the_second_argument_without_a_config(tmp_path):
+def test_a_model_that_is_not_passed_by_name_is_refused(tmp_path):
     def make():
         model = nn.Sequential(nn.Conv2d(8, 8, 3))
         surge_mm.binarize(model)
         return model
 
     packed, path = pack(make()), tmp_path / 'a.safetensors'
-    assert save_packed(packed, path) == save_packed(packed, None, path, overwrite=True)
-    with pytest.raises(UsageError, match=r'path=None .* save_packed\(model, path\)'):
-        save_packed(packed, None)
+    save_packed(packed, path)
     with pytest.raises(
         UsageError, match=r'is a model. Pass it by name: load_packed\(path, model=model\)'
     ):

@@ -77,7 +77,7 @@ def test_a_packed_file_has_the_logits_of_the_checkpoint(tmp_path):
     model(inputs)
     expected = model.eval()(inputs)
     latent = sum(p.nbytes for name, p in model.named_parameters() if 'aux_weight' not in name)
-    save_packed(pack(model), cfg, tmp_path / 'text.safetensors')
+    save_packed(pack(model), tmp_path / 'text.safetensors', cfg)
     loaded = load_packed(tmp_path / 'text.safetensors')
     assert torch.equal(loaded(inputs), expected)
     assert latent / (tmp_path / 'text.safetensors').stat().st_size > 12

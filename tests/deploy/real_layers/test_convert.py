@@ -147,7 +147,7 @@ def test_a_detector_comes_back_from_its_file_to_the_bit(real, detector, tmp_path
     cfg, packed = detector
     model, path = packed[real], tmp_path / 'a.safetensors'
     assert set(model.packing.real) > REAL_OF_FCOS and not model.packing.kept_float
-    save_packed(model, cfg, path)
+    save_packed(model, path, cfg)
     loaded = load_packed(path)
     assert loaded.packing == model.packing
     image = torch.randint(0, 256, (64, 64, 3), dtype=torch.uint8).numpy()
@@ -161,7 +161,7 @@ def test_a_detector_comes_back_from_its_file_to_the_bit(real, detector, tmp_path
         assert not any(torch.equal(*pair) for pair in zip(one, other, strict=True))
 
     plain = tmp_path / 'b.safetensors'
-    save_packed(packed['float32'], cfg, plain)
+    save_packed(packed['float32'], plain, cfg)
     before, after = (sizes_of(read_packed(file), m, 10**6)['real layers'] for file, m in (
         (plain, packed['float32']), (path, model)
     ))  # fmt: skip
@@ -179,7 +179,7 @@ def version_of(path):
 def test_only_files_with_such_layers_have_the_new_version(detector, tmp_path):
     cfg, packed = detector
     for real, version in (('float32', '1'), ('int8', '4')):
-        save_packed(packed[real], cfg, tmp_path / f'{real}.safetensors')
+        save_packed(packed[real], tmp_path / f'{real}.safetensors', cfg)
         assert version_of(tmp_path / f'{real}.safetensors') == version
 
 
@@ -212,7 +212,7 @@ def test_a_file_with_other_layers_than_its_model_is_refused(
     key, value, message, detector, tmp_path
 ):
     cfg, packed = detector
-    save_packed(packed['int8'], cfg, tmp_path / 'a.safetensors')
+    save_packed(packed['int8'], tmp_path / 'a.safetensors', cfg)
     other = changed(tmp_path / 'a.safetensors', config=setting(key, value))
     with pytest.raises(CheckpointError, match=message):
         load_packed(other)
