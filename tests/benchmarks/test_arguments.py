@@ -2,7 +2,7 @@
 
 import pytest
 
-from surge_mm.utils.errors import LaunchError
+from surge_mm.utils.errors import UsageError
 
 
 @pytest.mark.parametrize(
@@ -42,6 +42,6 @@ from surge_mm.utils.errors import LaunchError
     ],
 )
 def test_arguments_that_cannot_be_measured_are_rejected(words, message, run_script, tmp_path):
-    with pytest.raises(LaunchError, match=message):
+    with pytest.raises(UsageError, match=message):
         run_script(*words)
     assert not list(tmp_path.iterdir())
