@@ -158,12 +158,17 @@ def show(report: dict) -> None:
 
 
 def draw(report: dict, out: str) -> Path:
-    """Draw the networks of each CPU, time against VOC mAP with the range of the seeds, and return the PNG."""
+    """Draw the networks of each CPU, time against VOC mAP with the range of the seeds, and return the PNG.
+
+    The name of a detector stands at the left of its fastest network.
+    """
     count = len(report['times'])
     figure = Figure(figsize=(5 * count, 4), layout='constrained')
     looks = dict(zip((PACKED, *(e.title for e in ENGINES.values())), MARKERS, strict=True))
     for axes, cpu in zip(figure.subplots(1, count, squeeze=False)[0], report['times'], strict=True):
-        for name, (milliseconds, average, values) in points(report, cpu, 'VOC mAP').items():
+        named = set()
+        fastest_first = sorted(points(report, cpu, 'VOC mAP').items(), key=lambda point: point[1])
+        for name, (milliseconds, average, values) in fastest_first:
             detector, _, variant = name.partition(': ')
             marker, color = looks[variant]
             below_above = [[average - min(values)], [max(values) - average]]
@@ -178,8 +183,12 @@ def draw(report: dict, out: str) -> Path:
                 linestyle='none',
                 label=None if variant in labels else variant,
             )
-            at = (milliseconds, average)
-            axes.annotate(detector, at, (5, 4), textcoords='offset points', fontsize=8)
+            if detector not in named:
+                at, left = (milliseconds, average), (-6, 4)
+                axes.annotate(
+                    detector, at, left, textcoords='offset points', ha='right', fontsize=8
+                )
+                named.add(detector)
         axes.set(xlabel='CPU time of one image, ms', ylabel='VOC mAP', title=cpu)
         axes.set_xlim(left=0)
         axes.margins(x=0.15)
