@@ -6,6 +6,7 @@ python tools/benchmark_inference.py detector.safetensors --threads 1 4
 python tools/benchmark_inference.py sentiment.safetensors --length 128 --threads 1
 python tools/benchmark_inference.py my_config.py --real int8 --against openvino onnxruntime
 python tools/benchmark_inference.py my_config.py my.pth --against openvino --full-precision float_config.py float.pth
+python tools/benchmark_inference.py my_config.py my.pth --image image.jpg --full-precision float_config.py float.pth
 
 The network runs on one random image, or text, without its data pipeline; boxes are not decoded. A packed network of
 images runs as surge_mm.deploy.Detector runs it, by its operations without the modules. The variants take
@@ -13,10 +14,14 @@ turns on the same machine, and medians are reported, of the time of the clock an
 one thread, the ratios are those of CPU times, on which the load of other programs has less influence. Without a
 checkpoint, weights are random, on which speed does not depend.
 
+--image measures a detector from an image in memory to its boxes instead, each variant with the pre-processing, decoding
+and non-maximum suppression of surge_mm.deploy.Detector. Their time depends on the number of candidates, and so on the
+weights: give a checkpoint, and --full-precision for the float variants.
+
 --against adds the network with real convolutions in INT8, quantized statically in OpenVINO (by NNCF) or ONNX Runtime.
 They are calibrated on images of the config, or on noise if its data are not there. --full-precision names the same
-network trained in full precision: then float and INT8 are measured with its weights, and the metric of each variant
-is measured on the validation set of the config.
+network trained in full precision: then float and INT8 are measured with its weights, and with --against, the metric
+of each variant is measured on the validation set of the config.
 """
 
 import argparse
@@ -27,6 +32,7 @@ from functools import partial
 from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.config import Config
 from rich.console import Console
@@ -40,7 +46,7 @@ from surge_mm.analysis.plots import METRICS
 from surge_mm.analysis.tables import wide_console
 from surge_mm.analysis.timing import STAT, BackgroundLoad, cpu_name, interleaved_times
 from surge_mm.checkpoint.checked import load_checked
-from surge_mm.deploy import CapturedNetwork, instruction_set, load_packed, pack
+from surge_mm.deploy import CapturedNetwork, Detector, instruction_set, load_packed, pack
 from surge_mm.deploy.onnx.int8_engines import ENGINES, Int8Engine, require_engines
 from surge_mm.deploy.packed_file.save_load import SUFFIX
 from surge_mm.deploy.real_layers.convert import FLOAT32, REAL
@@ -54,7 +60,12 @@ from surge_mm.launch.cli import (
     run,
 )
 from surge_mm.launch.config import load_config
-from surge_mm.launch.input_size import add_input_size, check_input_size, input_size
+from surge_mm.launch.input_size import (
+    add_input_size,
+    check_input_size,
+    input_size,
+    read_image,
+)
 from surge_mm.launch.output_files import add_json, check_output
 from surge_mm.launch.resume import check_checkpoint
 from surge_mm.launch.runner import build_model
@@ -70,6 +81,11 @@ def main() -> None:
     parser.add_argument('config', help=f'path of a config file or of a packed model, *{SUFFIX}')
     parser.add_argument('checkpoint', nargs='?', help='path or URL of a checkpoint of the config')
     add_input_size(parser)
+    parser.add_argument(
+        '--image',
+        metavar='FILE',
+        help='of a detector: measure from this image in memory to the boxes',
+    )
     parser.add_argument('--threads', type=int, nargs='+', default=[1, 2], help='default: 1 2')
     parser.add_argument('--rounds', type=int, default=30, help='measured rounds; default: 30')
     parser.add_argument('--warmup', type=int, default=3, help='rounds before them; default: 3')
@@ -98,7 +114,7 @@ def main() -> None:
         '--full-precision',
         nargs=2,
         metavar=('CONFIG', 'CHECKPOINT'),
-        help='for --against: the same network trained in full precision, for the metric of float and of INT8',
+        help='the same network trained in full precision, whose weights float and INT8 get',
     )
     parser.add_argument(
         '--no-metric', action='store_true', help='for --against: do not measure the metric'
@@ -109,11 +125,15 @@ def main() -> None:
     args = parser.parse_args()
     check(args)
 
+    image = read_image(args.image) if args.image else None
     models, cfg, size, source = load_models(args)
     load = BackgroundLoad() if STAT.exists() else None
-    times = measure(models, size, args)
+    if image is not None:
+        size = image.shape[:2]
+    times = measure(models, size if image is None else image, args)
     warning = load.warning(max(args.threads)) if load else ''
-    title = f'one {input_name(size)}, {cpu_name()}, {instruction_set()}'
+    what = f'one {input_name(size)}' if image is None else f'boxes of {args.image}'
+    title = f'{what}, {cpu_name()}, {instruction_set()}'
     title += f', torch {torch.__version__} {torch.backends.cpu.get_cpu_capability()}'
     title += f', surge_mm {surge_mm.__version__}, real layers in {args.real}'
     print_table(times, title)
@@ -128,6 +148,7 @@ def main() -> None:
         figures = {
             'title': title,
             **shape,
+            'image': args.image,
             'seconds': wall,
             'cpu_seconds': cpu,
             'calibration': source,
@@ -140,6 +161,8 @@ def check(args: argparse.Namespace) -> None:
     """Check the arguments before a model is built."""
     require_engines(args.against)
     check_input_size(args)
+    if args.image and (args.shape or args.length is not None):
+        raise LaunchError('--shape and --length are for noise, without --image')
     check_least(args, 1, 'rounds', 'images')
     check_least(args, 0, 'warmup')
     if min(args.threads) < 1 or len(set(args.threads)) < len(args.threads):
@@ -152,9 +175,8 @@ def check(args: argparse.Namespace) -> None:
         check_checkpoint(args.checkpoint, 'checkpoint')
     if len(set(args.against)) < len(args.against):
         raise LaunchError(f'--against {" ".join(args.against)} names an engine twice')
-    for name in ('full_precision', 'no_metric'):
-        if getattr(args, name) and not args.against:
-            raise LaunchError(f'--{name.replace("_", "-")} is for --against, which is not given')
+    if args.no_metric and not args.against:
+        raise LaunchError('--no-metric is for --against, which is not given')
     if args.full_precision:
         check_checkpoint(args.full_precision[1], '--full-precision')
     if args.images is not None and not args.against and args.real != 'int8':
@@ -178,6 +200,9 @@ def load_models(
         model = build_model(cfg)
         if args.checkpoint:
             load_checked(model, args.checkpoint)
+    model.cfg = cfg
+    if args.image:
+        Detector(copy.deepcopy(model))  # an error, before the calibration, if it is no detector
     # a packed file has the length of its texts
     size = input_size(args, packed if args.config.endswith(SUFFIX) else model, cfg)
     images, source = calibration_images(args, model, cfg, size)
@@ -198,7 +223,9 @@ def real_model(model: nn.Module, cfg: Config, args: argparse.Namespace) -> nn.Mo
     """Return the network with real convolutions."""
     if args.full_precision:
         settings = {**vars(args), 'config': args.full_precision[0], 'cfg_options': None}
-        model = build_model(load_config(argparse.Namespace(**settings)))
+        cfg = load_config(argparse.Namespace(**settings))
+        model = build_model(cfg)
+        model.cfg = cfg
         load_checked(model, args.full_precision[1])
         # to_float would also replace the activations, with which it was trained
         return to_channels_last(model).eval()
@@ -247,14 +274,20 @@ Times = dict[str, list[float]]
 
 
 def measure(
-    models: dict[str, Any], size: tuple[int, ...], args: argparse.Namespace
+    models: dict[str, Any], given: tuple[int, ...] | np.ndarray, args: argparse.Namespace
 ) -> dict[int, tuple[Times, Times]]:
-    """Time the models in turn, and return for each number of threads the times of the clock and the CPU times."""
-    torch.manual_seed(0)
-    given = random_input(models['float'], size)
-    if len(size) == 2:
-        given = given.to(memory_format=torch.channels_last)
-    forwards = {name: forward_of(name, model, given) for name, model in models.items()}
+    """Time the models in turn, and return for each number of threads the times of the clock and the CPU times.
+
+    ``given`` is the size of the random input of the networks, or an image whose boxes are found.
+    """
+    if isinstance(given, np.ndarray):
+        forwards = {name: partial(detector_of(models, name), given) for name in models}
+    else:
+        torch.manual_seed(0)
+        noise = random_input(models['float'], given)
+        if len(given) == 2:
+            noise = noise.to(memory_format=torch.channels_last)
+        forwards = {name: forward_of(name, model, noise) for name, model in models.items()}
     times = {}
     for count in track(args.threads, 'threads', console=Console(stderr=True)):
         torch.set_num_threads(count)
@@ -267,8 +300,8 @@ def measure(
             raise
         except (RuntimeError, AttributeError, TypeError, ValueError, AssertionError) as error:
             raise LaunchError(
-                f'the model does not run on one {input_name(size)}: {describe_error(error)}. Choose another size with '
-                '--shape or --length'
+                f'the model does not run on this input: {describe_error(error)}. Choose another size with --shape or '
+                '--length'
             ) from error
         times[count] = (wall, {name: seconds[-args.rounds :] for name, seconds in cpu.items()})
     return times
@@ -282,6 +315,14 @@ def forward_of(name: str, model: Any, given: Any) -> Callable[[], object]:
         network = CapturedNetwork(model, lambda images: network_forward(model, images)())
         return partial(network, given)
     return network_forward(model, given)
+
+
+def detector_of(models: dict[str, Any], name: str) -> Detector:
+    """Return a variant with the pre-processing and the decoding of :class:`surge_mm.deploy.Detector`."""
+    model = models[name]
+    if isinstance(model, Int8Engine):
+        model = model.in_place_of(models['float'], one_size=True)
+    return Detector(model)
 
 
 @torch.inference_mode()

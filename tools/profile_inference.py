@@ -22,7 +22,6 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-import cv2
 import numpy as np
 import torch
 from rich.table import Table
@@ -63,6 +62,7 @@ from surge_mm.launch.cli import (
     run,
 )
 from surge_mm.launch.config import load_config
+from surge_mm.launch.input_size import read_image
 from surge_mm.launch.output_files import add_json, check_output
 from surge_mm.launch.resume import check_checkpoint
 from surge_mm.launch.runner import build_model
@@ -72,7 +72,6 @@ from surge_mm.models import to_float
 from surge_mm.models.binarization.layer_candidates import base_class_names
 from surge_mm.utils.atomic_write import write_json
 from surge_mm.utils.errors import LaunchError, describe_error
-from surge_mm.utils.files import file_defect
 
 
 def main() -> None:
@@ -173,11 +172,7 @@ def load_model(args: argparse.Namespace) -> tuple[nn.Module, set[str]]:
 def load_image(args: argparse.Namespace, model: nn.Module) -> np.ndarray:
     """Return the image to run on, (H, W, 3), uint8, BGR."""
     if args.image:
-        image = cv2.imread(args.image)
-        if image is None:
-            defect = file_defect(args.image) or 'is not a readable image'
-            raise LaunchError(f'--image {args.image!r}: it {defect}')
-        return image
+        return read_image(args.image)
     size = tuple(args.shape or image_size(model.cfg))
     return np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
 

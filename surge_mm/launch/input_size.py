@@ -1,15 +1,18 @@
-"""Options for the size of the input on which a tool runs a model: an image, or a text."""
+"""Options for the input on which a tool runs a model: an image, or the size of noise or of a text."""
 
 from __future__ import annotations
 
 import argparse
 
+import cv2
+import numpy as np
 from mmengine.config import Config
 from torch import nn
 
 from surge_mm.datasets.evaluation_set import image_size, text_length
 from surge_mm.launch.cli import add_shape, check_least
 from surge_mm.utils.errors import LaunchError
+from surge_mm.utils.files import file_defect
 from surge_mm.utils.modules import takes_texts
 
 
@@ -57,3 +60,19 @@ def input_size(args: argparse.Namespace, model: nn.Module, cfg: Config) -> tuple
             f'--length is for texts, but {type(model).__name__} takes images: use --shape'
         )
     return tuple(args.shape or image_size(cfg))
+
+
+def read_image(path: str) -> np.ndarray:
+    """Return the image of the option ``--image``, (H, W, 3), uint8, BGR.
+
+    Args:
+        path (str): Its file.
+
+    Raises:
+        LaunchError: if it is not there, or is no image.
+    """
+    image = cv2.imread(path)
+    if image is None:
+        defect = file_defect(path) or 'is not a readable image'
+        raise LaunchError(f'--image {path!r}: it {defect}')
+    return image

@@ -30,6 +30,11 @@ FULL_PRECISION = str(ROOT / 'configs/demo/fcos_r18-light_10e_digits.py')
         (['get_ops', DEMO, '--shape', '0', '9'], '--shape 0 9'),
         (['get_ops', 'file'], "config 'file' cannot be read"),
         (['benchmark_inference', DEMO, '--shape', '0', '9'], '--shape 0 9 must be at least 1'),
+        (
+            ['benchmark_inference', DEMO, '--image', 'a.png', '--shape', '9', '9'],
+            '--shape and --length are for noise, without --image',
+        ),
+        (['benchmark_inference', DEMO, '--image', 'no.png'], "--image 'no.png': it"),
         (['benchmark_inference', DEMO, '--rounds', '0'], '--rounds 0 must be at least 1'),
         (['benchmark_inference', DEMO, '--warmup', '-1'], '--warmup -1 must be at least 0'),
         (['benchmark_inference', DEMO, '--threads', '2', '2'], '--threads 2 2 must be different'),

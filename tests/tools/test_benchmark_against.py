@@ -5,12 +5,15 @@ import runpy
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from helpers.packed_files import classifier_config, trained_model
+from helpers.packed_files import classifier_config, detector_config, trained_model
 
+from surge_mm.deploy import Detector
 from surge_mm.deploy.onnx import int8_engines
 from surge_mm.deploy.onnx.int8_engines import ENGINES
+from surge_mm.deploy.predict.image_input import ImageInput
 from surge_mm.models import to_float
 from surge_mm.utils.errors import UsageError
 
@@ -83,6 +86,25 @@ def test_the_metric_of_int8_is_measured_with_the_heads_of_the_host():
     samples = engine.in_place_of(model)(images, mode='predict')
     expected = engine(images).softmax(1)
     torch.testing.assert_close(torch.stack([s.pred_score for s in samples]), expected)
+
+
+@pytest.mark.parametrize('name', list(ENGINES))
+def test_a_detector_with_int8_in_place_of_its_network_finds_nearly_the_same_boxes(name):
+    for package in ENGINES[name].packages:
+        pytest.importorskip(package)
+    cfg = detector_config()
+    cfg.model.test_cfg.score_thr = 0.3
+    model = to_float(trained_model(cfg)).eval()
+    torch.nn.init.zeros_(model.bbox_head.conv_cls.bias)
+    model.cfg = cfg
+    image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    engine = ENGINES[name](model, [ImageInput(model).prepare(image)[0].contiguous()])
+    expected = Detector(model)(image)
+    assert len(expected.boxes) > 10
+    for one_size in (False, True):
+        found = Detector(engine.in_place_of(model, one_size))(image)
+        assert not np.array_equal(found.scores[:9], expected.scores[:9])  # it is in int8
+        np.testing.assert_allclose(found.scores[:9], expected.scores[:9], atol=0.05)
 
 
 def test_a_missing_package_is_an_error_before_anything_is_built(benchmark, monkeypatch):

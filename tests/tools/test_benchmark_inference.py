@@ -5,6 +5,8 @@ import json
 import runpy
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from helpers.glue_runs import SIZES
@@ -42,6 +44,24 @@ def test_a_detector_of_a_config_is_measured_on_each_number_of_threads(benchmark)
     assert 'one image of 64 x 96' in output and 'CPU, ms' in output
 
 
+def test_a_detector_is_measured_from_an_image_to_its_boxes(benchmark, tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
+    cv2.imwrite(str(tmp_path / 'image.png'), image)
+    config = ROOT / 'configs/demo/ste_fcos-1bit_r18-light_10e_digits.py'
+    figures, output = benchmark(config, '--image', 'image.png', '--threads', '1')
+    assert figures['image'] == 'image.png' and figures['shape'] == [50, 70]
+    assert list(figures['seconds']['1']) == ['float', 'packed']
+    assert 'boxes of image.png' in output
+
+
+def test_an_image_of_a_model_that_finds_no_boxes_is_refused(tmp_path):
+    cv2.imwrite(str(tmp_path / 'image.png'), np.zeros((32, 32, 3), np.uint8))
+    classifier_config().dump(tmp_path / 'cfg.py')
+    done = run_tool('benchmark_inference', 'cfg.py', '--image', 'image.png', folder=tmp_path)
+    assert done.returncode == 1
+    assert 'ImageClassifier is no detector of MMDetection' in done.stderr
+
+
 def test_a_classifier_is_measured_with_its_checkpoint(benchmark, tmp_path):
     cfg = classifier_config()
     cfg.dump(tmp_path / 'cfg.py')
@@ -71,7 +91,7 @@ def test_a_classifier_of_texts_is_measured_against_the_full_precision_encoder(be
     figures, _ = benchmark('text.safetensors', '--threads', '1')
     assert figures['length'] == 16  # the maximum length in the file
     tool = runpy.run_path(str(ROOT / 'tools/benchmark_inference.py'))
-    absent = dict.fromkeys(('shape', 'length', 'images', 'full_precision'))
+    absent = dict.fromkeys(('shape', 'length', 'image', 'images', 'full_precision'))
     config = str(tmp_path / 'text.safetensors')
     args = argparse.Namespace(config=config, allow=[], against=[], real='float32', **absent)
     models, *_ = tool['load_models'](args)

@@ -110,7 +110,18 @@ class Int8Engine(ABC):
         Args:
             images (Tensor): ``(N, 3, H, W)``, normalized.
         """
-        tensors = map(torch.tensor, self._runner(None)(images.contiguous().numpy()))
+        return self._outputs(map(torch.tensor, self._runner(None)(images.contiguous().numpy())))
+
+    def of_one_size(self, images: Tensor) -> Any:
+        """Return the same, compiled for the size of the images, in tensors that are valid until the next call.
+
+        Args:
+            images (Tensor): ``(N, 3, H, W)``, normalized.
+        """
+        arrays = self._runner(tuple(images.shape))(images.contiguous().numpy())
+        return self._outputs(map(torch.from_numpy, arrays))
+
+    def _outputs(self, tensors: Iterator[Tensor]) -> Any:
         leaves = [next(tensors) if torch.is_tensor(leaf) else leaf for leaf in self._leaves]
         return tree_unflatten(leaves, self._spec)
 
@@ -120,18 +131,20 @@ class Int8Engine(ABC):
             self._runners[key] = self._compile(*key)
         return self._runners[key]
 
-    def in_place_of(self, model: nn.Module) -> nn.Module:
+    def in_place_of(self, model: nn.Module, one_size: bool = False) -> nn.Module:
         """Return a copy of a detector or classifier whose outputs are those of the engine.
 
         Decoding and non-maximum suppression remain those of the host.
 
         Args:
             model (nn.Module): The model that the engine was made from.
+            one_size (bool): Whether the network is compiled for each size of images, which takes a second, and then
+                runs faster. Defaults to False.
         """
         model = copy.deepcopy(model)
         model.extract_feat = lambda images, *_, **__: images  # type: ignore[assignment]
         head: Any = getattr(model, 'bbox_head', None) or model.head
-        head.forward = self
+        head.forward = self.of_one_size if one_size else self
         return model
 
 
