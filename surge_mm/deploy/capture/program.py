@@ -20,6 +20,7 @@ from surge_mm.deploy.capture.recorder import (
     Part,
     Recorder,
 )
+from surge_mm.deploy.capture.sign_handing import hand_signs
 from surge_mm.deploy.cpu.threads import address_of, gnu_openmp
 
 
@@ -58,6 +59,7 @@ class Program:
         self.leaves = [recorder.part(x) if torch.is_tensor(x) else x for x in leaves]
         returned = {part.block for part in self.leaves if isinstance(part, Part)}
         self.constants = fuse_operators(self.calls, blocks, returned)
+        hand_signs(self.calls, blocks, returned)
         if any(blocks[index].kind == KEPT for index in returned):
             raise NotCapturedError('an output whose memory is allocated with content')
         self.outputs = [i for i in sorted(returned) if blocks[i].kind == WORKSPACE]

@@ -134,6 +134,9 @@ class CpuLayer:
             return Signs(image.repeat(images, 1), size)
         return Signs(torch.zeros(images, words, dtype=torch.int32), size)
 
+    @torch.inference_mode(
+        False
+    )  # a recording takes no tensors that were made in inference mode for constants
     def _new_image(self, channels: int, size: tuple[int, int]) -> tuple[Tensor, int]:
         """Return the words of a padded image, ``(1, words)``, and their number.
 

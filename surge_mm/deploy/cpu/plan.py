@@ -149,6 +149,8 @@ class Plan:
         layer (CpuLayer): The layer.
         input_size (tuple[int, int]): As ``size`` above.
         size (tuple[int, int]): Height and width of the output, in pixels.
+        pixels (int): Pixels of an input image.
+        units (int): Units of an image, see :class:`~surge_mm.deploy.cpu.job.Job`.
         address (int): Address of its :class:`~surge_mm.deploy.cpu.job.LayerArguments`.
     """
 
@@ -212,11 +214,11 @@ class Plan:
         )
         self._arguments = (ctypes.c_int64 * len(arguments))(*arguments)
         self.address = ctypes.addressof(self._arguments)
-        self._units = tiles * groups * slices
-        self._pixels = len(own.places)
+        self.units = tiles * groups * slices
+        self.pixels = len(own.places)
         work = pixels * filters.numel()  # operations on an image
         self._convolving = work // 16 if compiled.BY_TABLES else work
-        self._packing = self._pixels * layer.channels
+        self._packing = self.pixels * layer.channels
         self._channels = channels
         self.start = lru_cache(MOST_STARTS)(self._new_start)
 
@@ -245,7 +247,7 @@ class Plan:
             threads = 1
         function = kernels().run_parts.address
         team = single_thread(function) if threads == 1 else thread_team(function)
-        pixels, units = images * self._pixels * packs, images * self._units
+        pixels, units = images * self.pixels * packs, images * self.units
         parts = [min(total, PARTS * threads) for total in (pixels, units)]
         counters = tuple(owner * count // threads for owner in range(threads) for count in parts)
         shape, strides = layout(images, self._channels, *self.size)
