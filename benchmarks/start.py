@@ -39,6 +39,8 @@ def main() -> None:
         return
     if args.runs < 1:
         sys.exit(f'--runs {args.runs} must be at least 1')
+    if args.json and Path(args.json).exists():
+        sys.exit(f'--json {args.json!r} exists already: name another file')
     started(args.model, args.image, lean=False)
     kinds = {'default': False, 'lean_imports': True}
     runs = [

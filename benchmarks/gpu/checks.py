@@ -249,6 +249,8 @@ def main() -> None:
     parser.add_argument('--out', type=Path, required=True, help='the JSON file')
     parser.add_argument('--device', default='cuda', choices=['cpu', 'cuda'])
     args = parser.parse_args()
+    if args.out.exists():
+        parser.error(f'--out {str(args.out)!r} exists already: name another file')
     MMLogger.get_current_instance().setLevel('ERROR')
     parts: list[Callable[[str], Any]] = [
         exact_sums,

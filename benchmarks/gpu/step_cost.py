@@ -153,6 +153,8 @@ def main() -> None:
     parser.add_argument('--steps', type=int, default=100, help='steps of a repeat')
     parser.add_argument('--parts', nargs='+', default=list(PARTS))
     args = parser.parse_args()
+    if args.out.exists():
+        parser.error(f'--out {str(args.out)!r} exists already: name another file')
     MMLogger.get_current_instance().setLevel('ERROR')
     torch.backends.cudnn.benchmark = args.device == 'cuda'
     card = torch.cuda.get_device_name() if args.device == 'cuda' else 'CPU'

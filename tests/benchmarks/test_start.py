@@ -40,5 +40,7 @@ def test_the_table_has_medians_and_the_sum_of_what_follows_the_import_of_torch(
     assert ' '.join(table[1].split()) == 'import torch 2.00 s 400 MB 1.00 s 400 MB'
     assert ' '.join(table[-1].split()) == 'after torch 6.00 s 30 MB 3.00 s 30 MB'
     assert json.loads((tmp_path / 'a.json').read_text())['lean_imports'][3] == [1.0, 10.0]
+    with pytest.raises(SystemExit, match='exists already: name another file'):
+        run_main(monkeypatch, 'a', 'b', '--json', tmp_path / 'a.json')
     with pytest.raises(SystemExit, match='--runs 0 must be at least 1'):
         run_main(monkeypatch, 'a', 'b', '--runs', '0')
