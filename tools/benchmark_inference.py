@@ -6,7 +6,7 @@ python tools/benchmark_inference.py detector.safetensors --threads 1 4
 python tools/benchmark_inference.py sentiment.safetensors --length 128 --threads 1
 python tools/benchmark_inference.py my_config.py --real int8 --against openvino onnxruntime
 python tools/benchmark_inference.py my_config.py my.pth --against openvino --full-precision float_config.py float.pth
-python tools/benchmark_inference.py my_config.py my.pth --image image.jpg --full-precision float_config.py float.pth
+python tools/benchmark_inference.py my_config.py my.pth --full-precision float_config.py float.pth --image image.jpg
 
 The network runs on one random image, or text, without its data pipeline; boxes are not decoded. A packed network of
 images runs as surge_mm.deploy.Detector runs it, by its operations without the modules. The variants take
@@ -16,7 +16,7 @@ checkpoint, weights are random, on which speed does not depend.
 
 --image measures a detector from an image in memory to its boxes instead, each variant with the pre-processing, decoding
 and non-maximum suppression of surge_mm.deploy.Detector. Their time depends on the number of candidates, and so on the
-weights: give a checkpoint, and --full-precision for the float variants.
+weights: it needs a checkpoint, and --full-precision for float and INT8.
 
 --against adds the network with real convolutions in INT8, quantized statically in OpenVINO (by NNCF) or ONNX Runtime.
 They are calibrated on images of the config, or on noise if its data are not there. --full-precision names the same
@@ -125,14 +125,11 @@ def main() -> None:
     args = parser.parse_args()
     check(args)
 
-    image = read_image(args.image) if args.image else None
     models, cfg, size, source = load_models(args)
     load = BackgroundLoad() if STAT.exists() else None
-    if image is not None:
-        size = image.shape[:2]
-    times = measure(models, size if image is None else image, args)
+    times = measure(models, read_image(args.image) if args.image else size, args)
     warning = load.warning(max(args.threads)) if load else ''
-    what = f'one {input_name(size)}' if image is None else f'boxes of {args.image}'
+    what = f'boxes of {args.image}' if args.image else f'one {input_name(size)}'
     title = f'{what}, {cpu_name()}, {instruction_set()}'
     title += f', torch {torch.__version__} {torch.backends.cpu.get_cpu_capability()}'
     title += f', surge_mm {surge_mm.__version__}, real layers in {args.real}'
@@ -163,6 +160,13 @@ def check(args: argparse.Namespace) -> None:
     check_input_size(args)
     if args.image and (args.shape or args.length is not None):
         raise LaunchError('--shape and --length are for noise, without --image')
+    if args.image and not (args.checkpoint and args.full_precision):
+        raise LaunchError(
+            '--image needs trained weights, on which the number of boxes depends: CONFIG CHECKPOINT --full-precision '
+            'CONFIG CHECKPOINT'
+        )
+    if args.image:
+        read_image(args.image)
     check_least(args, 1, 'rounds', 'images')
     check_least(args, 0, 'warmup')
     if min(args.threads) < 1 or len(set(args.threads)) < len(args.threads):
@@ -203,8 +207,10 @@ def load_models(
     model.cfg = cfg
     if args.image:
         Detector(copy.deepcopy(model))  # an error, before the calibration, if it is no detector
-    # a packed file has the length of its texts
-    size = input_size(args, packed if args.config.endswith(SUFFIX) else model, cfg)
+        size: tuple[int, ...] = read_image(args.image).shape[:2]
+    else:
+        # a packed file has the length of its texts
+        size = input_size(args, packed if args.config.endswith(SUFFIX) else model, cfg)
     images, source = calibration_images(args, model, cfg, size)
     if not args.config.endswith(SUFFIX):
         batches = track(images, 'calibration') if args.real == 'int8' else None
@@ -248,7 +254,7 @@ def calibration_images(
     try:
         images = CalibrationSet(cfg, args.images)
     except LaunchError:
-        if args.images is not None:
+        if args.images is not None or args.image:
             raise
         torch.manual_seed(0)
         noise = [random_input(model, size) for _ in range(4)]
@@ -300,8 +306,8 @@ def measure(
             raise
         except (RuntimeError, AttributeError, TypeError, ValueError, AssertionError) as error:
             raise LaunchError(
-                f'the model does not run on this input: {describe_error(error)}. Choose another size with --shape or '
-                '--length'
+                f'the model does not run on this input: {describe_error(error)}. Choose another one with --shape, '
+                '--length or --image'
             ) from error
         times[count] = (wall, {name: seconds[-args.rounds :] for name, seconds in cpu.items()})
     return times

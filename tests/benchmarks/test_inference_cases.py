@@ -7,6 +7,7 @@ from benchmark_cases.inference import (
     FROM_SIGNS,
     INT8,
     PACKED,
+    RUNS_BEFORE,
     VARIANTS,
     BenchmarkCase,
     Workload,
@@ -56,6 +57,15 @@ def test_all_variants_give_outputs_of_one_shape(workload):
     if FROM_SIGNS in given:
         assert given.pop(FROM_SIGNS)[0] == given[FLOAT][0]
     assert all(shapes == given[FLOAT] for shapes in given.values())
+
+
+@pytest.mark.parametrize('workload', WORKLOADS[1:], ids=lambda workload: workload.what)
+def test_packed_networks_run_without_their_modules(workload):
+    case = BenchmarkCase(PACKED, workload)
+    for _ in range(RUNS_BEFORE):
+        case.run()
+    (capture,) = case._forward.func._kept.values()
+    assert capture.program is not None
 
 
 @pytest.mark.parametrize('workload', WORKLOADS, ids=lambda workload: workload.what)

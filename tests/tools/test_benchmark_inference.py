@@ -13,6 +13,7 @@ from helpers.glue_runs import SIZES
 from helpers.packed_files import classifier_config, packed_file, trained_model
 from helpers.packed_text_files import BACKBONE, text_config, text_file
 from helpers.tools import run_tool
+from mmengine.config import Config
 
 from surge_mm import SurgeBert
 from surge_mm.utils.modules import is_packed
@@ -47,8 +48,13 @@ def test_a_detector_of_a_config_is_measured_on_each_number_of_threads(benchmark)
 def test_a_detector_is_measured_from_an_image_to_its_boxes(benchmark, tmp_path):
     image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
     cv2.imwrite(str(tmp_path / 'image.png'), image)
-    config = ROOT / 'configs/demo/ste_fcos-1bit_r18-light_10e_digits.py'
-    figures, output = benchmark(config, '--image', 'image.png', '--threads', '1')
+    words = []
+    for name in ('ste_fcos-1bit', 'fcos'):
+        path = ROOT / f'configs/demo/{name}_r18-light_10e_digits.py'
+        state = trained_model(Config.fromfile(path)).state_dict()
+        torch.save({'state_dict': state}, tmp_path / f'{name}.pth')
+        words += [path, f'{name}.pth', '--full-precision']
+    figures, output = benchmark(*words[:-1], '--image', 'image.png', '--threads', '1')
     assert figures['image'] == 'image.png' and figures['shape'] == [50, 70]
     assert list(figures['seconds']['1']) == ['float', 'packed']
     assert 'boxes of image.png' in output
@@ -57,7 +63,9 @@ def test_a_detector_is_measured_from_an_image_to_its_boxes(benchmark, tmp_path):
 def test_an_image_of_a_model_that_finds_no_boxes_is_refused(tmp_path):
     cv2.imwrite(str(tmp_path / 'image.png'), np.zeros((32, 32, 3), np.uint8))
     classifier_config().dump(tmp_path / 'cfg.py')
-    done = run_tool('benchmark_inference', 'cfg.py', '--image', 'image.png', folder=tmp_path)
+    torch.save({'state_dict': trained_model(classifier_config()).state_dict()}, tmp_path / 'a.pth')
+    words = ['cfg.py', 'a.pth', '--full-precision', 'cfg.py', 'a.pth', '--image', 'image.png']
+    done = run_tool('benchmark_inference', *words, folder=tmp_path)
     assert done.returncode == 1
     assert 'ImageClassifier is no detector of MMDetection' in done.stderr
 

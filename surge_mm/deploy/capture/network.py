@@ -27,7 +27,8 @@ from surge_mm.utils.logging import log
 SIZES_KEPT = 8
 """Shapes of inputs for which a network keeps its operations."""
 CALLS_TO_REPLACE = 30
-"""Calls with a shape after which it takes the place of another one: a recording takes 20 to 40 ms."""
+"""Calls with a shape after which it takes the place of another one: a recording takes 20 to 40 ms, of a large network
+more."""
 MOST_COUNTED = 1000
 """Shapes whose calls are counted."""
 MOST_PIXELS = 1 << 18
@@ -173,7 +174,9 @@ class _Capture:
         noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0), dtype=dtype)
         given = torch.empty_strided(images.shape, images.stride(), dtype=dtype).copy_(noise)
         if not is_same(self.run(given), forward(given)):
-            raise NotCapturedError('the operations depend on the values of the input')
+            raise NotCapturedError(
+                'on noise, its operations give other outputs: they depend on the values of the input, or this is a bug'
+            )
 
     def is_valid(self) -> bool:
         """Return whether the operations are those of the model as it is."""

@@ -137,7 +137,9 @@ def _reads_the_same(one: Plan, other: Plan) -> bool:
         b.pad_value,
         b.channels,
     )
-    return same and one.input_size == other.input_size and torch.equal(a.shift, b.shift)
+    # as bits: the sign of -0.0 + shift depends on that of a shift of 0
+    shifts = (layer.shift.view(torch.int32) for layer in (a, b))
+    return same and one.input_size == other.input_size and torch.equal(*shifts)
 
 
 def _changed(

@@ -11,6 +11,7 @@ from torch import Tensor
 from surge_mm.deploy.cpu.bitpacking import pack_words
 from surge_mm.deploy.cpu.geometry import check_input
 from surge_mm.deploy.cpu.plan import Plan, block_filters, widen
+from surge_mm.deploy.cpu.thresholds import changes_of_sums
 from surge_mm.deploy.packing.signs import LayerOutput, Signs
 from surge_mm.ops import Convolution
 from surge_mm.utils.errors import UsageError
@@ -35,6 +36,8 @@ class CpuLayer:
     Attributes:
         plan (Callable): ``plan(size, following)`` returns the :class:`~surge_mm.deploy.cpu.plan.Plan` for images of a
             size.
+        sign_changes (Callable): ``sign_changes(following)`` returns how the signs that the following layer reads change
+            with the sums of this one, as :func:`.thresholds.changes_of_sums`. They are the same for all sizes.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class CpuLayer:
         self.table, self.activated = widen(table, groups), activated
         self._empty_image = lru_cache(MOST_SIZES)(self._new_image)
         self.plan = lru_cache(MOST_SIZES)(partial(Plan, self))
+        self.sign_changes = lru_cache(MOST_SIZES)(self._sign_changes)
 
     def run(
         self,
@@ -105,6 +109,11 @@ class CpuLayer:
         start.run(pixels, words, shortcut, out, None if made is None else made.words)
         return LayerOutput(out, made)
 
+    def _sign_changes(self, following: CpuLayer) -> tuple[Tensor, Tensor] | None:
+        shift = widen(following.shift[None], self.convolution.groups)[0]
+        largest = self.weight_shape[1:].numel()
+        return changes_of_sums(self.table, self.activated, shift, largest)
+
     def can_write_signs_of(self, following: CpuLayer) -> bool:
         """Return whether the channels are those of its input, and the first of each group begins a byte of its signs.
 
@@ -134,9 +143,8 @@ class CpuLayer:
             return Signs(image.repeat(images, 1), size)
         return Signs(torch.zeros(images, words, dtype=torch.int32), size)
 
-    @torch.inference_mode(
-        False
-    )  # a recording takes no tensors that were made in inference mode for constants
+    # a recording refuses constants that were made in inference mode
+    @torch.inference_mode(False)
     def _new_image(self, channels: int, size: tuple[int, int]) -> tuple[Tensor, int]:
         """Return the words of a padded image, ``(1, words)``, and their number.
 

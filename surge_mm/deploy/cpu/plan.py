@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -172,13 +172,9 @@ class Plan:
             following_geometry = geometry(
                 following.convolution, following.channels, following.kernel_size, self.size
             )
-        # keep the tensors whose addresses are below
-        self._owners = (own, layer.shift, filters, base, table, out_shift, following_geometry)
-        self._find_thresholds: Callable[[], Tensor | None] | None = None
-        if following is not None:
-            largest = layer.weight_shape[1:].numel()
-            steps = (base, table, layer.activated, out_shift, largest)
-            self._find_thresholds = partial(count_thresholds, *steps)
+        # the tensors whose addresses are below are kept
+        self._owners = [own, layer.shift, filters, base, table, out_shift, following_geometry]
+        self._base, self._without_thresholds = base, following
         compiled = kernels()
         blocks, pixels = filters.shape[1], len(own.offsets)
         line = self.size[1] if compiled.BY_TABLES else pixels
@@ -227,13 +223,17 @@ class Plan:
 
         They are found at the first call that is not recorded: the search runs a pass of its own.
         """
-        if self._find_thresholds is None or recording.recorder is not None:
+        following = self._without_thresholds
+        if following is None or recording.recorder is not None:
             return
-        self._thresholds = self._find_thresholds()
-        self._find_thresholds = None
-        if self._thresholds is not None:
-            place = LayerArguments._fields.index('thresholds')
-            self._arguments[place] = self._thresholds.data_ptr()
+        changes = self.layer.sign_changes(following)
+        if changes is not None:
+            thresholds = count_thresholds(self._base, changes, self.layer.weight_shape[1:].numel())
+            self._owners.append(
+                thresholds
+            )  # those of another thread are kept too, which may be in use
+            self._arguments[LayerArguments._fields.index('thresholds')] = thresholds.data_ptr()
+        self._without_thresholds = None
 
     def _new_start(self, images: int, packs: bool, threads: int) -> Start:
         """Return the plan for so many images.

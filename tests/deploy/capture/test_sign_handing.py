@@ -112,6 +112,19 @@ def test_layers_that_read_other_signs_of_the_same_values_do_not_share_them(setti
     assert packs(jobs(forward, 32)) == [(True, True), (False, True), (True, True)]
 
 
+def test_a_shift_of_zero_is_not_that_of_a_layer_without_one():
+    """The sum of -0.0 and a shift of 0 is +0.0; a layer without a shift takes the sign of -0.0 itself."""
+    first, second = packed(32), packed(32)
+    third = PackedConv2d(conv(32, activation={'type': 'RSign'}).eval())
+    first.epilogue.set('m1', torch.full((32,), -0.0))  # so all values are 0.0 or -0.0
+
+    def forward(x):
+        y = first(x)
+        return second(y), third(y)
+
+    assert packs(jobs(forward, 32)) == [(True, True), (False, True), (True, True)]
+
+
 def test_values_that_are_read_elsewhere_are_still_written():
     first, second = packed(32), packed(32)
 

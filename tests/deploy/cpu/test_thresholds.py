@@ -58,13 +58,17 @@ ACTIVATIONS = {
 def test_signs_are_those_of_the_outputs(name, pad_value, monkeypatch):
     found = []
     monkeypatch.setattr(
-        'surge_mm.deploy.cpu.plan.count_thresholds',
-        lambda *steps: found.append(thresholds.count_thresholds(*steps)) or found[-1],
+        'surge_mm.deploy.cpu.layer.changes_of_sums',
+        lambda *steps: found.append(thresholds.changes_of_sums(*steps)) or found[-1],
     )
     for seed in range(3):
         layer, after, x = packed(ACTIVATIONS[name](), pad_value, seed)
         expected = layer.run(x, following=after).signs
         signs = layer.run(x, following=after, values=False).signs
+        assert torch.equal(signs.words, expected.words)
+        other = x[:, :, 2:, 1:]  # the changes are found once for all sizes
+        expected = layer.run(other, following=after).signs
+        signs = layer.run(other, following=after, values=False).signs
         assert torch.equal(signs.words, expected.words)
     assert len(found) == 3
     assert all((one is None) == (name == 'negative slope') for one in found)
