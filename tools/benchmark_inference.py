@@ -125,9 +125,10 @@ def main() -> None:
     args = parser.parse_args()
     check(args)
 
-    models, cfg, size, source = load_models(args)
+    image = read_image(args.image) if args.image else None
+    models, cfg, size, source = load_models(args, image)
     load = BackgroundLoad() if STAT.exists() else None
-    times = measure(models, read_image(args.image) if args.image else size, args)
+    times = measure(models, size if image is None else image, args)
     warning = load.warning(max(args.threads)) if load else ''
     what = f'boxes of {args.image}' if args.image else f'one {input_name(size)}'
     title = f'{what}, {cpu_name()}, {instruction_set()}'
@@ -165,8 +166,6 @@ def check(args: argparse.Namespace) -> None:
             '--image needs trained weights, on which the number of boxes depends: CONFIG CHECKPOINT --full-precision '
             'CONFIG CHECKPOINT'
         )
-    if args.image:
-        read_image(args.image)
     check_least(args, 1, 'rounds', 'images')
     check_least(args, 0, 'warmup')
     if min(args.threads) < 1 or len(set(args.threads)) < len(args.threads):
@@ -188,12 +187,12 @@ def check(args: argparse.Namespace) -> None:
 
 
 def load_models(
-    args: argparse.Namespace,
+    args: argparse.Namespace, image: np.ndarray | None = None
 ) -> tuple[dict[str, Any], Config, tuple[int, ...], str]:
     """Return the models by name, their config, the size of the input and the images of the calibration, if any.
 
     The models are the network with real convolutions, ``float``; ``packed``; and an :class:`Int8Engine` for each
-    engine.
+    engine. ``image`` is that of ``--image``.
     """
     if args.config.endswith(SUFFIX):
         packed = load_packed(args.config, allow=args.allow)
@@ -205,9 +204,9 @@ def load_models(
         if args.checkpoint:
             load_checked(model, args.checkpoint)
     model.cfg = cfg
-    if args.image:
+    if image is not None:
         Detector(copy.deepcopy(model))  # an error, before the calibration, if it is no detector
-        size: tuple[int, ...] = read_image(args.image).shape[:2]
+        size: tuple[int, ...] = image.shape[:2]
     else:
         # a packed file has the length of its texts
         size = input_size(args, packed if args.config.endswith(SUFFIX) else model, cfg)

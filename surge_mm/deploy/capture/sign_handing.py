@@ -8,7 +8,7 @@ values that nothing else reads.
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any, NamedTuple, TypeGuard
+from typing import NamedTuple, TypeGuard
 
 import torch
 
@@ -53,9 +53,10 @@ def hand_signs(
         values = _block(call, X) if _is_layer(call) else None
         if values is None or not _is_output_of_layer(values, index, calls, blocks):
             continue
-        assert isinstance(call, Call)
-        words, writer_index = _block(call, WORDS), blocks[values].uses[0]
-        writer: Any = calls[writer_index]
+        writer_index = blocks[values].uses[0]
+        writer = calls[writer_index]
+        assert isinstance(call, Call) and isinstance(writer, Call)
+        words = _block(call, WORDS)
         if words is None or blocks[words].uses != [index]:
             continue
         if values not in handed:
@@ -75,11 +76,16 @@ def hand_signs(
         if not any(block == values for _, block, _ in reader.pointers):
             blocks[values].uses = [i for i in blocks[values].uses if i != index]
         if blocks[values].uses == [writer_index] and values not in returned:
-            writer = calls[writer_index]
             blocks[values].uses.clear()
-            calls[writer_index] = _changed(writer, {OUT: 0}, writer.owner, {OUT: None})
-            if not writer.content[SHORTCUT]:
-                writer.owner.use_thresholds()
+            calls[writer_index] = _without_values(calls[writer_index])
+
+
+def _without_values(writer: Call | Operator) -> Call:
+    """Return the call of a layer that makes signs alone, by thresholds of its counts unless a shortcut is added."""
+    assert isinstance(writer, Call)
+    if not writer.content[SHORTCUT]:
+        _plan(writer).use_thresholds()
+    return _changed(writer, {OUT: 0}, writer.owner, {OUT: None})
 
 
 def _is_layer(call: Call | Operator) -> TypeGuard[Call]:

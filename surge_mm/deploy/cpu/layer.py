@@ -109,11 +109,6 @@ class CpuLayer:
         start.run(pixels, words, shortcut, out, None if made is None else made.words)
         return LayerOutput(out, made)
 
-    def _sign_changes(self, following: CpuLayer) -> tuple[Tensor, Tensor] | None:
-        shift = widen(following.shift[None], self.convolution.groups)[0]
-        largest = self.weight_shape[1:].numel()
-        return changes_of_sums(self.table, self.activated, shift, largest)
-
     def can_write_signs_of(self, following: CpuLayer) -> bool:
         """Return whether the channels are those of its input, and the first of each group begins a byte of its signs.
 
@@ -142,6 +137,11 @@ class CpuLayer:
         if self.pad_value == -1:
             return Signs(image.repeat(images, 1), size)
         return Signs(torch.zeros(images, words, dtype=torch.int32), size)
+
+    def _sign_changes(self, following: CpuLayer) -> tuple[Tensor, Tensor] | None:
+        shift = widen(following.shift[None], self.convolution.groups)[0]
+        largest = self.weight_shape[1:].numel()
+        return changes_of_sums(self.table, self.activated, shift, largest)
 
     # a recording refuses constants that were made in inference mode
     @torch.inference_mode(False)

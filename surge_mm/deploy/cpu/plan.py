@@ -229,9 +229,8 @@ class Plan:
         changes = self.layer.sign_changes(following)
         if changes is not None:
             thresholds = count_thresholds(self._base, changes, self.layer.weight_shape[1:].numel())
-            self._owners.append(
-                thresholds
-            )  # those of another thread are kept too, which may be in use
+            # those that another thread has found at the same time are kept too: a kernel may be reading them
+            self._owners.append(thresholds)
             self._arguments[LayerArguments._fields.index('thresholds')] = thresholds.data_ptr()
         self._without_thresholds = None
 

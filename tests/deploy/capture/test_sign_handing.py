@@ -83,6 +83,16 @@ def test_layers_in_sequence_hand_on_signs_alone(threads, activation):
     assert packs(found) == [(True, False), (False, False), (False, True)]
 
 
+def branches(first, *others):
+    """Return a network in which layers read the output of the first one."""
+
+    def forward(x):
+        y = first(x)
+        return [layer(y) for layer in others]
+
+    return forward
+
+
 def test_layers_that_read_the_same_signs_share_them():
     first, second, third = (packed(32) for _ in range(3))
 
@@ -103,25 +113,15 @@ def test_layers_that_read_other_signs_of_the_same_values_do_not_share_them(setti
     other = conv(32, **settings)
     if other.activation_shift is not None:
         nn.init.normal_(other.activation_shift)
-    first, second, third = packed(32), packed(32), PackedConv2d(other.eval())
-
-    def forward(x):
-        y = first(x)
-        return second(y), third(y)
-
+    forward = branches(packed(32), packed(32), PackedConv2d(other.eval()))
     assert packs(jobs(forward, 32)) == [(True, True), (False, True), (True, True)]
 
 
 def test_a_shift_of_zero_is_not_that_of_a_layer_without_one():
     """The sum of -0.0 and a shift of 0 is +0.0; a layer without a shift takes the sign of -0.0 itself."""
-    first, second = packed(32), packed(32)
-    third = PackedConv2d(conv(32, activation={'type': 'RSign'}).eval())
+    first, with_shift = packed(32), packed(32, activation={'type': 'RSign'})
     first.epilogue.set('m1', torch.full((32,), -0.0))  # so all values are 0.0 or -0.0
-
-    def forward(x):
-        y = first(x)
-        return second(y), third(y)
-
+    forward = branches(first, packed(32), with_shift)
     assert packs(jobs(forward, 32)) == [(True, True), (False, True), (True, True)]
 
 
