@@ -55,9 +55,11 @@ def test_config_that_a_document_shows_is_built(page: str, block: str, tmp_path) 
     if "'mmseg::" in block:
         pytest.importorskip('mmseg')
     (tmp_path / 'my_config.py').write_text(block)
-    model = build_model(Config.fromfile(tmp_path / 'my_config.py'))
+    cfg = Config.fromfile(tmp_path / 'my_config.py')
+    model = build_model(cfg)
     binary = any(isinstance(module, BinaryLayer) for module in model.modules())
-    in_full_precision = 'structure_only' in block or "conv_cfg=dict(type='Conv2d')" in block
+    structure_only = cfg.model.get('structure_only', False)
+    in_full_precision = structure_only or "conv_cfg=dict(type='Conv2d')" in block
     assert binary == (not in_full_precision)
 
 
