@@ -138,7 +138,7 @@ def _replace_conv_cfgs(node: Any, conv_cfg: dict[str, Any] | None) -> bool:
 
 def has_own_backbone(model: Mapping[str, Any]) -> bool:
     """Return whether the config of a model has a backbone of this package, whose layers ``conv_cfg`` makes binary."""
-    kind = model.get('backbone', {}).get('type')
+    kind = (model.get('backbone') or {}).get('type')
     if isinstance(kind, str):
         kind = MODELS.get(kind) if kind.startswith('surge_mm.') else None
     return isinstance(kind, type) and issubclass(kind, SurgeBackbone)

@@ -46,8 +46,8 @@ class AdaptiveGradientScalerHook(LayerHook):
     - ``train/ags_cos_mean``: mean over the layers of cos(g_b, g_a).
     - ``train/ags_clipped_share``: mean over the layers of the share of activations whose surrogate gradient is 0.
     - ``train/ags_calls``: number of calls in the step, the sum over the layers. A layer without a call is left out.
-    - ``train/ags_nonfinite_steps``: number of steps, since the start of the process, in which a layer set lambda to 0
-      because a norm was not finite.
+    - ``train/ags_nonfinite_steps``: number of steps, since the start of the process, in which a layer set lambda to 0,
+      or left out the gradient of W_a, because a value was not finite.
 
     Args:
         eta (float): Strength of the correction, ``||lambda g_a|| / ||g_b||``. Defaults to 0.1.
@@ -104,7 +104,8 @@ class AdaptiveGradientScalerHook(LayerHook):
             runner (Runner): Runner of the training.
 
         Raises:
-            UsageError: if the model has no compensated layer, or no layer matches a key of ``custom_keys``.
+            UsageError: if the model has no compensated layer, or no layer whose scale the hook sets matches a key of
+                ``custom_keys``.
         """
         named = dict(compensated_layers(runner.model))
         if not named:
@@ -115,7 +116,7 @@ class AdaptiveGradientScalerHook(LayerHook):
                 'plain binary or full-precision model',
             )
             return
-        self._check_keys(list(named))
+        self._check_keys([name for name, layer in named.items() if _is_built_in(layer)])
         if self.sync and get_world_size() > 1:
             set_sync_group(torch.distributed.new_group(timeout=_timeout_of_all_ranks()))
         self._named = named
@@ -147,7 +148,8 @@ class AdaptiveGradientScalerHook(LayerHook):
             if not any(key in name for name in names):
                 near = difflib.get_close_matches(key, names, n=3, cutoff=0.3) or names[:3]
                 raise UsageError(
-                    f'custom_keys: no compensated layer has {key!r} in its name; similar names: {", ".join(near)}'
+                    f'custom_keys: no compensated layer with a built-in scale has {key!r} in its name; similar names: '
+                    f'{", ".join(near) or "none, all layers have scales of your own"}'
                 )
 
     def _reports(self, runner: Runner, batch_idx: int) -> bool:

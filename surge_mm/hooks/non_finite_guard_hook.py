@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.optim import OptimWrapperDict
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
@@ -27,7 +26,8 @@ class NonFiniteGuardHook(Hook):
     - Buffers that are not finite after a step, such as the running statistics of batch norms, are restored to their
       values before it. (A sign hides a NaN from the loss, but not from the norm before it.)
     - The log names the origin: the first layer, in the order of the forward pass, whose output is not finite; else the
-      loss; else the layer in whose backward pass the value arose. ``train/guard_bad_steps`` counts such steps.
+      loss; else the layer in whose backward pass the value arose, unless clipping by norm spread it to all.
+      ``train/guard_bad_steps`` counts such steps.
     - ``patience`` such steps in a row end the training with an error, because it has diverged.
 
     The cost of a step is one read of each output, gradient and buffer.
@@ -56,7 +56,7 @@ class NonFiniteGuardHook(Hook):
             if not any(True for _ in module.children()):
                 self._handles.append(module.register_forward_hook(self._note(name)))
         names = {p: name for name, p in model.named_parameters()}
-        for optimizer in _optimizers(runner):
+        for optimizer in (wrapper.optimizer for wrapper in _wrappers(runner)):
             self._handles.append(
                 optimizer.register_step_pre_hook(
                     lambda optimizer, *_: self._check_gradients(optimizer, names)
@@ -87,7 +87,7 @@ class NonFiniteGuardHook(Hook):
             batch_idx (int): Not used.
             data_batch (Any): Not used.
         """
-        self._outputs, self._bad_gradients = [], []
+        self._outputs, self._bad_gradients, self._all_gradients = [], [], False
         if self._buffers:
             torch._foreach_copy_(self._before, self._buffers)
 
@@ -98,6 +98,7 @@ class NonFiniteGuardHook(Hook):
         if _all_finite([p.grad for p in held]):
             return
         self._bad_gradients = [names[p] for p in held if not torch.isfinite(p.grad).all()]
+        self._all_gradients = len(self._bad_gradients) == len(held)
         if self._bad_gradients:
             for p in held:
                 p.grad = None
@@ -123,7 +124,7 @@ class NonFiniteGuardHook(Hook):
             self._in_a_row = 0
             return
         spoilt = self._restore_buffers()
-        first = self._first_output() or _first_loss(outputs) or self._last_gradient()
+        first = self._first_output() or _first_loss(outputs) or self._last_gradient(runner)
         if not first and spoilt:
             first = 'a running statistic'
         if not first:
@@ -153,8 +154,10 @@ class NonFiniteGuardHook(Hook):
         bad = (name for name, mean in self._outputs if not mean.isfinite())
         return next((f'the output of {name}' for name in bad), '')
 
-    def _last_gradient(self) -> str:
+    def _last_gradient(self, runner: Runner) -> str:
         """Name the last parameter with a bad gradient: the backward pass reaches its layer first."""
+        if self._all_gradients and any(_clips_norm(wrapper) for wrapper in _wrappers(runner)):
+            return 'a gradient; clip_grad has divided all of them by their norm, so its layer is not known'
         return f'the gradient of {self._bad_gradients[-1]}' if self._bad_gradients else ''
 
     def after_train(self, runner: Runner) -> None:
@@ -164,11 +167,13 @@ class NonFiniteGuardHook(Hook):
         self._handles = []
 
 
-def _optimizers(runner: Runner) -> Iterator[torch.optim.Optimizer]:
+def _wrappers(runner: Runner) -> list[OptimWrapper]:
     wrapper = runner.optim_wrapper
-    wrappers = wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]
-    for single in wrappers:
-        yield single.optimizer
+    return list(wrapper.values()) if isinstance(wrapper, OptimWrapperDict) else [wrapper]
+
+
+def _clips_norm(wrapper: OptimWrapper) -> bool:
+    return bool(wrapper.clip_grad_kwargs) and wrapper.clip_func is torch.nn.utils.clip_grad_norm_
 
 
 def _all_finite(tensors: list[Tensor]) -> bool:

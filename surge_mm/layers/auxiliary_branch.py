@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import zlib
-from functools import cache
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from surge_mm.layers.compensator import parse_compensator
 from surge_mm.layers.latent_weight import LatentWeight
@@ -18,28 +17,13 @@ from surge_mm.ops import GradientScale, Statistics
 A = TypeVar('A', bound='AuxiliaryBranch')
 
 
-@cache
-def _count_fused_steps() -> None:
-    """From now on, let a step of a fused optimizer increase the version of its parameters, which PyTorch (2.12) omits.
-
-    The version tells whether W_a is still the copy of W_b with which it starts.
-    """
-    register_optimizer_step_post_hook(_count_fused_step)
-
-
-def _count_fused_step(optimizer: torch.optim.Optimizer, *arguments: Any) -> None:
-    for group in optimizer.param_groups:
-        if group.get('fused'):
-            for parameter in group['params']:
-                torch.autograd.graph.increment_version(parameter)
-
-
 class AuxiliaryBranch(LatentWeight):
     """Base of :class:`.BinaryLayer`: the auxiliary weights W_a, of the shape of the latent weights W_b.
 
     With ``init='copy'``, W_a starts as a copy of W_b. The copy is taken at construction, by :meth:`reset_parameters`
-    and by loading a state dict without ``aux_weight``. As long as nothing else has written to ``aux_weight``,
-    :meth:`train` and :meth:`state_dict` take it again: W_a starts from what ``init_weights`` did to ``weight``.
+    and by loading a state dict without ``aux_weight``. Until the first forward pass of training, :meth:`train` and
+    :meth:`state_dict` take it again, unless ``aux_weight`` has other values by then: W_a starts from what
+    ``init_weights`` did to ``weight``, also where DistributedDataParallel wrapped the model before.
 
     Attributes:
         aux_weight (Parameter | None): W_a; None without a compensator and for a tied one.
@@ -61,7 +45,7 @@ class AuxiliaryBranch(LatentWeight):
         self.tied = self.frozen = False
         self.branch_dtype: torch.dtype | None = None
         self._aux_init = 'copy'
-        self._aux_written: tuple[int, int] | None = None
+        self._copied: int | None = None  # checksum of the copy; None once W_a has values of its own
         self.register_parameter('aux_weight', None)
         for name in ('ags_warmup', 'ags_statistics'):
             self.register_buffer(name, None, persistent=False)
@@ -109,25 +93,33 @@ class AuxiliaryBranch(LatentWeight):
         assert self.aux_weight is not None
         with torch.no_grad():
             self.aux_weight.copy_(self.weight)
-        if not self.aux_weight.is_inference():
-            _count_fused_steps()
-            self._aux_written = (id(self.aux_weight), self.aux_weight._version)
+        self._copied = checksum(self.aux_weight)
 
     def finish_loading(self) -> None:
         """Keep all parameters, after code that sets them one by one and leaves buffers without values."""
-        self._aux_written = None
+        self._copied = None
         if self.aux_weight is not None and self.frozen:
             self.aux_weight.requires_grad_(False)
         self._reset_statistics()
 
     def _follow_weight(self) -> None:
-        """Copy W_b to W_a again, unless W_a holds anything but the last copy, or has a gradient already."""
+        """Copy W_b to W_a again, if W_a still is the last copy and W_b has changed."""
         aux = self.aux_weight
-        if self._aux_written is None or aux is None or aux.is_inference():
+        if self._copied is None or aux is None or not aux.requires_grad:
             return
-        untouched = self._aux_written == (id(aux), aux._version)
-        if untouched and aux.requires_grad and aux.grad is None:
+        if checksum(aux) != self._copied:
+            self._copied = None
+        elif checksum(self.weight) != self._copied:
             self._copy_weight()
+
+    def _apply(self: A, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> A:
+        """Move or cast the layer. The statistics are at least float32: narrower floats cannot count or hold norms."""
+        super()._apply(fn, recurse)
+        for name in ('ags_warmup', 'ags_statistics'):
+            values = getattr(self, name)
+            if values is not None:
+                setattr(self, name, values.to(torch.promote_types(values.dtype, torch.float32)))
+        return self
 
     def train(self: A, mode: bool = True) -> A:
         """Set training or evaluation mode.
@@ -164,13 +156,28 @@ class AuxiliaryBranch(LatentWeight):
         if self.aux_weight is None:
             if key in unexpected_keys:
                 unexpected_keys.remove(key)
-        elif key not in state_dict:
+        elif key in state_dict:
+            self._copied = None
+        else:
             if key in missing_keys:
                 missing_keys.remove(key)
             if loaded:
                 self._reset_branch()
         if loaded:  # a layer made on the meta device has no values here
             self._reset_statistics()
+
+
+def checksum(weight: Tensor) -> int | None:
+    """Return the CRC-32 of the values of a weight in float32, or None if it has no values, as on the meta device.
+
+    Args:
+        weight (Tensor): Weight of a layer, of any shape, on any device.
+    """
+    values = weight.detach()
+    if values.is_meta or type(values) is not Tensor:  # as a FakeTensor
+        return None
+    values = values.float().cpu().contiguous()
+    return zlib.crc32(ctypes.string_at(values.data_ptr(), values.numel() * values.element_size()))
 
 
 def weight_generator(weight: Tensor) -> torch.Generator:
@@ -182,6 +189,6 @@ def weight_generator(weight: Tensor) -> torch.Generator:
     Args:
         weight (Tensor): Weight of a layer, of any shape.
     """
-    values = weight.detach().float().cpu().contiguous()
-    data = ctypes.string_at(values.data_ptr(), values.numel() * values.element_size())
-    return torch.Generator('cpu').manual_seed(zlib.crc32(data))
+    seed = checksum(weight)
+    assert seed is not None
+    return torch.Generator('cpu').manual_seed(seed)

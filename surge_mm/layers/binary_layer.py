@@ -153,6 +153,10 @@ class BinaryLayer(LearnedActivation, AuxiliaryBranch):
         w_a = self.weight if self.tied else self.aux_weight
         if w_a is not None and (self.tied or self.frozen):
             w_a = w_a.detach()
+        if self.training and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            self._copied = (
+                None  # from here on, W_a is trained. A compiled layer tells it by the values of W_a
+            )
         weights = (self.weight, self.bias, w_a)
         warmup = self.ags_warmup
         if warmup is not None:

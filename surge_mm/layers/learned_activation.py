@@ -68,7 +68,8 @@ class LearnedActivation(nn.Module):
     def _start_scale(self, x: Tensor) -> None:
         """Start the scale from ``x``, the first batch in training mode, unless it has started.
 
-        With several ranks, it starts from the mean over the tokens of all their batches.
+        With several ranks, it starts from the mean over the tokens of all their batches. Without a token, it starts
+        at the next batch.
 
         Raises:
             UsageError: if the batch is not finite.
@@ -76,7 +77,7 @@ class LearnedActivation(nn.Module):
         binarizer, bits = self.activation, self.activation_scale_bits
         assert isinstance(binarizer, Elastic) and bits is not None
         assert self.activation_scale is not None
-        if x.is_meta or type(x) is not Tensor or is_transforming(x) or not x.numel():
+        if x.is_meta or type(x) is not Tensor or is_transforming(x):
             return  # without values, as a FakeTensor
         if int(bits) != binarizer.bits:
             shift = 0 if self.activation_shift is None else self.activation_shift
@@ -86,7 +87,11 @@ class LearnedActivation(nn.Module):
                 [values.sum(dtype=wide), values.new_tensor(values.numel(), dtype=wide)]
             )
             if torch.distributed.is_available() and torch.distributed.is_initialized():
-                torch.distributed.all_reduce(total)  # ranks may have other numbers of tokens
+                torch.distributed.all_reduce(
+                    total
+                )  # ranks may have other numbers of tokens, or none
+            if not total[1]:
+                return
             mean = total[0] / total[1]
             if not mean.isfinite():
                 raise UsageError(

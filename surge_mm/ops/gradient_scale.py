@@ -201,7 +201,7 @@ def norm(x: Tensor, sync: bool = False) -> Tensor:
     Args:
         x (Tensor): Any shape.
         sync (bool): Return the norm for the joined batch of all ranks, whose loss is the mean of the ranks' losses.
-            Defaults to False.
+            One process is its only rank. Defaults to False.
     """
     wide = torch.promote_types(x.dtype, torch.float32)
     local = torch.linalg.vector_norm(x, dtype=wide)
@@ -211,6 +211,8 @@ def norm(x: Tensor, sync: bool = False) -> Tensor:
         raise NotImplementedError(
             'sync=True, norms over all ranks, is not supported under transforms of torch.func. Set sync=False'
         )
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return local
     squared = local.double().square()
     torch.distributed.all_reduce(squared, group=_sync_group)
     return (squared.sqrt() / torch.distributed.get_world_size(_sync_group)).to(wide)

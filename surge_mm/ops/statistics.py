@@ -24,7 +24,8 @@ class Statistics(NamedTuple):
         lam_min (Tensor): Least element of lambda.
         lam_max (Tensor): Largest element of lambda.
         calls (Tensor): Number of passes recorded; 1 after a pass that does not observe.
-        non_finite (Tensor): Number of passes so far in which the branch was left out, because a norm was not finite.
+        non_finite (Tensor): Number of passes so far in which lambda was 0, or the gradient of W_a
+            was left out, because a value was not finite.
     """
 
     lam: Tensor

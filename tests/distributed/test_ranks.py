@@ -14,9 +14,13 @@ from helpers.rank_cases import (
     kept,
     read_alone,
     read_by_two_ranks,
+    starts_of_scales,
     take_boxes,
+    wrapped_and_initialized,
     write_config,
 )
+
+from surge_mm.layers import SurgeLinear
 
 
 @pytest.mark.parametrize(
@@ -64,6 +68,22 @@ def test_learned_scales_start_from_the_mean_over_the_ranks_and_stay_equal(tmp_pa
     )
     for one, other in zip(first, second, strict=True):
         assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_branches_are_copies_of_weights_that_are_initialized_behind_the_wrapper(tmp_path):
+    (w_b, w_a), (other_w_b, other_w_a) = wrapped_and_initialized(tmp_path)
+    assert torch.equal(w_a, w_b)
+    assert torch.equal(w_b, other_w_b) and torch.equal(w_a, other_w_a)
+
+
+def test_a_learned_scale_starts_at_the_first_batch_that_has_a_token_on_any_rank(tmp_path):
+    first, second = starts_of_scales(tmp_path)
+    assert first == second
+    (_, unset), (scale, bits), last = first
+    assert unset == 0 and bits == 1 and last == (scale, bits)
+    alone = SurgeLinear(4, 3, activation={'type': 'ElasticSign'})
+    alone(torch.full((2, 4), 2.0))
+    assert scale == alone.activation_scale.item()
 
 
 def test_detector_of_a_rank_without_boxes_trains_on(tmp_path):

@@ -19,12 +19,13 @@ import torch.nn.functional as F
 from helpers.forkserver import FORKSERVER
 from helpers.narrow import config
 from helpers.quick_runs import quicken
+from helpers.small_network import network
 from helpers.text_models import BIT, text_batch, text_classifier
 from mmengine.optim import OptimWrapper
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from surge_mm import AdaptiveGradientScalerHook, SurgeConv2d, SurgeResNet
+from surge_mm import AdaptiveGradientScalerHook, SurgeConv2d, SurgeLinear, SurgeResNet
 from surge_mm.launch.cli import run
 from surge_mm.launch.distributed import lost_a_rank
 
@@ -148,6 +149,47 @@ def read_by_two_ranks(folder):
     """Return what :func:`read_alone` returns, of each of two ranks, on its half of the batch."""
     arguments = (free_port(), folder)
     mp.start_processes(_read_as_rank, arguments, nprocs=2, start_method='forkserver')
+    return [torch.load(folder / f'{rank}.pth') for rank in range(2)]
+
+
+def _wrap_and_initialize(rank, port, folder):
+    """Wrap a model and then initialize it, as MMEngine does; ranks draw other numbers."""
+    be_rank(rank, 2, port)
+    dist.init_process_group('gloo')
+    model = network({'eta': 0.1})
+    wrapped = DistributedDataParallel(model, broadcast_buffers=False)
+    torch.manual_seed(1 + rank)
+    nn.init.normal_(model[0].weight)
+    for value in model.state_dict().values():
+        dist.broadcast(value, 0)
+    wrapped.train()
+    torch.save((model[0].weight, model[0].aux_weight), f'{folder}/{rank}.pth')
+    dist.destroy_process_group()
+
+
+def wrapped_and_initialized(folder):
+    """Return W_b and W_a of a layer, of each of two ranks, after its initialization behind the wrapper."""
+    arguments = (free_port(), folder)
+    mp.start_processes(_wrap_and_initialize, arguments, nprocs=2, start_method='forkserver')
+    return [torch.load(folder / f'{rank}.pth') for rank in range(2)]
+
+
+def _start_scales(rank, port, folder):
+    be_rank(rank, 2, port)
+    dist.init_process_group('gloo')
+    layer = SurgeLinear(4, 3, activation={'type': 'ElasticSign'})
+    started = []
+    for sizes in ((0, 0), (2, 0), (1, 1)):
+        layer(torch.full((sizes[rank], 4), 2.0))
+        started.append((layer.activation_scale.item(), layer.activation_scale_bits.item()))
+    torch.save(started, f'{folder}/{rank}.pth')
+    dist.destroy_process_group()
+
+
+def starts_of_scales(folder):
+    """Return a learned scale and its bits after batches of 0 and 0, 2 and 0, and 1 and 1 rows, of each of two ranks."""
+    arguments = (free_port(), folder)
+    mp.start_processes(_start_scales, arguments, nprocs=2, start_method='forkserver')
     return [torch.load(folder / f'{rank}.pth') for rank in range(2)]
 
 

@@ -197,6 +197,14 @@ def test_a_key_that_matches_nothing_lists_near_names(tmp_path):
         runner(tmp_path, hook).train()
 
 
+def test_a_key_that_matches_a_scale_of_ones_own_alone_is_refused(tmp_path):
+    model = Classifier(compensator={'type': MeanRatio})
+    model.stem.scale = FixedScale(0.7)
+    hook = AdaptiveGradientScalerHook(custom_keys={'head': {'eta': 0.2}})
+    with pytest.raises(ValueError, match="built-in scale has 'head' in its name; .*: stem"):
+        runner(tmp_path, hook, model).train()
+
+
 @pytest.mark.parametrize(
     'kwargs, message',
     [

@@ -4,20 +4,22 @@ import pytest
 import torch
 from helpers.faults import BAD, KINDS, Fault, Inject, not_finite
 from helpers.tiny_run import BATCHES, tiny_runner
+from mmengine.hooks import Hook
 from mmengine.logging import MessageHub
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from surge_mm import NonFiniteGuardHook
 from surge_mm.utils.errors import UsageError
 
 
-def train(tmp_path, fault, monkeypatch=None, **kwargs):
+def train(tmp_path, fault, monkeypatch=None, more_hooks=(), **kwargs):
     """Return the runner and the output of the guard."""
     said = []
     if monkeypatch:
         monkeypatch.setattr('surge_mm.hooks.non_finite_guard_hook.warn', said.append)
     inject = Inject(fault)
-    runner = tiny_runner(tmp_path, length=2, hooks=[inject], **kwargs)
+    runner = tiny_runner(tmp_path, length=2, hooks=[inject, *more_hooks], **kwargs)
     runner.train()
     assert inject.happened
     return runner, said
@@ -99,6 +101,30 @@ def test_without_the_guard_a_fault_spoils_the_weights(tmp_path, monkeypatch):
     monkeypatch.setattr(NonFiniteGuardHook, 'after_train_iter', lambda self, *_, **__: None)
     runner, _ = train(tmp_path, Fault('loss', '', 4, float('nan')))
     assert not_finite(runner.model, runner.optim_wrapper.optimizer)
+
+
+class Clip(Hook):
+    def __init__(self, function, **arguments):
+        self.function, self.arguments = function, arguments
+
+    def before_train(self, runner):
+        runner.optim_wrapper.grad_name = 'grad_norm'
+        runner.optim_wrapper.clip_func = self.function
+        runner.optim_wrapper.clip_grad_kwargs = self.arguments
+
+
+@pytest.mark.parametrize('by_norm', [True, False])
+def test_clipping_by_norm_hides_the_origin_of_a_gradient(by_norm, tmp_path, monkeypatch):
+    clip = (
+        Clip(nn.utils.clip_grad_norm_, max_norm=1.0)
+        if by_norm
+        else Clip(nn.utils.clip_grad_value_, clip_value=1.0)
+    )
+    fault = Fault('gradient', 'stem', 4, float('nan'))
+    runner, said = train(tmp_path, fault, monkeypatch, more_hooks=[clip])
+    assert not not_finite(runner.model, runner.optim_wrapper.optimizer)
+    named = 'a gradient; clip_grad has divided all' if by_norm else 'the gradient of stem.'
+    assert said and f'iteration 5 is not finite, first in {named}' in said[0]
 
 
 def test_a_fault_among_accumulated_gradients_costs_their_step(tmp_path, monkeypatch):

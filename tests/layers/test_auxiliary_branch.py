@@ -1,5 +1,7 @@
 """How auxiliary weights start, and that they stay what training made of them: state dicts, copies, averages."""
 
+import copy
+
 import pytest
 import torch
 from helpers.small_network import gradients, loss_of, network
@@ -8,6 +10,7 @@ from mmengine.runner.checkpoint import load_state_dict
 from torch import nn
 
 from surge_mm.layers import SurgeConv2d, SurgeLinear, compensated_layers
+from surge_mm.ops import Statistics
 
 
 @pytest.fixture
@@ -198,3 +201,70 @@ def test_draws_do_not_follow_the_default_device():
         layer = SurgeConv2d(8, 8, 3, device='cpu', **settings)
     assert torch.equal(layer.aux_weight, expected.aux_weight)
     assert torch.equal(layer.weight_gain, expected.weight_gain)
+
+
+class InPlaceData(torch.optim.Optimizer):
+    """SGD that writes to the data of its parameters, which leaves no trace in their version."""
+
+    def __init__(self, parameters, lr):
+        super().__init__(parameters, {'lr': lr})
+
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for p in group['params']:
+                p.data.add_(p.grad, alpha=-group['lr'])
+
+
+def test_an_optimizer_that_writes_to_the_data_trains_the_branch(x):
+    model = network({'eta': 0.1})
+    optimizer = InPlaceData(model.parameters(), lr=0.1)
+    loss_of(model, x).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    trained = model[0].aux_weight.clone()
+    model.eval().train().state_dict()
+    assert torch.equal(model[0].aux_weight, trained)
+    assert not torch.equal(trained, model[0].weight)
+
+
+def test_train_and_state_dict_may_be_called_between_forward_and_backward(x):
+    model = network({'eta': 0.1})
+    loss = loss_of(model, x)
+    model.train().state_dict()
+    loss.backward()
+    expected = network({'eta': 0.1})
+    loss_of(expected, x).backward()
+    for name, grad in gradients(expected).items():
+        assert torch.equal(gradients(model)[name], grad)
+
+
+@pytest.mark.parametrize('write', ['in place', 'data'])
+def test_auxiliary_weights_that_are_set_before_training_are_kept(write):
+    model = network({'eta': 0.1})
+    values = torch.randn_like(model[0].aux_weight)
+    if write == 'data':
+        model[0].aux_weight.data = values.clone()
+    else:
+        with torch.no_grad():
+            model[0].aux_weight.copy_(values)
+    nn.init.normal_(model[0].weight)
+    model.train().state_dict()
+    assert torch.equal(model[0].aux_weight, values)
+
+
+def test_a_copy_of_an_untrained_model_starts_from_its_own_weights():
+    model = copy.deepcopy(network({'eta': 0.1}))
+    nn.init.normal_(model[0].weight)
+    model.train()
+    assert torch.equal(model[0].aux_weight, model[0].weight)
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_statistics_of_a_narrow_model_count_and_hold_large_norms(dtype):
+    layer = SurgeLinear(64, 8, compensator={'eta': 0.1}).to(dtype)
+    nn.init.constant_(layer.ags_statistics, 0)
+    for _ in range(300):
+        layer(torch.full((2, 64), torch.inf, dtype=dtype)).sum().backward()
+    assert Statistics(*layer.ags_statistics.tolist()).non_finite == 300
+    assert layer.ags_statistics.dtype == layer.ags_warmup.dtype == torch.float32
+    assert network({'eta': 0.1}).double()[0].ags_statistics.dtype == torch.float64

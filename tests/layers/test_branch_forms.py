@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from helpers.formula import dual_path, surrogate_and_branch_gradients
 from torch import nn
 
-from surge_mm.layers import SurgeConv2d, compensated_layers
+from surge_mm.layers import SurgeConv2d, SurgeLinear, compensated_layers
 
 
 def test_a_tied_branch_has_the_gradient_of_the_latent_weights_and_no_weights_of_its_own():
@@ -67,3 +67,13 @@ def test_a_frozen_branch_behind_a_checkpoint_without_one_is_drawn_from_the_weigh
         assert not conv.aux_weight.requires_grad
         drawn.append(conv.aux_weight)
     assert torch.equal(*drawn)
+
+
+def test_one_process_is_the_only_rank_of_a_synchronized_scale():
+    x, found = torch.randn(4, 6), []
+    for sync in (False, True):
+        torch.manual_seed(0)
+        layer = SurgeLinear(6, 3, compensator={'type': 'AdaptiveScale', 'eta': 0.1, 'sync': sync})
+        layer(x).square().sum().backward()
+        found.append(layer.aux_weight.grad)
+    assert torch.equal(*found) and found[0].any()

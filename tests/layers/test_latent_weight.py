@@ -69,5 +69,8 @@ def test_weights_of_any_values_are_assigned(x):
         assert torch.equal(layer(x), other(x))
         layer.weight = nn.Parameter(0.1 * other.weight.detach())
         assert torch.equal(layer.weight, 0.1 * other.weight)
+        zeros = nn.init.zeros_(nn.Conv2d(3, 8, 3).weight)
+        layer.weight, layer.bias = nn.Parameter(zeros), nn.Parameter(torch.ones(8))
+        assert not layer.weight.any()
     single = SurgeConv2d(3, 3, 1, groups=3, weight={'type': 'Sign'})  # each weight is a multiple
     single.weight, single.bias = nn.Parameter(torch.randn(3, 1, 1, 1)), nn.Parameter(torch.ones(3))

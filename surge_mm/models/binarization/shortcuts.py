@@ -12,6 +12,7 @@ Source: Liu et al., Bi-Real Net, arXiv 1808.00278.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
@@ -20,6 +21,7 @@ from surge_mm.models.binarization.layer_candidates import base_class_names, clas
 from surge_mm.ops.shortcut import pool_shortcut
 
 NORMS = (_NormBase, nn.GroupNorm)
+S = TypeVar('S', bound='ShortcutSequential')
 CONV_MODULE = 'mmcv.cnn.bricks.conv_module.ConvModule'
 
 
@@ -31,6 +33,36 @@ class ShortcutSequential(nn.Sequential):
     """
 
     shortcuts: dict[str, int]
+
+    def __getitem__(self, idx: Any) -> Any:
+        part: Any = super().__getitem__(idx)
+        if isinstance(idx, slice):
+            part._name_shortcuts(self._strides())
+        return part
+
+    def __delitem__(self, idx: Any) -> None:
+        strides = self._strides()
+        super().__delitem__(idx)
+        self._name_shortcuts(strides)
+
+    def insert(self: S, index: int, module: nn.Module) -> S:
+        """Insert a module, as :meth:`torch.nn.Sequential.insert` does.
+
+        Args:
+            index (int): Place of the module.
+            module (nn.Module): The module.
+        """
+        strides = self._strides()
+        super().insert(index, module)
+        self._name_shortcuts(strides)
+        return self
+
+    def _strides(self) -> dict[nn.Module, int]:
+        return {self.get_submodule(name): stride for name, stride in self.shortcuts.items()}
+
+    def _name_shortcuts(self, strides: Mapping[nn.Module, int]) -> None:
+        children = self.named_children()
+        self.shortcuts = {name: strides[child] for name, child in children if child in strides}
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the output of the last module.

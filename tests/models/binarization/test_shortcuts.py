@@ -129,6 +129,24 @@ def test_a_sequence_adds_the_input_of_a_convolution_behind_its_norm():
     assert torch.equal(pack(copy.deepcopy(net))(image()), net(image()))
 
 
+@torch.no_grad()
+def test_a_sequence_keeps_its_shortcuts_when_modules_are_taken_added_or_removed():
+    net = with_shortcuts(sequence())
+    x = net.stem(image())
+    whole, first = net.module(x), net.module[:3](x)
+    layers = list(net.module)
+    assert torch.equal(first, layers[2](layers[1](layers[0](x)) + x))
+    assert torch.equal(net.module[3:](first), whole)
+    net.module.insert(0, nn.Tanh())
+    net.module.append(nn.Tanh())
+    assert torch.equal(net.module[1:-1](x), whole)
+    del net.module[0]
+    net.module.pop(-1)
+    assert torch.equal(net.module(x), whole)
+    del net.module[:3]
+    assert torch.equal(net.module(first), whole)
+
+
 def test_a_model_that_is_itself_a_sequence_has_shortcuts():
     net = nn.Sequential(nn.Conv2d(3, 8, 3), *sequence())
     assert [report.shortcut for report in binarize(net, shortcuts=True)] == [0, 1, 0, 1, 1]
