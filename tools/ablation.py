@@ -41,6 +41,7 @@ from surge_mm.launch.trainings import (
     remember_settings,
     train_all,
 )
+from surge_mm.utils.atomic_write import write_atomically
 from surge_mm.utils.errors import LaunchError
 
 TRAIN = Path(__file__).resolve().parent / 'train.py'
@@ -151,7 +152,7 @@ def report(
     table = markdown(rows, baseline)
     texts = {'md': table, 'json': as_json(rows), 'csv': as_csv(rows), 'tex': latex(rows, baseline)}
     for suffix, text in texts.items():
-        (work_dir / f'table.{suffix}').write_text(text)
+        write_atomically(work_dir / f'table.{suffix}', text.encode())
     picture = plot(runs, metric, work_dir / 'curves.png')
     names = [*(f'table.{suffix}' for suffix in texts), picture.name]
     print(f'{table}\nin {work_dir}: {", ".join(names)}')

@@ -11,6 +11,7 @@ tools/test.py evaluates a packed file, tools/detect.py draws its detections, sur
 
 import argparse
 import copy
+import shlex
 import sys
 import tempfile
 from pathlib import Path
@@ -224,9 +225,10 @@ def write_c(model: nn.Module, cfg: Config, args: argparse.Namespace) -> None:
         print(f'{file}: {file.stat().st_size:,} bytes')
     if args.with_main and not companions.program:
         program = companions.c_file.with_suffix('')
-        print(f'compile it by: cc -O2 {companions.c_file} {companions.main} -o {program} -lm')
+        sources = [str(companions.c_file), str(companions.main)]
+        print('compile it by:', shlex.join(['cc', '-O2', *sources, '-o', str(program), '-lm']))
     elif args.out.endswith(C):
-        print(f'compile it by: cc -O2 -c {args.out}')
+        print('compile it by:', shlex.join(['cc', '-O2', '-c', args.out]))
 
 
 def trained_model(cfg: Config, path: str) -> nn.Module:

@@ -3,6 +3,7 @@
 Each function draws a new figure and saves one PNG. None of them uses pyplot or changes a global setting.
 """
 
+import io
 import math
 import os
 import textwrap
@@ -18,6 +19,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from surge_mm.analysis.scalars import Lines, curve, read_scalars
+from surge_mm.utils.atomic_write import write_atomically
 
 # Palette of Okabe and Ito, for color-blind readers.
 BLUE, ORANGE, GREEN = '#0072B2', '#E69F00', '#009E73'
@@ -308,8 +310,8 @@ def save(figure: Figure, out: str | os.PathLike) -> Path:
     Returns:
         Path: ``out``.
     """
-    out = Path(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure)
-    figure.savefig(out, format='png', dpi=DPI)
-    return out
+    image = io.BytesIO()
+    figure.savefig(image, format='png', dpi=DPI)
+    write_atomically(out, image.getvalue())
+    return Path(out)

@@ -22,6 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from surge_mm.launch.cli import parse_settings
 from surge_mm.launch.config import load_config
 from surge_mm.launch.runner import build_model
+from surge_mm.utils.atomic_write import write_json
 from surge_mm.utils.errors import LaunchError
 from surge_mm.utils.registry_errors import explain
 
@@ -34,17 +35,22 @@ def remember_settings(file: Path, settings: list[str]) -> None:
         settings (list[str]): settings of the command.
 
     Raises:
-        LaunchError: if the file holds other settings, or its folder is a file.
+        LaunchError: if the file holds other settings or cannot be read, or its folder is a file.
     """
-    if file.is_file() and (before := json.loads(file.read_text())) != settings:
+    try:
+        before = json.loads(file.read_text()) if file.is_file() else settings
+    except ValueError as error:
+        raise LaunchError(
+            f'{str(file)!r} is damaged ({error}). Remove it to go on with the settings of this command'
+        ) from error
+    if before != settings:
         raise LaunchError(
             f'{str(file.parent)!r} was started with the settings {before}, not {settings}. Use those again, or another '
             '--work-dir'
         )
     if file.parent.is_file():
         raise LaunchError(f'--work-dir {str(file.parent)!r} is not a folder')
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(settings) + '\n')
+    write_json(file, settings)
 
 
 def check_builds(name: str, path: Path, options: Sequence[str]) -> None:

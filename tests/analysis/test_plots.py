@@ -3,9 +3,11 @@ import json
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
-from surge_mm.analysis.plots import Boxes, draw_detections, match, plot_training
+from surge_mm.analysis.plots import Boxes, draw_detections, match, plot_training, save
+from surge_mm.utils.errors import WriteError
 
 NAMES = ('cat', 'dog')
 
@@ -153,6 +155,12 @@ def test_half_a_last_line_is_skipped_and_other_broken_lines_are_named(tmp_path, 
     log.write_text('nonsense\n' + log.read_text())
     with pytest.raises(ValueError, match=r'a\.json, line 1 is not JSON'):
         plot_training(log, tmp_path / 'c.png')
+
+
+def test_a_picture_that_cannot_be_written_is_an_error_of_writing(tmp_path):
+    (tmp_path / 'file').touch()
+    with pytest.raises(WriteError, match='file/curves.png'):
+        save(Figure(), tmp_path / 'file' / 'curves.png')
 
 
 def test_a_log_with_nothing_to_draw_is_rejected(tmp_path):

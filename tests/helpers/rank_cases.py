@@ -164,6 +164,8 @@ def _wrap_and_initialize(rank, port, folder):
         dist.broadcast(value, 0)
     wrapped.train()
     torch.save((model[0].weight, model[0].aux_weight), f'{folder}/{rank}.pth')
+    dist.barrier()
+    del wrapped  # before the group: else a rank hung at times, in which no backward pass had run
     dist.destroy_process_group()
 
 
@@ -183,6 +185,7 @@ def _start_scales(rank, port, folder):
         layer(torch.full((sizes[rank], 4), 2.0))
         started.append((layer.activation_scale.item(), layer.activation_scale_bits.item()))
     torch.save(started, f'{folder}/{rank}.pth')
+    dist.barrier()
     dist.destroy_process_group()
 
 

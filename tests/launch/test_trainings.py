@@ -47,3 +47,9 @@ def test_settings_of_a_folder_cannot_change_under_it(tmp_path):
         LaunchError, match="started with the settings \\['surge'\\], not \\['dpgc'\\]"
     ):
         remember_settings(tmp_path / 'new' / 'demo.json', ['dpgc'])
+
+
+def test_damaged_settings_of_a_folder_are_an_error_that_names_the_file(tmp_path):
+    (tmp_path / 'demo.json').write_text('["sur')
+    with pytest.raises(LaunchError, match='demo.json.* is damaged .*Remove it'):
+        remember_settings(tmp_path / 'demo.json', ['surge'])

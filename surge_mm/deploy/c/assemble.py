@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 from typing import NamedTuple
 
+from surge_mm.deploy.arena import ALIGNMENT
 from surge_mm.deploy.c.emit import Constants, network
 from surge_mm.deploy.c.epilogues import with_thresholds
 from surge_mm.deploy.c.graph import Graph
@@ -13,7 +14,6 @@ from surge_mm.deploy.c.images import InputSteps, c_input
 from surge_mm.deploy.c.kernels import kernels
 from surge_mm.deploy.c.plan import (
     AFTER,
-    ALIGNMENT,
     BEFORE,
     Plan,
     Plans,

@@ -7,9 +7,9 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from surge_mm.deploy.arena import Life, align, places
 from surge_mm.deploy.c.graph import LAYERS, Graph, Node, Shape
 
-ALIGNMENT = 64
 IN_PLACE = ('pointwise', 'function', 'scale')
 """Kinds of nodes that may write over their input."""
 BEFORE, AFTER = -1, -2
@@ -33,10 +33,6 @@ class Buffer:
     last: int
     offset: int = -1
 
-    def meets(self, other: Buffer) -> bool:
-        """Return whether both are needed at the same time."""
-        return self.first <= other.last and other.first <= self.last
-
 
 @dataclass
 class Plan:
@@ -58,7 +54,7 @@ class Plan:
     def largest_workspace(self) -> int:
         """Bytes of the largest workspace of a node."""
         return max(
-            _aligned(buffer.bytes)
+            align(buffer.bytes)
             for (value, form), buffer in self.buffers.items()
             if form == 'workspace' and value > 0
         )
@@ -232,18 +228,8 @@ def _bytes(shape: Shape, form: Form) -> int:
 
 
 def _place(buffers: list[Buffer]) -> int:
-    """Give each buffer the lowest place that is free while it is needed, the largest first. Return the size of all."""
-    placed: list[Buffer] = []
-    for buffer in sorted(buffers, key=lambda b: -b.bytes):
-        offset = 0
-        for other in sorted((b for b in placed if b.meets(buffer)), key=lambda b: b.offset):
-            if offset + buffer.bytes <= other.offset:
-                break
-            offset = max(offset, _aligned(other.offset + other.bytes))
+    """Give each buffer a place that is free while it is needed. Return the size of all."""
+    offsets, size = places([Life(b.bytes, b.first, b.last) for b in buffers])
+    for buffer, offset in zip(buffers, offsets, strict=True):
         buffer.offset = offset
-        placed.append(buffer)
-    return max(_aligned(b.offset + b.bytes) for b in buffers)
-
-
-def _aligned(size: int) -> int:
-    return -(-size // ALIGNMENT) * ALIGNMENT
+    return align(size)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_leaves
 
-from surge_mm.deploy.capture.arena import Life, places
+from surge_mm.deploy.arena import Life, places
 from surge_mm.deploy.capture.fusion import fuse_operators
 from surge_mm.deploy.capture.recorder import (
     CONSTANT,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map, tree_unflatten
 
-from surge_mm.deploy.capture.arena import ALIGNMENT
+from surge_mm.deploy.arena import ALIGNMENT
 from surge_mm.deploy.capture.program import Program
 from surge_mm.deploy.capture.recorder import Call, Operator, Part
 

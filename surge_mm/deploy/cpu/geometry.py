@@ -76,6 +76,7 @@ class Geometry:
 
 
 @lru_cache(maxsize=256)
+@torch.inference_mode(False)  # kept, and read in either mode
 def geometry(
     convolution: Convolution, channels: int, kernel_size: tuple[int, int], size: tuple[int, int]
 ) -> Geometry:

@@ -99,7 +99,22 @@ def add_runtime_symbols() -> None:
 
 
 class KernelCache(caching.FunctionCache):
-    """Numba's cache of a function. A file that cannot be read or written costs a compilation, and a line in the log."""
+    """Numba's cache of a function. A file that cannot be read or written costs a compilation, and a line in the log.
+
+    The names of the files contain the stamp. Numba writes the index before the code: with a name for all stamps, the
+    index of this version would lead to the code of an earlier one until that is written, or for good if it cannot be.
+
+    Args:
+        function (Callable): The function.
+    """
+
+    def __init__(self, function: Callable) -> None:
+        super().__init__(function)
+        stamp = self._impl.locator.get_source_stamp()
+        name = hashlib.sha256(repr(stamp).encode()).hexdigest()[:16]
+        self._cache_file = caching.IndexDataCacheFile(
+            self._cache_path, f'{self._impl.filename_base}-{name}', stamp
+        )
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Return the compiled function, or None where there is none or its files are damaged.

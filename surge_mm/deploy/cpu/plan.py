@@ -154,6 +154,7 @@ class Plan:
         address (int): Address of its :class:`~surge_mm.deploy.cpu.job.LayerArguments`.
     """
 
+    @torch.inference_mode(False)  # kept, and read in either mode
     def __init__(self, layer: CpuLayer, size: tuple[int, int], following: CpuLayer | None) -> None:
         convolution, kernel_size = layer.convolution, layer.kernel_size
         own = geometry(convolution, layer.channels, kernel_size, size)

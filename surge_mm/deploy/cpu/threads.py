@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
+from pathlib import Path
 from typing import Any, NamedTuple
+
+import torch
 
 
 class Recording(threading.local):
@@ -66,12 +70,17 @@ def thread_team(function: int) -> Team:
 
 @cache
 def gnu_openmp() -> tuple[Any, Any] | None:
-    """Return ``GOMP_parallel`` and ``omp_get_thread_num`` of GNU OpenMP, or None if PyTorch does not use it."""
-    try:
-        library = ctypes.CDLL('libgomp.so.1')
-        return library.GOMP_parallel, library.omp_get_thread_num
-    except (OSError, AttributeError):
-        return None
+    """Return ``GOMP_parallel`` and ``omp_get_thread_num`` of the GNU OpenMP that PyTorch uses, or None.
+
+    Wheels of PyTorch bring it along, some under a name of their own; other builds use that of the system.
+    """
+    folder = Path(torch.__file__).parent
+    bundled = [*folder.glob('lib/libgomp*'), *folder.parent.glob('torch.libs/libgomp*')]
+    for name in [*map(str, bundled), 'libgomp.so.1']:
+        with contextlib.suppress(OSError, AttributeError):
+            library = ctypes.CDLL(name)
+            return library.GOMP_parallel, library.omp_get_thread_num
+    return None
 
 
 def address_of(function: Any) -> int:

@@ -83,7 +83,8 @@ def largest_difference(expected: Mapping[str, Tensor], got: Mapping[str, Tensor]
             predictions have to be in both.
 
     Returns:
-        float: The difference relative to the largest number of the tensor; infinity where shapes or predictions differ.
+        float: The difference relative to the largest finite number of the tensor; infinity where shapes or predictions
+        differ, or numbers that are not finite.
     """
     largest = 0.0
     for name in expected.keys() | got.keys():
@@ -94,8 +95,15 @@ def largest_difference(expected: Mapping[str, Tensor], got: Mapping[str, Tensor]
         one, other = expected[name].double(), got[name].double()
         if one.shape != other.shape:
             return float('inf')
-        if not torch.equal(one.nan_to_num(), other.nan_to_num()):
-            largest = max(largest, float((one - other).abs().max() / one.abs().max()))
+        finite = one.isfinite()
+        if not torch.equal(finite, other.isfinite()) or not torch.equal(
+            one[~finite].nan_to_num(), other[~finite].nan_to_num()
+        ):
+            return float('inf')
+        one, other = one[finite], other[finite]
+        if not torch.equal(one, other):
+            difference = float((one - other).abs().max() / one.abs().max())
+            largest = max(largest, difference)
     return largest
 
 

@@ -128,7 +128,7 @@ def pack(
         UsageError: if the model has no binary layer, none that can be packed, or is packed already, ``real`` is
             unknown, or images for ``'int8'`` are missing.
     """
-    calibration = check_real(real, calibration)
+    calibration = check_real(model, real, calibration)
     if isinstance(model, PackedLayer) or any(isinstance(m, PackedLayer) for m in model.modules()):
         raise UsageError(f'{type(model).__name__} is packed already')
     binary = {name: m for name, m in model.named_modules() if isinstance(m, BinaryLayer)}

@@ -153,20 +153,24 @@ class PackedLayer(PreparedModule):
     def cpu_layer(self) -> CpuLayer:
         """Return the layer as the compiled loops run it, made when it is first needed."""
         if self._prepared is None:
-            shift, epilogue = self.shift, self.epilogue
-            if shift is None:
-                shift = torch.full((self.in_channels,), NEUTRAL_TERM, dtype=torch.float32)
-            if self.offset is not None:
-                epilogue = Epilogue(self.shape[0])  # the sums alone
-            self._prepared = CpuLayer(
-                self.convolution,
-                self.weight_signs().cpu(),
-                self.pad_value,
-                shift.to('cpu', torch.float32),
-                epilogue.table(),
-                epilogue.activates(),
-            )
+            self._prepared = self._new_cpu_layer()
         return self._prepared
+
+    @torch.inference_mode(False)  # kept, and read in either mode
+    def _new_cpu_layer(self) -> CpuLayer:
+        shift, epilogue = self.shift, self.epilogue
+        if shift is None:
+            shift = torch.full((self.in_channels,), NEUTRAL_TERM, dtype=torch.float32)
+        if self.offset is not None:
+            epilogue = Epilogue(self.shape[0])  # the sums alone
+        return CpuLayer(
+            self.convolution,
+            self.weight_signs().cpu(),
+            self.pad_value,
+            shift.to('cpu', torch.float32),
+            epilogue.table(),
+            epilogue.activates(),
+        )
 
     def _run_cpu(
         self,

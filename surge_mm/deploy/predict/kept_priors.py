@@ -43,12 +43,14 @@ class KeptPriors:
         if torch.jit.is_tracing():  # sizes are tensors
             return make(featmap_sizes, dtype=dtype, device=device, **kwargs)
         key = (*map(tuple, featmap_sizes), dtype, str(device), *sorted(kwargs.items()))
-        if key not in self.kept:
-            if len(self.kept) >= SIZES_KEPT:
-                self.kept.pop(next(iter(self.kept)))
+        priors = self.kept.get(key)
+        if priors is None:
             with torch.inference_mode(False):
-                self.kept[key] = make(featmap_sizes, dtype=dtype, device=device, **kwargs)
-        return list(self.kept[key])
+                priors = make(featmap_sizes, dtype=dtype, device=device, **kwargs)
+            self.kept[key] = priors
+            for oldest in list(self.kept)[:-SIZES_KEPT]:  # another thread may remove it too
+                self.kept.pop(oldest, None)
+        return list(priors)
 
 
 def keep_priors(model: nn.Module) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import warnings
 from typing import Any
 
@@ -22,6 +23,7 @@ from surge_mm.utils.errors import UsageError
 
 TOP = 5
 """Classes of an image that a classifier lists."""
+_NUMBERS = itertools.count()
 
 
 class Predictor:
@@ -58,7 +60,7 @@ class Predictor:
             'type': _VISUALIZERS.get(self.scope, 'Visualizer')
         }
         # MMEngine shares visualizers of one name
-        visualizer = {**visualizer, 'name': f'predictor_{id(self)}', 'vis_backends': None}
+        visualizer = {**visualizer, 'name': f'predictor_{next(_NUMBERS)}', 'vis_backends': None}
         with DefaultScope.overwrite_default_scope(self.scope):
             self.pipeline = Compose([step for step in steps if step not in loading])
             self.visualizer = VISUALIZERS.build(visualizer)

@@ -29,10 +29,13 @@ REAL_LAYERS = (nn.modules.conv._ConvNd, nn.Linear)
 FORWARDS = {'torch.nn.modules.conv.Conv2d', 'mmcv.cnn.bricks.wrappers.Conv2d'}
 
 
-def check_real(real: str, calibration: Iterable[Any] | None) -> Iterable[Any] | None:
-    """Check two arguments of :func:`surge_mm.deploy.pack`, before the model is changed.
+def check_real(
+    model: nn.Module, real: str, calibration: Iterable[Any] | None
+) -> Iterable[Any] | None:
+    """Check the arguments of :func:`surge_mm.deploy.pack`, before the model is changed.
 
     Args:
+        model (nn.Module): The model.
         real (str): Dtype of the real-valued convolutions.
         calibration (Iterable, optional): Images.
 
@@ -40,7 +43,7 @@ def check_real(real: str, calibration: Iterable[Any] | None) -> Iterable[Any] | 
         Iterable, optional: The images.
 
     Raises:
-        UsageError: if ``real`` is unknown, or images are missing or not needed.
+        UsageError: if ``real`` is unknown, images are missing or not needed, or the model takes no tensor alone.
     """
     if real not in REAL:
         raise UsageError(f'real={real!r} must be one of {", ".join(map(repr, REAL))}')
@@ -55,6 +58,11 @@ def check_real(real: str, calibration: Iterable[Any] | None) -> Iterable[Any] | 
         return None
     batches = iter(calibration)
     for first in batches:
+        if torch.is_tensor(first) and hasattr(model, 'roi_head'):
+            raise UsageError(
+                f'calibration holds tensors, and {type(model).__name__}, which has two stages, also reads the sizes of '
+                'images: pass the batches of a data loader'
+            )
         return chain((first,), batches)
     raise UsageError(
         "calibration has no images, and real='int8' needs some: pass a list of tensors (N, 3, H, W), or the batches of "

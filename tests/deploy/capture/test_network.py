@@ -16,6 +16,7 @@ from surge_mm.analysis.forward import network_forward
 from surge_mm.deploy import CapturedNetwork, pack
 from surge_mm.deploy.capture import network as module
 from surge_mm.deploy.capture.recorder import Call
+from surge_mm.deploy.cpu import geometry, layer
 from surge_mm.deploy.packing.real_norms import NormPass
 from surge_mm.utils.errors import UsageError
 
@@ -246,6 +247,21 @@ def test_only_so_many_sizes_are_kept_and_large_images_run_by_modules(monkeypatch
         for x in images(3, size=(size, size)):
             same_bits(network(x), model(x))
     assert [key[0][2] for key in network._kept] == [20, 21]
+
+
+@torch.inference_mode()
+def test_sizes_beyond_those_that_a_layer_keeps_are_captured(monkeypatch):
+    monkeypatch.setattr(layer, 'MOST_SIZES', 1)
+    geometry.geometry.cache_clear()
+    model = packed(detector_config())
+    network = CapturedNetwork(model)
+    given = [images(1, size=(size, size))[0] for size in (32, 48, 64)]
+    for x in given:
+        network(x)
+    for x in given:
+        same_bits(network(x), model(x, mode='tensor'))
+    assert len(network._kept) == 3
+    assert all(capture.program for capture in network._kept.values())
 
 
 @torch.inference_mode()

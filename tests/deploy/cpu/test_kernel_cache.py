@@ -111,6 +111,25 @@ def test_a_truncated_file_of_the_cache_is_replaced(suffix, tmp_path, monkeypatch
     assert str(file.parent) in warning and 'are compiled again' in warning
 
 
+def test_an_index_without_its_code_does_not_lead_to_the_code_of_another_version(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(config, 'CACHE_DIR', str(tmp_path))
+    monkeypatch.setattr(kernel_cache, 'warn', lambda message: None)
+    with monkeypatch.context() as patch:
+        patch.setattr(kernel_cache, 'source_hash', lambda: 'an earlier version')
+        assert call_in_a_new_process_of_numba() == 0
+    with monkeypatch.context() as patch:
+
+        def fail(*arguments):
+            raise OSError('no space')
+
+        patch.setattr(caching.IndexDataCacheFile, '_save_data', fail)  # behind the index
+        assert call_in_a_new_process_of_numba() == 0
+    assert call_in_a_new_process_of_numba() == 0
+    assert call_in_a_new_process_of_numba() == 1
+
+
 def test_loops_are_compiled_without_a_cache_on_a_full_disk(tmp_path, monkeypatch):
     monkeypatch.setattr(config, 'CACHE_DIR', str(tmp_path))
     warnings = []

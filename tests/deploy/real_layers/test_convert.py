@@ -141,6 +141,15 @@ def test_an_unknown_dtype_and_missing_images_are_errors(arguments, message):
     assert model.training and model[3].weight.requires_grad  # left as it was
 
 
+def test_tensors_for_a_detector_of_two_stages_are_refused_before_it_is_changed():
+    model = network()
+    model.roi_head = nn.Identity()
+    before = [type(module) for module in model.modules()]
+    with pytest.raises(UsageError, match='two stages.*pass the batches of a data loader'):
+        pack(model, 'int8', images())
+    assert [type(module) for module in model.modules()] == before
+
+
 @torch.no_grad()
 @pytest.mark.parametrize('real', KINDS)
 def test_a_detector_comes_back_from_its_file_to_the_bit(real, detector, tmp_path):

@@ -23,6 +23,15 @@ class Life(NamedTuple):
     last: int
 
 
+def align(nbytes: int) -> int:
+    """Return the least multiple of :data:`ALIGNMENT` that is not less than a number of bytes.
+
+    Args:
+        nbytes (int): The number.
+    """
+    return -(-nbytes // ALIGNMENT) * ALIGNMENT
+
+
 def places(lives: Sequence[Life]) -> tuple[list[int], int]:
     """Place blocks so that no two overlap in memory whose lives overlap, the largest first.
 
@@ -44,7 +53,7 @@ def places(lives: Sequence[Life]) -> tuple[list[int], int]:
         for low, high in taken:
             if start + nbytes <= low:
                 break
-            start = max(start, -(-high // ALIGNMENT) * ALIGNMENT)
+            start = max(start, align(high))
         found[index] = (start, start + nbytes)
     size = max((end for _, end in found.values()), default=0)
     return [found[i][0] for i in range(len(lives))], size

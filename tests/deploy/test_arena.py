@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from surge_mm.deploy.capture.arena import ALIGNMENT, Life, places
+from surge_mm.deploy.arena import ALIGNMENT, Life, places
 
 
 @pytest.mark.parametrize('seed', range(20))
