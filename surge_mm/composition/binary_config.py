@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.registry import MODELS, DefaultScope
+from mmengine.registry import MODELS
 from torch import nn
 
 from surge_mm.composition.methods import BINARIZED, METHOD_HOOKS, has_own_backbone
@@ -17,6 +17,7 @@ from surge_mm.models.binarization.layer_reports import layer_reports
 from surge_mm.models.binarization.shortcuts import find_places
 from surge_mm.utils.class_names import class_name
 from surge_mm.utils.errors import LaunchError
+from surge_mm.utils.hosts import default_scope
 from surge_mm.utils.logging import warn
 
 STE = Config({'conv_cfg': {'type': 'surge_mm.SurgeConv2d', 'compensator': None}})
@@ -177,7 +178,7 @@ def _keep_rules(
     later = [pattern for pattern in keep if pattern not in first]
     names: list[str] = []
     if has_own_backbone(cfg.model):
-        with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
+        with default_scope(cfg.get('default_scope')):
             built = MODELS.build({**cfg.model.backbone, 'conv_cfg': method.conv_cfg})
         names = [f'backbone.{places[0]}' for places in binary_layers(built)]
     others = [name for name in names if not _matches(name, first)]

@@ -12,14 +12,14 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.logging import MessageHub
-from mmengine.registry import MODELS, DefaultScope
+from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from surge_mm.checkpoint.checked import load_checked
 from surge_mm.checkpoint.hugging_face import read_folder
 from surge_mm.registry import WEIGHT_INITIALIZERS
 from surge_mm.utils.errors import UsageError
-from surge_mm.utils.hosts import find_config, model_config
+from surge_mm.utils.hosts import default_scope, find_config, model_config
 from surge_mm.utils.logging import log
 from surge_mm.utils.registry_errors import explain
 
@@ -214,7 +214,7 @@ def build_teacher(config: str) -> nn.Module:
         )
     try:
         cfg = Config.fromfile(path)
-        with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
+        with default_scope(cfg.get('default_scope')):
             teacher = MODELS.build(model_config(cfg)) if cfg.get('model') else None
     except Exception as error:  # classes of the hosts raise anything for wrong arguments
         raise UsageError(f'teacher: config={config!r}: {explain(error)}') from error

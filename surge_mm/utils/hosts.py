@@ -3,16 +3,36 @@
 from __future__ import annotations
 
 import copy
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
 from mmengine.config.utils import MODULE2PACKAGE
+from mmengine.registry import DefaultScope
 
 from surge_mm.utils.errors import LaunchError
 
 FAMILY = {name: package for name, package in MODULE2PACKAGE.items() if name.startswith('mm')}
 """Module of each package, and the name by which pip installs it."""
+
+
+_scope_lock = threading.RLock()
+
+
+@contextmanager
+def default_scope(name: str | None) -> Iterator[None]:
+    """Let the registries of MMEngine look up names in a host first.
+
+    The scope is one for all threads, so one of them at a time is in such a context.
+
+    Args:
+        name (str, optional): Name of a host. None for the scope as it is.
+    """
+    with _scope_lock, DefaultScope.overwrite_default_scope(name):
+        yield
 
 
 def is_installed_host(scope: Any) -> bool:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from mmengine.registry import DefaultScope
-
 from surge_mm.datasets.evaluation_set import evaluation_pipeline
 from surge_mm.deploy.c.images import InputSteps, Size
 from surge_mm.deploy.predict.image_input import normalization_table
 from surge_mm.utils.errors import UsageError
+from surge_mm.utils.hosts import default_scope
 
 WITHOUT_EFFECT = ('LoadImageFromFile', 'NumpyToPIL', 'PILToNumpy', 'PackInputs')
 """Steps that do not change the size of a picture."""
@@ -71,7 +70,7 @@ def _sizes(steps: list[Any]) -> tuple[str, Size, Size, str]:
     from mmpretrain.registry import TRANSFORMS
 
     resize, size, crop, resizer = 'SURGE_AS_IS', (0, 0), (0, 0), 'bilinear.c'
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
+    with default_scope('mmpretrain'):
         built = [TRANSFORMS.build(dict(step)) for step in steps]
     for step in built:
         kind = type(step)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import copy
-import threading
 from collections.abc import Collection, Mapping
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS as ROOT_MODELS
-from mmengine.registry import DefaultScope
 from torch import nn
 
 from surge_mm.datasets.evaluation_set import dataset_meta
@@ -24,12 +22,12 @@ from surge_mm.deploy.packing.convert import pack
 from surge_mm.deploy.predict.kept_priors import keep_priors
 from surge_mm.deploy.real_layers.convert import restore_real, stored_real
 from surge_mm.utils.errors import DatasetError, UsageError
+from surge_mm.utils.hosts import default_scope
 from surge_mm.utils.logging import warn
 from surge_mm.utils.registry_errors import explain
 
 MAX_MESSAGE = 1000
 """Characters of a message. Those of PyTorch and of the hosts may contain whole arguments."""
-_build_lock = threading.RLock()  # the default scope is one for all threads
 
 
 def config_to_store(model: nn.Module, cfg: Config) -> tuple[dict[str, Any], list[str]]:
@@ -95,7 +93,7 @@ def build_packed(config: Mapping[str, Any]) -> nn.Module:
         UsageError: if the model cannot be built or packed.
     """
     try:
-        with _build_lock, DefaultScope.overwrite_default_scope(config['default_scope']):
+        with default_scope(config['default_scope']):
             model = ROOT_MODELS.build(copy.deepcopy(ConfigDict(config['model'])))
         return restore_real(pack(model), config.get('real'))
     except Exception as error:  # classes of the hosts raise anything for wrong arguments

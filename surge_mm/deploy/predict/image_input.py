@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.dataset import Compose, pseudo_collate
-from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
 from surge_mm.deploy.real_layers.reduced_conv import ReducedConv2d
 from surge_mm.utils.errors import UsageError
+from surge_mm.utils.hosts import default_scope
 
 SIZES = ('Resize', 'FixScaleResize', 'Pad')
 """Steps that change the size alone. They run as the host's own, between reading and normalization."""
@@ -45,7 +45,7 @@ class ImageInput:
         in_memory[0].type = ARRAYS  # as in inference_detector, which leaves it in the config
         if steps[0].type == ARRAYS:
             steps[0].type = 'LoadImageFromFile'
-        with DefaultScope.overwrite_default_scope(model.cfg.default_scope):
+        with default_scope(model.cfg.default_scope):
             self.from_file, self.from_memory = Compose(steps), Compose(in_memory)
         loads, *others = self.from_file.transforms
         self.loads = loads

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from mmengine.dataset import Compose, default_collate, pseudo_collate
 from mmengine.model import BaseModel
-from mmengine.registry import VISUALIZERS, DefaultScope
+from mmengine.registry import VISUALIZERS
 from mmengine.structures import BaseDataElement, InstanceData
 from torch import nn
 
@@ -20,6 +20,7 @@ from surge_mm.deploy.predict.image_input import resizable
 from surge_mm.models.binarization.layer_candidates import base_class_names
 from surge_mm.utils.class_names import class_name
 from surge_mm.utils.errors import UsageError
+from surge_mm.utils.hosts import default_scope
 
 TOP = 5
 """Classes of an image that a classifier lists."""
@@ -61,7 +62,7 @@ class Predictor:
         }
         # MMEngine shares visualizers of one name
         visualizer = {**visualizer, 'name': f'predictor_{next(_NUMBERS)}', 'vis_backends': None}
-        with DefaultScope.overwrite_default_scope(self.scope):
+        with default_scope(self.scope):
             self.pipeline = Compose([step for step in steps if step not in loading])
             self.visualizer = VISUALIZERS.build(visualizer)
         self.visualizer.dataset_meta = model.dataset_meta
@@ -81,7 +82,7 @@ class Predictor:
             return self._data_sample(self.detector(image), size)
         found = {'img': image.astype(self.dtype), 'img_path': None, 'img_id': 0}
         found |= {'img_shape': size, 'ori_shape': size}
-        with DefaultScope.overwrite_default_scope(self.scope), resizable(size):
+        with default_scope(self.scope), resizable(size):
             found = self.pipeline(found)
         # data preprocessors of MMPretrain may take tensors alone
         collate = default_collate if self.scope == 'mmpretrain' else pseudo_collate
