@@ -7,10 +7,11 @@ sets eta of the layers and logs their statistics.
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from mmengine.dist import get_default_group, get_world_size
@@ -24,10 +25,13 @@ from surge_mm.layers.compensator import DEFAULT_ETA
 from surge_mm.ops import AdaptiveScale, Statistics, set_sync_group
 from surge_mm.ops.gradient_scale import BUILT_IN
 from surge_mm.registry import HOOKS
-from surge_mm.utils.argument_checks import Count, NonNegative, checked
+from surge_mm.utils.argument_checks import Count, NonNegative, Within, checked
 from surge_mm.utils.errors import UsageError
 from surge_mm.utils.logging import log, warn
 from surge_mm.utils.suggestions import did_you_mean
+
+GROWTH = 0.35
+"""ln of the growth of the gradient, divided by the sum of eta over the layers; measured, see docs/method.md."""
 
 
 @HOOKS.register_module()
@@ -60,6 +64,11 @@ class AdaptiveGradientScalerHook(LayerHook):
         sync (bool): Sum the squared norms over all ranks, so that lambda is that of the global batch. Each layer must
             then take part in each backward pass on every rank; otherwise the ranks wait until
             ``env_cfg.dist_cfg.timeout``. If False, each rank has its own lambda. Defaults to False.
+        max_growth (float, optional): Upper bound, at least 1, of the factor by which the branches lengthen the gradient
+            on its way through the model, which is about ``exp(0.35 sum(eta))`` over the layers that the hook sets
+            (docs/method.md). If theirs is larger, eta of all of them is lowered by one factor, and the log tells.
+            Layers beside each other, as the towers of a head, count as if one followed the other. Not together with
+            ``preserve_norm``, of which the growth is another. Defaults to None.
 
     Raises:
         ValueError: if an argument is out of range. At the start of training: if the model has no compensated layer, or
@@ -74,7 +83,14 @@ class AdaptiveGradientScalerHook(LayerHook):
         warmup_iters: Count = 0,
         custom_keys: Mapping[str, Mapping[str, Any]] | None = None,
         sync: bool = False,
+        max_growth: Annotated[float, Within(1)] | None = None,
     ) -> None:
+        if preserve_norm and max_growth is not None:
+            raise UsageError(
+                f'max_growth={max_growth!r} bounds the growth of the gradient without preserve_norm: omit one of the '
+                'two'
+            )
+        self.max_growth = max_growth
         self.scale = AdaptiveScale(eta, bool(preserve_norm))
         self.eta_is_special = eta != DEFAULT_ETA
         self.custom_keys = dict(custom_keys or {})
@@ -131,17 +147,34 @@ class AdaptiveGradientScalerHook(LayerHook):
         own = {name: layer for name, layer in self._named.items() if not _is_built_in(layer)}
         if own:
             report = warn if self.eta_is_special else log
-            scales = ', '.join(sorted({str(layer.scale) for layer in own.values()}))
-            report(f'AGS: the hook leaves the scales of {len(own)} layers as they are: {scales}')
-        for name, layer in self._named.items():
+            theirs = ', '.join(sorted({str(layer.scale) for layer in own.values()}))
+            report(f'AGS: the hook leaves the scales of {len(own)} layers as they are: {theirs}')
+        scales = {}
+        for name in self._named:
             if name in own:
                 continue
             keys = [key for key in self.custom_keys if key in name]
             override = self.custom_keys[max(keys, key=len)] if keys else {}
-            scale = replace(self.scale, **override, sync=sync)
+            scales[name] = replace(self.scale, **override, sync=sync)
+        factor = self._factor_of_eta([scale.eta for scale in scales.values()])
+        for name, scale in scales.items():
+            layer, scale = self._named[name], replace(scale, eta=scale.eta * factor)
             if layer.scale != scale:
                 log(f'AGS: the hook sets {scale} in {name} instead of {layer.scale}')
             layer.scale = scale
+
+    def _factor_of_eta(self, etas: list[float]) -> float:
+        """Return the factor at most 1 by which ``max_growth`` lowers eta of all layers."""
+        total = GROWTH * sum(etas)
+        if self.max_growth is None or total <= math.log(self.max_growth):
+            return 1.0
+        factor = math.log(self.max_growth) / total
+        warn(
+            f'AGS: max_growth={self.max_growth} lowers eta, the largest from {max(etas):.4g} to '
+            f'{factor * max(etas):.4g}. Over {len(etas)} layers, the gradient would grow by about '
+            f'e^{total:.2g}. Set max_growth=None to train with the given eta all the same'
+        )
+        return factor
 
     def _check_keys(self, names: list[str]) -> None:
         for key in self.custom_keys:

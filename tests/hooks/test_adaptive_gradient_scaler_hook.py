@@ -1,4 +1,5 @@
 import json
+import math
 from copy import deepcopy
 
 import pytest
@@ -166,6 +167,29 @@ def test_override_by_name_and_longest_key_wins(tmp_path):
     assert run.model.head.scale == AdaptiveScale(0.5, preserve_norm=True)
 
 
+def test_a_bound_of_the_growth_lowers_eta_of_all_layers_by_one_factor(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr('surge_mm.hooks.adaptive_gradient_scaler_hook.warn', said.append)
+    keys = {'head': {'eta': 0.6}}
+    hook = AdaptiveGradientScalerHook(eta=0.2, custom_keys=keys, max_growth=1.2)
+    run = runner(tmp_path, hook, epochs=1)
+    run.train()
+    stem, head = run.model.stem.scale.eta, run.model.head.scale.eta
+    assert head == pytest.approx(3 * stem)
+    assert math.exp(0.35 * (stem + head)) == pytest.approx(1.2)
+    (warning,) = said
+    assert f'the largest from 0.6 to {head:.4g}' in warning
+
+
+def test_below_the_bound_of_the_growth_eta_is_the_one_that_was_given(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr('surge_mm.hooks.adaptive_gradient_scaler_hook.warn', said.append)
+    run = runner(tmp_path, AdaptiveGradientScalerHook(eta=0.1, max_growth=1.08), epochs=1)
+    run.train()  # e^(0.35 * 2 * 0.1) is 1.073
+    assert run.model.stem.scale == run.model.head.scale == AdaptiveScale(0.1)
+    assert not said
+
+
 def test_steps_that_are_not_finite_are_counted(tmp_path):
     model = Classifier(compensator={'eta': 0.1})
     run = runner(tmp_path, AdaptiveGradientScalerHook(eta=0.25), model, interval=1, epochs=1)
@@ -212,6 +236,8 @@ def test_a_key_that_matches_a_scale_of_ones_own_alone_is_refused(tmp_path):
         ({'eta': '0.1'}, "eta='0.1'"),
         ({'warmup_iters': -1}, 'warmup_iters=-1'),
         ({'sync': 'yes'}, "sync='yes'"),
+        ({'max_growth': 0.9}, 'max_growth=0.9'),
+        ({'max_growth': 2.0, 'preserve_norm': True}, 'max_growth=2.0 .*omit one of the two'),
         (
             {'custom_keys': {'stem': 0.1}},
             "custom_keys={'stem': 0.1} must be a dict, of which each value is a dict",
