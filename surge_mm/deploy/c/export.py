@@ -16,10 +16,10 @@ from surge_mm.deploy.c.graph import Graph
 from surge_mm.deploy.c.heads import head_of
 from surge_mm.deploy.c.images import input_steps
 from surge_mm.deploy.c.trace import trace
-from surge_mm.deploy.packing.packed_layers import PackedLayer
 from surge_mm.models.binarization.layer_candidates import base_class_names
 from surge_mm.utils.atomic_write import write_atomically
 from surge_mm.utils.errors import UsageError, describe_error
+from surge_mm.utils.modules import is_packed
 
 SUFFIX = '.c'
 OTHER_SIZE = (32, 64)
@@ -165,7 +165,7 @@ def _traced(model: nn.Module, size: tuple[int, int], advice: str) -> Graph:
 
 
 def _check_model(model: nn.Module) -> None:
-    if not any(isinstance(module, PackedLayer) for module in model.modules()):
+    if not is_packed(model):
         raise UsageError(
             f'{type(model).__name__} has no packed layer: call surge_mm.deploy.pack(model) first'
         )

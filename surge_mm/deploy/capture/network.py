@@ -17,12 +17,12 @@ from surge_mm.deploy.capture.program import Program
 from surge_mm.deploy.capture.recorder import NotCapturedError, Recorder
 from surge_mm.deploy.capture.replay import Replay
 from surge_mm.deploy.cpu.backend import can_run
-from surge_mm.deploy.packing.packed_layers import PackedLayer
 from surge_mm.deploy.packing.prepared import PreparedModule
 from surge_mm.deploy.packing.real_norms import NormPass
 from surge_mm.layers.memory_format import is_own_hook
 from surge_mm.utils.errors import UsageError
 from surge_mm.utils.logging import log
+from surge_mm.utils.modules import is_packed
 
 SIZES_KEPT = 8
 """Shapes of inputs for which a network keeps its operations."""
@@ -72,7 +72,7 @@ class CapturedNetwork:
             )
         self.model = model
         self.forward = forward or self._outputs
-        self.is_packed = any(isinstance(module, PackedLayer) for module in model.modules())
+        self.is_packed = is_packed(model)
         self._kept: dict[tuple[Any, ...], _Capture] = {}  # the one that was used last is last
         self._last: tuple[Any, ...] = ()
         self._calls: Counter[tuple[Any, ...]] = Counter()  # with shapes that are not kept

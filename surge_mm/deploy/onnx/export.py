@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from surge_mm.deploy.onnx.layers import exported
 from surge_mm.deploy.onnx.verify import INPUT, SIGNED, check_outputs
 from surge_mm.deploy.packing.convert import strip
-from surge_mm.deploy.packing.packed_layers import PackedLayer
 from surge_mm.layers import BinaryLayer
 from surge_mm.utils.atomic_write import write_atomically
 from surge_mm.utils.errors import UsageError, describe_error
+from surge_mm.utils.modules import is_packed
 from surge_mm.utils.packages import require_packages
 from surge_mm.version import __version__
 
@@ -193,7 +193,7 @@ def _quiet() -> Iterator[None]:
 def _check_model(model: nn.Module) -> None:
     from mmdet.models import BaseDetector
 
-    if any(isinstance(module, PackedLayer) for module in model.modules()):
+    if is_packed(model):
         raise UsageError(
             f'{type(model).__name__} is packed, and ONNX has no operator for packed layers: export the model from its '
             'checkpoint'

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from surge_mm.checkpoint.matching import find_mismatches
 from surge_mm.deploy.packed_file.format import PackedFile, read_packed, write_packed
 from surge_mm.deploy.packing.convert import pack
-from surge_mm.deploy.packing.packed_layers import PackedLayer
 from surge_mm.deploy.real_layers.convert import restore_real, stored_real
 from surge_mm.models.binarization.layer_candidates import class_path
 from surge_mm.utils.errors import CheckpointError, UsageError
 from surge_mm.utils.files import check_new_file
 from surge_mm.utils.logging import log, warn
+from surge_mm.utils.modules import is_packed
 from surge_mm.utils.packages import require_packages
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def save_packed(
     """
     check_new_file(path, [SUFFIX], overwrite, advice='pass overwrite=True')
     require_packages('deploy', 'safetensors', 'numpy')
-    if not any(isinstance(module, PackedLayer) for module in model.modules()):
+    if not is_packed(model):
         raise UsageError(f'{type(model).__name__} is not packed: surge_mm.deploy.pack(model) first')
     state = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
     if cfg is None:
@@ -122,7 +122,7 @@ def load_packed(
             f'device={type(device).__name__}(...) is a model. Pass it by name: load_packed(path, model=model)'
         )
     file = read_packed(path)
-    if model is not None and not any(isinstance(m, PackedLayer) for m in model.modules()):
+    if model is not None and not is_packed(model):
         model = pack(model)
     try:
         if model is not None:

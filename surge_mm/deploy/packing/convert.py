@@ -34,7 +34,7 @@ from surge_mm.models.binarization.layer_candidates import base_class_names, clas
 from surge_mm.models.binarization.shortcuts import NORMS, ShortcutSequential
 from surge_mm.models.binarization.weight_use import forget_check
 from surge_mm.utils.errors import UsageError
-from surge_mm.utils.modules import replace_modules
+from surge_mm.utils.modules import is_packed, replace_modules
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def pack(
             unknown, or images for ``'int8'`` are missing.
     """
     calibration = check_real(model, real, calibration)
-    if isinstance(model, PackedLayer) or any(isinstance(m, PackedLayer) for m in model.modules()):
+    if is_packed(model):
         raise UsageError(f'{type(model).__name__} is packed already')
     binary = {name: m for name, m in model.named_modules() if isinstance(m, BinaryLayer)}
     if not binary:
