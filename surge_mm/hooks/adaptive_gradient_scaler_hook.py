@@ -68,7 +68,8 @@ class AdaptiveGradientScalerHook(LayerHook):
             on its way through the model, which is about ``exp(0.35 sum(eta))`` over the layers that the hook sets
             (docs/method.md). If theirs is larger, eta of all of them is lowered by one factor, and the log tells.
             Layers beside each other, as the towers of a head, count as if one followed the other. Not together with
-            ``preserve_norm``, of which the growth is another. Defaults to None.
+            ``preserve_norm``, of which the growth is another; layers that have it by ``custom_keys`` are left out.
+            Defaults to None.
 
     Raises:
         ValueError: if an argument is out of range. At the start of training: if the model has no compensated layer, or
@@ -156,9 +157,12 @@ class AdaptiveGradientScalerHook(LayerHook):
             keys = [key for key in self.custom_keys if key in name]
             override = self.custom_keys[max(keys, key=len)] if keys else {}
             scales[name] = replace(self.scale, **override, sync=sync)
-        factor = self._factor_of_eta([scale.eta for scale in scales.values()])
+        bounded = [scale.eta for scale in scales.values() if not scale.preserve_norm]
+        factor = self._factor_of_eta(bounded)
         for name, scale in scales.items():
-            layer, scale = self._named[name], replace(scale, eta=scale.eta * factor)
+            layer = self._named[name]
+            if not scale.preserve_norm:
+                scale = replace(scale, eta=scale.eta * factor)
             if layer.scale != scale:
                 log(f'AGS: the hook sets {scale} in {name} instead of {layer.scale}')
             layer.scale = scale

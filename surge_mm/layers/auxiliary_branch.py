@@ -21,9 +21,10 @@ class AuxiliaryBranch(LatentWeight):
     """Base of :class:`.BinaryLayer`: the auxiliary weights W_a, of the shape of the latent weights W_b.
 
     With ``init='copy'``, W_a starts as a copy of W_b. The copy is taken at construction, by :meth:`reset_parameters`
-    and by loading a state dict without ``aux_weight``. Until the first forward pass of training, :meth:`train` and
-    :meth:`state_dict` take it again, unless ``aux_weight`` has other values by then: W_a starts from what
-    ``init_weights`` did to ``weight``, also where DistributedDataParallel wrapped the model before.
+    and by loading a state dict without ``aux_weight``. Until the first backward pass, :meth:`train` and
+    :meth:`state_dict` take it again: W_a starts from what ``init_weights`` did to ``weight``. Other values that a
+    program has written to ``aux_weight`` are kept; with several ranks, only those that a state dict has brought, since
+    the broadcast of DistributedDataParallel writes to it too.
 
     Attributes:
         aux_weight (Parameter | None): W_a; None without a compensator and for a tied one.
@@ -39,13 +40,15 @@ class AuxiliaryBranch(LatentWeight):
     aux_weight: nn.Parameter | None
     ags_warmup: Tensor | None
     ags_statistics: Tensor | None
+    _copied: int | None = None
+    """Checksum of the copy; None where W_a has values of its own."""
 
     def _init_branch(self, compensator: dict[str, Any] | None) -> None:
         self.scale: GradientScale | None = None
         self.tied = self.frozen = False
         self.branch_dtype: torch.dtype | None = None
         self._aux_init = 'copy'
-        self._copied: int | None = None  # checksum of the copy; None once W_a has values of its own
+        self._copied = None
         self.register_parameter('aux_weight', None)
         for name in ('ags_warmup', 'ags_statistics'):
             self.register_buffer(name, None, persistent=False)
@@ -104,17 +107,33 @@ class AuxiliaryBranch(LatentWeight):
 
     def _follow_weight(self) -> None:
         """Copy W_b to W_a again, if W_a still is the last copy and W_b has changed."""
-        aux = self.aux_weight
-        if self._copied is None or aux is None or not aux.requires_grad:
+        if self._copied is None:
             return
-        if checksum(aux) != self._copied:
+        if not self._is_copy():
             self._copied = None
         elif checksum(self.weight) != self._copied:
             self._copy_weight()
 
+    def _is_copy(self) -> bool:
+        """Return whether W_a is what :meth:`_copy_weight` left, and no backward pass has used it."""
+        aux = self.aux_weight
+        # FSDP replaces a parameter by a view, or by a flat part of it
+        whole = type(aux) is nn.Parameter and aux.dim() > 1 and not aux.is_inference()
+        if self._copied is None or not whole or not aux.requires_grad:  # type: ignore[union-attr]
+            return False
+        if self.ags_statistics is not None and self.ags_statistics.any():
+            return False
+        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+        if distributed and torch.distributed.get_world_size() > 1:
+            return True
+        return checksum(aux) == self._copied  # type: ignore[arg-type]
+
     def _apply(self: A, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> A:
         """Move or cast the layer. The statistics are at least float32: narrower floats cannot count or hold norms."""
+        was_copy = self._copied is not None and self._is_copy()
         super()._apply(fn, recurse)
+        if was_copy and self.aux_weight is not None:
+            self._copied = checksum(self.aux_weight)
         for name in ('ags_warmup', 'ags_statistics'):
             values = getattr(self, name)
             if values is not None:
@@ -157,7 +176,8 @@ class AuxiliaryBranch(LatentWeight):
             if key in unexpected_keys:
                 unexpected_keys.remove(key)
         elif key in state_dict:
-            self._copied = None
+            if state_dict[key].shape == self.aux_weight.shape:
+                self._copied = None
         else:
             if key in missing_keys:
                 missing_keys.remove(key)
@@ -176,6 +196,8 @@ def checksum(weight: Tensor) -> int | None:
     values = weight.detach()
     if values.is_meta or type(values) is not Tensor:  # as a FakeTensor
         return None
+    if values.untyped_storage().nbytes() < values.numel() * values.element_size():  # freed by FSDP
+        return None
     values = values.float().cpu().contiguous()
     return zlib.crc32(ctypes.string_at(values.data_ptr(), values.numel() * values.element_size()))
 
@@ -189,6 +211,4 @@ def weight_generator(weight: Tensor) -> torch.Generator:
     Args:
         weight (Tensor): Weight of a layer, of any shape.
     """
-    seed = checksum(weight)
-    assert seed is not None
-    return torch.Generator('cpu').manual_seed(seed)
+    return torch.Generator('cpu').manual_seed(checksum(weight) or 0)

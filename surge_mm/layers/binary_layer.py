@@ -103,7 +103,9 @@ class BinaryLayer(LearnedActivation, AuxiliaryBranch):
         self.to(device=layer.weight.device, dtype=layer.weight.dtype)
         if not layer.weight.requires_grad:
             self.requires_grad_(False)
-        self.weight, self.bias = layer.weight, layer.bias
+        # past the check for a fusion, which zeros may look like
+        self.register_parameter('weight', layer.weight)  # type: ignore[arg-type]
+        self.register_parameter('bias', layer.bias)  # type: ignore[arg-type]
         self._reset_learned()
         self._reset_branch()
         return self.train(layer.training)
@@ -153,10 +155,6 @@ class BinaryLayer(LearnedActivation, AuxiliaryBranch):
         w_a = self.weight if self.tied else self.aux_weight
         if w_a is not None and (self.tied or self.frozen):
             w_a = w_a.detach()
-        if self.training and torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            self._copied = (
-                None  # from here on, W_a is trained. A compiled layer tells it by the values of W_a
-            )
         weights = (self.weight, self.bias, w_a)
         warmup = self.ags_warmup
         if warmup is not None:

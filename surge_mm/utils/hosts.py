@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,14 @@ FAMILY = {name: package for name, package in MODULE2PACKAGE.items() if name.star
 
 
 _scope_lock = threading.RLock()
+
+
+def _renew_lock() -> None:
+    global _scope_lock
+    _scope_lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)  # another thread of the parent may hold it
 
 
 @contextmanager

@@ -70,8 +70,11 @@ def test_learned_scales_start_from_the_mean_over_the_ranks_and_stay_equal(tmp_pa
         assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_branches_are_copies_of_weights_that_are_initialized_behind_the_wrapper(tmp_path):
-    (w_b, w_a), (other_w_b, other_w_a) = wrapped_and_initialized(tmp_path)
+@pytest.mark.parametrize('broadcasts', [True, False])
+def test_branches_are_copies_of_weights_that_are_initialized_behind_the_wrapper(
+    broadcasts, tmp_path
+):
+    (w_b, w_a), (other_w_b, other_w_a) = wrapped_and_initialized(tmp_path, broadcasts)
     assert torch.equal(w_a, w_b)
     assert torch.equal(w_b, other_w_b) and torch.equal(w_a, other_w_a)
 

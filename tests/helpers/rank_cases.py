@@ -152,16 +152,17 @@ def read_by_two_ranks(folder):
     return [torch.load(folder / f'{rank}.pth') for rank in range(2)]
 
 
-def _wrap_and_initialize(rank, port, folder):
-    """Wrap a model and then initialize it, as MMEngine does; ranks draw other numbers."""
+def _wrap_and_initialize(rank, port, folder, broadcasts):
+    """Wrap a model whose ranks drew other numbers, then initialize it, and broadcast the state, as MMEngine does."""
     be_rank(rank, 2, port)
     dist.init_process_group('gloo')
-    model = network({'eta': 0.1})
+    model = network({'eta': 0.1}, seed=rank)
     wrapped = DistributedDataParallel(model, broadcast_buffers=False)
-    torch.manual_seed(1 + rank)
+    torch.manual_seed(2 + rank * broadcasts)
     nn.init.normal_(model[0].weight)
-    for value in model.state_dict().values():
-        dist.broadcast(value, 0)
+    if broadcasts:
+        for value in model.state_dict().values():
+            dist.broadcast(value, 0)
     wrapped.train()
     torch.save((model[0].weight, model[0].aux_weight), f'{folder}/{rank}.pth')
     dist.barrier()
@@ -169,9 +170,9 @@ def _wrap_and_initialize(rank, port, folder):
     dist.destroy_process_group()
 
 
-def wrapped_and_initialized(folder):
+def wrapped_and_initialized(folder, broadcasts):
     """Return W_b and W_a of a layer, of each of two ranks, after its initialization behind the wrapper."""
-    arguments = (free_port(), folder)
+    arguments = (free_port(), folder, broadcasts)
     mp.start_processes(_wrap_and_initialize, arguments, nprocs=2, start_method='forkserver')
     return [torch.load(folder / f'{rank}.pth') for rank in range(2)]
 

@@ -181,6 +181,15 @@ def test_a_bound_of_the_growth_lowers_eta_of_all_layers_by_one_factor(tmp_path, 
     assert f'the largest from 0.6 to {head:.4g}' in warning
 
 
+def test_the_bound_of_the_growth_leaves_out_layers_that_keep_the_norm(tmp_path):
+    keys = {'head': {'preserve_norm': True}}
+    hook = AdaptiveGradientScalerHook(eta=0.6, custom_keys=keys, max_growth=1.2)
+    run = runner(tmp_path, hook, epochs=1)
+    run.train()
+    assert run.model.head.scale == AdaptiveScale(0.6, preserve_norm=True)
+    assert math.exp(0.35 * run.model.stem.scale.eta) == pytest.approx(1.2)
+
+
 def test_below_the_bound_of_the_growth_eta_is_the_one_that_was_given(tmp_path, monkeypatch):
     said = []
     monkeypatch.setattr('surge_mm.hooks.adaptive_gradient_scaler_hook.warn', said.append)

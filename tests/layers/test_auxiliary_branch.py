@@ -268,3 +268,36 @@ def test_statistics_of_a_narrow_model_count_and_hold_large_norms(dtype):
     assert Statistics(*layer.ags_statistics.tolist()).non_finite == 300
     assert layer.ags_statistics.dtype == layer.ags_warmup.dtype == torch.float32
     assert network({'eta': 0.1}).double()[0].ags_statistics.dtype == torch.float64
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_that_are_initialized_after_a_cast_are_copied(dtype):
+    model = network({'eta': 0.1}).to(dtype)
+    nn.init.normal_(model[0].weight)
+    model.train()
+    assert torch.equal(model[0].aux_weight, model[0].weight)
+
+
+def test_a_layer_made_in_inference_mode_can_be_initialized_and_saved_outside():
+    with torch.inference_mode():
+        layer = SurgeLinear(8, 4, compensator={'eta': 0.1})
+    layer.weight.data = torch.randn(4, 8)
+    assert layer.train().state_dict()['aux_weight'].shape == (4, 8)
+
+
+def test_a_parameter_without_storage_is_no_copy():
+    """As FSDP leaves it between two passes."""
+    layer = SurgeLinear(8, 4, compensator={'eta': 0.1})
+    layer.aux_weight.data.untyped_storage().resize_(0)
+    layer.train()
+
+
+def test_train_copies_nothing_in_a_model_that_is_trained_in_evaluation_mode(x):
+    model = network({'eta': 0.1}).eval()
+    start = model[0].aux_weight.clone()
+    loss_of(model, x).backward()
+    with torch.no_grad():
+        model[0].weight.add_(1)  # a step of W_b alone
+    model.zero_grad()
+    model.train().state_dict()
+    assert torch.equal(model[0].aux_weight, start)

@@ -69,8 +69,29 @@ def test_weights_of_any_values_are_assigned(x):
         assert torch.equal(layer(x), other(x))
         layer.weight = nn.Parameter(0.1 * other.weight.detach())
         assert torch.equal(layer.weight, 0.1 * other.weight)
-        zeros = nn.init.zeros_(nn.Conv2d(3, 8, 3).weight)
-        layer.weight, layer.bias = nn.Parameter(zeros), nn.Parameter(torch.ones(8))
-        assert not layer.weight.any()
     single = SurgeConv2d(3, 3, 1, groups=3, weight={'type': 'Sign'})  # each weight is a multiple
     single.weight, single.bias = nn.Parameter(torch.randn(3, 1, 1, 1)), nn.Parameter(torch.ones(3))
+
+
+@pytest.mark.parametrize('weight', ['Sign', 'ScaledSign', 'ReCU', 'Libra'])
+def test_a_layer_that_starts_with_zeros_becomes_binary_and_a_norm_with_zeros_is_not_fused(weight):
+    conv, norm = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8).eval()
+    nn.init.zeros_(conv.weight), nn.init.zeros_(norm.weight)
+    layer = SurgeConv2d.from_float(conv, weight={'type': weight})
+    assert layer.weight is conv.weight and layer.bias is conv.bias
+    if weight == 'Sign':  # a residual block starts with such a norm
+        layer = SurgeConv2d(3, 8, 3, weight={'type': weight}).eval()
+        with pytest.raises(RuntimeError, match='Do not fuse'):
+            fuse_conv_bn_weights_of(layer, norm)
+
+
+def fuse_conv_bn_weights_of(layer, norm):
+    layer.weight, layer.bias = nn.utils.fusion.fuse_conv_bn_weights(
+        layer.weight,
+        layer.bias,
+        norm.running_mean,
+        norm.running_var,
+        norm.eps,
+        norm.weight,
+        norm.bias,
+    )

@@ -1,5 +1,6 @@
 """The scope in which registries look up names."""
 
+import multiprocessing
 import threading
 import time
 
@@ -31,3 +32,31 @@ def test_threads_see_their_own_scope_and_leave_the_one_of_before():
         thread.join()
     assert seen == [True] * 20
     assert scope() == before and len(DefaultScope._instance_dict) == kept
+
+
+def enter(queue):
+    with default_scope('mmdet'):
+        queue.put(scope())
+
+
+def test_a_forked_process_can_set_its_scope_while_a_thread_of_the_parent_has_one():
+    release, holds = threading.Event(), threading.Event()
+
+    def hold():
+        with default_scope('mmpretrain'):
+            holds.set()
+            release.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    holds.wait()
+    fork = multiprocessing.get_context('fork')
+    queue = fork.SimpleQueue()
+    child = fork.Process(target=enter, args=(queue,))
+    child.start()
+    child.join(30)
+    alive = child.is_alive()
+    child.kill()
+    release.set()
+    thread.join()
+    assert not alive and queue.get() == 'mmdet'

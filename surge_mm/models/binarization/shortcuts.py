@@ -37,13 +37,14 @@ class ShortcutSequential(nn.Sequential):
     def __getitem__(self, idx: Any) -> Any:
         part: Any = super().__getitem__(idx)
         if isinstance(idx, slice):
-            part._name_shortcuts(self._strides())
+            part._number_shortcuts(self._strides()[idx])
         return part
 
     def __delitem__(self, idx: Any) -> None:
         strides = self._strides()
         super().__delitem__(idx)
-        self._name_shortcuts(strides)
+        del strides[idx]
+        self._number_shortcuts(strides)
 
     def insert(self: S, index: int, module: nn.Module) -> S:
         """Insert a module, as :meth:`torch.nn.Sequential.insert` does.
@@ -54,15 +55,16 @@ class ShortcutSequential(nn.Sequential):
         """
         strides = self._strides()
         super().insert(index, module)
-        self._name_shortcuts(strides)
+        strides.insert(index, None)
+        self._number_shortcuts(strides)
         return self
 
-    def _strides(self) -> dict[nn.Module, int]:
-        return {self.get_submodule(name): stride for name, stride in self.shortcuts.items()}
+    def _strides(self) -> list[int | None]:
+        return [self.shortcuts.get(name) for name in self._modules]
 
-    def _name_shortcuts(self, strides: Mapping[nn.Module, int]) -> None:
-        children = self.named_children()
-        self.shortcuts = {name: strides[child] for name, child in children if child in strides}
+    def _number_shortcuts(self, strides: list[int | None]) -> None:
+        named = zip(self._modules, strides, strict=True)
+        self.shortcuts = {name: stride for name, stride in named if stride is not None}
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the output of the last module.

@@ -147,6 +147,14 @@ def test_a_sequence_keeps_its_shortcuts_when_modules_are_taken_added_or_removed(
     assert torch.equal(net.module(first), whole)
 
 
+@torch.no_grad()
+def test_a_slice_of_a_sequence_with_a_convolution_twice_has_the_shortcuts_of_the_whole():
+    conv = nn.Conv2d(8, 8, 3, padding=1)
+    net = with_shortcuts(nn.Sequential(conv, nn.PReLU(), conv, nn.PReLU()))
+    x = net.stem(image())
+    assert torch.equal(net.module[2:](net.module[:2](x)), net.module(x))
+
+
 def test_a_model_that_is_itself_a_sequence_has_shortcuts():
     net = nn.Sequential(nn.Conv2d(3, 8, 3), *sequence())
     assert [report.shortcut for report in binarize(net, shortcuts=True)] == [0, 1, 0, 1, 1]
