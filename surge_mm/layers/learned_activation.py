@@ -87,9 +87,8 @@ class LearnedActivation(nn.Module):
                 [values.sum(dtype=wide), values.new_tensor(values.numel(), dtype=wide)]
             )
             if torch.distributed.is_available() and torch.distributed.is_initialized():
-                torch.distributed.all_reduce(
-                    total
-                )  # ranks may have other numbers of tokens, or none
+                # ranks may have other numbers of tokens, or none
+                torch.distributed.all_reduce(total)
             if not total[1]:
                 return
             mean = total[0] / total[1]

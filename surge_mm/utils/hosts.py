@@ -28,7 +28,8 @@ def _renew_lock() -> None:
     _scope_lock = threading.RLock()
 
 
-os.register_at_fork(after_in_child=_renew_lock)  # another thread of the parent may hold it
+if hasattr(os, 'register_at_fork'):  # another thread of the parent may hold it
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 @contextmanager
