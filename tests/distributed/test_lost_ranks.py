@@ -7,15 +7,8 @@ import pytest
 import torch
 from helpers.forkserver import FORKSERVER
 from helpers.narrow import digits_with_masks
-from helpers.rank_cases import (
-    Ranks,
-    free_port,
-    kept,
-    leaves_a_layer_out,
-    wait_for,
-    waits_for_the_norms,
-    write_config,
-)
+from helpers.rank_cases import leaves_a_layer_out, waits_for_the_norms
+from helpers.rank_runs import Ranks, free_port, kept, wait_for, write_config
 from mmengine.config import Config
 
 from surge_mm.launch.distributed import prepare_ranks

@@ -6,19 +6,15 @@ from helpers.glue_runs import run_config, write_data
 from helpers.narrow import digits_with_masks
 from helpers.rank_cases import (
     BFLOAT16,
-    KEEP_RANK,
     SETTINGS,
-    Ranks,
     classify,
     difference,
-    kept,
     read_alone,
     read_by_two_ranks,
     starts_of_scales,
-    take_boxes,
     wrapped_and_initialized,
-    write_config,
 )
+from helpers.rank_runs import KEEP_RANK, Ranks, kept, take_boxes, write_config
 
 from surge_mm.layers import SurgeLinear
 

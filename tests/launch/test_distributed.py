@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from helpers.bad_runs import WHOLE
-from helpers.rank_cases import free_port
+from helpers.rank_runs import free_port
 from helpers.tools import TOOLS
 from mmengine.config import Config
 from mmengine.runner import EpochBasedTrainLoop

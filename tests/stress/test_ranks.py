@@ -28,11 +28,10 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from helpers.narrow import NARROW, digits_with_masks
-from helpers.rank_cases import (
-    SETTINGS,
+from helpers.rank_cases import SETTINGS, difference
+from helpers.rank_runs import (
     Ranks,
     be_rank,
-    difference,
     free_port,
     kept,
     launch,

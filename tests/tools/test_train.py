@@ -10,7 +10,7 @@ import time
 
 import pytest
 import torch
-from helpers.rank_cases import Ranks
+from helpers.rank_runs import Ranks
 from helpers.tools import run_tool
 from helpers.user_folder import ROOT, main_of, make_user_folder, write
 from mmengine.config import Config

@@ -5,7 +5,7 @@ from helpers.distillation import (
     distill,
 )
 from helpers.narrow import config, digits_with_masks
-from helpers.rank_cases import Ranks, kept, write_config
+from helpers.rank_runs import Ranks, kept, write_config
 from mmengine.runner import Runner
 
 NOWHERE = {'config': 'nowhere.py', 'checkpoint': 'nowhere.pth'}
