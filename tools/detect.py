@@ -28,6 +28,7 @@ from surge_mm.analysis.tables import wide_console
 from surge_mm.deploy import instruction_set, load_packed
 from surge_mm.deploy.predict.label_files import (
     check_label_files,
+    existing_label_file,
     label_file,
     value_of,
     write_classes,
@@ -134,7 +135,10 @@ def check_targets(args: argparse.Namespace, sources: list[Source]) -> None:
     written = [source.target for source in sources]
     if args.save_txt:
         check_label_files(sources, args.out)
-        written += [label_file(s, args.out, 0 if s.moves else None) for s in sources]
+        written += [
+            existing_label_file(s, args.out) or label_file(s, args.out, 0 if s.moves else None)
+            for s in sources
+        ]
     read = {Path(name).resolve() for name in inputs}
     for path in written:
         if path.resolve() in read:

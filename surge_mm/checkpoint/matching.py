@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from surge_mm.utils.errors import UsageError
+from surge_mm.utils.logging import warn
 
 
 def find_mismatches(
@@ -91,8 +92,9 @@ def require_whole_parts(model: nn.Module) -> None:
     """Make loading fail where a checkpoint does not match.
 
     A part of the model (backbone, neck, ...) that is loaded alone, as by its ``init_cfg``, needs a checkpoint with all
-    its convolutions and linear layers, in the right shapes. The whole model needs one matching tensor, since the
-    checkpoint may have a head for other classes.
+    its convolutions and linear layers, in the right shapes. Left out are those that were added to a block which the
+    checkpoint has, as plugins and the offsets of a deformable convolution are: they keep their values, with a warning.
+    The whole model needs one matching tensor, since the checkpoint may have a head for other classes.
 
     Args:
         model (nn.Module): the model. Hooks are registered on it and on its children.
@@ -121,12 +123,44 @@ def _check_part(part: nn.Module, state_dict: dict[str, Any], prefix: str, *args:
         for name, module in part.named_modules()
         if isinstance(module, (nn.Conv2d, nn.Linear))
     }
-    mismatches = find_mismatches(named_tensors(part), state_dict, required=required)
+    added = _added(part, required, state_dict)
+    if added:
+        warn(
+            f'{type(part).__name__}: the checkpoint does not have {len(added)} of its {len(required)} layers, which '
+            f'keep their initial values: {", ".join(sorted(added))[:500]}'
+        )
+    mismatches = find_mismatches(named_tensors(part), state_dict, required=required - added)
     if mismatches:
         raise UsageError(
             f'the checkpoint does not match {type(part).__name__} in {len(mismatches)} tensors, first: '
             f'{mismatches[0]}. {_advice(state_dict)}'
         )
+
+
+def _added(part: nn.Module, required: set[str], state_dict: dict[str, Any]) -> set[str]:
+    """Return the missing weights that are in blocks which the checkpoint has.
+
+    A block is the first module on the way that contains others and is no list of modules. The checkpoint must have more
+    of the part's weights than it lacks, and no tensor of the block that the part has not.
+    """
+    missing = {name for name in required if name not in state_dict}
+    if 2 * len(missing) >= len(required):
+        return set()
+    own, added = named_tensors(part), set()
+    for name in missing:
+        path = name.split('.')[:-1]
+        ends = (
+            i for i in range(1, len(path)) if not _is_list(part.get_submodule('.'.join(path[:i])))
+        )
+        block = '.'.join(path[: next(ends, 0)]) + '.'
+        theirs = [other for other in state_dict if other.startswith(block)]
+        if theirs and all(other in own for other in theirs):
+            added.add(name)
+    return added
+
+
+def _is_list(module: nn.Module) -> bool:
+    return isinstance(module, (nn.Sequential, nn.ModuleList, nn.ModuleDict))
 
 
 def _advice(state_dict: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ name in the checkpoint      what the original allows                     what th
 ==========================  ===========================================  ========================================
 ``builtins.getattr``        any function, through ``__globals__``        the statistics methods of HistoryBuffer
 ``...HistoryBuffer``        new methods, also for every other log        logs of numbers
+``...ConfigDict``           dicts with attributes                        dicts
 ``numpy.ndarray``           Python objects from raw bytes                arrays of numbers and strings
 ``numpy.dtype``             invalid flags, through the pickled state     the same types, with a byte order
 ``...multiarray.scalar``    Python objects from raw bytes                numbers and strings
@@ -22,6 +23,7 @@ from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
+from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer
 
 _STATISTICS = ('min', 'max', 'mean', 'current')
@@ -112,7 +114,17 @@ def _scalar(dtype: _DType | np.dtype, data: bytes) -> Any:
     return np.frombuffer(data, _to_dtype(dtype), count=1)[0]
 
 
+def _config_dict(content: Any) -> dict[Any, Any]:
+    """Replace ``ConfigDict``, which MMEngine saves where the ``metainfo`` of a dataset has a dict: return the dict."""
+    if type(content) is not dict:
+        raise UnpicklingError(
+            'the checkpoint constructs a config dict in a way that MMEngine does not use'
+        )
+    return content
+
+
 SAFE_GLOBALS: list[Any] = [
+    (_config_dict, f'{ConfigDict.__module__}.{ConfigDict.__qualname__}'),
     (_Log, f'{HistoryBuffer.__module__}.{HistoryBuffer.__qualname__}'),
     (_statistics_method, 'builtins.getattr'),
     (_Array, 'numpy.ndarray'),

@@ -66,7 +66,7 @@ class CIFAR10Tensor(CIFAR10):
             raise ValueError(f'size={size!r} must be 8, 16 or 32')
         self._fully_initialized = False
         self.device, self.size = device, size
-        self.part = list(indices) if isinstance(indices, Sequence) else slice(indices)
+        self.part = list(indices) if isinstance(indices, Sequence) else indices
         super().__init__(data_root=data_root, split=split, download=False, **kwargs)
 
     def full_init(self) -> None:
@@ -92,15 +92,14 @@ class CIFAR10Tensor(CIFAR10):
         ]
         pixels = np.concatenate([entry['data'] for entry in entries]).reshape(-1, 3, 32, 32)
         labels = np.concatenate([entry['labels'] for entry in entries])
-        try:
-            images, labels = (
-                torch.from_numpy(pixels[self.part]),
-                torch.from_numpy(labels[self.part]),
-            )
-        except IndexError as error:
+        numbers = self.part if isinstance(self.part, list) else [(self.part or 1) - 1]
+        if wrong := [number for number in numbers if not 0 <= number < len(labels)]:
             raise DatasetError(
-                f'indices must be from 0 to {len(labels) - 1}, the images of split={self.split!r}: {error}'
-            ) from error
+                f'indices must be from 0 to {len(labels) - 1}, the images of split={self.split!r}, or their number, '
+                f'at most {len(labels)}: it has image {wrong[0]}'
+            )
+        part = self.part if isinstance(self.part, list) else slice(self.part)
+        images, labels = torch.from_numpy(pixels[part]), torch.from_numpy(labels[part])
         if self.size != 32:
             blocks = images.unflatten(3, (self.size, -1)).unflatten(2, (self.size, -1)).float()
             images = blocks.mean((3, 5)).round().byte()

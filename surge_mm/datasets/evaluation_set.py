@@ -59,12 +59,18 @@ def image_size(cfg: Config) -> tuple[int, int]:
     """
     for step in reversed(evaluation_pipeline(cfg)):
         kind = class_name(step['type'])
-        if kind in ('CenterCrop', 'RandomCrop', 'Pad') and 'crop_size' in step:
+        if kind in ('CenterCrop', 'RandomCrop') and 'crop_size' in step:
             crop = step['crop_size']
             return (crop, crop) if isinstance(crop, int) else tuple(crop)
+        if kind == 'Pad' and step.get('size') is not None:
+            size = step['size']  # (width, height)
+            return (size, size) if isinstance(size, int) else (size[1], size[0])
         if kind in ('Resize', 'FixScaleResize') and 'scale' in step:
             scale = step['scale']
-            return (scale, scale) if isinstance(scale, int) else (min(scale), max(scale))
+            if isinstance(scale, int):
+                return scale, scale
+            # without keep_ratio, (width, height); with it, bounds of the two sides in any order
+            return (min(scale), max(scale)) if step.get('keep_ratio') else (scale[1], scale[0])
     raise LaunchError(
         'no step of the test pipeline sets the size of an image: add --shape HEIGHT WIDTH'
     )

@@ -54,9 +54,7 @@ class ExactResumeHook(Hook):
         meta = checkpoint['meta']
         meta['batches_an_epoch'] = len(runner.train_dataloader)
         if self._started_at is not None:
-            # the checkpoint of a finished epoch has the number of the next one
-            within = meta['epoch'] == runner.epoch
-            meta['batches_done'] = meta['iter'] - self._started_at if within else 0
+            meta['batches_done'] = meta['iter'] - self._started_at
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Read where the interrupted run was.
@@ -89,6 +87,16 @@ class ExactResumeHook(Hook):
             *_key(runner), DATA, runner.epoch, number
         )
         reseed(*_key(runner), EPOCH, runner.epoch)
+
+    def after_train_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Begin the count of the next epoch, before the checkpoints of this one are saved.
+
+        Args:
+            runner (Runner): Runner of the training.
+            metrics (dict, optional): Not used. Defaults to None.
+        """
+        if self._started_at is not None:
+            self._started_at = runner.iter
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Seed the generators for the training step.

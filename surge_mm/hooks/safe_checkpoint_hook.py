@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.config import ConfigDict
 from mmengine.dist import all_reduce, is_main_process
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
@@ -101,12 +102,16 @@ class SafeCheckpointHook(CheckpointHook):
         self.file_backend.remove_now()
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Add the accumulated gradients to a checkpoint.
+        """Add the accumulated gradients to a checkpoint, and make plain dicts of the config dicts of its meta data.
+
+        A ``dict`` in the ``metainfo`` of a dataset is one, which ``torch.load(weights_only=True)`` refuses.
 
         Args:
             runner (Runner): Runner of the training.
             checkpoint (dict): Checkpoint to be saved. It is changed in place.
         """
+        for key in ('meta', 'message_hub'):
+            checkpoint[key] = _plain(checkpoint.get(key, {}))
         if self._gradients:
             checkpoint[GRADIENTS] = self._gradients
 
@@ -118,6 +123,13 @@ class SafeCheckpointHook(CheckpointHook):
             checkpoint (dict): Loaded checkpoint.
         """
         self._gradients = checkpoint.get(GRADIENTS, {}) if runner._resume else {}
+
+
+def _plain(value: Any) -> Any:
+    """Return a value with plain dicts in place of config dicts, at any depth of dicts, lists and tuples."""
+    if type(value) in (dict, ConfigDict):
+        return {key: _plain(one) for key, one in value.items()}
+    return type(value)(map(_plain, value)) if type(value) in (list, tuple) else value
 
 
 def _gathered_gradients(model: nn.Module) -> dict[str, torch.Tensor]:

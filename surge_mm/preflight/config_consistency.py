@@ -47,7 +47,7 @@ def match_classes(key: str, classes: Any, content: Annotations, training: bool) 
         list[str]: a line with counts, and warnings.
 
     Raises:
-        DatasetError: if they have no name in common, or there is nothing to train on.
+        DatasetError: if they have no name in common.
     """
     if not classes or isinstance(classes, str):
         raise DatasetError(
@@ -62,14 +62,14 @@ def match_classes(key: str, classes: Any, content: Annotations, training: bool) 
             f'  set metainfo=dict(classes=(...)) in the dataset to the names of the annotations'
         )
     missing = [name for name in classes if name not in counts]
-    if training and len(missing) == len(classes):
-        raise DatasetError(f'{key}.ann_file has no annotation to train on: {content.source}')
     boxes = sum(counts.get(name, 0) for name in classes)
     lines = [
         f'{key}: {len(content.image_files):,} images, {boxes:,} boxes of '
         f'{len(classes) - len(missing)} classes'
     ]
-    if missing and counts:
+    if training and not boxes:
+        lines.append(f'warning: {key}.ann_file has no annotation to train on: {content.source}')
+    elif missing and counts:
         lines.append(
             f'warning: {key}: {len(missing)} of {len(classes)} classes have no box: {some(missing)}'
         )
@@ -105,9 +105,12 @@ def match_class_order(key: str, classes: Sequence[str], content: Annotations) ->
 def match_heads(key: str, classes: Sequence[str] | None, cfg: Config) -> None:
     """Check that the heads of a detector have as many classes as a dataset. More labels would count as background.
 
+    Detectors with a language model are left out: theirs is the largest number of names in a prompt.
+
     Args:
         key (str): config key of the dataset.
-        classes (Sequence[str], optional): ``metainfo['classes']`` of the dataset.
+        classes (Sequence[str], optional): the names of its classes with boxes: ``metainfo['classes']``, or
+            ``metainfo['thing_classes']`` of a panoptic dataset.
         cfg (Config): config of the run.
 
     Raises:
@@ -115,6 +118,8 @@ def match_heads(key: str, classes: Sequence[str] | None, cfg: Config) -> None:
     """
     model = cfg.get('model')
     if classes is None or not isinstance(model, dict) or cfg.get('default_scope') != 'mmdet':
+        return
+    if model.get('language_model'):
         return
     for name, number in head_classes('model', model):
         if number != len(classes):

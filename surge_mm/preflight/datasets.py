@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from mmengine.config import Config, ConfigDict
 
 from surge_mm.preflight.annotations import Annotations, some
@@ -96,15 +98,26 @@ class Inspection:
         self.datasets: list[tuple[str, ConfigDict]] = []
         self.files: dict[str, list[int] | None] = {}
         self._texts: dict[str, Any] = {}
+        self._boxes: dict[str, int] = {}
         self._read_coco = cache(read_coco)
         for split in splits:
             contents: list[Annotations] = []
             loader = self.cfg.get(f'{split}_dataloader') or {}
-            for key, config in find_leaves(f'{split}_dataloader.dataset', loader.get('dataset')):
+            leaves = list(find_leaves(f'{split}_dataloader.dataset', loader.get('dataset')))
+            for key, config in leaves:
                 try:
                     self._check_dataset(key, config, split == 'train', contents)
                 except DatasetError as error:
                     self.problems.append(str(error))
+            if (
+                split == 'train'
+                and leaves
+                and not any(self._boxes.get(key, 1) for key, _ in leaves)
+            ):
+                files = ', '.join(content.source for content in contents)
+                self.problems.append(
+                    f'train_dataloader.dataset has no annotation to train on: {files}'
+                )
             evaluators = self.cfg.get(f'{split}_evaluator') or []
             single = isinstance(evaluators, dict)
             for number, evaluator in enumerate([evaluators] if single else evaluators):
@@ -137,7 +150,7 @@ class Inspection:
             lines.append(f'{key}: not checked, {config["type"]} is not a dataset of MMEngine')
             return
         classes = dataset.metainfo.get('classes')
-        match_heads(key, classes, self.cfg)
+        match_heads(key, dataset.metainfo.get('thing_classes', classes), self.cfg)
         if config.get('backend_args') or '://' in f'{dataset.data_root}{dataset.ann_file}':
             lines.append(f'{key}: not checked, the data is not on local disks')
             return
@@ -165,6 +178,7 @@ class Inspection:
         read = self._coco if reader == {'CocoDataset'} else self._voc
         folder, content = read(key, dataset)
         lines += match_classes(key, classes, content, training)
+        self._boxes[key] = sum(content.counts.get(name, 0) for name in classes)
         if reader == {'CocoDataset'}:
             lines += match_class_order(key, classes, content)
         if dataset._indices is not None:
@@ -172,7 +186,7 @@ class Inspection:
         contents.append(content)
         self.datasets.append((key, config))
         self._check_image_files(key, folder, content)
-        lines += _check_boxes(key, config, content)
+        lines += _check_boxes(key, config, content, classes)
 
     def _check_texts(self, key: str, dataset: Any) -> None:
         check_texts(key, dataset)
@@ -231,8 +245,15 @@ def _files_of(folder: str) -> set[str]:
         return set()
 
 
-def _check_boxes(key: str, config: ConfigDict, content: Annotations) -> list[str]:
-    """Check the masks that a pipeline loads, and return warnings about boxes."""
+def _check_boxes(
+    key: str, config: ConfigDict, content: Annotations, classes: Sequence[str]
+) -> list[str]:
+    """Check the masks that a pipeline loads, and return warnings about boxes. MMDetection leaves other classes out."""
+    of_others = np.array([name not in classes for name in content.names], dtype=bool)[
+        content.box_labels
+    ]
+    left_out = content.left_out & ~of_others
+    content = replace(content, left_out=content.left_out | of_others)
     other_size = content.select([])
     load = step_of(config, 'LoadAnnotations')
     if load.get('with_mask'):
@@ -258,7 +279,7 @@ def _check_boxes(key: str, config: ConfigDict, content: Annotations) -> list[str
             'have masks of another "size" than their image is annotated with. MMDetection fails on them unless the '
             'image file has the size of the mask',
         ),
-        (content.left_out, 'of zero size or outside of the image are left out by MMDetection'),
+        (left_out, 'of zero size or outside of the image are left out by MMDetection'),
         (
             content.degenerate,
             f'have less than a pixel inside their image{advise_filter(key, config)}',

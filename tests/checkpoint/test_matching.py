@@ -10,7 +10,12 @@ from torch import nn
 
 from surge_mm import SurgeConv2d
 from surge_mm.checkpoint.checked import read_checked
-from surge_mm.checkpoint.matching import describe_tensor, find_mismatches, named_tensors
+from surge_mm.checkpoint.matching import (
+    describe_tensor,
+    find_mismatches,
+    named_tensors,
+    require_whole_parts,
+)
 from surge_mm.utils.errors import LaunchError, UsageError
 
 FIRST = 'backbone.layer1.0.conv1.weight'
@@ -119,3 +124,46 @@ def test_parts_of_a_binarized_detector_load_whole_checkpoints_only(tmp_path):
     assert all(torch.equal(v, before[name]) for name, v in other.backbone.state_dict().items())
     with pytest.raises(UsageError, match='no weight of ATSS'):
         load_checkpoint(other, path)
+
+
+class Added(nn.Module):
+    """A block with a layer that others of its kind do not have."""
+
+    def __init__(self, extra: bool) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(2, 2, 1), nn.Conv2d(2, 2, 1)
+        if extra:
+            self.plugin = nn.Sequential(nn.Conv2d(2, 2, 1))
+
+
+def backbone(blocks, extra):
+    return nn.Sequential(nn.Conv2d(2, 2, 1), nn.Sequential(*(Added(extra) for _ in range(blocks))))
+
+
+def test_layers_added_to_blocks_of_the_checkpoint_keep_their_values_with_a_warning(monkeypatch):
+    said = []
+    monkeypatch.setattr('surge_mm.checkpoint.matching.warn', said.append)
+    model = nn.ModuleDict({'backbone': backbone(2, extra=True)})
+    require_whole_parts(model)
+    part, theirs = model['backbone'], backbone(2, extra=False).state_dict()
+    before = copies(part)
+    part.load_state_dict(theirs, strict=False)
+    for name, value in part.state_dict().items():
+        assert torch.equal(value, theirs.get(name, before[name]))
+    (text,) = said
+    assert 'does not have 2 of its 7 layers' in text
+    assert text.endswith('1.0.plugin.0.weight, 1.1.plugin.0.weight')
+
+
+@pytest.mark.parametrize(
+    ('ours', 'theirs'),
+    [((3, False), (2, False)), ((2, False), (2, True)), ((1, True), (0, False))],
+    ids=['a block is missing', 'a layer of a block is not used', 'no block'],
+)
+def test_the_checkpoint_of_another_network_is_refused(ours, theirs):
+    model = nn.ModuleDict({'backbone': backbone(*ours)})
+    require_whole_parts(model)
+    state = backbone(*theirs).state_dict()
+    state.pop('1.0.conv2.weight', None)
+    with pytest.raises(UsageError, match='the checkpoint does not match Sequential'):
+        model['backbone'].load_state_dict(state, strict=False)

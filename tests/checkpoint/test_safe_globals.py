@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.hostile_checkpoints import Call
+from mmengine.config import ConfigDict
 from mmengine.hooks import Hook
 from mmengine.logging import HistoryBuffer, MessageHub
 from mmengine.model import BaseModel
@@ -239,3 +240,16 @@ def test_the_flags_of_a_dtype_cannot_be_forged(tmp_path):
     loaded = roundtrip(array, tmp_path / 'flags.pth')
     np.testing.assert_array_equal(loaded, np.arange(3.0))
     assert loaded.dtype.flags == np.dtype('f8').flags
+
+
+def test_a_config_dict_becomes_a_dict(tmp_path):
+    loaded = roundtrip({'colors': ConfigDict(a='red', b=[ConfigDict(c=1)])}, tmp_path / 'a.pth')
+    assert loaded == {'colors': {'a': 'red', 'b': [{'c': 1}]}}
+    assert type(loaded['colors']) is dict and type(loaded['colors']['b'][0]) is dict
+
+
+@pytest.mark.parametrize('content', [(), ([('a', 1)],), ({}, {})])
+def test_other_calls_of_a_config_dict_are_refused(content, tmp_path):
+    torch.save({'a': Call(ConfigDict, content)}, tmp_path / 'a.pth')
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(tmp_path / 'a.pth')

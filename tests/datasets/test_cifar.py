@@ -77,8 +77,12 @@ def test_a_range_of_images(root):
     assert len(part) == 20
     assert torch.equal(part.images, whole.images[30:50])
     assert torch.equal(part.labels, whole.labels[30:50])
-    with pytest.raises(DatasetError, match='indices must be from 0 to 99'):
-        len(CIFAR10Tensor(str(root), device='cpu', indices=range(90, 110)))
+
+
+@pytest.mark.parametrize('indices, first', [(range(90, 110), 100), ([3, -1], -1), (101, 100)])
+def test_images_that_do_not_exist_are_refused(root, indices, first):
+    with pytest.raises(DatasetError, match=f'indices must be from 0 to 99.*has image {first}'):
+        len(CIFAR10Tensor(str(root), device='cpu', indices=indices))
 
 
 def test_small_images_are_means_over_blocks(root):

@@ -44,6 +44,10 @@ def test_the_set_is_found_in_its_wrappers(wrapped, split):
     'step, size',
     [
         ({'type': 'Resize', 'scale': 64}, (64, 64)),
+        ({'type': 'Resize', 'scale': (320, 640)}, (640, 320)),
+        ({'type': 'Resize', 'scale': (320, 640), 'keep_ratio': True}, (320, 640)),
+        ({'type': 'Resize', 'scale': (640, 320), 'keep_ratio': True}, (320, 640)),
+        ({'type': 'Pad', 'size': (300, 200)}, (200, 300)),
         ({'type': 'mmpretrain.CenterCrop', 'crop_size': 224}, (224, 224)),
         ({'type': 'CenterCrop', 'crop_size': (10, 20)}, (10, 20)),
     ],

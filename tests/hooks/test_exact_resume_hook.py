@@ -50,6 +50,17 @@ def test_a_checkpoint_within_an_epoch_goes_on_there(interval, tmp_path):
     assert not differences(whole, resumed)
 
 
+@pytest.mark.parametrize('stop', [BATCHES + 1, BATCHES * 2])
+def test_a_run_that_keeps_the_best_checkpoint_goes_on_with_the_next_epoch(stop, tmp_path):
+    # with a new best score, MMEngine saves the checkpoint of the epoch again, after the epoch has ended
+    whole, resumed = whole_and_resumed(
+        tmp_path, [stop], validate=True, checkpoint={'save_best': 'accuracy', 'rule': 'greater'}
+    )
+    assert not differences(whole, resumed)
+    first = torch.load(tmp_path / 'whole' / 'epoch_1.pth')['meta']
+    assert (first['iter'], first['batches_done']) == (BATCHES, 0)
+
+
 def test_without_the_hook_a_resumed_run_differs(tmp_path):
     whole, resumed = whole_and_resumed(tmp_path, [BATCHES * 2 + 1], exact=False)
     assert differences(whole, resumed)

@@ -6,9 +6,11 @@ from unittest.mock import patch
 import pytest
 import torch
 from helpers.tiny_run import BATCHES, tiny_runner
+from mmengine.config import ConfigDict
 from mmengine.fileio import LocalBackend, get_file_backend
 from mmengine.runner import Runner
 
+from surge_mm.hooks import SafeCheckpointHook
 from surge_mm.utils.errors import UsageError
 
 
@@ -120,3 +122,14 @@ def test_a_backend_of_the_user_is_kept(tmp_path, monkeypatch):
     monkeypatch.setattr('surge_mm.hooks.safe_checkpoint_hook.write_atomically', None)  # not called
     tiny_runner(tmp_path, length=1, checkpoint={'backend_args': {'backend': 'local'}}).train()
     assert (tmp_path / 'epoch_1.pth').is_file()
+
+
+def test_a_dict_of_a_dataset_is_saved_so_that_it_can_be_loaded(tmp_path):
+    colors = ConfigDict({'a': 'red', 'b': [ConfigDict(c=1)]})
+    checkpoint = {'meta': {'dataset_meta': {'classes': ('a',), 'colors': colors}}}
+    SafeCheckpointHook().before_save_checkpoint(None, checkpoint)
+    torch.save(checkpoint, tmp_path / 'a.pth')
+    loaded = torch.load(tmp_path / 'a.pth', weights_only=True)
+    meta = {'classes': ('a',), 'colors': {'a': 'red', 'b': [{'c': 1}]}}
+    assert loaded['meta'] == {'dataset_meta': meta}
+    assert type(loaded['meta']['dataset_meta']['colors']) is dict

@@ -1,3 +1,4 @@
+import json
 import math
 import os
 import time
@@ -138,6 +139,23 @@ def test_masks_are_asked_for_only_by_a_pipeline_that_loads_them(folder):
 
     edit_json(folder / 'annotations/train.json', add)
     assert check_datasets(with_masks())
+
+
+def test_boxes_of_classes_that_are_not_used_need_no_mask(folder):
+    def add(content):
+        names = {category['id']: category['name'] for category in content['categories']}
+        for annotation in content['annotations']:
+            if names[annotation['category_id']] == used:
+                annotation['segmentation'] = [[1, 1, 9, 1, 9, 9]]
+
+    content = json.loads((folder / 'annotations/train.json').read_text())
+    names = {category['id']: category['name'] for category in content['categories']}
+    used = names[content['annotations'][0]['category_id']]
+    edit_json(folder / 'annotations/train.json', add)
+    cfg = with_masks()
+    assert 'have no "segmentation"' in message_of(cfg)
+    cfg.train_dataloader.dataset.metainfo = {'classes': (used,)}
+    assert check_datasets(cfg)
 
 
 def encoded(pixels):

@@ -1,6 +1,7 @@
 import pytest
 from helpers.digits_configs import coco, config, edit_json, message_of, voc
 
+from surge_mm.datasets.digits import CLASSES
 from surge_mm.preflight.datasets import check_datasets
 
 
@@ -25,6 +26,17 @@ def test_a_head_for_another_number_of_classes_is_refused(folder, dataset, model,
 
 def test_a_proposal_head_has_no_classes_to_compare(folder):
     model = {'rpn_head': {'num_classes': 1}, 'bbox_head': {'num_classes': 10}}
+    assert check_datasets(config(coco('train'), model=model))
+
+
+def test_boxes_of_a_panoptic_dataset_have_its_things_as_classes(folder):
+    metainfo = {'classes': (*CLASSES, 'sky', 'sea'), 'thing_classes': CLASSES}
+    cfg = config(coco('train', metainfo=metainfo), model={'bbox_head': {'num_classes': 10}})
+    assert check_datasets(cfg)
+
+
+def test_a_head_that_compares_with_a_prompt_has_no_number_of_classes(folder):
+    model = {'language_model': {'type': 'BertModel'}, 'bbox_head': {'num_classes': 256}}
     assert check_datasets(config(coco('train'), model=model))
 
 

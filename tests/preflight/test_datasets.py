@@ -88,6 +88,19 @@ def test_datasets_inside_wrappers_are_named_by_keys_that_cfg_options_take(folder
     ]
 
 
+def test_images_without_boxes_may_stand_beside_others(folder):
+    edit_json(folder / 'annotations/val.json', lambda c: c['annotations'].clear())
+    background = coco('val', test_mode=False, filter_cfg={'filter_empty_gt': False})
+    sets = {'type': 'ConcatDataset', 'datasets': [coco('train'), background]}
+    lines = check_datasets(config(sets))
+    key = 'train_dataloader.dataset.datasets.1'
+    assert (
+        f'warning: {key}.ann_file has no annotation to train on: set/annotations/val.json' in lines
+    )
+    sets = {'type': 'ConcatDataset', 'datasets': [background, background]}
+    assert 'train_dataloader.dataset has no annotation to train on' in message_of(config(sets))
+
+
 def test_everything_wrong_is_said_in_one_error(folder):
     (folder / 'VOC2007/JPEGImages/000008.jpg').unlink()
     cfg = config(

@@ -171,8 +171,8 @@ def make_plan(
 def _overwritten(node: Node, plan: Plan) -> int | None:
     """Return the map over which a node may write, unless it is read later. It is never the image, 0."""
     first = node.inputs[0]
-    if node.kind in IN_PLACE:
-        return first
+    if node.kind in IN_PLACE:  # in x + f(x) each number is read twice
+        return None if node.shortcut == first else first
     if node.kind in LAYERS and (node.shortcut != first or reads_signs(node, plan, first)):
         return node.shortcut
     return None

@@ -80,7 +80,7 @@ def float_weights(weight: np.ndarray, convolution: Convolution) -> np.ndarray:
 
 
 def _is_depthwise(weight: np.ndarray, convolution: Convolution) -> bool:
-    return convolution.groups == len(weight) and weight.shape[1] == 1
+    return convolution.groups > 1 and convolution.groups == len(weight) and weight.shape[1] == 1
 
 
 def _runs(weight: np.ndarray, convolution: Convolution) -> np.ndarray:

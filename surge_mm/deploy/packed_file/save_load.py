@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import os
 import re
@@ -100,7 +101,7 @@ def load_packed(
         device (str | torch.device): Device of the model. Defaults to 'cpu', for which packed layers are made.
         allow (Collection[type | str]): Further classes that the file may name, such as your own, or their full names
             (``'my_package.necks.MyNeck'``). Import their modules first. Defaults to none.
-        model (nn.Module, optional): The model that gets the tensors of the file, in place: binarized by
+        model (nn.Module, optional): The model that gets the tensors of the file, in place, if they fit: binarized by
             :func:`surge_mm.binarize` with the arguments of the saved one, or packed already. The config of the file is
             then not used. Defaults to None.
 
@@ -122,13 +123,13 @@ def load_packed(
             f'device={type(device).__name__}(...) is a model. Pass it by name: load_packed(path, model=model)'
         )
     file = read_packed(path)
-    if model is not None and not is_packed(model):
-        model = pack(model)
+    trial = None if model is None or is_packed(model) else pack(copy.deepcopy(model))
     try:
         if model is not None:
-            restore_real(model, file.config.get('real'))
-            problem = 'its tensors are not those of the given model, packed. Build and binarize it as the saved one'
-            _check_tensors(model, file.tensors, problem)
+            if trial is not None:  # a file that is refused must leave the model as it is
+                _match(trial, file)
+                model = pack(model)
+            _match(model, file)
             _warn_of_differences(model, file, path)
         elif file.config['model'] is None:
             raise UsageError(
@@ -156,6 +157,12 @@ if find_spec('mmengine') is not None:
     from surge_mm.registry import MODELS
 
     MODELS.register_module()(load_packed)
+
+
+def _match(model: nn.Module, file: PackedFile) -> None:
+    restore_real(model, file.config.get('real'))
+    problem = 'its tensors are not those of the given model, packed. Build and binarize it as the saved one'
+    _check_tensors(model, file.tensors, problem)
 
 
 def _structure(model: nn.Module) -> str:

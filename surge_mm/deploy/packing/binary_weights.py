@@ -17,6 +17,8 @@ def unsupported_reason(layer: BinaryLayer) -> str:
     """Return the reason why a binary layer cannot be packed, or an empty string if it can be."""
     if 'weight' not in layer._parameters or layer._forward_pre_hooks:
         return 'a forward pre-hook or a parametrization, such as that of spectral_norm, may compute its weight'
+    if layer._forward_hooks:
+        return 'it has a forward hook, which a packed layer would not call'
     weight = layer.weight.detach()
     if layer.weight_binarizer.two_values(weight) is None:
         return f'its weights are {layer.weight_binarizer}, which are not of two values'

@@ -106,9 +106,11 @@ def pack(
 
     The result is still the host's detector or classifier. In the blocks of this package's backbones, in ``ConvModule``
     and in ``nn.Sequential``, batch norm, shortcut and activation after a layer are folded into it. Subclasses with a
-    ``forward`` of their own are left as they are. Real convolutions get the memory format channels_last
-    (:func:`surge_mm.layers.memory_format.to_channels_last`). The other batch norms compute the activation and the max
-    pool behind them in one pass (:mod:`.packing.real_norms`), with the same outputs. ``model.packing``, a
+    ``forward`` of their own are left as they are, and so are modules with forward hooks. A model that calls a part of
+    an ``nn.Sequential``, as by ``self.stem[:3](x)``, or keeps what is between its children, has other outputs once
+    these are folded, without an error: register such parts one by one. Real convolutions get the memory format
+    channels_last (:func:`surge_mm.layers.memory_format.to_channels_last`). The other batch norms compute the activation
+    and the max pool behind them in one pass (:mod:`.packing.real_norms`), with the same outputs. ``model.packing``, a
     :class:`Packing`, lists the layers that were packed, those that were not, and the norms and activations behind them
     that are not part of a packed layer. It also lists the real-valued convolutions that ``real`` replaces, and the
     real-valued layers that it cannot replace.
@@ -143,6 +145,7 @@ def pack(
                 f'{name}: its activation {module.activation} has four values, for training alone, and cannot be '
                 'packed. Train the next step, with bits=1, from this checkpoint, and pack that one'
             )
+    forget_check(model)  # its hooks would keep the network from running without its modules
     reasons = {name: unsupported_reason(layer) for name, layer in binary.items()}
     embeddings = {n: m for n, m in model.named_modules() if isinstance(m, BinaryEmbedding)}
     packing = Packing(
@@ -154,7 +157,6 @@ def pack(
         raise UsageError(
             f'none of the {len(binary)} binary layers of {type(model).__name__} can be packed: {name}: {reason}'
         )
-    forget_check(model)  # its hooks would keep the network from running without its modules
     model = replace_modules(strip(model), _packed_blocks(model))
     for module in list(model.modules()):
         if is_sequence(module):

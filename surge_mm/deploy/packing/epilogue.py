@@ -187,12 +187,21 @@ def sign_changes(outputs: Tensor) -> tuple[Tensor, Tensor] | None:
 
 
 def can_fold_norm(norm: nn.Module) -> bool:
-    """Return whether a layer computes a scale and a shift per channel: PyTorch's batch norm with running statistics."""
-    if not isinstance(norm, _BatchNorm) or norm.running_mean is None:
+    """Return whether a layer computes a scale and a shift per channel: PyTorch's batch norm with running statistics.
+
+    One with hooks is not folded, because they would not be called.
+    """
+    if not isinstance(norm, _BatchNorm) or norm.running_mean is None or has_hooks(norm):
         return False
     return forward_path(norm) in NORM_FORWARDS
 
 
 def can_fold_activation(activation: nn.Module) -> bool:
-    """Return whether :meth:`Epilogue.fold_activation` supports an activation."""
-    return type(activation) in (nn.PReLU, nn.LeakyReLU, nn.Hardtanh, RPReLU, *RELUS)
+    """Return whether :meth:`Epilogue.fold_activation` supports an activation. It does not support one with hooks."""
+    known = type(activation) in (nn.PReLU, nn.LeakyReLU, nn.Hardtanh, RPReLU, *RELUS)
+    return known and not has_hooks(activation)
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Return whether a module has forward hooks or forward pre-hooks, such as those of an author."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)

@@ -8,7 +8,12 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from surge_mm.deploy.packing.epilogue import NORM_FORWARDS, can_fold_activation, can_fold_norm
+from surge_mm.deploy.packing.epilogue import (
+    NORM_FORWARDS,
+    can_fold_activation,
+    can_fold_norm,
+    has_hooks,
+)
 from surge_mm.deploy.packing.packed_layers import PackedLayer, PackedLinear
 from surge_mm.layers import BinaryLayer
 from surge_mm.models.binarization.layer_candidates import class_path, forward_path
@@ -101,6 +106,8 @@ def _reason(holder: nn.Module, layer: nn.Module, module: nn.Module, before: str)
         return 'the layer is not packed'
     if isinstance(layer, PackedLinear):
         return 'nothing is folded into linear layers'
+    if has_hooks(module):
+        return f'{kind} has forward hooks'
     if isinstance(module, _BatchNorm) and forward_path(module) not in NORM_FORWARDS:
         return f'{kind} has a forward of its own'
     if _is_norm(module) and not can_fold_norm(module):

@@ -46,15 +46,26 @@ def check_label_files(sources: Sequence[Source], out: str) -> None:
             other = owners.setdefault(path, repr(source.name))
             taken = path if other != repr(source.name) else None
         else:
-            frames = re.compile(
-                re.escape(str(label_file(source, out).with_suffix(''))) + r'_\d+\.txt'
-            )
-            taken = next((path for path in owners if frames.fullmatch(str(path))), None)
+            taken = next((path for path in owners if _is_of_frame(path, source, out)), None)
         if taken:
             raise LaunchError(
                 f'--save-txt: {source.name!r} and {owners[taken]} would have one label file, {str(taken)!r}: rename '
                 'one of them, or run the tool on each with an --out of its own'
             )
+
+
+def existing_label_file(source: Source, out: str) -> Path | None:
+    """Return a label file of an image, or of any frame of a video or camera, that exists; None if there is none."""
+    path = label_file(source, out)
+    if not source.moves:
+        return path if path.exists() else None
+    there = sorted(path.parent.glob('*.txt'))
+    return next((path for path in there if _is_of_frame(path, source, out)), None)
+
+
+def _is_of_frame(path: Path, source: Source, out: str) -> bool:
+    stem = str(label_file(source, out).with_suffix(''))
+    return re.fullmatch(re.escape(stem) + r'_\d+\.txt', str(path)) is not None
 
 
 def label_lines(result: dict[str, Any]) -> str:

@@ -20,7 +20,7 @@ from surge_mm.utils.files import file_defect
 IMAGES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 VIDEOS = ('.avi', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.webm', '.wmv')
 FRAMES_PER_SECOND = 25
-"""Of a camera that does not name its rate."""
+"""Of a camera or file that does not name its rate."""
 
 
 class Unusable(Exception):
@@ -156,7 +156,9 @@ def frames_of(source: Source) -> Iterator[tuple[np.ndarray, float]]:
             if not source.is_file:
                 raise Unusable('gives no pictures')
             raise Unusable(file_defect(source.name) or 'is not a readable video')
-        rate = capture.get(cv2.CAP_PROP_FPS) or FRAMES_PER_SECOND
+        rate = capture.get(cv2.CAP_PROP_FPS)
+        if not 0 < rate < 65535:  # infinity and NaN too
+            rate = FRAMES_PER_SECOND
         while good:
             yield frame, rate
             good, frame = capture.read()
@@ -190,6 +192,8 @@ class VideoWriter:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             size = frame.shape[1], frame.shape[0]
             codec = cv2.VideoWriter.fourcc(*'mp4v')
+            # MPEG-4 has whole numbers up to 65535: 239.457 frames per second would be 239457 / 1000
+            rate = round(rate, 3 if rate < 65 else 2 if rate < 650 else 0)
             self._writer = cv2.VideoWriter(str(self.path), codec, rate, size)
             if not self._writer.isOpened():
                 self._writer = None

@@ -65,7 +65,13 @@ class Predictor:
         with default_scope(self.scope):
             self.pipeline = Compose([step for step in steps if step not in loading])
             self.visualizer = VISUALIZERS.build(visualizer)
-        self.visualizer.dataset_meta = model.dataset_meta
+        meta = model.dataset_meta
+        if (
+            self.classes and self.scope != 'mmseg'
+        ):  # whose text is OpenCV's; Matplotlib takes what is between two $ for a formula
+            names = tuple(str(name).replace('$', r'\$') for name in self.classes)
+            meta = {**meta, 'classes': names}
+        self.visualizer.dataset_meta = meta
         self.detector = Detector(model) if 'BaseDetector' in base_class_names(model) else None
 
     def predict(self, image: np.ndarray) -> BaseDataElement:

@@ -112,6 +112,7 @@ def binarize(
             'shortcut: it needs a convolution with as many output as input channels in a ConvModule or nn.Sequential. '
             'Leave shortcuts out'
         )
+    _check_shortcut_rules(selected, places)
     warn_of_frozen_copies(model, selected, twins)
     layers = {layer: _binary_layer(decision, settings) for layer, decision in selected.items()}
     replacements: dict[nn.Module, nn.Module] = {}
@@ -135,6 +136,20 @@ def binarize(
         rule = 'structure_only=True' if structure_only else decision.rule
         replacements.get(layer, layer)._surge_rule = rule  # type: ignore[assignment]
     return layer_reports(model)
+
+
+def _check_shortcut_rules(
+    selected: Mapping[nn.Module, Decision], places: Mapping[nn.Module, Mapping[str, int]]
+) -> None:
+    """Raise an error for a rule that asks for shortcuts, but none of its layers can have one."""
+    having = {holder._modules[name] for holder, names in places.items() for name in names}
+    for rule in dict.fromkeys(decision.rule for decision in selected.values()):
+        layers = {layer: one for layer, one in selected.items() if one.rule == rule}
+        if all(one.shortcut(False) for one in layers.values()) and not having & layers.keys():
+            raise UsageError(
+                f'{rule} has shortcuts=True, but none of its {len(layers)} layers can have a shortcut: it needs a '
+                'convolution with as many output as input channels in a ConvModule or nn.Sequential. Leave it out'
+            )
 
 
 def register_transformers() -> None:

@@ -58,7 +58,7 @@ class HeadPair:
         if self.extractor is None:
             return _dense_predictions(head, output, self.with_boxes)
         rois, logits, deltas = output
-        deltas = deltas.view(len(rois), -1, 4) if self.with_boxes else None
+        deltas = deltas.view(len(rois), deltas.shape[1] // 4, 4) if self.with_boxes else None
         return Predictions(logits, False, rois[:, 1:], deltas, head.bbox_coder)
 
 
@@ -252,7 +252,7 @@ def _has_logits(head: Any) -> bool:
         isinstance(head, BaseDenseHead)
         and type(head).predict_by_feat is BaseDenseHead.predict_by_feat
         and getattr(type(head), '_predict_by_feat_single', None) in LOGITS
-        and not getattr(head.loss_cls, 'custom_cls_channels', False)
+        and not getattr(getattr(head, 'loss_cls', None), 'custom_cls_channels', False)
     )
 
 

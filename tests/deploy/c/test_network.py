@@ -147,6 +147,58 @@ def test_sizes_that_do_not_fit_the_strides_return_an_error(tmp_path):
         export_c(model, tmp_path / 'net.c', (15, 8))
 
 
+def test_a_kernel_larger_than_its_map_returns_an_error(tmp_path):
+    torch.manual_seed(0)
+    first = nn.Conv2d(3, 3, 5, stride=3, dilation=2)  # 9 rows
+    model = pack(nn.Sequential(first, SurgeConv2d(3, 8, 3, padding=1)).eval())
+    network = Network(tmp_path, model, (12, 66))
+    assert largest_difference(model, network, (9, 64)) < 1e-5
+    sizes = [(8, 64), (7, 64), (12, 8), (12, 7)]
+    assert [network(torch.zeros(1, 3, *size), 1) for size in sizes] == [-2] * 4
+
+
+class NormOnItself(nn.Module):
+    """``norm(x) + x`` behind a pool, with which no convolution can compute it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool, self.norm = nn.MaxPool2d(2), nn.BatchNorm2d(40)
+        nn.init.normal_(self.norm.weight)
+
+    def forward(self, x):
+        x = self.pool(x)
+        return self.norm(x) + x
+
+
+def test_a_norm_that_is_added_to_its_input_does_not_overwrite_it(tmp_path):
+    model = simple(NormOnItself(), SurgeConv2d(40, 8, 3, padding=1))
+    network = Network(tmp_path, model, (16, 16))
+    assert largest_difference(model, network, (16, 16)) < 1e-5
+
+
+class OneChannel(nn.Module):
+    """Maps of one channel, as those of spatial attention, and a binary layer."""
+
+    def __init__(self, kernel: int) -> None:
+        super().__init__()
+        self.mix, self.one = nn.Conv2d(3, 1, 1), nn.Conv2d(1, 1, kernel, padding=kernel // 2)
+        self.binary = SurgeConv2d(1, 8, 3, padding=1)
+
+    def forward(self, x):
+        x = self.one(self.mix(x))
+        return x, self.binary(x)
+
+
+@pytest.mark.parametrize('real', ['float32', 'int8'])
+@pytest.mark.parametrize('kernel', [2, 3])
+def test_a_convolution_of_one_channel_is_that_of_the_packed_model(tmp_path, kernel, real):
+    torch.manual_seed(0)
+    images = [torch.randn(2, 3, 12, 12)] if real == 'int8' else None
+    model = pack(OneChannel(kernel).eval(), real, images)
+    network = Network(tmp_path, model, (12, 12))
+    assert largest_difference(model, network, (12, 12)) < 1e-5
+
+
 @pytest.fixture(scope='module')
 def digits(tmp_path_factory):
     """Return the detector of the demo in int8, whose outputs do not depend on the order of sums."""

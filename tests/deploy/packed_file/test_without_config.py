@@ -1,5 +1,6 @@
 """Packed files of models that no config built. The model is given when the file is loaded."""
 
+import copy
 import re
 
 import pytest
@@ -97,8 +98,13 @@ def test_a_file_without_config_needs_the_model(saved) -> None:
     ids=['width', 'full precision', 'rules'],
 )
 def test_another_model_is_an_error(saved, model, error, message) -> None:
+    given = model()
+    before = copy.deepcopy(given.state_dict())
     with pytest.raises(error, match=message):
-        load_packed(saved[0], model=model())
+        load_packed(saved[0], model=given)
+    after = given.state_dict()  # it can still be trained
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 @pytest.mark.parametrize(

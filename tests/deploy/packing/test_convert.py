@@ -167,6 +167,25 @@ def test_a_norm_without_running_statistics_is_kept_after_the_packed_layer():
     torch.testing.assert_close(packed(x), model(x))
 
 
+@torch.no_grad()
+@pytest.mark.parametrize('hooked', [0, 1, 2])
+def test_a_module_with_a_forward_hook_is_not_folded(hooked):
+    model = nn.Sequential(
+        surge_mm.SurgeConv2d(8, 8, 3), nn.BatchNorm2d(8), nn.PReLU(8), surge_mm.SurgeConv2d(8, 8, 3)
+    ).eval()
+    model[hooked].register_forward_hook(lambda module, args, output: output * 2)
+    x = torch.randn(1, 8, 9, 9)
+    expected = channels_last(copy.deepcopy(model))(x)
+    packed = pack(model)
+    torch.testing.assert_close(packed(x), expected)
+    if hooked:
+        assert packed.packing.unfused[str(hooked)].endswith('has forward hooks')
+    else:
+        assert (
+            packed.packing.kept['0'] == 'it has a forward hook, which a packed layer would not call'
+        )
+
+
 @pytest.mark.parametrize(
     ('model', 'said'),
     [

@@ -15,13 +15,16 @@ from helpers.packed_files import (
     detector_config,
     packed_file,
 )
+from matplotlib.text import Text
 from mmdet.apis import inference_detector
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
 
 from surge_mm.deploy import Detector, load_packed, pack
 from surge_mm.deploy.packed_file.format import read_packed
+from surge_mm.deploy.predict.predictor import Predictor
 from surge_mm.launch.runner import build_model
 from surge_mm.utils.errors import UsageError
 
@@ -234,3 +237,24 @@ def test_wrong_arguments_are_errors(tmp_path):
     path = packed_file(classifier_config(), tmp_path / 'classifier.safetensors')
     with pytest.raises(UsageError, match="ImageClassifier of '.*classifier.safetensors' is no det"):
         Detector(path)
+
+
+@pytest.mark.parametrize('name', ['5 $', '$x$', r'$\frac$', '50 %$x%$'])
+def test_a_name_with_dollars_is_drawn_as_it_is(name, monkeypatch):
+    cfg = Config.fromfile(CONFIGS / 'demo/ste_fcos-1bit_r18-light_10e_digits.py')
+    cfg.model.test_cfg.score_thr = 0.0  # of an untrained head
+    init_default_scope('mmdet')
+    model = build_model(cfg).eval()
+    model.cfg, model.dataset_meta = cfg, {'classes': (name,) * 10}
+    predictor = Predictor(model, score_thr=0)
+    image = np.zeros((64, 64, 3), np.uint8)
+    sample = predictor.predict(image)
+    drawn = []
+    monkeypatch.setattr(
+        Text, 'draw', lambda self, renderer: drawn.append(self._preprocess_math(self.get_text()))
+    )
+    predictor.draw(image, sample)
+    labels = [text for text in drawn if text[0]]  # those of the axes are empty
+    assert labels
+    assert all(text.startswith(f'{name}: ') and not is_formula for text, is_formula in labels)
+    assert predictor.describe(sample)[0]['class'] == name

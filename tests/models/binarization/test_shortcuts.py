@@ -235,3 +235,14 @@ def test_sequences_that_are_called_part_by_part_have_none():
         )
     with pytest.raises(UsageError, match='none of the 13 layers of SSDVGG'):
         binarize(ssd, shortcuts=True)
+
+
+def test_a_rule_whose_layers_can_have_no_shortcut_is_an_error_and_nothing_is_changed():
+    net = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 16, 3, padding=1))
+    before = str(net)
+    rules = [{'name': '1', 'to': {'shortcuts': True}}, {'name': '0', 'to': {'shortcuts': True}}]
+    with pytest.raises(
+        UsageError, match=r'rules\[0\] has shortcuts=True, but none of its 1 layers'
+    ):
+        binarize(net, rules=rules)
+    assert str(net) == before

@@ -271,6 +271,25 @@ def test_what_a_head_of_another_form_leaves_out_is_logged(head, expected, left_o
     log.assert_called_once_with(f'distillation without {left_out}')
 
 
+def test_a_step_without_regions_of_interest_has_finite_losses(tmp_path):
+    cfg = config('faster-rcnn-1bit_r18_fpn', tmp_path, tmp_path).model
+    model = student(cfg, save_teacher(tmp_path, cfg)).train()
+    model.train_cfg.rpn_proposal.min_bbox_size = 10000
+    data = model.data_preprocessor(detection_batch(), training=True)
+    for sample in data['data_samples']:
+        sample.gt_instances = sample.gt_instances[:0]
+    losses, _ = model.parse_losses(model.loss(data['inputs'], data['data_samples']))
+    losses.backward()
+    assert losses.isfinite()
+
+
+def test_the_head_of_an_ssd_of_mmdetection_has_a_teacher(tmp_path):
+    cfg = config('ssd300-1bit_vgg16', tmp_path, tmp_path).model
+    cfg.bbox_head.type = 'mmdet.SSDHead'
+    model = student(cfg, save_teacher(tmp_path, cfg))
+    assert list(distilled(losses_of(model))) == TERMS
+
+
 BAD_SETTINGS = [
     ({'teacher': {'config': 'a.py'}}, r"teacher={'config': 'a.py'} must be dict\(config=..., ch"),
     ({'feat_weight': -1.0}, 'feat_weight=-1.0 must be a number of at least 0'),

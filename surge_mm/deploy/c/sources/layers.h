@@ -72,11 +72,14 @@ typedef struct {
     surge_epilogue epilogue;
 } surge_float_layer;
 
+/* Height and width are 0 where the kernel does not fit: the division of C rounds to 0, not down. */
 static inline surge_shape surge_output(const surge_geometry *g, surge_shape in)
 {
+    const int rows = in.height + g->pad_top + g->pad_bottom - g->dilation_y * (g->kernel_height - 1) - 1;
+    const int columns = in.width + g->pad_left + g->pad_right - g->dilation_x * (g->kernel_width - 1) - 1;
     surge_shape out;
-    out.height = (in.height + g->pad_top + g->pad_bottom - g->dilation_y * (g->kernel_height - 1) - 1) / g->stride_y + 1;
-    out.width = (in.width + g->pad_left + g->pad_right - g->dilation_x * (g->kernel_width - 1) - 1) / g->stride_x + 1;
+    out.height = rows < 0 ? 0 : rows / g->stride_y + 1;
+    out.width = columns < 0 ? 0 : columns / g->stride_x + 1;
     out.channels = g->out_channels;
     return out;
 }

@@ -92,7 +92,7 @@ static inline int surge_blocks(const surge_geometry *g)
 
 static inline int surge_is_depthwise(const surge_geometry *g)
 {
-    return g->groups == g->in_channels && g->groups == g->out_channels;
+    return g->groups > 1 && g->groups == g->in_channels && g->groups == g->out_channels;
 }
 
 static inline size_t surge_band(const surge_geometry *g, size_t pixel_bytes)
