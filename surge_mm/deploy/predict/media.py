@@ -145,7 +145,7 @@ def frames_of(source: Source) -> Iterator[tuple[np.ndarray, float]]:
         if image is None:
             defect = file_defect(source.name)
             if defect is None and cv2.haveImageReader(source.name):  # by its first bytes
-                defect = 'is damaged or truncated'
+                defect = 'is damaged or truncated, or of a kind that OpenCV does not decode'
             raise Unusable(defect or 'is not a readable image')
         yield image, 0
         return
