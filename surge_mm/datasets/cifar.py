@@ -92,7 +92,7 @@ class CIFAR10Tensor(CIFAR10):
         ]
         pixels = np.concatenate([entry['data'] for entry in entries]).reshape(-1, 3, 32, 32)
         labels = np.concatenate([entry['labels'] for entry in entries])
-        numbers = self.part if isinstance(self.part, list) else [(self.part or 1) - 1]
+        numbers = self.part if isinstance(self.part, list) else range(self.part or len(labels))
         if wrong := [number for number in numbers if not 0 <= number < len(labels)]:
             raise DatasetError(
                 f'indices must be from 0 to {len(labels) - 1}, the images of split={self.split!r}, or their number, '

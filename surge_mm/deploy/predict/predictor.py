@@ -66,9 +66,8 @@ class Predictor:
             self.pipeline = Compose([step for step in steps if step not in loading])
             self.visualizer = VISUALIZERS.build(visualizer)
         meta = model.dataset_meta
-        if (
-            self.classes and self.scope != 'mmseg'
-        ):  # whose text is OpenCV's; Matplotlib takes what is between two $ for a formula
+        # Matplotlib takes what is between two $ for a formula; the visualizer of mmseg writes by OpenCV
+        if self.classes and self.scope != 'mmseg':
             names = tuple(str(name).replace('$', r'\$') for name in self.classes)
             meta = {**meta, 'classes': names}
         self.visualizer.dataset_meta = meta
