@@ -49,6 +49,19 @@ def is_own_hook(hook: Any) -> bool:
     return isinstance(getattr(hook, '__self__', None), _Views)
 
 
+def has_hooks(module: nn.Module, before: bool = True, after: bool = True) -> bool:
+    """Return whether a module has forward hooks that are not those of :func:`to_channels_last`.
+
+    Args:
+        module (nn.Module): The module.
+        before (bool): Whether to look at its forward pre-hooks. Defaults to True.
+        after (bool): Whether to look at its forward hooks. Defaults to True.
+    """
+    hooks = [*module._forward_pre_hooks.values()] if before else []
+    hooks += module._forward_hooks.values() if after else []
+    return not all(map(is_own_hook, hooks))
+
+
 class _Views(TorchFunctionMode):
     """Let ``Tensor.view`` copy in the forward passes of a module that need it.
 

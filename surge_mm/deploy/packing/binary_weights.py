@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from surge_mm.layers import BinaryLayer, SurgeConv2d
+from surge_mm.layers.memory_format import has_hooks
 from surge_mm.ops import Convolution, in_signs, sign
 
 Padding = tuple[int, int, int, int]
@@ -15,9 +16,9 @@ Padding = tuple[int, int, int, int]
 
 def unsupported_reason(layer: BinaryLayer) -> str:
     """Return the reason why a binary layer cannot be packed, or an empty string if it can be."""
-    if 'weight' not in layer._parameters or layer._forward_pre_hooks:
+    if 'weight' not in layer._parameters or has_hooks(layer, after=False):
         return 'a forward pre-hook or a parametrization, such as that of spectral_norm, may compute its weight'
-    if layer._forward_hooks:
+    if has_hooks(layer, before=False):
         return 'it has a forward hook, which a packed layer would not call'
     weight = layer.weight.detach()
     if layer.weight_binarizer.two_values(weight) is None:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from surge_mm.layers import RPReLU
+from surge_mm.layers.memory_format import has_hooks
 from surge_mm.models.binarization.layer_candidates import forward_path
 
 NORM_FORWARDS = {
@@ -200,8 +201,3 @@ def can_fold_activation(activation: nn.Module) -> bool:
     """Return whether :meth:`Epilogue.fold_activation` supports an activation. It does not support one with hooks."""
     known = type(activation) in (nn.PReLU, nn.LeakyReLU, nn.Hardtanh, RPReLU, *RELUS)
     return known and not has_hooks(activation)
-
-
-def has_hooks(module: nn.Module) -> bool:
-    """Return whether a module has forward hooks or forward pre-hooks, such as those of an author."""
-    return bool(module._forward_hooks or module._forward_pre_hooks)

@@ -8,14 +8,10 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from surge_mm.deploy.packing.epilogue import (
-    NORM_FORWARDS,
-    can_fold_activation,
-    can_fold_norm,
-    has_hooks,
-)
+from surge_mm.deploy.packing.epilogue import NORM_FORWARDS, can_fold_activation, can_fold_norm
 from surge_mm.deploy.packing.packed_layers import PackedLayer, PackedLinear
 from surge_mm.layers import BinaryLayer
+from surge_mm.layers.memory_format import has_hooks
 from surge_mm.models.binarization.layer_candidates import class_path, forward_path
 from surge_mm.models.binarization.shortcuts import NORMS
 

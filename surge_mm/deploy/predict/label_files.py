@@ -55,7 +55,12 @@ def check_label_files(sources: Sequence[Source], out: str) -> None:
 
 
 def existing_label_file(source: Source, out: str) -> Path | None:
-    """Return a label file of an image, or of any frame of a video or camera, that exists; None if there is none."""
+    """Return a label file of an image, or of any frame of a video or camera, that exists; None if there is none.
+
+    Args:
+        source (Source): the image, video or camera.
+        out (str): folder of the pictures.
+    """
     path = label_file(source, out)
     if not source.moves:
         return path if path.exists() else None

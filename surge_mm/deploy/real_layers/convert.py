@@ -18,6 +18,7 @@ from surge_mm.deploy.real_layers.int8_conv import Int8Conv2d, unsupported_reason
 from surge_mm.deploy.real_layers.quantization import Range
 from surge_mm.deploy.real_layers.reduced_conv import ReducedConv2d
 from surge_mm.layers import BinaryLayer
+from surge_mm.layers.memory_format import has_hooks
 from surge_mm.models.binarization.layer_candidates import forward_path
 from surge_mm.utils.errors import UsageError
 from surge_mm.utils.modules import replace_modules
@@ -212,7 +213,7 @@ def _reason(layer: nn.Module, real: str) -> str:
         or type(layer)._conv_forward is not nn.Conv2d._conv_forward
     ):
         return f'{kind} has a forward of its own'
-    if 'weight' not in layer._parameters or layer._forward_pre_hooks or layer._forward_hooks:
+    if 'weight' not in layer._parameters or has_hooks(layer):
         return 'it has hooks, or a weight that is computed'
     if layer.weight.dtype != torch.float32:
         return f'its weights are {layer.weight.dtype}, not float32'

@@ -14,6 +14,7 @@ from torch import nn
 import surge_mm
 from surge_mm.deploy import PackedConv2d, PackedLinear, pack, strip
 from surge_mm.layers import BinaryLayer, compensated_layers
+from surge_mm.layers.memory_format import to_channels_last
 from surge_mm.utils.errors import UsageError
 
 CONFIGS = Path(__file__).parents[3] / 'configs'
@@ -184,6 +185,21 @@ def test_a_module_with_a_forward_hook_is_not_folded(hooked):
         assert (
             packed.packing.kept['0'] == 'it has a forward hook, which a packed layer would not call'
         )
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('real', ['float32', 'int8'])
+def test_a_model_in_channels_last_is_packed_as_any_other(real):
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3), surge_mm.SurgeConv2d(8, 8, 3), nn.BatchNorm2d(8), nn.PReLU(8)
+    ).eval()
+    x = torch.randn(1, 3, 9, 9)
+    images = [x] if real == 'int8' else None
+    expected = pack(copy.deepcopy(model), real, images)
+    packed = pack(to_channels_last(model), real, images)  # which has hooks for Tensor.view
+    assert packed.packing == expected.packing and not packed.packing.unfused
+    assert packed.packing.real == ({} if real == 'float32' else {'0': 'int8'})
+    assert torch.equal(packed(x), expected(x))
 
 
 @pytest.mark.parametrize(
