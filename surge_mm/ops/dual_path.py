@@ -28,9 +28,9 @@ Cost. Signs, clip mask and binary weights are recomputed in the backward pass: x
 training step has five convolutions: three as in STE (the forward, and the gradients of x and W_b) and two of the branch
 (the gradients of x and W_a). A tied branch (W_a = W_b, not trained by dL/dW_a) adds only one.
 
-Non-finite values. A norm that is not finite makes lam 0. The terms of the branch are then replaced by 0 with
-``torch.where`` (0 times infinity is NaN), and the event is counted; the same holds where only the gradient of W_a is
-not finite. A gradient g that is itself not finite stays visible in dL/dx and dL/dW_b.
+Non-finite values. A norm that is not finite makes lam 0. The terms of the branch are then replaced by 0,
+although 0 times infinity is NaN, and the event is counted; the same holds where only the gradient of W_a is not
+finite. A gradient g that is itself not finite stays visible in dL/dx and dL/dW_b.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ Source: Surrogate Gradient Adaptation in Binary Neural Networks, arXiv 2605.1098
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from dataclasses import dataclass, field
 from typing import Any
@@ -223,14 +224,14 @@ def add_scaled(g_b: Tensor, lam: Tensor, g_a: Tensor) -> Tensor:
 
     Args:
         g_b (Tensor): Any shape.
-        lam (Tensor): A tensor that broadcasts to the shape of ``g_a``. Where it is 0, 0 is added with ``torch.where``,
-            since 0 times infinity is NaN.
+        lam (Tensor): A tensor that broadcasts to the shape of ``g_a``. Where it is 0, 0 is added, whatever ``g_a`` is
+            there: 0 times infinity is NaN. Elsewhere ``g_a`` must have no NaN.
         g_a (Tensor): Of the shape of ``g_b``.
     """
     if _is_out_of_place(lam, g_b):
         return g_b + scaled(lam, g_a)
     for b, a in in_chunks(g_b, g_a):
-        b.add_(torch.where(lam != 0, a.mul_(lam), 0))
+        b.add_(_scale(a, lam))
     return g_b
 
 
@@ -244,8 +245,14 @@ def scaled(lam: Tensor, g: Tensor) -> Tensor:
     if _is_out_of_place(lam, g):
         return torch.where(lam != 0, g * lam, 0).to(g.dtype)
     for (part,) in in_chunks(g):
-        part.copy_(torch.where(lam != 0, part.mul_(lam), 0))
+        _scale(part, lam)
     return g
+
+
+def _scale(x: Tensor, lam: Tensor) -> Tensor:
+    """Return ``lam x``, computed in ``x`` and 0 where that is NaN."""
+    # torch.where(lam != 0, lam * x, 0) takes 2 to 5 times as long on a CPU
+    return x.mul_(lam).nan_to_num_(0.0, math.inf, -math.inf)
 
 
 def _is_out_of_place(lam: Tensor, g: Tensor) -> bool:
