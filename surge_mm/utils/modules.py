@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from surge_mm.utils.errors import UsageError
 
@@ -48,6 +48,16 @@ def vocabulary_size(encoder: nn.Module) -> int:
         f'{type(encoder).__name__} has no embedding and no config with vocab_size, the number of tokens: give it the '
         'attribute config=dict(vocab_size=...)'
     )
+
+
+def raw_outputs(model: nn.Module, images: Tensor) -> Any:
+    """Return what the network of a model computes: by ``mode='tensor'`` for a model of MMDetection or MMPretrain.
+
+    Args:
+        model (nn.Module): One-stage detector, classifier or module of images.
+        images (Tensor): ``(N, 3, H, W)``.
+    """
+    return model(images, mode='tensor') if hasattr(model, 'data_preprocessor') else model(images)
 
 
 def is_packed_layer(module: nn.Module) -> bool:

@@ -1,8 +1,10 @@
-"""Modules are replaced everywhere they are used; wrapped models are found."""
+"""Modules are replaced everywhere they are used; wrapped models are found; outputs are those of the network."""
 
+import torch
+from mmpretrain.registry import MODELS
 from torch import nn
 
-from surge_mm.utils.modules import replace_modules, unwrap_model
+from surge_mm.utils.modules import raw_outputs, replace_modules, unwrap_model
 
 
 def test_the_model_inside_a_wrapper_is_found():
@@ -41,3 +43,14 @@ def test_modules_outside_the_model_and_missing_children_are_ignored():
     children = dict(model._modules)
     replace_modules(model, {nn.ReLU(): nn.PReLU()})
     assert model._modules == children
+
+
+def test_raw_outputs_are_those_of_the_network_for_models_of_hosts_and_other_modules():
+    torch.manual_seed(0)
+    images = torch.randn(2, 3, 32, 32)
+    backbone = dict(type='mmpretrain.LeNet5', num_classes=4)
+    host = MODELS.build(dict(type='mmpretrain.ImageClassifier', backbone=backbone)).eval()
+    gray = images[:, :1]
+    torch.testing.assert_close(raw_outputs(host, gray), host.backbone(gray))
+    plain = nn.Conv2d(3, 4, 3)
+    torch.testing.assert_close(raw_outputs(plain, images), plain(images))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -22,7 +22,7 @@ from surge_mm.deploy.packing.real_norms import NormPass
 from surge_mm.layers.memory_format import is_own_hook
 from surge_mm.utils.errors import UsageError
 from surge_mm.utils.logging import log
-from surge_mm.utils.modules import is_packed
+from surge_mm.utils.modules import is_packed, raw_outputs
 
 SIZES_KEPT = 8
 """Shapes of inputs for which a network keeps its operations."""
@@ -71,7 +71,7 @@ class CapturedNetwork:
                 'forward=, for instance model.extract_feat, or call the model itself'
             )
         self.model = model
-        self.forward = forward or self._outputs
+        self.forward = forward or partial(raw_outputs, model)
         self.is_packed = is_packed(model)
         self._kept: dict[tuple[Any, ...], _Capture] = {}  # the one that was used last is last
         self._last: tuple[Any, ...] = ()
@@ -79,10 +79,6 @@ class CapturedNetwork:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, '_kept': {}, '_last': (), '_calls': Counter()}
-
-    def _outputs(self, images: Tensor) -> Any:
-        is_of_host = hasattr(self.model, 'data_preprocessor')
-        return self.model(images, mode='tensor') if is_of_host else self.model(images)
 
     def __call__(self, images: Tensor) -> Any:
         """Return the outputs of the network.

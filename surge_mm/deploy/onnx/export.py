@@ -25,7 +25,7 @@ from surge_mm.deploy.packing.convert import strip
 from surge_mm.layers import BinaryLayer
 from surge_mm.utils.atomic_write import write_atomically
 from surge_mm.utils.errors import UsageError, describe_error
-from surge_mm.utils.modules import is_packed
+from surge_mm.utils.modules import is_packed, raw_outputs
 from surge_mm.utils.packages import require_packages
 from surge_mm.version import __version__
 
@@ -70,7 +70,7 @@ def outputs_of(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
     Raises:
         UsageError: if an output is not a tensor.
     """
-    out = model(images, mode='tensor') if hasattr(model, 'data_preprocessor') else model(images)
+    out = raw_outputs(model, images)
     loss = getattr(getattr(model, 'bbox_head', None), 'loss_by_feat', None)
     if loss is not None and not torch.is_tensor(out):  # its arguments are the outputs of the head
         names = list(inspect.signature(loss).parameters)[: len(out)]

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from surge_mm.utils.errors import UsageError, describe_error
+from surge_mm.utils.modules import raw_outputs
 
 OPSET = 17
 INPUT = 'images'
@@ -43,12 +44,8 @@ class TensorsOf(nn.Module):
         self.model = model
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        leaves, _ = tree_flatten(_outputs(self.model, images))
+        leaves, _ = tree_flatten(raw_outputs(self.model, images))
         return tuple(leaf for leaf in leaves if torch.is_tensor(leaf))
-
-
-def _outputs(model: nn.Module, images: Tensor) -> Any:
-    return model(images, mode='tensor') if hasattr(model, 'data_preprocessor') else model(images)
 
 
 class Int8Engine(ABC):
@@ -273,7 +270,7 @@ def require_engines(names: Sequence[str]) -> None:
 
 
 def _structure(model: nn.Module, image: Tensor) -> tuple[list[Any], TreeSpec]:
-    return tree_flatten(_outputs(model, image))
+    return tree_flatten(raw_outputs(model, image))
 
 
 def _onnx(model: nn.Module, image: Tensor) -> bytes:
