@@ -106,6 +106,10 @@ class BinaryLayer(LearnedActivation, AuxiliaryBranch):
         # past the check for a fusion, which zeros may look like
         self.register_parameter('weight', layer.weight)  # type: ignore[arg-type]
         self.register_parameter('bias', layer.bias)  # type: ignore[arg-type]
+        if getattr(layer, '_is_hf_initialized', False):
+            self._is_hf_initialized = (
+                True  # or init_weights of transformers would draw the weights again
+            )
         self._reset_learned()
         self._reset_branch()
         return self.train(layer.training)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, _get_current_function_mode
 
 from surge_mm.layers.binary_layer import BinaryLayer
 
 PLAIN = (nn.Conv2d, nn.ConvTranspose2d)
+MOST_PASSED = 1000
+"""Shapes of inputs that are remembered."""
 
 
 def to_channels_last(model: nn.Module) -> nn.Module:
@@ -65,15 +67,16 @@ def has_hooks(module: nn.Module, before: bool = True, after: bool = True) -> boo
 class _Views(TorchFunctionMode):
     """Let ``Tensor.view`` copy in the forward passes of a module that need it.
 
-    A function mode costs time in each call of PyTorch. So only the first pass runs in it, and all
-    others if that pass had to copy. The hosts' ``mode`` (``'loss'``, ``'predict'``, ...) selects different code and
-    counts separately.
+    A function mode costs time in each call of PyTorch. So only the first pass for inputs of given shapes runs in it,
+    and all others once a pass had to copy. The hosts' ``mode`` (``'loss'``, ``'predict'``, ...) selects different code
+    and counts separately.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.needed: dict[Any, bool] = {}
-        self.copied = False
+        self.is_needed = False
+        self.passed: set[Any] = set()
+        """Modes and shapes that passed without a copy."""
 
     def __torch_function__(
         self,
@@ -87,20 +90,29 @@ class _Views(TorchFunctionMode):
         except RuntimeError as error:
             if func is not torch.Tensor.view or 'view size' not in str(error):
                 raise
-            self.copied = True
+            self.is_needed = True
             return torch.Tensor.reshape(*args, **(kwargs or {}))
 
     def begin(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
         """Enter the mode, unless an earlier pass did not need it, or that of an outer module is active."""
         active = isinstance(_get_current_function_mode(), _Views)
-        if not active and self.needed.get(kwargs.get('mode'), True):
-            self.copied = False
+        if not active and (self.is_needed or _key(args, kwargs) not in self.passed):
             self.__enter__()
 
     def end(self, module: nn.Module, args: Any, kwargs: dict[str, Any], out: Any) -> None:
         """Leave the mode, and keep whether the pass needed it. ``out`` is None if the pass failed."""
         if _get_current_function_mode() is self:
             self.__exit__(None, None, None)
-            if out is not None:
-                mode = kwargs.get('mode')
-                self.needed[mode] = self.needed.get(mode, False) or self.copied
+            if out is not None and not self.is_needed:
+                if len(self.passed) >= MOST_PASSED:
+                    self.passed.clear()
+                self.passed.add(_key(args, kwargs))
+
+
+def _key(args: Any, kwargs: dict[str, Any]) -> Any:
+    """Return the mode of the host and the shapes of the first argument: an image, or feature maps."""
+    if torch.compiler.is_compiling():
+        return kwargs.get('mode')  # sizes are symbols
+    first = args[0] if args else next(iter(kwargs.values()), None)
+    tensors = first if isinstance(first, (tuple, list)) else [first]
+    return kwargs.get('mode'), *(t.shape for t in tensors if isinstance(t, Tensor))

@@ -152,3 +152,11 @@ def test_gradients_of_shift_and_bias_in_bfloat16_are_summed_in_float32(make, sha
     assert (layer.activation_shift.grad == 514).all()
     if not isinstance(layer, BinaryActivation):
         assert (layer.bias.grad == 257).all()
+
+
+def test_a_layer_keeps_the_mark_by_which_transformers_leaves_initialized_weights_alone():
+    linear, conv = nn.Linear(4, 4), nn.Conv2d(4, 4, 3)
+    linear._is_hf_initialized = conv._is_hf_initialized = True
+    for layer in (SurgeLinear.from_float(linear), SurgeConv2d.from_float(conv)):
+        assert layer._is_hf_initialized
+    assert not hasattr(SurgeLinear.from_float(nn.Linear(4, 4)), '_is_hf_initialized')

@@ -1,10 +1,12 @@
 """Models whose own code assumes contiguous tensors, in channels_last: packed, and in training."""
 
 import copy
+import threading
 from types import SimpleNamespace
 
 import pytest
 import torch
+from mmcv.cnn import ConvWS2d
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
@@ -73,8 +75,7 @@ class Standardized(nn.Sequential):
 
     def __init__(self):
         torch.manual_seed(0)
-        conv = MODELS.get('ConvWS')
-        super().__init__(conv(3, 4, 3, stride=8), surge_mm.SurgeConv2d(4, 4, 3), nn.ReLU())
+        super().__init__(ConvWS2d(3, 4, 3, stride=8), surge_mm.SurgeConv2d(4, 4, 3), nn.ReLU())
         self.last = nn.Linear(4 * 6 * 6, 2)
 
     def forward(self, x):
@@ -164,3 +165,51 @@ def test_no_mode_stays_after_a_pass_of_a_binarized_model(order):
     with pytest.raises(RuntimeError):
         model(torch.randn(1, 4, 9, 9))
     assert not _get_current_function_mode_stack()
+
+
+class Flattening(nn.Module):
+    """Features of 1x1 are a view in any memory format, larger ones are not."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.binary = nn.Conv2d(3, 16, 3, 4, 1), surge_mm.SurgeConv2d(16, 16, 3, 4, 1)
+
+    def forward(self, x):
+        return self.binary(self.first(x)).view(len(x), -1)
+
+
+@torch.no_grad()
+def test_a_view_copies_also_if_the_first_input_was_too_small_to_need_it():
+    model = Flattening().eval()
+    packed = pack(copy.deepcopy(model))
+    for pixels in (16, 64, 16, 96):
+        x = torch.randn(2, 3, pixels, pixels)
+        assert packed(x).shape == (2, 16 * (pixels // 16) ** 2)
+        torch.testing.assert_close(packed(x), model(x))
+
+
+@torch.no_grad()
+def test_a_view_copies_also_while_another_thread_runs_the_model():
+    packed = pack(Flattening().eval())
+    x, entered, left, outputs = torch.randn(2, 3, 64, 64), threading.Event(), threading.Event(), []
+
+    def wait(module, args):
+        if threading.current_thread().name == 'first' and not outputs:
+            entered.set()
+            left.wait(60)
+
+    packed.first.register_forward_pre_hook(wait)
+
+    def run():
+        with torch.no_grad():
+            outputs.append(packed(x))
+
+    first = threading.Thread(target=run, name='first')
+    first.start()
+    assert entered.wait(60)
+    run()  # from beginning to end within the pass of the first thread
+    left.set()
+    first.join()
+    assert len(outputs) == 2 and torch.equal(*outputs)
+    assert torch.equal(packed(x), outputs[0])

@@ -121,6 +121,11 @@ class CapturedNetwork:
             return False
         if images.numel() > MOST_PIXELS * images.shape[1] or torch.is_grad_enabled():
             return False
+        if any(
+            stride == 0 < size - 1
+            for size, stride in zip(images.shape, images.stride(), strict=True)
+        ):
+            return False  # an expanded image: several elements are one in memory
         return can_run(images) and not torch.is_autocast_enabled('cpu')
 
 
@@ -159,6 +164,7 @@ class _Capture:
             _log_once(f'{type(network.model).__name__} runs by its modules: {error}')
 
     def _record(self, forward: Callable[[Tensor], Any], images: Tensor) -> Program:
+        images = _copy(images)  # the network may change its input in place
         recorder = Recorder(images)
         with recorder:
             result = forward(images)
@@ -166,10 +172,8 @@ class _Capture:
 
     def _try(self, forward: Callable[[Tensor], Any], images: Tensor) -> None:
         """Compare the replay with the modules on noise."""
-        dtype = images.dtype
-        noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0), dtype=dtype)
-        given = torch.empty_strided(images.shape, images.stride(), dtype=dtype).copy_(noise)
-        if not is_same(self.run(given), forward(given)):
+        given = _copy(images).normal_(generator=torch.Generator().manual_seed(0))
+        if not is_same(self.run(_copy(given)), forward(given)):
             raise NotCapturedError(
                 'on noise, its operations give other outputs: they depend on the values of the input, or this is a bug'
             )
@@ -217,6 +221,11 @@ class _Capture:
         result = replay.run(images)
         self._free.append(replay)
         return result
+
+
+def _copy(images: Tensor) -> Tensor:
+    """Return a copy with the same strides."""
+    return torch.empty_strided(images.shape, images.stride(), dtype=images.dtype).copy_(images)
 
 
 def all_hooks(model: nn.Module) -> list[Mapping[int, Callable[..., Any]]]:

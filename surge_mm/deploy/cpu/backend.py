@@ -45,9 +45,10 @@ def kernels() -> Any:
 def can_run(x: Tensor) -> bool:
     """Return whether the compiled loops take an input: float32 on a CPU, and no graph of PyTorch is being made.
 
-    A graph of ``torch.export`` or ``torch.compile`` cannot contain the loops. Operators of PyTorch give equal outputs.
+    A graph of ``torch.export``, ``torch.compile`` or ``torch.jit.trace`` cannot contain the loops. Operators of PyTorch
+    give equal outputs.
     """
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
         return False
     return x.is_cpu and x.dtype == torch.float32 and kernels() is not None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from surge_mm.deploy.cpu.bitpacking import pack_bytes, unpack_bytes
@@ -41,16 +42,21 @@ class PackedEmbedding(nn.Module):
         self.eval()
 
     def forward(self, input: Tensor) -> Tensor:
-        """Return the rows of ``input``, ``(...)``, as ``(..., embedding_dim)``."""
+        """Return the rows of ``input``, ``(...)``, as ``(..., embedding_dim)``.
+
+        Raises:
+            IndexError: if an element of ``input`` is no index of a row.
+        """
         ids = input.reshape(-1)
-        signs = unpack_bytes(self.signs[ids], (len(ids), self.shape[1])).to(self.scale.dtype)
+        rows_of_ids = F.embedding(ids, self.signs)  # has errors for ids that are out of range
+        signs = unpack_bytes(rows_of_ids, (len(ids), self.shape[1])).to(self.scale.dtype)
         rows = signs * self._of(self.scale, ids)
         if self.offset is not None:
             rows = rows + self._of(self.offset, ids)
         return rows.reshape(*input.shape, -1)
 
     def _of(self, numbers: Tensor, ids: Tensor) -> Tensor:
-        return numbers if len(numbers) == 1 else numbers[ids].unsqueeze(-1)
+        return numbers if len(numbers) == 1 else F.embedding(ids, numbers.unsqueeze(-1))
 
     def extra_repr(self) -> str:
         return f'{self.shape[0]}, {self.shape[1]}'

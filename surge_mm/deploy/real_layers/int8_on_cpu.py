@@ -19,6 +19,7 @@ from surge_mm.deploy.real_layers.exact_sums import (
     onednn_sums,
 )
 from surge_mm.ops import Convolution
+from surge_mm.utils.errors import UsageError
 
 MOST_SHAPES = 32
 """Shapes of inputs for which a layer keeps its weight in the layout of oneDNN, and its plan."""
@@ -110,6 +111,12 @@ class _Plan:
         rows, columns = convolution.padded_size(height, width)
         kernel_size = (layer.weight.shape[2], layer.weight.shape[3])
         out_height, out_width = convolution.output_size(height, width, kernel_size)
+        if layer.pool.height and min(layer.pool.output_size(out_height, out_width)) < 1:
+            raise UsageError(
+                f'the input of height and width {(height, width)} becomes {(out_height, out_width)} in the '
+                'convolution, which is smaller than the window of the max pool behind it, '
+                f'{(layer.pool.height, layer.pool.width)}'
+            )
         self.bytes = layout(images, channels, rows, columns)
         self.n_bytes = images * channels * rows * columns + BYTES  # tiles read beyond the end
         quantization = QuantizationPass(

@@ -165,25 +165,28 @@ class BinarySelfAttention(BertSelfAttention):
         """Return the binary projections, ``(B, L, hidden_size)``; in inference, without their scales."""
         binarizers = (self.query_binarizer, self.key_binarizer, self.value_binarizer)
         pairs = zip(binarizers, projections, strict=True)
-        if self._infers():
+        if self._infers(projections):
             return Projections(*(binarizer.whole_values(x) for binarizer, x in pairs))
         return Projections(*(binarize(x) for binarize, x in pairs))
 
-    def _infers(self) -> bool:
-        return not self.training and not torch.is_grad_enabled()
+    def _infers(self, projections: Projections) -> bool:
+        if self.training or not torch.is_grad_enabled():
+            return not self.training
+        return not any(tensor.requires_grad for tensor in (*projections, *self.parameters()))
 
     def attend(self, projections: Projections, mask: Tensor) -> Tensor:
         """Return the result of each head, ``(B, heads, L, d)``.
 
-        In evaluation without a gradient, both products are of whole numbers, which are exact in any order, and scaled
-        afterwards. So the result does not depend on the padding and the rest of the batch, up to the softmax.
+        In evaluation, where nothing needs a gradient, both products are of whole numbers, which are exact in any order,
+        and scaled afterwards. So the result does not depend on the padding and the rest of the batch, up to the
+        softmax.
 
         Args:
             projections (Projections): What :meth:`binarized` returns, each ``(B, heads, L, d)``.
             mask (Tensor): As for :meth:`forward`.
         """
         query, key, value = projections
-        exact = self._infers()
+        exact = self._infers(projections)
         factor = self.query_binarizer.scale * self.key_binarizer.scale if exact else 1.0
         scores = query @ key.transpose(-1, -2) * (factor / query.shape[-1] ** 0.5)
         padding = torch.zeros_like(mask, dtype=scores.dtype).masked_fill_(~mask, float('-inf'))

@@ -103,7 +103,8 @@ def relation_loss(
 
 def _relations(x: Tensor) -> Tensor:
     x = at_least_float32(x)
-    return x @ x.transpose(-1, -2)
+    with torch.autocast(x.device.type, enabled=False):  # which would round the factors again
+        return x @ x.transpose(-1, -2)
 
 
 def _distance(tensors_s: Sequence[Tensor], tensors_t: Sequence[Tensor], dim: int) -> Tensor:

@@ -52,6 +52,13 @@ def test_an_exported_program_takes_batches_of_any_size_and_is_stored(name, stric
         assert_same(graph, model)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize('name', MODELS)
+def test_a_trace_gives_the_outputs_of_the_model(name):
+    model = network(**MODELS[name])
+    assert_same(torch.jit.trace(model, torch.randn(3, 3, 16, 16)), model)
+
+
 @pytest.mark.parametrize('name', MODELS)
 def test_a_compiled_model_is_one_graph(name):
     torch._dynamo.reset()

@@ -10,6 +10,7 @@ from mmengine.config import Config
 
 from surge_mm.deploy import load_packed, pack, save_packed
 from surge_mm.deploy.onnx.layers import exported
+from surge_mm.deploy.packing.packed_embedding import PackedEmbedding
 from surge_mm.layers import BinaryEmbedding
 from surge_mm.utils.errors import UsageError
 
@@ -148,3 +149,19 @@ def test_a_copy_and_a_state_dict_of_a_packed_model_give_the_same_logits():
         other.load_state_dict(pack(copy.deepcopy(model)).state_dict())
         assert torch.equal(other(inputs), expected)
         assert torch.equal(copy.deepcopy(other)(inputs), expected)
+
+
+@pytest.mark.parametrize('ids', [[1, -1], [1, 10]])
+def test_an_index_out_of_range_is_an_error_in_a_packed_embedding_too(ids):
+    layer = BinaryEmbedding(10, 16, weight={'type': 'BiT'})
+    for module in (layer, PackedEmbedding(layer)):
+        with pytest.raises(IndexError):
+            module(torch.tensor(ids))
+
+
+def test_packed_equals_trained_to_the_bit_also_outside_of_no_grad():
+    model, inputs = trained(**BIT), text_batch(seed=1, padding=2)
+    with torch.no_grad():
+        expected = model(inputs)
+    found = pack(model)(inputs)
+    assert torch.is_grad_enabled() and torch.equal(found, expected)

@@ -287,3 +287,13 @@ def test_tiles_pool_rows_of_any_width(width, monkeypatch):
     layer = Int8Conv2d(CONVS['stem'](), Range(-3.0, 3.0), None, nn.ReLU(), pool)
     x = torch.randn(2, 3, 22, 2 * width)
     assert torch.equal(layer(x), pool(torch.from_numpy(formula(layer, x))))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('engine', ENGINES)
+def test_an_input_too_small_for_the_pool_is_an_error(engine, monkeypatch):
+    use_engine(engine, monkeypatch)
+    conv = nn.Conv2d(3, 16, 3, padding=1)
+    layer = Int8Conv2d(conv, Range(-1.0, 1.0), pool=nn.MaxPool2d(4))
+    with pytest.raises((UsageError, RuntimeError), match=r'max pool behind it, \(4, 4\)|too small'):
+        layer(torch.randn(2, 3, 3, 12))

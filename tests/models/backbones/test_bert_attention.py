@@ -97,6 +97,16 @@ def test_value_and_every_gradient_are_those_of_the_formula(kind, bits):
         assert not weights[1, ..., 3:].any()
 
 
+@pytest.mark.parametrize('kind', ['bi', 'elastic'])
+def test_evaluation_of_frozen_weights_does_not_depend_on_the_grad_mode(kind):
+    module = attention(kind).float().eval().requires_grad_(False)
+    x, mask = torch.randn(2, 5, FEATURES), MASK[:, None, None, :]
+    with torch.no_grad():
+        expected, _ = module(x, mask)
+    assert torch.equal(module(x, mask)[0], expected)
+    assert module(x.clone().requires_grad_(), mask)[0].requires_grad
+
+
 def test_attention_without_softmax_counts_scores_above_0_alone():
     module = attention('bi')
     q = torch.tensor([1.0, 1.0, 1.0]).view(1, 1, 1, 3)

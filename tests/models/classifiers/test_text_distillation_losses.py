@@ -108,3 +108,11 @@ def test_half_precision_is_computed_in_float32():
     assert loss.dtype == torch.float32
     single = relation_loss(*([x.float() for x in side] for side in (student, teacher)), mask())
     torch.testing.assert_close(loss, single)
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_autocast_does_not_round_the_relations(dtype):
+    student, teacher = ([100 * x for x in heads(seed)] for seed in (0, 1))
+    expected = relation_loss(student, teacher, mask())
+    with torch.autocast('cpu', dtype):
+        torch.testing.assert_close(relation_loss(student, teacher, mask()), expected)
