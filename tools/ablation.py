@@ -23,6 +23,7 @@ picture curves.png.
 
 import argparse
 import re
+import sys
 from pathlib import Path
 
 from surge_mm.analysis.ablation import Run, find_baseline, plot, read_run, summarize
@@ -30,6 +31,7 @@ from surge_mm.analysis.ablation_tables import as_csv, as_json, latex, markdown
 from surge_mm.composition.config_files import (
     find_configs,
     find_recipe,
+    remember_configs,
     write_configs,
 )
 from surge_mm.composition.variants import Variant, changed, check_names, compose
@@ -42,7 +44,7 @@ from surge_mm.launch.trainings import (
     train_all,
 )
 from surge_mm.utils.atomic_write import write_atomically
-from surge_mm.utils.errors import LaunchError
+from surge_mm.utils.errors import LaunchError, UsageError
 
 TRAIN = Path(__file__).resolve().parent / 'train.py'
 
@@ -105,6 +107,8 @@ def main() -> None:
     # Runs of one seed follow each other, so that a slow phase of the machine slows all variants alike.
     queue = [(name, seed) for seed in args.seeds for name in [*configs, *composed]]
     check_unfinished(queue, configs, composed, work_dir, args.cfg_options)
+    plain = {name: with_names(read_config(path)) for name, path in configs.items()}
+    remember_configs(plain, configs, work_dir)
     remember_settings(work_dir / 'options.json', args.cfg_options)
     configs |= write_configs(composed, origins, work_dir)
     failed = train_all(queue, configs, work_dir, args.cfg_options, args.jobs, TRAIN)
@@ -140,14 +144,24 @@ def report(
         baseline (str): variant to compare with.
         metric (str, optional): key of the log. Defaults to the first known metric in the log.
     """
-    runs: dict[str, dict[int, Run]] = {}
-    for name in names:
-        for seed in seeds:
-            folder = work_dir / name / f'seed_{seed}'
-            if is_finished(work_dir, name, seed):
-                metric, runs.setdefault(name, {})[seed] = read_run(folder, metric)
-    if not runs or metric is None:
+    finished = [(n, s) for n in names for s in seeds if is_finished(work_dir, n, s)]
+    found: dict[tuple[str, int], Run] = {}
+    errors: dict[tuple[str, int], UsageError] = {}
+    for again in (False, True):  # the first run may have no metric, and another one has
+        for name, seed in finished if not again else list(errors):
+            try:
+                metric, found[name, seed] = read_run(work_dir / name / f'seed_{seed}', metric)
+                errors.pop((name, seed), None)
+            except UsageError as error:
+                errors[name, seed] = error
+    for error in errors.values():
+        print(f'not in the table: {error}', file=sys.stderr)
+    if not found or metric is None:
         return
+    runs: dict[str, dict[int, Run]] = {}
+    for name, seed in finished:
+        if (name, seed) in found:
+            runs.setdefault(name, {})[seed] = found[name, seed]
     rows = summarize(runs, metric, baseline)
     table = markdown(rows, baseline)
     texts = {'md': table, 'json': as_json(rows), 'csv': as_csv(rows), 'tex': latex(rows, baseline)}

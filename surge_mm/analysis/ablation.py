@@ -14,6 +14,9 @@ from surge_mm.analysis.plots import METRICS, finish, save
 from surge_mm.analysis.scalars import curve, read_scalars
 from surge_mm.utils.errors import LaunchError, UsageError
 
+COCO = 'coco/'
+"""Prefix of the metrics of MMDetection's ``CocoMetric``."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -74,6 +77,8 @@ def read_run(work_dir: Path, metric: str | None = None) -> tuple[str, Run]:
         metric (str, optional): key of the log. Defaults to the first of mAP, VOC mAP, top-1 and the metrics of GLUE
             that was logged.
 
+    A detector that finds nothing has no metric in its log under ``CocoMetric``: its average precision is 0.
+
     Returns:
         tuple[str, Run]: the metric and the run.
 
@@ -84,10 +89,14 @@ def read_run(work_dir: Path, metric: str | None = None) -> tuple[str, Run]:
     logged = {key for line in val for key in line}
     known = [metric] if metric else list(METRICS)
     found = [key for key in known if key in logged]
+    if metric and val and metric.startswith(COCO):
+        found = [metric]
     if not found:
         raise UsageError(
             f'{work_dir}: the log has no metric {" or ".join(known)}; it has {", ".join(sorted(logged)) or "none"}'
         )
+    if found[0].startswith(COCO):
+        val = [{found[0]: 0.0, **line} for line in val]
     steps, values = curve(val, found[0])
     tenth = max(len(train) // 10, 1)
     times = [line['time'] - line.get('data_time', 0) for line in train[tenth:] or train]

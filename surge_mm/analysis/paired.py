@@ -25,12 +25,12 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def sign_flip_p(differences: Sequence[float]) -> float:
-    """Return p of the two-sided sign-flip test; nan for less than three differences.
+    """Return p of the two-sided sign-flip test; nan for less than three differences, or if one is not finite.
 
     It is the share of assignments of signs whose mean is at least as far from 0 as that of ``differences``: of all of
     them for up to 16 differences, else of 100,000 drawn with a fixed seed.
     """
-    if len(differences) < 3:
+    if len(differences) < 3 or not np.isfinite(differences).all():
         return math.nan
     options = {'permutation_type': 'samples', 'n_resamples': 10**5, 'random_state': 0}
     return float(stats.permutation_test([differences], np.mean, **options).pvalue)

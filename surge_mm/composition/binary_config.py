@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
+from keyword import iskeyword
 from typing import Any
 
 from mmengine.config import Config
@@ -120,7 +122,8 @@ def binary_config(
     rate = _student_rate(cfg) if by_detector else None
     if rate:
         content['optim_wrapper'] = {'optimizer': {'lr': rate}}
-    kept = {class_name(hook.get('type')) for hook in cfg.get('custom_hooks') or []}
+    own_hooks = [*(cfg.get('custom_hooks') or []), *(cfg.get('default_hooks') or {}).values()]
+    kept = {class_name(hook.get('type')) for hook in own_hooks if hook}
     hooks = {
         METHOD_HOOKS[name]: hook.to_dict()
         for hook in method.get('custom_hooks', [])
@@ -214,13 +217,22 @@ def config_text(content: Mapping[str, Any]) -> str:
 
 def _format(value: Any, indent: int) -> str:
     if isinstance(value, Mapping):
-        items = [f'{key}={_format(item, indent + 4)}' for key, item in value.items()]
-        opening, closing = 'dict(', ')'
+        named = all(isinstance(key, str) and key.isidentifier() for key in value)
+        named = named and not any(map(iskeyword, value))
+        opening, closing = ('dict(', ')') if named else ('{', '}')
+        items = [
+            (f'{key}=' if named else f'{key!r}: ') + _format(item, indent + 4)
+            for key, item in value.items()
+        ]
     elif isinstance(value, (list, tuple)):
-        items, opening, closing = [_format(item, indent + 4) for item in value], '[', ']'
+        opening, closing = '[]' if isinstance(value, list) else '()'
+        items = [_format(item, indent + 4) for item in value]
+    elif isinstance(value, float) and not math.isfinite(value):
+        return f"float('{value}')"
     else:
         return repr(value)
-    line = opening + ', '.join(items) + closing
+    end = ',' if isinstance(value, tuple) and len(items) == 1 else ''
+    line = opening + ', '.join(items) + end + closing
     if '\n' not in line and indent + len(line) < 90:
         return line
     lines = ''.join(f'{" " * (indent + 4)}{item},\n' for item in items)

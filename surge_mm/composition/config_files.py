@@ -80,6 +80,33 @@ def find_configs(paths: Sequence[str]) -> dict[str, Path]:
     return found
 
 
+def remember_configs(
+    configs: Mapping[str, Config], origins: Mapping[str, Path], work_dir: Path
+) -> None:
+    """Write the content of each config into the folder of its runs, and compare it with that of the runs so far.
+
+    Args:
+        configs (dict[str, Config]): config of each variant that is trained as it is, in text form.
+        origins (dict[str, Path]): its file.
+        work_dir (Path): folder of all runs.
+
+    Raises:
+        LaunchError: if a folder holds runs of another config.
+    """
+    texts = {}
+    for variant, cfg in configs.items():
+        file = work_dir / variant / f'{variant}.py'
+        text = texts[file] = cfg.pretty_text
+        if file.is_file() and file.read_text() != text:
+            raise LaunchError(
+                f'{str(file.parent)!r} holds runs of another config than {str(origins[variant])!r} is now: compare it '
+                f'with {file.name!r} there. Use another --work-dir'
+            )
+    for file, text in texts.items():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+
 def write_configs(
     composed: Mapping[str, Config], origins: Mapping[str, Path], work_dir: Path
 ) -> dict[str, Path]:

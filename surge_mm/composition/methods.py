@@ -87,6 +87,9 @@ def apply_method(cfg: Config, method: Config) -> Config:
         )
     kept = [hook for hook in cfg.get('custom_hooks') or [] if not _is_method_hook(hook)]
     composed.pop('custom_hooks', None)
+    for key, hook in (composed.get('default_hooks') or {}).items():
+        if _is_method_hook(hook):  # as tools/binarize.py writes them
+            composed.default_hooks[key] = None
     for key in ('conv_cfg', 'bert'):  # variables of the previous method
         composed.pop(key, None)
     if kept or hooks:

@@ -6,13 +6,16 @@ import argparse
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
@@ -170,13 +173,14 @@ def train_all(
             command += ['--cfg-options', f'randomness.seed={seed}', *options]
             progress.update(bar, description=f'{name}, seed {seed}')
             with (folder / 'train.log').open('a') as log:
+                start = log.tell()
                 child = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
                 children.add(child)
                 code = child.wait()
                 children.discard(child)
             if code and not stopping.is_set():
                 failed.append(variant_and_seed)
-                cause = last_line(folder / 'train.log')
+                cause = last_line(folder / 'train.log', start)
                 causes.append(cause)
                 text = f'{name}, seed {seed} failed (exit status {code}): {cause}'
                 progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -185,24 +189,50 @@ def train_all(
                 (folder / 'finished').touch()
         progress.advance(bar)
 
-    with Progress(*columns) as progress, ThreadPoolExecutor(jobs) as pool:
+    def stop() -> None:
+        stopping.set()
+        for child in list(children):
+            child.terminate()
+
+    with (
+        Progress(*columns) as progress,
+        ThreadPoolExecutor(jobs) as pool,
+        _before_sigterm(stop),
+    ):
         bar = progress.add_task('runs', total=len(queue))
         try:
             for _ in pool.map(train, queue):
                 pass
         except KeyboardInterrupt:
-            stopping.set()
-            for child in list(children):
-                child.terminate()
+            stop()
             raise
     if is_hopeless(causes):
         print('The first two runs failed alike, so no further run was started')
     return failed
 
 
-def last_line(file: Path) -> str:
-    """Return the last line of a text file that is not empty; nothing for an empty file."""
-    lines = file.read_text(errors='replace').split('\n')
+@contextmanager
+def _before_sigterm(stop: Callable[[], None]) -> Iterator[None]:
+    """Call ``stop`` when this process gets SIGTERM, before the handler that it had so far."""
+
+    def end(number: int, frame: Any) -> None:
+        stop()
+        signal.signal(number, before)
+        os.kill(os.getpid(), number)
+
+    if threading.current_thread() is not threading.main_thread():  # only it has handlers
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def last_line(file: Path, start: int = 0) -> str:
+    """Return the last line of a text file from byte ``start`` on that is not empty; nothing if there is none."""
+    lines = file.read_bytes()[start:].decode(errors='replace').split('\n')
     return next((line.strip() for line in reversed(lines) if line.strip()), '')
 
 

@@ -105,3 +105,16 @@ def test_a_single_evaluation_is_a_point(tmp_path):
     pixels = np.asarray(Image.open(plot(one, 'accuracy/top1', tmp_path / 'a.png')).convert('RGB'))
     axes = pixels[150:500, 200:]  # below the legend
     assert (np.abs(axes.astype(int) - (31, 119, 180)).max(-1) < 3).sum() > 20
+
+
+def test_a_detector_that_finds_nothing_has_an_average_precision_of_0(tmp_path):
+    key = 'coco/bbox_mAP'
+    for name, values in {'fell': [0.1, 0.45, None], 'never': [None, None], 'well': [0.2]}.items():
+        folder = write_log(tmp_path / name, values, metric=key)
+        (file,) = folder.glob('*/vis_data/scalars.json')
+        file.write_text(file.read_text().replace(f'"{key}": null', '"time": 0.1'))
+    assert read_run(tmp_path / 'fell')[1].values == [0.1, 0.45, 0.0]
+    assert read_run(tmp_path / 'never', key)[1].values == [0.0, 0.0]
+    assert read_run(tmp_path / 'well')[1].values == [0.2]
+    with pytest.raises(ValueError, match='no metric'):
+        read_run(tmp_path / 'never')

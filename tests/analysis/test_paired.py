@@ -1,5 +1,7 @@
 """Intervals against scipy, and the sign-flip test against counts by hand."""
 
+import math
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -44,3 +46,8 @@ def test_bootstrap_of_one_seed_is_the_standard_error_of_the_rows():
 def test_bootstrap_draws_seeds_too():
     differences = np.repeat([[1.0], [2.0], [6.0]], 50, axis=1)  # rows that do not differ
     assert bootstrap_interval(differences) == (1.0, 6.0)  # a seed three times: 1 in 27 resamples
+
+
+def test_a_difference_that_is_not_finite_has_no_p():
+    assert math.isnan(sign_flip_p([math.nan, 0.1, 0.2, 0.3]))
+    assert math.isnan(sign_flip_p([math.inf, 0.1, 0.2, 0.3]))

@@ -8,6 +8,7 @@ from mmengine.config import Config
 from surge_mm.composition.config_files import (
     find_configs,
     find_recipe,
+    remember_configs,
     write_configs,
 )
 from surge_mm.composition.variants import compose
@@ -45,3 +46,12 @@ def test_the_composed_config_of_a_leaf_is_called_by_the_new_method(tmp_path):
     expected = Config.fromfile(leaf.with_name(files['ste'].name)).to_dict()
     assert expected.pop('conv_cfg') is not None
     assert Config.fromfile(files['ste']).to_dict() == expected
+
+
+def test_a_folder_takes_no_runs_of_a_changed_config(tmp_path):
+    origins = {'mine': tmp_path / 'mine.py'}
+    for _ in range(2):
+        remember_configs({'mine': Config({'lr': 0.1})}, origins, tmp_path / 'runs')
+    with pytest.raises(LaunchError, match="runs/mine' holds runs of another config than .*mine.py"):
+        remember_configs({'mine': Config({'lr': 0.2})}, origins, tmp_path / 'runs')
+    assert Config.fromfile(tmp_path / 'runs' / 'mine' / 'mine.py').to_dict() == {'lr': 0.1}

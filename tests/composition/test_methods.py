@@ -6,9 +6,11 @@ import pytest
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
-from surge_mm.composition.methods import apply_method
+from surge_mm.composition.binary_config import binary_config, merged
+from surge_mm.composition.methods import METHOD_HOOKS, apply_method
 from surge_mm.layers import BinaryLayer
 from surge_mm.models import layer_reports
+from surge_mm.utils.class_names import class_name
 from surge_mm.utils.errors import LaunchError
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
@@ -138,3 +140,14 @@ def test_config_without_a_place_for_binary_layers_is_refused():
         apply_method(cfg, method('ste'))
     with pytest.raises(LaunchError, match=r'has no model\.type'):
         apply_method(method('surge'), method('ste'))
+
+
+@pytest.mark.parametrize('name', ['ste', 'dpgc', 'surge', 'fp'])
+def test_a_method_replaces_the_hooks_of_a_config_that_the_tool_wrote(name):
+    base = Config.fromfile(CONFIGS / 'demo' / 'fcos_r18-light_10e_digits.py')
+    written = merged(base, binary_config(base, 'a.py', method('surge-recu'), 'a.pth'))
+    composed = apply_method(written, method(name))
+    hooks = [*composed.get('custom_hooks', []), *composed.default_hooks.values()]
+    found = [hook['type'] for hook in hooks if hook and class_name(hook['type']) in METHOD_HOOKS]
+    assert found == [hook.type for hook in method(name).get('custom_hooks', [])]
+    assert composed.default_hooks.logger.interval == 25
