@@ -32,6 +32,7 @@ from surge_mm.analysis.tables import wide_console
 from surge_mm.checkpoint.checked import load_checked, read_checked
 from surge_mm.launch.cli import Parser, add_settings, run
 from surge_mm.launch.config import load_config
+from surge_mm.launch.output_files import add_report_folder, check_report_folder
 from surge_mm.launch.resume import check_checkpoint
 from surge_mm.launch.runner import build_model, check_data
 from surge_mm.layers import compensated_layers
@@ -50,7 +51,7 @@ def main() -> None:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='path of the config of the training')
     parser.add_argument('checkpoint', nargs='*', help='paths of its checkpoints, in their order')
-    parser.add_argument('--work-dir', required=True, help='folder for the report')
+    add_report_folder(parser)
     parser.add_argument(
         '--probe',
         type=float,
@@ -66,6 +67,7 @@ def main() -> None:
     args = parser.parse_args()
 
     check_probe(args.probe)
+    check_report_folder(args, 'gradients.json')
     if not args.checkpoint and args.reports is None:
         raise LaunchError('checkpoint: give at least one, or --reports')
     for path in args.checkpoint:

@@ -40,6 +40,7 @@ from surge_mm.composition.binary_config import (
 )
 from surge_mm.launch.cli import Parser, add_full_precision, add_settings, check_least, run
 from surge_mm.launch.config import load_config, with_names
+from surge_mm.launch.output_files import add_report_folder, check_report_folder
 from surge_mm.launch.resume import check_checkpoint
 from surge_mm.launch.runner import build_model, check_data
 from surge_mm.launch.validation_set import ValidationSet
@@ -51,7 +52,7 @@ from surge_mm.utils.hosts import find_config
 def main() -> None:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_full_precision(parser)
-    parser.add_argument('--work-dir', required=True, help='folder for the report')
+    add_report_folder(parser)
     parser.add_argument(
         '--images',
         type=int,
@@ -67,6 +68,7 @@ def main() -> None:
     args = parser.parse_args()
 
     check_least(args, 1, 'images')
+    check_report_folder(args, 'sensitivity.json')
     check_checkpoint(args.checkpoint, 'checkpoint')
     args.config = find_config(args.config)
     cfg = load_config(args)

@@ -27,12 +27,14 @@ class Run:
         values (list[float]): metric at these steps.
         loss (float): mean training loss over the last tenth of the log.
         seconds (float): median seconds of an iteration without the wait for data. The first tenth is left out.
+        by_epoch (bool): whether the steps are epochs. Defaults to True.
     """
 
     steps: list[float]
     values: list[float]
     loss: float
     seconds: float
+    by_epoch: bool = True
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,9 @@ def read_run(work_dir: Path, metric: str | None = None) -> tuple[str, Run]:
     tenth = max(len(train) // 10, 1)
     times = [line['time'] - line.get('data_time', 0) for line in train[tenth:] or train]
     loss = statistics.mean(line['loss'] for line in train[-tenth:])
-    return found[0], Run(steps, values, loss, statistics.median(times))
+    last_epoch = max(line.get('epoch', 0) for line in train)
+    by_epoch = all(step <= last_epoch for step in steps)
+    return found[0], Run(steps, values, loss, statistics.median(times), by_epoch)
 
 
 def find_baseline(asked: str | None, names: Sequence[str]) -> str:
@@ -202,7 +206,8 @@ def plot(runs: dict[str, dict[int, Run]], metric: str, out: Path) -> Path:
         ax.fill_between(shared, table.min(0), table.max(0), color=color, alpha=0.2, linewidth=0)
     label = METRICS[metric][0] if metric in METRICS else metric
     unit = ' (%)' if in_percent(metric) else ''
-    ax.set(xlabel='epoch', ylabel=label + unit)
+    by_epoch = all(run.by_epoch for by_seed in runs.values() for run in by_seed.values())
+    ax.set(xlabel='epoch' if by_epoch else 'iteration', ylabel=label + unit)
     finish(ax)
     if many:
         ax.set_title('mean over the seeds; band: least to largest', fontsize=9)

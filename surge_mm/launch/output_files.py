@@ -47,3 +47,29 @@ def check_output(
     check_new_file(path, [ending], args.overwrite, f'--{name}')
     if Path(path).resolve() in {Path(other).resolve() for other in inputs}:
         raise UsageError(f'--{name} {path!r} is an input, and would be replaced: name another file')
+
+
+def add_report_folder(parser: argparse.ArgumentParser) -> None:
+    """Add the options ``--work-dir`` and ``--overwrite``; :func:`check_report_folder` checks them.
+
+    Args:
+        parser (argparse.ArgumentParser): Parser of the tool.
+    """
+    parser.add_argument('--work-dir', required=True, help='folder for the report')
+    parser.add_argument('--overwrite', action='store_true', help='replace an earlier report there')
+
+
+def check_report_folder(args: argparse.Namespace, name: str) -> None:
+    """Check that a report replaces no earlier one, before time is spent.
+
+    Args:
+        args (argparse.Namespace): Arguments of the tool, with ``work_dir`` and ``overwrite``.
+        name (str): File of the report, such as ``'gradients.json'``.
+
+    Raises:
+        UsageError: if the file exists, without ``--overwrite``.
+    """
+    if (Path(args.work_dir) / name).exists() and not args.overwrite:
+        raise UsageError(
+            f'--work-dir {args.work_dir!r} has {name} already: use another folder, or add --overwrite to replace it'
+        )

@@ -118,3 +118,12 @@ def test_a_detector_that_finds_nothing_has_an_average_precision_of_0(tmp_path):
     assert read_run(tmp_path / 'well')[1].values == [0.2]
     with pytest.raises(ValueError, match='no metric'):
         read_run(tmp_path / 'never')
+
+
+def test_evaluations_are_of_epochs_or_of_iterations(tmp_path):
+    write_log(tmp_path / 'epochs', [1.0, 2.0])
+    write_log(tmp_path / 'iterations', [1.0, 2.0])
+    (file,) = (tmp_path / 'iterations').glob('*/vis_data/scalars.json')
+    file.write_text(file.read_text().replace('"epoch": 2', '"epoch": 1'))
+    assert read_run(tmp_path / 'epochs')[1].by_epoch
+    assert not read_run(tmp_path / 'iterations')[1].by_epoch

@@ -2,7 +2,12 @@ import argparse
 
 import pytest
 
-from surge_mm.launch.output_files import add_json, check_output
+from surge_mm.launch.output_files import (
+    add_json,
+    add_report_folder,
+    check_output,
+    check_report_folder,
+)
 from surge_mm.utils.errors import UsageError
 
 
@@ -40,3 +45,14 @@ def test_a_file_that_would_be_lost_is_refused(name, overwrite, message, tmp_path
     args = parsed('--json', name, *(['--overwrite'] if overwrite else []))
     with pytest.raises(UsageError, match=f"^--json '{name}' {message}"):
         check_output(args, 'json', '.json', ['input.json'])
+
+
+def test_an_earlier_report_is_replaced_with_overwrite_alone(tmp_path):
+    parser = argparse.ArgumentParser()
+    add_report_folder(parser)
+    words = ['--work-dir', str(tmp_path)]
+    check_report_folder(parser.parse_args(words), 'report.json')
+    (tmp_path / 'report.json').touch()
+    with pytest.raises(UsageError, match='has report.json already: use another .* --overwrite'):
+        check_report_folder(parser.parse_args(words), 'report.json')
+    check_report_folder(parser.parse_args([*words, '--overwrite']), 'report.json')
