@@ -106,10 +106,9 @@ class BinaryLayer(LearnedActivation, AuxiliaryBranch):
         # past the check for a fusion, which zeros may look like
         self.register_parameter('weight', layer.weight)  # type: ignore[arg-type]
         self.register_parameter('bias', layer.bias)  # type: ignore[arg-type]
+        # else init_weights of transformers would draw the weights again
         if getattr(layer, '_is_hf_initialized', False):
-            self._is_hf_initialized = (
-                True  # or init_weights of transformers would draw the weights again
-            )
+            self._is_hf_initialized = True
         self._reset_learned()
         self._reset_branch()
         return self.train(layer.training)

@@ -121,10 +121,8 @@ class CapturedNetwork:
             return False
         if images.numel() > MOST_PIXELS * images.shape[1] or torch.is_grad_enabled():
             return False
-        if any(
-            stride == 0 < size - 1
-            for size, stride in zip(images.shape, images.stride(), strict=True)
-        ):
+        axes = zip(images.shape, images.stride(), strict=True)
+        if any(size > 1 and stride == 0 for size, stride in axes):
             return False  # an expanded image: several elements are one in memory
         return can_run(images) and not torch.is_autocast_enabled('cpu')
 
