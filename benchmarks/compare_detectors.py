@@ -90,7 +90,8 @@ def detections(folder: Path) -> tuple[COCO, COCO]:
         folder (Path): Folder of the run.
 
     Raises:
-        LaunchError: if the folder has no checkpoint, or not one config with a CocoMetric for the test set.
+        LaunchError: if the folder has no checkpoint, or not one config with a CocoMetric for the test set, or the
+            evaluation fails.
     """
     config, key, evaluator = coco_metric(folder)
     prefix = (folder / 'test' / 'test').resolve()
@@ -101,7 +102,8 @@ def detections(folder: Path) -> tuple[COCO, COCO]:
     if checkpoint and not (results.exists() and is_newer(results, checkpoint)):
         options = f'{key}.outfile_prefix={prefix}'
         command = [sys.executable, TEST, config, checkpoint, '--work-dir', prefix.parent]
-        subprocess.run([*command, '--cfg-options', options], check=True)
+        if subprocess.run([*command, '--cfg-options', options]).returncode:
+            raise LaunchError(f'{str(folder)!r}: tools/test.py failed; its error is above')
     truth = prefix.with_suffix('.gt.json')  # written where the metric has no ann_file
     if not json.loads(results.read_text()):
         raise LaunchError(f'{str(folder)!r}: the detector finds nothing in the test images')
