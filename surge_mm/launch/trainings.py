@@ -231,7 +231,12 @@ def _before_sigterm(stop: Callable[[], None]) -> Iterator[None]:
 
 
 def last_line(file: Path, start: int = 0) -> str:
-    """Return the last line of a text file from byte ``start`` on that is not empty; nothing if there is none."""
+    """Return the last line of a text file that is not empty; nothing if there is none.
+
+    Args:
+        file (Path): the file.
+        start (int): byte from which on lines count. Defaults to 0.
+    """
     lines = file.read_bytes()[start:].decode(errors='replace').split('\n')
     return next((line.strip() for line in reversed(lines) if line.strip()), '')
 
