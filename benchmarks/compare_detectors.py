@@ -102,8 +102,10 @@ def detections(folder: Path) -> tuple[COCO, COCO]:
     if checkpoint and not (results.exists() and is_newer(results, checkpoint)):
         options = f'{key}.outfile_prefix={prefix}'
         command = [sys.executable, TEST, config, checkpoint, '--work-dir', prefix.parent]
-        if subprocess.run([*command, '--cfg-options', options]).returncode:
-            raise LaunchError(f'{str(folder)!r}: tools/test.py failed; its error is above')
+        try:
+            subprocess.run([*command, '--cfg-options', options], check=True)
+        except subprocess.CalledProcessError:
+            raise LaunchError(f'{str(folder)!r}: tools/test.py failed, see above') from None
     truth = prefix.with_suffix('.gt.json')  # written where the metric has no ann_file
     if not json.loads(results.read_text()):
         raise LaunchError(f'{str(folder)!r}: the detector finds nothing in the test images')

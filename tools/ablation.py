@@ -108,8 +108,8 @@ def main() -> None:
     queue = [(name, seed) for seed in args.seeds for name in [*configs, *composed]]
     check_unfinished(queue, configs, composed, work_dir, args.cfg_options)
     plain = {name: with_names(read_config(path)) for name, path in configs.items()}
-    remember_configs(plain, configs, work_dir)
     remember_settings(work_dir / 'options.json', args.cfg_options)
+    remember_configs(plain, configs, work_dir)
     configs |= write_configs(composed, origins, work_dir)
     failed = train_all(queue, configs, work_dir, args.cfg_options, args.jobs, TRAIN)
     report(work_dir, list(configs), args.seeds, baseline, args.metric)

@@ -208,7 +208,10 @@ def test_a_run_with_a_later_checkpoint_is_evaluated_again(script, tmp_path):
         os.utime(results, (0, 0))
         os.utime(run / 'epoch_1.pth', (1, 1))
         script.detections(run)
-    (words,) = test.call_args[0]
+        (words,) = test.call_args[0]
+        test.side_effect = script.subprocess.CalledProcessError(1, 'test.py')
+        with pytest.raises(LaunchError, match="seed_0': tools/test.py failed"):
+            script.detections(run)
     assert words[3] == run / 'epoch_1.pth'
     assert words[-1] == f'test_evaluator.1.outfile_prefix={run}/test/test'
 

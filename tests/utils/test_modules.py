@@ -1,6 +1,7 @@
 """Modules are replaced everywhere they are used; wrapped models are found; outputs are those of the network."""
 
 import torch
+from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 from torch import nn
 
@@ -48,8 +49,9 @@ def test_modules_outside_the_model_and_missing_children_are_ignored():
 def test_raw_outputs_are_those_of_the_network_for_models_of_hosts_and_other_modules():
     torch.manual_seed(0)
     images = torch.randn(2, 3, 32, 32)
-    backbone = dict(type='mmpretrain.LeNet5', num_classes=4)
-    host = MODELS.build(dict(type='mmpretrain.ImageClassifier', backbone=backbone)).eval()
+    backbone = dict(type='LeNet5', num_classes=4)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        host = MODELS.build(dict(type='ImageClassifier', backbone=backbone)).eval()
     gray = images[:, :1]
     torch.testing.assert_close(raw_outputs(host, gray), host.backbone(gray))
     plain = nn.Conv2d(3, 4, 3)
