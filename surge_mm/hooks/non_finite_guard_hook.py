@@ -88,6 +88,7 @@ class NonFiniteGuardHook(Hook):
             data_batch (Any): Not used.
         """
         self._outputs, self._bad_gradients, self._all_gradients = [], [], False
+        self._stepped = False
         if self._buffers:
             torch._foreach_copy_(self._before, self._buffers)
 
@@ -95,6 +96,7 @@ class NonFiniteGuardHook(Hook):
         held = [
             p for group in optimizer.param_groups for p in group['params'] if p.grad is not None
         ]
+        self._stepped = True
         if _all_finite([p.grad for p in held]):
             return
         self._bad_gradients = [names[p] for p in held if not torch.isfinite(p.grad).all()]
@@ -121,14 +123,14 @@ class NonFiniteGuardHook(Hook):
         means = [mean for _, mean in self._outputs]
         losses = list(_losses(outputs).values())
         if not self._bad_gradients and _all_finite([*means, *losses, *self._buffers]):
-            self._in_a_row = 0
+            self._end_row()
             return
         spoilt = self._restore_buffers()
         first = self._first_output() or _first_loss(outputs) or self._last_gradient(runner)
         if not first and spoilt:
             first = 'a running statistic'
         if not first:
-            self._in_a_row = 0
+            self._end_row()
             return
         self._in_a_row += 1
         self._total += 1
@@ -141,6 +143,11 @@ class NonFiniteGuardHook(Hook):
                 'Lower the learning rate or eta, clip the gradients (optim_wrapper.clip_grad), or check the data. '
                 f'NonFiniteGuardHook(patience={self.patience}) sets the limit'
             )
+
+    def _end_row(self) -> None:
+        """End the row of bad steps, if an optimizer has stepped: an iteration that accumulates gradients tells nothing."""
+        if self._stepped:
+            self._in_a_row = 0
 
     def _restore_buffers(self) -> bool:
         spoilt = False

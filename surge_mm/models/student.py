@@ -85,7 +85,9 @@ class Student:
         if self._starts_from_teacher:
             own = self.state_dict()  # type: ignore[attr-defined]
             common = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape}
-            self.load_state_dict(common, strict=False)  # type: ignore[attr-defined]
+            # its own for the others: backbones of this package refuse a state dict without some of their convolutions
+            kept = {k: v for k, v in own.items() if k.endswith('.weight')}
+            self.load_state_dict({**kept, **common}, strict=False)  # type: ignore[attr-defined]
             log(f'{len(common)} of {len(own)} tensors are initialized by those of the teacher')
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:

@@ -17,7 +17,8 @@ class SafeRunner(Runner):
     """MMEngine's ``Runner`` with :class:`SafeCheckpointHook`, :class:`ExactResumeHook` and :class:`NonFiniteGuardHook`.
 
     The line ``runner_type = 'surge_mm.SafeRunner'`` in a config adds the three hooks to any recipe, whatever hooks it
-    has. ``default_hooks.checkpoint`` keeps its settings. A hook that the config has already is not added again.
+    has. ``default_hooks.checkpoint`` keeps its settings; without it, a checkpoint is saved after each epoch, as by
+    ``Runner``. A hook that the config has already is not added again.
     """
 
     def register_hooks(self, default_hooks: Any = None, custom_hooks: Any = None) -> None:
@@ -28,7 +29,7 @@ class SafeRunner(Runner):
             custom_hooks (list, optional): As for ``Runner``.
         """
         hooks = dict(default_hooks or {})
-        checkpoint = hooks.get('checkpoint', {'type': CheckpointHook})
+        checkpoint = hooks.get('checkpoint', {'type': CheckpointHook, 'interval': 1})
         if isinstance(checkpoint, dict) and _is_plain(checkpoint.get('type')):
             hooks['checkpoint'] = {**checkpoint, 'type': SafeCheckpointHook}
         super().register_hooks(hooks, custom_hooks)

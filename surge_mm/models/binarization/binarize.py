@@ -18,7 +18,12 @@ from surge_mm.models.binarization.layer_candidates import (
 from surge_mm.models.binarization.layer_reports import LayerReport, layer_reports
 from surge_mm.models.binarization.relu_replacement import DEFAULT_ACT_CFG, relu_replacements
 from surge_mm.models.binarization.rules import BINARY, KEEP, Decision, decide, parse_rules
-from surge_mm.models.binarization.shortcuts import add_shortcuts, find_places
+from surge_mm.models.binarization.shortcuts import (
+    NEEDS,
+    add_shortcuts,
+    find_places,
+    remove_shortcuts,
+)
 from surge_mm.models.binarization.to_float import check_not_packed
 from surge_mm.models.binarization.twins import find_twins, refresh_averages, warn_of_frozen_copies
 from surge_mm.models.binarization.weight_use import check_first_passes
@@ -70,8 +75,8 @@ def binarize(
         shortcuts (bool): Give each convolution to binarize a shortcut that adds its input to the output of the norm
             behind it. This is done in ``ConvModule`` and ``nn.Sequential``, where the convolution has as many output as
             input channels; an input of a strided convolution is average pooled. It adds no parameter. A rule with
-            ``to=dict(shortcuts=False)`` or ``to=dict(shortcuts=True)`` decides otherwise for its layers. Defaults to
-            False.
+            ``to=dict(shortcuts=False)`` or ``to=dict(shortcuts=True)`` decides otherwise for its layers. Shortcuts of an
+            earlier call, which :func:`surge_mm.to_float` keeps, are removed by such a rule alone. Defaults to False.
 
     Returns:
         list[LayerReport]: The decision about each layer with weights.
@@ -109,8 +114,7 @@ def binarize(
     if shortcuts and not places:
         raise UsageError(
             f'shortcuts=True: none of the {len(selected)} layers of {type(model).__name__} to binarize can have a '
-            'shortcut: it needs a convolution with as many output as input channels in a ConvModule or nn.Sequential. '
-            'Leave shortcuts out'
+            f'shortcut: {NEEDS}. Leave shortcuts out'
         )
     _check_shortcut_rules(selected, places)
     warn_of_frozen_copies(model, selected, twins)
@@ -121,6 +125,8 @@ def binarize(
     if not structure_only:
         replacements.update(layers)
         check_first_passes(model)
+    remove_shortcuts(model, {layer for layer, one in selected.items() if not one.shortcut(True)})
+    _warn_of_hooks(model, replacements)
     replace_modules(model, replacements)
     add_shortcuts(places)
     refresh_averages(model)
@@ -138,6 +144,21 @@ def binarize(
     return layer_reports(model)
 
 
+def _warn_of_hooks(model: nn.Module, replacements: Mapping[nn.Module, nn.Module]) -> None:
+    """Log a warning that names the modules to replace which have hooks: the new ones do not get them."""
+    kinds = ('_forward_pre_hooks', '_forward_hooks', '_backward_pre_hooks', '_backward_hooks')
+    hooked = [
+        name
+        for name, module in model.named_modules()
+        if module in replacements and any(getattr(module, kind) for kind in kinds)
+    ]
+    if hooked:
+        warn(
+            f'{", ".join(hooked[:5])}{" ..." * (len(hooked) > 5)}: {len(hooked)} of the modules that binarize replaces '
+            'have hooks, which the new modules do not get. Register hooks after binarize'
+        )
+
+
 def _check_shortcut_rules(
     selected: Mapping[nn.Module, Decision], places: Mapping[nn.Module, Mapping[str, int]]
 ) -> None:
@@ -147,8 +168,8 @@ def _check_shortcut_rules(
         layers = {layer: one for layer, one in selected.items() if one.rule == rule}
         if all(one.shortcut(False) for one in layers.values()) and not having & layers.keys():
             raise UsageError(
-                f'{rule} has shortcuts=True, but none of its {len(layers)} layers can have a shortcut: it needs a '
-                'convolution with as many output as input channels in a ConvModule or nn.Sequential. Leave it out'
+                f'{rule} has shortcuts=True, but none of its {len(layers)} layers can have a shortcut: {NEEDS}. Leave '
+                'it out'
             )
 
 
@@ -187,6 +208,18 @@ def _binarized_before(model: nn.Module) -> str:
 
 def _nothing_selected(model: nn.Module, decisions: Sequence[Decision]) -> str:
     """Return a message with the rules that keep all layers, and a rule for the layers of the commonest kind."""
+    if not decisions:
+        lazy = [
+            name
+            for name, module in model.named_modules()
+            if isinstance(module, nn.modules.lazy.LazyModuleMixin)
+        ]
+        if lazy:
+            return f'{lazy[0]} and all other layers of the model are lazy: run the model on a batch before binarize'
+        return (
+            f'{type(model).__name__} contains no layer with weights, and binarize does not replace the model itself. '
+            'Put a layer into an nn.Sequential, or build a surge_mm.SurgeConv2d or SurgeLinear'
+        )
     kept = Counter(decision.rule for decision in decisions)
     kinds = Counter(
         (
@@ -229,6 +262,8 @@ def _without_type(argument: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     for key in settings:
         if key not in (*known, 'type'):
             raise UsageError(f'{argument}: unknown setting {key!r}{did_you_mean(str(key), known)}')
+    if not isinstance(settings.get('shortcuts', False), bool):
+        raise UsageError(f'{argument}: shortcuts={settings["shortcuts"]!r} must be True or False')
     return {key: value for key, value in settings.items() if key != 'type'}
 
 

@@ -23,6 +23,12 @@ from surge_mm.ops.shortcut import pool_shortcut
 NORMS = (_NormBase, nn.GroupNorm)
 S = TypeVar('S', bound='ShortcutSequential')
 CONV_MODULE = 'mmcv.cnn.bricks.conv_module.ConvModule'
+SHORTCUT_CONV_MODULE = 'surge_mm.models.binarization.shortcut_conv_module.ShortcutConvModule'
+NEEDS = (
+    'it needs a convolution with as many output as input channels, one stride for both axes and a padding in numbers '
+    'that keeps the size, in a ConvModule (convolution, norm, activation) or nn.Sequential'
+)
+"""What a shortcut needs, for messages."""
 
 
 class ShortcutSequential(nn.Sequential):
@@ -106,7 +112,7 @@ def find_places(model: nn.Module, layers: Collection[nn.Module]) -> dict[nn.Modu
 
     They are MMCV's ``ConvModule`` with the order convolution, norm, activation, and ``nn.Sequential``. Modules of a
     subclass are left alone, because their forward may differ, and so are the sequences of MMCV's VGG, which calls
-    their parts one by one.
+    their parts one by one. Modules to which :func:`add_shortcuts` gave shortcuts before are found like the others.
 
     Args:
         model (nn.Module): The model.
@@ -124,10 +130,11 @@ def find_places(model: nn.Module, layers: Collection[nn.Module]) -> dict[nn.Modu
     }
     places = {}
     for module in model.modules():
-        if class_path(module) == CONV_MODULE:
+        if class_path(module) in (CONV_MODULE, SHORTCUT_CONV_MODULE):
             known = module.order == ('conv', 'norm', 'act') and not module.with_explicit_padding
         else:
-            known = type(module) is nn.Sequential and module not in called_one_by_one
+            plain = type(module) in (nn.Sequential, ShortcutSequential)
+            known = plain and module not in called_one_by_one
         strides = {
             name: int(child.stride[0])  # type: ignore[index]
             for name, child in module.named_children()
@@ -145,13 +152,31 @@ def add_shortcuts(places: Mapping[nn.Module, dict[str, int]]) -> None:
         places (dict[nn.Module, dict[str, int]]): Result of :func:`find_places`.
     """
     for module, strides in places.items():
-        if class_path(module) == CONV_MODULE:
+        if class_path(module) in (CONV_MODULE, SHORTCUT_CONV_MODULE):
             from surge_mm.models.binarization.shortcut_conv_module import ShortcutConvModule
 
             module.__class__ = ShortcutConvModule
         else:
             module.__class__ = ShortcutSequential
-            module.shortcuts = strides  # type: ignore[assignment]
+            module.shortcuts = {**vars(module).get('shortcuts', {}), **strides}  # type: ignore[assignment]
+
+
+def remove_shortcuts(model: nn.Module, layers: Collection[nn.Module]) -> None:
+    """Remove the shortcuts of some convolutions, and give modules without any their original class, in place.
+
+    Args:
+        model (nn.Module): The model.
+        layers (Collection[nn.Module]): The convolutions; those without a shortcut are left alone.
+    """
+    for module in model.modules():
+        if class_path(module) == SHORTCUT_CONV_MODULE and module.conv in layers:
+            (module.__class__,) = type(module).__bases__
+        elif isinstance(module, ShortcutSequential):
+            names = {name for name, child in module.named_children() if child in layers}
+            module.shortcuts = {k: v for k, v in module.shortcuts.items() if k not in names}
+            if not module.shortcuts:
+                module.__class__ = nn.Sequential
+                del module.shortcuts
 
 
 def layers_with_shortcuts(model: nn.Module) -> set[nn.Module]:

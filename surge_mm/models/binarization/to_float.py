@@ -13,7 +13,8 @@ from surge_mm.utils.modules import is_packed, replace_modules
 def to_float(model: nn.Module) -> nn.Module:
     """Replace all binary layers by full-precision layers with the same parameters, and restore the original ReLUs.
 
-    What binary layers add to the parameters is dropped. Shortcuts are kept.
+    What binary layers add to the parameters is dropped. Shortcuts are kept; :func:`surge_mm.binarize` adds others or
+    removes them.
 
     Args:
         model (nn.Module): Model to convert. It is changed in place.

@@ -1,8 +1,9 @@
-"""Check, while a model runs, that the weight of each binary layer takes part in computations of this layer alone.
+"""Check, while a model runs, that its binary layers and their shortcuts take part.
 
 A module may pass ``self.qkv.weight`` to a function and not call ``self.qkv``. It then computes with the latent weight,
 in full precision, and the layer has no effect. :func:`.binarize` checks the first forward passes of a model in training
-and in evaluation, and :func:`surge_mm.analysis.complexity.model_complexity` checks the one that it counts.
+and in evaluation, and :func:`surge_mm.analysis.complexity.model_complexity` checks the one that it counts. In the same
+way, a shortcut of an ``nn.Sequential`` has no effect where a module calls the parts of the sequence one by one.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch.utils._pytree import tree_leaves
 
 from surge_mm.layers import BinaryLayer
 from surge_mm.models.binarization.layer_candidates import CONTAINERS
+from surge_mm.models.binarization.shortcuts import ShortcutSequential
 from surge_mm.utils.errors import UsageError
 from surge_mm.utils.logging import warn
 
@@ -45,6 +47,7 @@ class WeightUse(TorchFunctionMode):
         ran (set[nn.Module]): Binary layers whose forward ran.
         readers (dict[nn.Module, str]): Binary layers whose weight was multiplied by an input elsewhere, each with the
             name of the function.
+        without_shortcut (set[nn.Module]): Binary layers that ran outside the sequence that adds their shortcut.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -52,6 +55,13 @@ class WeightUse(TorchFunctionMode):
         self.model = model
         self.ran: set[nn.Module] = set()
         self.readers: dict[nn.Module, str] = {}
+        self.without_shortcut: set[nn.Module] = set()
+        self._sequences = {
+            sequence.get_submodule(name): sequence
+            for sequence in model.modules()
+            if isinstance(sequence, ShortcutSequential)
+            for name in sequence.shortcuts
+        }
         # by id, which a tensor that is kept alive keeps
         self._owners: dict[int, tuple[Tensor, set[nn.Module]]] = {}
         for layer in model.modules():
@@ -72,7 +82,13 @@ class WeightUse(TorchFunctionMode):
             return result
         inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         owned = [self._owners[id(x)][1] for x in inputs if id(x) in self._owners]
-        running = {layer for layer in set().union(*owned) if _is_running(layer)}
+        running = {layer for layer in set().union(*owned) if _runs(layer, BinaryLayer._dual_path)}
+        for layer in running & self._sequences.keys():
+            if _runs(self._sequences[layer], ShortcutSequential.forward):
+                del self._sequences[layer]  # once is enough
+                self.without_shortcut.discard(layer)
+            else:
+                self.without_shortcut.add(layer)
         self.ran |= running
         if read := set().union(*owned) - running:
             name = getattr(func, '__name__', str(func))
@@ -94,15 +110,28 @@ class WeightUse(TorchFunctionMode):
                 self._owners[id(leaf)] = (leaf, layers)
 
     def require_own(self) -> None:
-        """Check that no weight was used outside its layer.
+        """Check that no weight was used outside its layer alone, and no layer outside the sequence with its shortcut.
 
         Raises:
             UsageError: if one was.
         """
-        if not self.readers:
-            return
         modules = dict(self.model.named_modules())
-        names = self._names(self.readers)
+        if names := self._names(self.without_shortcut):
+            kinds = {type(_holder(modules, name)).__name__ for name in names}
+            raise UsageError(
+                f'{_listed(names)}: {_listed(kinds)} calls the parts of an nn.Sequential one by one, so that the shortcuts of the '
+                'sequence have no effect. Leave them out: put '
+                f'{", ".join(f"dict(name={name!r}, to=dict(shortcuts=False))" for name in names[:5])} before the other '
+                'rules'
+            )
+        if names := self._names(self.readers.keys() & self.ran):
+            warn(
+                f'{_listed(names)}: besides the layer, {_listed({self.readers[modules[name]] for name in names})} '
+                'computes with the latent weight, in full precision'
+            )
+        names = self._names(self.readers.keys() - self.ran)
+        if not names:
+            return
         holders = {name: type(_holder(modules, name)).__name__ for name in names}
         rules = {
             f"dict(name='*{name.rpartition('.')[2]}', inside={holder!r}, to='keep')"
@@ -110,7 +139,7 @@ class WeightUse(TorchFunctionMode):
         }
         raise UsageError(
             f'{_listed(names)}: {_listed(set(holders.values()))} computes with the latent weight '
-            f'({_listed(set(self.readers.values()))}) and does not call the layer, so the layer is not binary. Keep it '
+            f'({_listed({self.readers[modules[name]] for name in names})}) and does not call the layer, so the layer is not binary. Keep it '
             f'in full precision: put {", ".join(sorted(rules))} before the other rules'
         )
 
@@ -196,11 +225,11 @@ def _is_compiled(module: nn.Module) -> bool:
     return compiled or module._compiled_call_impl is not None
 
 
-def _is_running(layer: nn.Module) -> bool:
-    """Whether ``layer`` computes now. Hooks would miss a call of its ``forward``, and the stack needs no clean-up."""
+def _runs(module: nn.Module, method: Callable[..., Any]) -> bool:
+    """Whether ``method`` of a module runs now. Hooks would miss direct calls, and the stack needs no clean-up."""
     frame = sys._getframe()
     while frame := frame.f_back:  # type: ignore[assignment]
-        if frame.f_code is BinaryLayer._dual_path.__code__ and frame.f_locals['self'] is layer:
+        if frame.f_code is method.__code__ and frame.f_locals['self'] is module:
             return True
     return False
 

@@ -100,7 +100,11 @@ def find_pairs(student: Any, teacher: Any) -> tuple[list[HeadPair], list[str]]:
         left_out.append(f'{losses}: the outputs of {_names(heads)} have a form of their own')
     if two_stage:
         stages = _region_stages(student), _region_stages(teacher)
-        pairs += _region_pairs(student.roi_head, *stages)
+        regions = list(_region_pairs(student.roi_head, *stages))
+        pairs += regions
+        if not all(pair.with_boxes for pair in regions):
+            heads = tuple(head for pair in regions for head in (pair.student, pair.teacher))
+            left_out.append(f'loss_distill_bbox: the boxes of {_names(heads)} are no deltas')
         if not all(stages):
             names = _names([student.roi_head, teacher.roi_head])
             left_out.append(
@@ -268,7 +272,11 @@ def _region_stages(model: Any) -> list[tuple[Any, Any]]:
         else [(parts[0], parts[1])]
     )
     usual = all(
-        isinstance(head, BBoxHead) and head.with_cls and not head.custom_cls_channels
+        isinstance(head, BBoxHead)
+        and getattr(
+            head, 'with_cls', False
+        )  # heads such as SABLHead skip the constructor of BBoxHead
+        and not head.custom_cls_channels
         for _, head in stages
     )
     return stages if usual else []

@@ -250,3 +250,13 @@ def test_a_part_of_a_model_can_be_binarized_alone():
     )
     assert len(binary_names(backbone)) == 16
     assert type(backbone).__name__ == 'ResNet'
+
+
+def test_hooks_of_layers_that_are_replaced_are_a_warning_that_names_the_layers():
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3))
+    for layer in model[:2]:
+        layer.register_forward_hook(lambda *_: None)
+    with patch.object(MMLogger.get_current_instance(), 'log') as log:
+        binarize(model)
+    (message,) = [call.args[1] for call in log.call_args_list]
+    assert message.startswith('1: 1 of the modules that binarize replaces have hooks')

@@ -159,3 +159,15 @@ def test_the_error_of_a_model_whose_layers_are_all_kept_shows_a_rule_that_works(
 def test_the_error_of_a_model_without_a_layer_with_a_binary_form_says_so():
     with pytest.raises(UsageError, match='None of them has a binary form; Conv2d and Linear have'):
         binarize(nn.Sequential(nn.Conv1d(8, 8, 3), nn.Embedding(4, 8)))
+
+
+@pytest.mark.parametrize(
+    ('model', 'message'),
+    [
+        (nn.Conv2d(8, 8, 3), 'Conv2d contains no layer with weights, .* into an nn.Sequential'),
+        (nn.Sequential(nn.LazyConv2d(8, 3)), '0 and all other layers .* run the model on a batch'),
+    ],
+)
+def test_a_model_without_layers_to_decide_about_is_an_error_with_the_way_out(model, message):
+    with pytest.raises(UsageError, match=message):
+        binarize(model)

@@ -246,3 +246,68 @@ def test_a_rule_whose_layers_can_have_no_shortcut_is_an_error_and_nothing_is_cha
     ):
         binarize(net, rules=rules)
     assert str(net) == before
+
+
+class PartByPart(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3)
+        self.body = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
+
+    def forward(self, x):
+        x = self.stem(x)
+        for layer in self.body:
+            x = layer(x)
+        return x
+
+
+@pytest.mark.parametrize('training', [True, False])
+def test_a_model_that_calls_a_sequence_part_by_part_is_an_error_that_names_the_rule(training):
+    net = PartByPart().train(training)
+    binarize(net, shortcuts=True)
+    rule = r"dict\(name='body.0', to=dict\(shortcuts=False\)\)"
+    with pytest.raises(UsageError, match=f'body.0: PartByPart calls the parts.*put {rule}'):
+        net(image())
+    net = PartByPart().train(training)
+    binarize(net, [{'name': 'body.0', 'to': {'shortcuts': False}}])
+    net(image())
+
+
+@pytest.mark.parametrize('build', [conv_module, sequence])
+@pytest.mark.parametrize('back', ['to_float', 'structure_only'])
+def test_a_model_that_has_shortcuts_is_binarized_again_with_them(build, back):
+    net, again = Net(build()), Net(build())
+    binarize(net, shortcuts=True)
+    if back == 'to_float':
+        binarize(again, shortcuts=True)
+        to_float(again)
+    else:
+        binarize(again, shortcuts=True, structure_only=True)
+    binarize(again, shortcuts=True)
+    expected = [report.shortcut for report in layer_reports(net)]
+    assert any(expected) and [report.shortcut for report in layer_reports(again)] == expected
+    again.load_state_dict(net.state_dict())
+    assert torch.equal(again.eval()(image()), net.eval()(image()))
+
+
+def test_a_rule_removes_the_shortcut_of_an_earlier_call_and_the_default_keeps_it():
+    pair = Net(nn.Sequential(conv_module(), sequence()))
+    binarize(pair, shortcuts=True)
+    to_float(pair)
+    kept = copy.deepcopy(pair)
+    assert sum(report.shortcut for report in binarize(kept)) == 4
+    rules = [{'name': name, 'to': {'shortcuts': False}} for name in ('module.0.*', 'module.1.4')]
+    reports = binarize(pair, rules)
+    named = {report.name for report in reports if report.shortcut}
+    assert named == {'module.1.0', 'module.1.6'}
+    assert type(pair.module[0]) is mmcv.cnn.ConvModule
+
+    to_float(pair)
+    binarize(pair, [{'name': 'module.*', 'to': {'shortcuts': False}}])
+    assert type(pair.module[1]) is nn.Sequential
+    assert not any(report.shortcut for report in layer_reports(pair))
+
+
+def test_the_setting_of_a_rule_is_a_bool():
+    with pytest.raises(UsageError, match=r"rules\[0\]: to: shortcuts='no' must be True or False"):
+        binarize(Net(conv_module()), [{'name': 'module.conv', 'to': {'shortcuts': 'no'}}])

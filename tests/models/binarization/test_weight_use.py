@@ -127,6 +127,14 @@ def test_reads_that_do_not_compute_the_output_are_no_error(compute, training):
     assert model.first.weight.grad is not None
 
 
+def test_a_penalty_by_a_product_of_the_weight_is_a_warning():
+    model = binarized(Holder(lambda x, a, b: b(a(x)).sum() + (a.weight @ torch.ones(8)).norm()))
+    with patch.object(MMLogger.get_current_instance(), 'log') as log:
+        model(torch.randn(5, 8)).backward()
+    (message,) = [call.args[1] for call in log.call_args_list]
+    assert message.startswith('first: besides the layer, matmul computes with the latent weight')
+
+
 def test_the_windows_of_torchvisions_swin_transformer_stay_real():
     def swin():
         return SwinTransformer([4, 4], 256, [1, 1], [2, 2], [4, 4], num_classes=2)
