@@ -145,7 +145,7 @@ class NonFiniteGuardHook(Hook):
             )
 
     def _end_row(self) -> None:
-        """End the row of bad steps, if an optimizer has stepped: an iteration that accumulates gradients tells nothing."""
+        """End the row of bad steps, unless this iteration only accumulated gradients."""
         if self._stepped:
             self._in_a_row = 0
 

@@ -164,6 +164,16 @@ def test_a_run_that_has_diverged_ends(tmp_path, monkeypatch):
     assert not not_finite(runner.model, runner.optim_wrapper.optimizer)
 
 
+@pytest.mark.parametrize('accumulate', [2, 3])
+def test_a_run_that_accumulates_and_never_steps_ends_too(accumulate, tmp_path, monkeypatch):
+    monkeypatch.setattr(NonFiniteGuardHook.__init__.__wrapped__, '__defaults__', (3,))
+    fault = Always(Fault('gradient', 'conv', 0, float('nan')))
+    runner = tiny_runner(tmp_path, hooks=[fault], accumulate=accumulate, length=4)
+    with pytest.raises(UsageError, match='diverged: 3 steps in a row.*the gradient of conv'):
+        runner.train()
+    assert runner.iter == 3 * accumulate - 1
+
+
 @pytest.mark.parametrize('patience', [0, -1, 2.5, True, '9', None])
 def test_impossible_patience_is_refused(patience):
     with pytest.raises(ValueError, match='patience=.*must be a whole number of at least 1'):

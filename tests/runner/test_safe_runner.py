@@ -1,5 +1,6 @@
 """Safe checkpoints, exact resumption and the guard in recipes of a host, by one line."""
 
+import pytest
 from mmengine.config import Config
 from mmengine.hooks import CheckpointHook
 from mmengine.registry import RUNNERS
@@ -40,6 +41,19 @@ def test_one_line_adds_the_hooks_and_keeps_those_of_the_recipe(tmp_path):
         ')',
     )
     assert names(runner) == names(by_hand)
+
+
+@pytest.mark.parametrize('default_hooks', ['None', "dict(logger=dict(type='LoggerHook'))"])
+def test_without_settings_of_checkpoints_one_is_saved_after_each_epoch_as_by_the_runner(
+    default_hooks, tmp_path
+):
+    lines = f'default_hooks = dict(_delete_=True, **({default_hooks} or {{}}))'
+    intervals = []
+    for line in ('', "runner_type = 'surge_mm.SafeRunner'"):
+        hooks = build(tmp_path, line, lines).hooks
+        (saving,) = (hook for hook in hooks if isinstance(hook, CheckpointHook))
+        intervals.append((saving.interval, saving.by_epoch))
+    assert intervals == [(1, True), (1, True)]
 
 
 def test_hooks_that_the_config_has_are_not_added_again(tmp_path):

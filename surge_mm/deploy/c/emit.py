@@ -149,6 +149,7 @@ def _statements(
     elif node.kind == 'slice':
         yield f'    surge_slice(s{first}, x{first}, x{out}, s{out}.channels, {node.options["first"]});'
     elif node.kind == 'scale':
+        yield f'    (void)s{node.inputs[1]};'  # which nothing may read
         yield f'    surge_scale(s{first}, x{first}, x{node.inputs[1]}, x{out});'
     else:
         yield f'    surge_{node.options["function"]}_each(s{first}, x{first}, x{out});'

@@ -28,24 +28,25 @@ def words_per_pixel(channels: int, groups: int) -> int:
 
 
 def check_input(
-    convolution: Convolution,
-    weight_shape: torch.Size,
-    channels: int,
-    size: tuple[int, int],
+    convolution: Convolution, weight_shape: torch.Size, input_shape: tuple[int, ...]
 ) -> None:
     """Check that an input fits a convolution.
 
     Args:
         convolution (Convolution): Stride, padding, dilation and groups.
         weight_shape (torch.Size): ``(C_out, C_in / groups, kH, kW)``.
-        channels (int): Channels of the input.
-        size (tuple[int, int]): Height and width of the input, in pixels.
+        input_shape (tuple[int, ...]): Shape of the input.
 
     Raises:
-        UsageError: if the channels differ from C_in, or the kernel is larger than the padded input.
+        UsageError: if it is not ``(N, C_in, H, W)``, or the kernel is larger than the padded input.
     """
     expected = weight_shape[1] * convolution.groups
     kernel_size = (weight_shape[2], weight_shape[3])
+    if len(input_shape) != 4:
+        raise UsageError(
+            f'the input has {len(input_shape)} axes, and must have 4: (N, {expected}, height, width)'
+        )
+    channels, *size = input_shape[1:]
     if channels != expected or min(convolution.output_size(*size, kernel_size)) < 1:
         raise UsageError(
             f'the input of channels, height and width {(channels, *size)} must have {expected} channels and at least '

@@ -150,7 +150,7 @@ class CpuLayer:
 
         There are bits of -1 in the border if that is the padding value.
         """
-        check_input(self.convolution, self.weight_shape, channels, size)
+        check_input(self.convolution, self.weight_shape, (1, channels, *size))
         border = -1.0 if self.pad_value == -1 else 1.0  # 0 is corrected in the sums
         image = F.pad(torch.zeros(size), self.convolution.padding, value=border)
         groups = self.convolution.groups

@@ -78,9 +78,10 @@ class Epilogue(nn.Module):
         """
         assert norm.running_mean is not None and norm.running_var is not None
         m2 = torch.rsqrt(norm.running_var + norm.eps)
-        self.set('m2', m2 if norm.weight is None else norm.weight * m2)
-        # the output for 0 is the shift, rounded as PyTorch rounds it
-        zeros = torch.zeros(1, self.channels, device=norm.running_var.device)
+        m2 = m2 if norm.weight is None else norm.weight * m2
+        self.set('m2', m2)
+        # the output for 0 is the shift, rounded as PyTorch rounds it; m2 times this 0 is -0.0, which keeps a shift of -0.0
+        zeros = -torch.copysign(torch.zeros_like(m2), m2)[None]
         with torch.no_grad():
             learned = (norm.running_mean, norm.running_var, norm.weight, norm.bias)
             self.set('a2', F.batch_norm(zeros, *learned, training=False, eps=norm.eps))

@@ -134,7 +134,7 @@ class PackedLayer(PreparedModule):
         if self._pads_input:
             x = self._pad_input(x)
         if not can_run(x):
-            check_input(self.convolution, self.shape, x.shape[1], (x.shape[2], x.shape[3]))
+            check_input(self.convolution, self.shape, x.shape)
             return LayerOutput(self._run_plain(x, shortcut), None)
         if self._buffers['offset'] is not None:  # without the time of nn.Module.__getattr__
             sums = self.cpu_layer().run(x, None, None, values=True).values

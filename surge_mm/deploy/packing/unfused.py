@@ -116,6 +116,8 @@ def _reason(holder: nn.Module, layer: nn.Module, module: nn.Module, before: str)
         return f'{type(holder).__name__} calls it; folded are those in ConvModule and nn.Sequential'
     if before:
         return f'{before} comes before it'
+    if is_sequence(holder):
+        return 'another norm or activation is folded before it'
     return f'the order is {", ".join(holder.order)}'  # type: ignore[arg-type]
 
 

@@ -174,6 +174,6 @@ def check_image(image: Any) -> None:
         )
     if image.dtype != np.uint8:
         raise UsageError(
-            f'image has the dtype {image.dtype}, which must be uint8, with values of 0 to 255. The detector normalizes '
-            'it by itself'
+            f'image has the dtype {image.dtype}, which must be uint8, with values of 0 to 255. The model '
+            'normalizes it by itself'
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,8 +65,27 @@ def existing_label_file(source: Source, out: str) -> Path | None:
     path = label_file(source, out)
     if not source.moves:
         return path if path.exists() else None
-    there = sorted(path.parent.glob('*.txt'))
-    return next((path for path in there if _is_of_frame(path, source, out)), None)
+    return next(iter(_frame_files(source, out)), None)
+
+
+def remove_label_files(source: Source, out: str, frames: int) -> None:
+    """Remove the label files of frames that a video no longer has, left by an earlier run; not those of pictures.
+
+    Args:
+        source (Source): the video or camera.
+        out (str): folder of the pictures.
+        frames (int): number of frames of this run.
+    """
+    written = {label_file(source, out, frame) for frame in range(frames)}
+    for path in _frame_files(source, out):
+        picture = Path(out, path.relative_to(Path(out, 'labels')))
+        if path not in written and not any(picture.parent.glob(f'{glob.escape(picture.stem)}.*')):
+            path.unlink()
+
+
+def _frame_files(source: Source, out: str) -> list[Path]:
+    there = sorted(label_file(source, out).parent.glob('*.txt'))
+    return [path for path in there if _is_of_frame(path, source, out)]
 
 
 def _is_of_frame(path: Path, source: Source, out: str) -> bool:

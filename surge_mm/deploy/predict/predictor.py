@@ -15,7 +15,7 @@ from mmengine.registry import VISUALIZERS
 from mmengine.structures import BaseDataElement, InstanceData
 from torch import nn
 
-from surge_mm.deploy.predict.detector import Detections, Detector
+from surge_mm.deploy.predict.detector import Detections, Detector, check_image
 from surge_mm.deploy.predict.image_input import resizable
 from surge_mm.models.binarization.layer_candidates import base_class_names
 from surge_mm.utils.class_names import class_name
@@ -80,8 +80,10 @@ class Predictor:
             image (np.ndarray): Shape (H, W, 3), uint8, BGR as OpenCV reads it.
 
         Raises:
-            UsageError: if the pipeline reduces a side of the image to less than one pixel.
+            UsageError: if the image has another shape or dtype, or the pipeline reduces a side of it to less than one
+                pixel.
         """
+        check_image(image)
         size = image.shape[:2]
         if self.detector and self.detector.decoder:
             return self._data_sample(self.detector(image), size)

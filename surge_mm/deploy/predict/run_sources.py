@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from surge_mm.deploy.predict.label_files import label_file, label_lines
+from surge_mm.deploy.predict.label_files import label_file, label_lines, remove_label_files
 from surge_mm.deploy.predict.media import Source, Unusable, VideoWriter, frames_of
 from surge_mm.deploy.predict.predictor import Predictor
 from surge_mm.utils.atomic_write import write_atomically
@@ -57,6 +57,8 @@ def run_source(
             if path:
                 write_atomically(path, label_lines(result).encode(), AGAIN)
             yield result, ms
+        if writer and labels:
+            remove_label_files(source, labels, number + 1)
     finally:
         if writer:
             writer.close()

@@ -71,7 +71,7 @@ class ReducedConv2d(PreparedModule, ABC):
         Raises:
             UsageError: if it is not that of an input.
         """
-        check_input(self.convolution, self.weight.shape, x.shape[1], (x.shape[2], x.shape[3]))
+        check_input(self.convolution, self.weight.shape, x.shape)
 
     @abstractmethod
     def compute(self, x: Tensor) -> Tensor:

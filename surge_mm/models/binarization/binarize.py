@@ -75,8 +75,8 @@ def binarize(
         shortcuts (bool): Give each convolution to binarize a shortcut that adds its input to the output of the norm
             behind it. This is done in ``ConvModule`` and ``nn.Sequential``, where the convolution has as many output as
             input channels; an input of a strided convolution is average pooled. It adds no parameter. A rule with
-            ``to=dict(shortcuts=False)`` or ``to=dict(shortcuts=True)`` decides otherwise for its layers. Shortcuts of an
-            earlier call, which :func:`surge_mm.to_float` keeps, are removed by such a rule alone. Defaults to False.
+            ``to=dict(shortcuts=False)`` or ``to=dict(shortcuts=True)`` decides otherwise for its layers. Only such a
+            rule removes the shortcuts of an earlier call, which :func:`surge_mm.to_float` keeps. Defaults to False.
 
     Returns:
         list[LayerReport]: The decision about each layer with weights.

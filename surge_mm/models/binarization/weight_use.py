@@ -119,8 +119,8 @@ class WeightUse(TorchFunctionMode):
         if names := self._names(self.without_shortcut):
             kinds = {type(_holder(modules, name)).__name__ for name in names}
             raise UsageError(
-                f'{_listed(names)}: {_listed(kinds)} calls the parts of an nn.Sequential one by one, so that the shortcuts of the '
-                'sequence have no effect. Leave them out: put '
+                f'{_listed(names)}: {_listed(kinds)} calls the parts of an nn.Sequential one by one, so that '
+                'the shortcuts of the sequence have no effect. Leave them out: put '
                 f'{", ".join(f"dict(name={name!r}, to=dict(shortcuts=False))" for name in names[:5])} before the other '
                 'rules'
             )
@@ -132,6 +132,7 @@ class WeightUse(TorchFunctionMode):
         names = self._names(self.readers.keys() - self.ran)
         if not names:
             return
+        functions = _listed({self.readers[modules[name]] for name in names})
         holders = {name: type(_holder(modules, name)).__name__ for name in names}
         rules = {
             f"dict(name='*{name.rpartition('.')[2]}', inside={holder!r}, to='keep')"
@@ -139,8 +140,8 @@ class WeightUse(TorchFunctionMode):
         }
         raise UsageError(
             f'{_listed(names)}: {_listed(set(holders.values()))} computes with the latent weight '
-            f'({_listed({self.readers[modules[name]] for name in names})}) and does not call the layer, so the layer is not binary. Keep it '
-            f'in full precision: put {", ".join(sorted(rules))} before the other rules'
+            f'({functions}) and does not call the layer, so the layer is not binary. Keep it in full precision: put '
+            f'{", ".join(sorted(rules))} before the other rules'
         )
 
     def warn_of_unused(self, when: str) -> None:

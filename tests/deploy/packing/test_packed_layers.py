@@ -235,6 +235,24 @@ def test_no_signs_are_made_for_a_layer_of_other_channels():
 
 
 @torch.no_grad()
+@pytest.mark.parametrize('shape', [(16, 6), (1, 16, 6, 6, 6)])
+def test_an_input_with_another_number_of_axes_is_an_error_that_names_the_shape(shape):
+    with pytest.raises(UsageError, match=rf'has {len(shape)} axes.*4: \(N, 16, height, width\)'):
+        PackedConv2d(SurgeConv2d(16, 16, 3))(torch.randn(shape))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('gamma', [0.0, -0.0, 2.0, -2.0])
+def test_a_shift_of_minus_zero_keeps_its_sign(gamma):
+    torch.manual_seed(0)
+    net = nn.Sequential(SurgeConv2d(16, 16, 3), nn.BatchNorm2d(16), SurgeConv2d(16, 16, 3)).eval()
+    nn.init.constant_(net[1].weight, gamma)
+    nn.init.constant_(net[1].bias, -0.0)
+    x = torch.randn(1, 16, 9, 9)
+    assert torch.equal(pack(copy.deepcopy(net))(x), net(x))
+
+
+@torch.no_grad()
 def test_a_loaded_state_is_used_from_then_on():
     torch.manual_seed(1)
     one, other = (SurgeConv2d(16, 16, 3, activation={'type': 'RSign'}).eval() for _ in range(2))

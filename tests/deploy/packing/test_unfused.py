@@ -131,6 +131,18 @@ CALLS = 'calls it; folded are those in ConvModule and nn.Sequential'
 UNFUSED = {
     'folded': (lambda: sequence(nn.BatchNorm2d(8), nn.PReLU(8)), {}),
     'ReLU': (lambda: sequence(nn.BatchNorm2d(8), nn.ReLU(), nn.GELU()), {'3': 'GELU cannot be folded'}),
+    'a norm behind the activation': (
+        lambda: sequence(nn.PReLU(8), nn.BatchNorm2d(8)),
+        {'2': 'another norm or activation is folded before it'},
+    ),
+    'two norms': (
+        lambda: sequence(nn.BatchNorm2d(8), nn.BatchNorm2d(8), nn.ReLU()),
+        {'2': 'another norm or activation is folded before it', '3': 'BatchNorm2d comes before it'},
+    ),
+    'two activations': (
+        lambda: sequence(nn.Hardtanh(), nn.PReLU(8)),
+        {'2': 'another norm or activation is folded before it'},
+    ),
     'a norm with an activation': (
         lambda: sequence(NormWithActivation(8), nn.PReLU(8)),
         {'1': 'NormWithActivation has a forward of its own', '2': 'NormWithActivation comes before it'},

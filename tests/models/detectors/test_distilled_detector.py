@@ -25,6 +25,7 @@ from mmengine.runner.checkpoint import get_state_dict
 from surge_mm.analysis.complexity import model_complexity
 from surge_mm.deploy import pack
 from surge_mm.layers import BinaryLayer
+from surge_mm.models.detectors.head_pairs import find_pairs
 from surge_mm.utils.errors import UsageError
 
 TERMS = ['loss_distill_feat', 'loss_distill_cls', 'loss_distill_bbox']
@@ -269,6 +270,56 @@ def test_what_a_head_of_another_form_leaves_out_is_logged(head, expected, left_o
         assert list(distilled(losses_of(model))) == expected
         losses_of(model)
     log.assert_called_once_with(f'distillation without {left_out}')
+
+
+def test_boxes_of_regions_that_are_no_deltas_are_left_out_and_logged(tmp_path):
+    cfg = config('faster-rcnn-1bit_r18_fpn', tmp_path, tmp_path).model
+    cfg.roi_head.bbox_head.with_reg = False
+    model = student(cfg, save_teacher(tmp_path, cfg))
+    pairs, left_out = find_pairs(model, model.teacher)
+    assert [pair.with_boxes for pair in pairs] == [True, False]
+    assert left_out == ['loss_distill_bbox: the boxes of Shared2FCBBoxHead are no deltas']
+
+
+def test_heads_of_regions_with_a_form_of_their_own_are_left_out_and_logged(tmp_path):
+    cfg = config('faster-rcnn-1bit_r18_fpn', tmp_path, tmp_path).model
+    channels = cfg.neck.out_channels
+    cfg.roi_head.bbox_head = {
+        'type': 'mmdet.SABLHead',
+        'num_classes': 3,
+        'cls_in_channels': channels,
+        'reg_in_channels': channels,
+        'cls_out_channels': 16,
+        'reg_offset_out_channels': 16,
+        'reg_cls_out_channels': 16,
+    }
+    cfg.roi_head.bbox_head = ConfigDict(cfg.roi_head.bbox_head)
+    model = student(cfg, save_teacher(tmp_path, cfg))
+    pairs, left_out = find_pairs(model, model.teacher)
+    assert [pair.name for pair in pairs] == ['loss_distill_rpn_{}']
+    assert left_out == [
+        'loss_distill_cls, loss_distill_bbox: StandardRoIHead have a form of their own'
+    ]
+
+
+def test_a_student_with_a_deeper_backbone_of_ours_starts_from_what_its_teacher_has(tmp_path):
+    cfg = detector()
+    cfg.backbone = ConfigDict(
+        type='surge_mm.SurgeResNet',
+        depth=18,
+        base_channels=8,
+        conv_cfg=None,
+        out_indices=(0, 1, 2, 3),
+    )
+    teacher = save_teacher(tmp_path, cfg)
+    cfg.backbone.update(depth=34, conv_cfg={'type': 'surge_mm.SurgeConv2d'})
+    model = student(cfg, teacher, init='teacher')
+    model.init_weights()
+    stored, own = torch.load(teacher['checkpoint'])['state_dict'], model.state_dict()
+    assert all(v.equal(own[k]) for k, v in stored.items() if v.shape == own[k].shape)
+    for layer in model.backbone.modules():
+        if isinstance(layer, BinaryLayer):
+            assert torch.equal(layer.aux_weight, layer.weight)
 
 
 def test_a_step_without_regions_of_interest_has_finite_losses(tmp_path):
