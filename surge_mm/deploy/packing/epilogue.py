@@ -80,7 +80,7 @@ class Epilogue(nn.Module):
         m2 = torch.rsqrt(norm.running_var + norm.eps)
         m2 = m2 if norm.weight is None else norm.weight * m2
         self.set('m2', m2)
-        # the output for 0 is the shift, rounded as PyTorch rounds it; m2 times this 0 is -0.0, which keeps a shift of -0.0
+        # the output for 0 is the shift, rounded as PyTorch rounds it; m2 times this 0 is -0.0, which keeps one of -0.0
         zeros = -torch.copysign(torch.zeros_like(m2), m2)[None]
         with torch.no_grad():
             learned = (norm.running_mean, norm.running_var, norm.weight, norm.bias)

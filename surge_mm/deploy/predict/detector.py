@@ -156,8 +156,8 @@ def check_image(image: Any) -> None:
     """
     if not isinstance(image, np.ndarray):
         raise UsageError(
-            f'image is a {type(image).__name__}. It must be a path, or a NumPy array of shape (H, W, 3), uint8, BGR: '
-            'cv2.imread(path), or np.asarray(pil_image)[..., ::-1]'
+            f'image is a {type(image).__name__}. It must be a NumPy array of shape (H, W, 3), uint8, BGR: '
+            'cv2.imread(path), or np.asarray(pil_image)[..., ::-1]. A Detector takes a path too'
         )
     if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         ways = {

@@ -104,9 +104,9 @@ class _Plan:
     def __init__(self, layer: Int8OnCpu, shape: torch.Size, threads: int) -> None:
         from surge_mm.deploy.cpu.byte_kernels import quantize_parts
 
-        images, channels, height, width = shape
         convolution, filters = layer.convolution, len(layer.weight)
-        check_input(convolution, layer.weight.shape, channels, (height, width))
+        check_input(convolution, layer.weight.shape, shape)
+        images, channels, height, width = shape
         left, right, top, bottom = convolution.padding
         rows, columns = convolution.padded_size(height, width)
         kernel_size = (layer.weight.shape[2], layer.weight.shape[3])

@@ -136,6 +136,16 @@ class Pyramid(nn.Module):
         return torch.cat([x, nn.functional.interpolate(half, scale_factor=2.0)], 1)
 
 
+class Excitation(nn.Module):
+    def forward(self, x):
+        return x * nn.functional.relu6(nn.functional.adaptive_avg_pool2d(x, 1))
+
+
+def test_a_product_of_channels_compiles_without_a_warning(tmp_path):
+    model = simple(Excitation())
+    assert largest_difference(model, Network(tmp_path, model, (16, 16)), (16, 16)) < 1e-5
+
+
 def test_sizes_that_do_not_fit_the_strides_return_an_error(tmp_path):
     model = simple(Pyramid())
     network = Network(tmp_path, model, (16, 32))

@@ -203,7 +203,7 @@ def test_priors_are_made_once_for_a_size_and_a_copy_of_the_model_makes_its_own(m
 @pytest.mark.parametrize(
     ('value', 'message'),
     [
-        ([1, 2], 'image is a list. It must be a path, or a NumPy array'),
+        ([1, 2], 'image is a list. It must be a NumPy array'),
         (np.zeros((8, 8), np.uint8), 'COLOR_GRAY2BGR'),
         (np.zeros((8, 8, 4), np.uint8), r'image\[..., :3\]'),
         (np.zeros((3, 8, 8), np.uint8), 'transpose'),
