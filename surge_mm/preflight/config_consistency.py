@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -34,26 +35,38 @@ def must_exist(key: str, path: str, root_key: str) -> None:
     )
 
 
-def match_classes(key: str, classes: Any, content: Annotations, training: bool) -> list[str]:
-    """Compare the class list of a dataset with its annotations.
+def check_class_list(key: str, classes: Any) -> None:
+    """Check the class list of a dataset by itself.
 
     Args:
         key (str): config key of the dataset.
         classes (Any): ``metainfo['classes']`` of the dataset.
-        content (Annotations): content of its annotation file.
-        training (bool): whether the dataset is trained on.
-
-    Returns:
-        list[str]: a line with counts, and warnings.
 
     Raises:
-        DatasetError: if they have no name in common.
+        DatasetError: if it is not a list of names, or has a name twice.
     """
     if not classes or isinstance(classes, str):
         raise DatasetError(
             f"{key}.metainfo.classes={classes!r} must be a list of names: classes=('name', ...)"
         )
-    counts = content.counts
+    for name, count in Counter(classes).most_common(1):
+        if count > 1:
+            raise DatasetError(
+                f'{key}.metainfo.classes has {name!r} {count} times: each name needs one label, so name it once'
+            )
+
+
+def match_classes(key: str, classes: Sequence[str], content: Annotations) -> None:
+    """Check that the class list of a dataset and its annotations have a name in common.
+
+    Args:
+        key (str): config key of the dataset.
+        classes (Sequence[str]): ``metainfo['classes']`` of the dataset.
+        content (Annotations): content of its annotation file.
+
+    Raises:
+        DatasetError: if they have no name in common.
+    """
     if content.names and not set(content.names) & set(classes):
         raise DatasetError(
             f'{key}.metainfo.classes matches no annotation of {content.source}\n'
@@ -61,6 +74,23 @@ def match_classes(key: str, classes: Any, content: Annotations, training: bool) 
             f'  the annotations have: {some(content.names)}\n'
             f'  set metainfo=dict(classes=(...)) in the dataset to the names of the annotations'
         )
+
+
+def count_boxes(
+    key: str, classes: Sequence[str], content: Annotations, training: bool
+) -> list[str]:
+    """Count the images and boxes of a dataset.
+
+    Args:
+        key (str): config key of the dataset.
+        classes (Sequence[str]): ``metainfo['classes']`` of the dataset.
+        content (Annotations): content of its annotation file.
+        training (bool): whether the dataset is trained on.
+
+    Returns:
+        list[str]: a line with counts, and warnings.
+    """
+    counts = content.counts
     missing = [name for name in classes if name not in counts]
     boxes = sum(counts.get(name, 0) for name in classes)
     lines = [

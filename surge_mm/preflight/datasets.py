@@ -23,7 +23,9 @@ from surge_mm.preflight.cache import cache_file, fingerprint, load_result, save_
 from surge_mm.preflight.coco import fills_its_size, read_coco
 from surge_mm.preflight.config_consistency import (
     annotation_file,
+    check_class_list,
     check_evaluator,
+    count_boxes,
     match_class_order,
     match_classes,
     match_heads,
@@ -175,9 +177,11 @@ class Inspection:
                 f'{key}.ann_file={dataset.ann_file!r} must be the path of an annotation file: set it with '
                 f'--cfg-options {key}.ann_file=PATH'
             )
+        check_class_list(key, classes)
         read = self._coco if reader == {'CocoDataset'} else self._voc
         folder, content = read(key, dataset)
-        lines += match_classes(key, classes, content, training)
+        match_classes(key, classes, content)
+        lines += count_boxes(key, classes, content, training)
         self._boxes[key] = sum(content.counts.get(name, 0) for name in classes)
         if reader == {'CocoDataset'}:
             lines += match_class_order(key, classes, content)

@@ -5,6 +5,12 @@ from surge_mm.datasets.digits import CLASSES
 from surge_mm.preflight.datasets import check_datasets
 
 
+@pytest.mark.parametrize('dataset', [coco, voc])
+def test_a_name_that_a_class_list_has_twice_is_refused(folder, dataset):
+    message = message_of(config(dataset('train', metainfo={'classes': ('0', '1', '0')})))
+    assert message.startswith("train_dataloader.dataset.metainfo.classes has '0' 2 times")
+
+
 @pytest.mark.parametrize(
     'model, name, number',
     [
