@@ -24,6 +24,8 @@ class Annotations:
         box_images (np.ndarray): index of the image of each box, shape (M,), int64.
         box_labels (np.ndarray): index of the name of each box in ``names``, shape (M,), int64.
         left_out (np.ndarray): boxes that the host leaves out, shape (M,), bool.
+        ignored (np.ndarray): other boxes that the host does not train on, shape (M,), bool: COCO's ``iscrowd``, VOC's
+            ``difficult`` and those below ``bbox_min_size`` of ``filter_cfg``.
         without_mask (np.ndarray): boxes without a mask, shape (M,), bool.
         without_iscrowd (int): number of boxes that lack the key that COCO's evaluation reads.
         run_lengths (dict): mask by index of the box, where MMDetection decodes it from run lengths.
@@ -37,6 +39,7 @@ class Annotations:
     box_images: np.ndarray
     box_labels: np.ndarray
     left_out: np.ndarray
+    ignored: np.ndarray
     without_mask: np.ndarray
     without_iscrowd: int = 0
     run_lengths: dict[int, dict[str, Any]] = field(default_factory=dict)
@@ -44,12 +47,20 @@ class Annotations:
     @property
     def counts(self) -> dict[str, int]:
         """The number of boxes to train on by name, for names that have any."""
-        counts = np.bincount(self.box_labels[~self.left_out], minlength=len(self.names)).tolist()
+        return self._count(~self.left_out & ~self.ignored)
+
+    @property
+    def ignored_counts(self) -> dict[str, int]:
+        """The number of ignored boxes by name, for names that have any."""
+        return self._count(self.ignored)
+
+    def _count(self, chosen: np.ndarray) -> dict[str, int]:
+        counts = np.bincount(self.box_labels[chosen], minlength=len(self.names)).tolist()
         return {name: count for name, count in zip(self.names, counts, strict=True) if count}
 
     @property
     def degenerate(self) -> np.ndarray:
-        """Boxes to train on with less than a pixel inside their image, shape (M,), bool. Losses may become NaN."""
+        """Boxes with less than a pixel inside their image, shape (M,), bool. Losses may become NaN."""
         low, high = np.hsplit(self.boxes.astype(np.float32), 2)
         limits = self.sizes.astype(np.float32)[self.box_images]
         inside = np.fmin(high, limits) - np.maximum(low, 0)

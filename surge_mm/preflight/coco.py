@@ -53,7 +53,9 @@ def read_coco(path: str) -> Annotations:
     low, lengths = np.hsplit(boxes, 2)
     area = np.array(annotations['area'], dtype=np.float64)
     inside = np.minimum(low + lengths, sizes[box_images]) > np.maximum(low, 0)
-    ignored = np.array([bool(entry.get('ignore')) for entry in entries], dtype=bool)
+    marked = np.array([bool(entry.get('ignore')) for entry in entries], dtype=bool)
+    left_out = marked | (lengths < 1).any(1) | (area <= 0) | ~inside.all(1)
+    crowds = np.array([bool(entry.get('iscrowd')) for entry in entries], dtype=bool)
     return Annotations(
         path,
         categories['name'],
@@ -62,7 +64,8 @@ def read_coco(path: str) -> Annotations:
         np.hstack([low, low + lengths]),
         box_images,
         box_labels,
-        left_out=ignored | (lengths < 1).any(1) | (area <= 0) | ~inside.all(1),
+        left_out=left_out,
+        ignored=crowds & ~left_out,
         without_mask=np.array([not entry.get('segmentation') for entry in entries], dtype=bool),
         without_iscrowd=sum(not isinstance(entry.get('iscrowd'), int) for entry in entries),
         run_lengths={

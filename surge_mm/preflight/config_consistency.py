@@ -13,6 +13,9 @@ from surge_mm.preflight.annotations import Annotations, some
 from surge_mm.utils.class_names import class_name
 from surge_mm.utils.errors import DatasetError
 
+IGNORED = 'iscrowd, difficult, or below bbox_min_size of filter_cfg'
+"""Why MMDetection does not train on a box that it reads."""
+
 
 def must_exist(key: str, path: str, root_key: str) -> None:
     """Check that a path of a config exists.
@@ -93,9 +96,10 @@ def count_boxes(
     counts = content.counts
     missing = [name for name in classes if name not in counts]
     boxes = sum(counts.get(name, 0) for name in classes)
+    ignored = sum(content.ignored_counts.get(name, 0) for name in classes)
     lines = [
-        f'{key}: {len(content.image_files):,} images, {boxes:,} boxes of '
-        f'{len(classes) - len(missing)} classes'
+        f'{key}: {len(content.image_files):,} images, {boxes:,} boxes of {len(classes) - len(missing)} classes'
+        + (f'; {ignored:,} boxes are ignored ({IGNORED})' if ignored else '')
     ]
     if training and not boxes:
         lines.append(f'warning: {key}.ann_file has no annotation to train on: {content.source}')

@@ -22,6 +22,7 @@ from surge_mm.preflight.annotations import Annotations, some
 from surge_mm.preflight.cache import cache_file, fingerprint, load_result, save_result
 from surge_mm.preflight.coco import fills_its_size, read_coco
 from surge_mm.preflight.config_consistency import (
+    IGNORED,
     annotation_file,
     check_class_list,
     check_evaluator,
@@ -117,8 +118,10 @@ class Inspection:
                 and not any(self._boxes.get(key, 1) for key, _ in leaves)
             ):
                 files = ', '.join(content.source for content in contents)
+                ignored = sum(int(content.ignored.sum()) for content in contents)
                 self.problems.append(
                     f'train_dataloader.dataset has no annotation to train on: {files}'
+                    + (f'. MMDetection ignores {ignored:,} boxes ({IGNORED})' if ignored else '')
                 )
             evaluators = self.cfg.get(f'{split}_evaluator') or []
             single = isinstance(evaluators, dict)
@@ -221,7 +224,11 @@ class Inspection:
         annotation_folder = os.path.join(folder, dataset.ann_subdir)
         for file in Path(annotation_folder).glob('*.xml'):
             self._use(str(file))
-        return folder, read_voc(dataset.ann_file, annotation_folder, dataset.img_subdir)
+        content = read_voc(dataset.ann_file, annotation_folder, dataset.img_subdir)
+        if dataset.bbox_min_size is not None:
+            low, high = np.hsplit(content.boxes, 2)
+            content.ignored |= (high - low < dataset.bbox_min_size).any(1)
+        return folder, content
 
     def _check_image_files(self, key: str, folder: str, content: Annotations) -> None:
         paths = [os.path.join(folder, name) for name in content.image_files.values()]

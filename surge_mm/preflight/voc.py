@@ -49,10 +49,11 @@ def read_voc(split_file: str, annotation_folder: str, image_subfolder: str) -> A
             + some(defects, '\n  ')
         )
     found = [result for _, result in results if not isinstance(result, str)]
-    boxes, labels, owners = [], [], []
+    boxes, labels, owners, difficult = [], [], [], []
     names: dict[str, int] = {}
     for number, (_, objects) in enumerate(found):
-        for name, *box in objects:
+        for name, is_difficult, *box in objects:
+            difficult.append(is_difficult)
             boxes.append(box)
             labels.append(names.setdefault(name, len(names)))
             owners.append(number)
@@ -65,12 +66,13 @@ def read_voc(split_file: str, annotation_folder: str, image_subfolder: str) -> A
         np.array(owners, dtype=np.int64),
         np.array(labels, dtype=np.int64),
         left_out=np.zeros(len(boxes), dtype=bool),
+        ignored=np.array(difficult, dtype=bool),
         without_mask=np.ones(len(boxes), dtype=bool),
     )
 
 
 def _read_xml(path: str) -> tuple[tuple[float, float], list[tuple]] | str:
-    """Return the size of the image and name and box of its objects, or what is wrong with the file."""
+    """Return the size of the image and name, difficulty and box of its objects, or what is wrong with the file."""
     if defect := file_defect(path):
         return defect
     objects = []
@@ -84,11 +86,11 @@ def _read_xml(path: str) -> tuple[tuple[float, float], list[tuple]] | str:
             shape = int(size.findtext('width', '')), int(size.findtext('height', ''))
         for number, item in enumerate(root.findall('object')):
             where = f'object {number}: '
-            int(item.findtext('difficult', '0'))
+            difficult = bool(int(item.findtext('difficult', '0')))
             box = [int(float(item.findtext(f'bndbox/{key}', ''))) - 1 for key in CORNERS]
             if not (name := item.findtext('name')):
                 raise ValueError('no name')
-            objects.append((name, *box))
+            objects.append((name, difficult, *box))
     except (OSError, ET.ParseError, ValueError, LookupError, OverflowError) as error:
         return f'is malformed ({where}{error})'
     return shape, objects

@@ -22,6 +22,23 @@ def test_another_order_of_classes_than_the_coco_files_is_a_warning(folder):
     assert not any('numbers the classes' in line for line in check_datasets(config(coco('train'))))
 
 
+def test_crowds_are_not_trained_on(folder):
+    def mark(content):
+        for annotation in content['annotations'][:count]:
+            annotation['iscrowd'] = 1
+
+    count = 2
+    total = len(json.loads((folder / 'annotations/train.json').read_text())['annotations'])
+    edit_json(folder / 'annotations/train.json', mark)
+    line = check_datasets(config(coco('train')))[0]
+    assert f'6 images, {total - 2} boxes of ' in line and '; 2 boxes are ignored (iscrowd' in line
+    count = total
+    edit_json(folder / 'annotations/train.json', mark)
+    message = message_of(config(coco('train')))
+    assert message.startswith('train_dataloader.dataset has no annotation to train on: set/')
+    assert f'MMDetection ignores {total} boxes' in message
+
+
 def damage_bbox(content):
     content['annotations'][0]['bbox'] = [1, 2, 3]
 
