@@ -27,7 +27,10 @@ class Annotations:
         ignored (np.ndarray): other boxes that the host does not train on, shape (M,), bool: COCO's ``iscrowd``, VOC's
             ``difficult`` and those below ``bbox_min_size`` of ``filter_cfg``.
         without_mask (np.ndarray): boxes without a mask, shape (M,), bool.
+        orphans (int): number of COCO's annotations of an image or category that is not in the file. They are no boxes.
         without_iscrowd (int): number of boxes that lack the key that COCO's evaluation reads.
+        without_box (int): number of boxes that the host leaves out unread, and that lack the bbox or area that COCO's
+            evaluation reads.
         run_lengths (dict): mask by index of the box, where MMDetection decodes it from run lengths.
     """
 
@@ -41,7 +44,9 @@ class Annotations:
     left_out: np.ndarray
     ignored: np.ndarray
     without_mask: np.ndarray
+    orphans: int = 0
     without_iscrowd: int = 0
+    without_box: int = 0
     run_lengths: dict[int, dict[str, Any]] = field(default_factory=dict)
 
     @property

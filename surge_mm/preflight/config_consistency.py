@@ -107,6 +107,11 @@ def count_boxes(
         lines.append(
             f'warning: {key}: {len(missing)} of {len(classes)} classes have no box: {some(missing)}'
         )
+    if content.orphans:
+        lines.append(
+            f'warning: {key}: {content.orphans:,} annotations of images or categories that {content.source} does not '
+            'list are left out'
+        )
     others = [f'{name} ({n:,})' for name, n in counts.items() if name not in classes]
     if others:
         lines.append(
@@ -209,6 +214,11 @@ def check_evaluator(
         raise DatasetError(
             f'{ann_key}: {truth.without_iscrowd:,} annotations of {path} have no "iscrowd" of 0 or 1, '
             'which the COCO evaluation reads: add "iscrowd": 0'
+        )
+    if truth.without_box:
+        raise DatasetError(
+            f'{ann_key}: {truth.without_box:,} annotations of {path} with "ignore" have no "bbox" or no "area", '
+            'which the COCO evaluation reads: add them, or remove these annotations'
         )
     for content in contents:
         lacking = content.image_files.keys() - truth.image_files.keys()

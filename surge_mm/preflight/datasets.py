@@ -224,7 +224,9 @@ class Inspection:
         annotation_folder = os.path.join(folder, dataset.ann_subdir)
         for file in Path(annotation_folder).glob('*.xml'):
             self._use(str(file))
-        content = read_voc(dataset.ann_file, annotation_folder, dataset.img_subdir)
+        content = read_voc(
+            dataset.ann_file, annotation_folder, dataset.img_subdir, dataset.metainfo['classes']
+        )
         if dataset.bbox_min_size is not None:
             low, high = np.hsplit(content.boxes, 2)
             content.ignored |= (high - low < dataset.bbox_min_size).any(1)
@@ -290,7 +292,10 @@ def _check_boxes(
             'have masks of another "size" than their image is annotated with. MMDetection fails on them unless the '
             'image file has the size of the mask',
         ),
-        (left_out, 'of zero size or outside of the image are left out by MMDetection'),
+        (
+            left_out,
+            'of zero size, outside of the image or with "ignore" are left out by MMDetection',
+        ),
         (
             content.degenerate,
             f'have less than a pixel inside their image{advise_filter(key, config)}',

@@ -55,6 +55,25 @@ def test_an_evaluator_of_other_images_is_refused(folder):
     assert 'val_evaluator.1.ann_file=set/annotations/train.json lacks 3 of the 3 images' in message
 
 
+def test_an_evaluator_needs_the_boxes_that_training_ignores(folder):
+    change = {'ignore': 1, 'bbox': []}
+    edit_json(folder / 'annotations/val.json', lambda c: c['annotations'][0].update(change))
+    assert check_datasets(config(coco('train'), coco('val')))
+    evaluator = {'type': 'CocoMetric', 'ann_file': 'set/annotations/val.json'}
+    message = message_of(config(coco('train'), coco('val'), val_evaluator=evaluator))
+    assert '1 annotations of set/annotations/val.json with "ignore" have no "bbox"' in message
+
+
+def test_an_evaluator_reads_only_annotations_of_its_images(folder):
+    def orphan(content):
+        content['annotations'][0]['image_id'] = 999
+        del content['annotations'][0]['iscrowd']
+
+    edit_json(folder / 'annotations/val.json', orphan)
+    evaluator = {'type': 'CocoMetric', 'ann_file': 'set/annotations/val.json'}
+    assert check_datasets(config(coco('train'), coco('val'), val_evaluator=evaluator))
+
+
 def test_an_evaluator_needs_iscrowd(folder):
     edit_json(folder / 'annotations/val.json', lambda c: c['annotations'][0].pop('iscrowd'))
     evaluator = {'type': 'CocoMetric', 'ann_file': 'set/annotations/val.json'}
