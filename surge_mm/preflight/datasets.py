@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,9 @@ import numpy as np
 from mmengine.config import Config, ConfigDict
 
 from surge_mm.preflight.annotations import Annotations, some
+from surge_mm.preflight.box_consistency import check_boxes
 from surge_mm.preflight.cache import cache_file, fingerprint, load_result, save_result
-from surge_mm.preflight.coco import fills_its_size, read_coco
+from surge_mm.preflight.coco import read_coco
 from surge_mm.preflight.config_consistency import (
     IGNORED,
     annotation_file,
@@ -33,7 +33,6 @@ from surge_mm.preflight.config_consistency import (
     must_exist,
 )
 from surge_mm.preflight.leaves import build_lazily, find_leaves
-from surge_mm.preflight.pipelines import advise_filter, step_of
 from surge_mm.preflight.text_consistency import (
     check_texts,
     count_rows,
@@ -193,7 +192,7 @@ class Inspection:
         contents.append(content)
         self.datasets.append((key, config))
         self._check_image_files(key, folder, content)
-        lines += _check_boxes(key, config, content, classes)
+        lines += check_boxes(key, config, content, classes)
 
     def _check_texts(self, key: str, dataset: Any) -> None:
         check_texts(key, dataset)
@@ -256,53 +255,3 @@ def _files_of(folder: str) -> set[str]:
             return {entry.name for entry in entries if entry.is_file()}
     except (OSError, ValueError):  # each file is checked for itself
         return set()
-
-
-def _check_boxes(
-    key: str, config: ConfigDict, content: Annotations, classes: Sequence[str]
-) -> list[str]:
-    """Check the masks that a pipeline loads, and return warnings about boxes. MMDetection leaves other classes out."""
-    of_others = np.array([name not in classes for name in content.names], dtype=bool)[
-        content.box_labels
-    ]
-    left_out = content.left_out & ~of_others
-    content = replace(content, left_out=content.left_out | of_others)
-    other_size = content.select([])
-    load = step_of(config, 'LoadAnnotations')
-    if load.get('with_mask'):
-        masks = content.run_lengths if load.get('poly2mask', True) else {}
-        without_mask = content.without_mask & ~content.left_out
-        unfilled = content.select(i for i, mask in masks.items() if not fills_its_size(mask))
-        for chosen, text in (
-            (without_mask, 'have no "segmentation"'),
-            (unfilled, 'have run lengths that do not fill the "size" of their mask'),
-        ):
-            if chosen.any():
-                raise DatasetError(
-                    f'{key}.pipeline loads masks, but {chosen.sum():,} boxes of {content.source} {text}: '
-                    f'{content.describe(chosen)}'
-                )
-        sizes = content.sizes[content.box_images]
-        other_size = content.select(
-            i for i, mask in masks.items() if mask['size'] != sizes[i, ::-1].tolist()
-        )
-    warnings = [
-        (
-            other_size,
-            'have masks of another "size" than their image is annotated with. MMDetection fails on them unless the '
-            'image file has the size of the mask',
-        ),
-        (
-            left_out,
-            'of zero size, outside of the image or with "ignore" are left out by MMDetection',
-        ),
-        (
-            content.degenerate,
-            f'have less than a pixel inside their image{advise_filter(key, config)}',
-        ),
-    ]
-    return [
-        f'warning: {key}: {chosen.sum():,} boxes {text}: {content.describe(chosen)}'
-        for chosen, text in warnings
-        if chosen.any()
-    ]
