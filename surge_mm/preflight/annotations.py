@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -70,6 +70,33 @@ class Annotations:
         limits = self.sizes.astype(np.float32)[self.box_images]
         inside = np.fmin(high, limits) - np.maximum(low, 0)
         return ~self.left_out & (inside < 1).any(1)
+
+    def of_images(self, images: np.ndarray) -> Annotations:
+        """Return the content of the images with these indices, shape (K,), int64, in increasing order. Names stay."""
+        places = np.full(len(self.image_files), -1)
+        places[images] = np.arange(len(images))
+        boxes = np.flatnonzero(places[self.box_images] >= 0)
+        ids = list(self.image_files)
+        return replace(
+            self,
+            image_files={ids[i]: self.image_files[ids[i]] for i in images},
+            sizes=self.sizes[images],
+            boxes=self.boxes[boxes],
+            box_images=places[self.box_images[boxes]],
+            box_labels=self.box_labels[boxes],
+            left_out=self.left_out[boxes],
+            ignored=self.ignored[boxes],
+            without_mask=self.without_mask[boxes],
+            run_lengths={
+                new: self.run_lengths[old]
+                for new, old in enumerate(boxes.tolist())
+                if old in self.run_lengths
+            },
+        )
+
+    def are_of(self, classes: Sequence[str]) -> np.ndarray:
+        """Return which boxes have a name of a class list, shape (M,), bool."""
+        return np.array([name in classes for name in self.names], dtype=bool)[self.box_labels]
 
     def select(self, indices: Iterable[int]) -> np.ndarray:
         """Return which boxes are among ``indices`` and are not left out, shape (M,), bool."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
 from mmengine.config import ConfigDict
 
 from surge_mm.preflight.annotations import Annotations
@@ -31,9 +30,7 @@ def check_boxes(
     Raises:
         DatasetError: if the pipeline loads masks, and some are missing or do not fill their size.
     """
-    of_others = np.array([name not in classes for name in content.names], dtype=bool)[
-        content.box_labels
-    ]
+    of_others = ~content.are_of(classes)
     left_out = content.left_out & ~of_others
     content = replace(content, left_out=content.left_out | of_others)
     other_size = content.select([])

@@ -80,14 +80,15 @@ def match_classes(key: str, classes: Sequence[str], content: Annotations) -> Non
 
 
 def count_boxes(
-    key: str, classes: Sequence[str], content: Annotations, training: bool
+    key: str, classes: Sequence[str], content: Annotations, total: int, training: bool
 ) -> list[str]:
-    """Count the images and boxes of a dataset.
+    """Count the images and boxes that a dataset uses.
 
     Args:
         key (str): config key of the dataset.
         classes (Sequence[str]): ``metainfo['classes']`` of the dataset.
-        content (Annotations): content of its annotation file.
+        content (Annotations): content of the images that it uses.
+        total (int): number of images in its annotation file.
         training (bool): whether the dataset is trained on.
 
     Returns:
@@ -97,8 +98,10 @@ def count_boxes(
     missing = [name for name in classes if name not in counts]
     boxes = sum(counts.get(name, 0) for name in classes)
     ignored = sum(content.ignored_counts.get(name, 0) for name in classes)
+    used = len(content.image_files)
+    part = f'{used:,} of ' if used < total else ''
     lines = [
-        f'{key}: {len(content.image_files):,} images, {boxes:,} boxes of {len(classes) - len(missing)} classes'
+        f'{key}: {part}{total:,} images, {boxes:,} boxes of {len(classes) - len(missing)} classes'
         + (f'; {ignored:,} boxes are ignored ({IGNORED})' if ignored else '')
     ]
     if training and not boxes:

@@ -33,6 +33,7 @@ from surge_mm.preflight.config_consistency import (
     must_exist,
 )
 from surge_mm.preflight.leaves import build_lazily, find_leaves
+from surge_mm.preflight.selection import select_images
 from surge_mm.preflight.text_consistency import (
     check_texts,
     count_rows,
@@ -183,12 +184,12 @@ class Inspection:
         read = self._coco if reader == {'CocoDataset'} else self._voc
         folder, content = read(key, dataset)
         match_classes(key, classes, content)
-        lines += count_boxes(key, classes, content, training)
+        total = len(content.image_files)
+        content = select_images(key, dataset, content)
+        lines += count_boxes(key, classes, content, total, training)
         self._boxes[key] = sum(content.counts.get(name, 0) for name in classes)
         if reader == {'CocoDataset'}:
             lines += match_class_order(key, classes, content)
-        if dataset._indices is not None:
-            lines.append(f'{key}: the counts are those of the file, of which indices takes a part')
         contents.append(content)
         self.datasets.append((key, config))
         self._check_image_files(key, folder, content)
