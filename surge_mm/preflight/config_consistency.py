@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mmengine.config import Config
@@ -140,8 +140,38 @@ def match_class_order(key: str, classes: Sequence[str], content: Annotations) ->
         return []
     return [
         f'warning: {key}: MMDetection numbers the classes in the order of {content.source} ({some(order)}), '
-        f'not in that of metainfo.classes ({some(classes)}); train and val must have the same order'
+        f'not in that of metainfo.classes ({some(classes)})'
     ]
+
+
+def match_labels(labels: Mapping[str, Sequence[str]], cfg: Config) -> None:
+    """Check that a class has the same label in all datasets of a config.
+
+    Detectors without a head of ``num_classes``, such as an RPN, and those with a language model are left out.
+
+    Args:
+        labels (Mapping[str, Sequence[str]]): names of the classes in the order of their labels, by config key of the
+            dataset.
+        cfg (Config): config of the run.
+
+    Raises:
+        DatasetError: if a class has two labels.
+    """
+    model = cfg.get('model')
+    if model and (model.get('language_model') or not any(head_classes('model', model))):
+        return
+    first: dict[str, tuple[str, int]] = {}
+    for key, names in labels.items():
+        for label, name in enumerate(names):
+            other, expected = first.setdefault(name, (key, label))
+            if label != expected:
+                raise DatasetError(
+                    f'class {name!r} has label {expected} in {other}, but label {label} in {key}\n'
+                    f'  the classes of {other}: {some(labels[other])}\n'
+                    f'  the classes of {key}: {some(names)}\n'
+                    '  list the same classes in the same order. CocoDataset takes the order of the categories in '
+                    'ann_file, and leaves out those that ann_file lacks; XMLDataset takes that of metainfo.classes'
+                )
 
 
 def match_heads(key: str, classes: Sequence[str] | None, cfg: Config) -> None:

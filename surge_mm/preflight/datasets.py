@@ -30,6 +30,7 @@ from surge_mm.preflight.config_consistency import (
     match_class_order,
     match_classes,
     match_heads,
+    match_labels,
     must_exist,
 )
 from surge_mm.preflight.leaves import build_lazily, find_leaves
@@ -101,6 +102,7 @@ class Inspection:
         self.datasets: list[tuple[str, ConfigDict]] = []
         self.files: dict[str, list[int] | None] = {}
         self._texts: dict[str, Any] = {}
+        self._labels: dict[str, Sequence[str]] = {}
         self._boxes: dict[str, int] = {}
         self._read_coco = cache(read_coco)
         for split in splits:
@@ -136,6 +138,10 @@ class Inspection:
                             match_evaluator(key, evaluator, dataset.metainfo['task'])
                 except DatasetError as error:
                     self.problems.append(str(error))
+        try:
+            match_labels(self._labels, cfg)
+        except DatasetError as error:
+            self.problems.append(str(error))
 
     def _use(self, path: str) -> None:
         if path not in self.files:
@@ -188,7 +194,9 @@ class Inspection:
         content = select_images(key, dataset, content)
         lines += count_boxes(key, classes, content, total, training)
         self._boxes[key] = sum(content.counts.get(name, 0) for name in classes)
+        self._labels[key] = classes
         if reader == {'CocoDataset'}:
+            self._labels[key] = [name for name in content.names if name in classes]
             lines += match_class_order(key, classes, content)
         contents.append(content)
         self.datasets.append((key, config))

@@ -30,6 +30,65 @@ def test_a_head_for_another_number_of_classes_is_refused(folder, dataset, model,
     assert f'--cfg-options {name}.num_classes=10' in message
 
 
+def reorder(folder, split, order):
+    """List the categories of a COCO file in the order of these names, and no other."""
+
+    def change(content):
+        by_name = {category['name']: category for category in content['categories']}
+        content['categories'] = [by_name[name] for name in order]
+
+    edit_json(folder / f'annotations/{split}.json', change)
+
+
+def test_another_order_of_categories_in_val_than_in_train_is_refused(folder):
+    swapped = ['1', '0', *CLASSES[2:]]
+    reorder(folder, 'val', swapped)
+    message = message_of(config(coco('train'), coco('val')))
+    assert message.startswith(
+        "class '1' has label 1 in train_dataloader.dataset, but label 0 in val_dataloader.dataset\n"
+    )
+    assert 'the classes of val_dataloader.dataset: 1, 0, 2, 3' in message
+    reorder(folder, 'train', swapped)
+    assert check_datasets(config(coco('train'), coco('val')))
+
+
+def test_a_category_that_train_lacks_shifts_the_labels_after_it(folder):
+    reorder(folder, 'train', [*CLASSES[:3], *CLASSES[4:]])
+    message = message_of(config(coco('train'), coco('val')))
+    assert message.startswith("class '4' has label 3 in train_dataloader.dataset, but label 4 in")
+
+
+def test_categories_that_are_not_used_or_lacking_at_the_end_shift_no_label(folder):
+    reorder(folder, 'train', ['9', *CLASSES[:9]])
+    reorder(folder, 'val', CLASSES[:7])
+    used = {'metainfo': {'classes': CLASSES[:9]}}
+    assert check_datasets(config(coco('train', **used), coco('val', **used)))
+
+
+def test_another_order_of_the_class_list_of_voc_is_refused(folder):
+    swapped = {'classes': ('1', '0', *CLASSES[2:])}
+    message = message_of(config(voc('train'), voc('val', metainfo=swapped)))
+    assert message.startswith("class '1' has label 1 in train_dataloader.dataset, but label 0 in")
+
+
+def test_labels_of_datasets_that_are_trained_on_together_are_compared(folder):
+    reorder(folder, 'val', CLASSES[::-1])
+    sets = {'type': 'ConcatDataset', 'datasets': [coco('train'), coco('val')]}
+    assert message_of(config(sets)).startswith("class '9' has label 9 in train_dataloader.dataset.")
+
+
+@pytest.mark.parametrize(
+    'model',
+    [
+        {'rpn_head': {'num_classes': 1}},
+        {'language_model': {'type': 'BertModel'}, 'bbox_head': {'num_classes': 10}},
+    ],
+)
+def test_labels_that_no_head_predicts_may_differ(folder, model):
+    reorder(folder, 'val', CLASSES[::-1])
+    assert check_datasets(config(coco('train'), coco('val'), model=model))
+
+
 def test_a_proposal_head_has_no_classes_to_compare(folder):
     model = {'rpn_head': {'num_classes': 1}, 'bbox_head': {'num_classes': 10}}
     assert check_datasets(config(coco('train'), model=model))
