@@ -158,7 +158,9 @@ def match_labels(labels: Mapping[str, Sequence[str]], cfg: Config) -> None:
         DatasetError: if a class has two labels.
     """
     model = cfg.get('model')
-    if model and (model.get('language_model') or not any(head_classes('model', model))):
+    if isinstance(model, dict) and (
+        model.get('language_model') or not any(head_classes('model', model))
+    ):
         return
     first: dict[str, tuple[str, int]] = {}
     for key, names in labels.items():
