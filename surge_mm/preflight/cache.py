@@ -15,7 +15,7 @@ from surge_mm.utils.atomic_write import write_atomically
 from surge_mm.utils.errors import UsageError
 from surge_mm.version import __version__
 
-VERSION = 4
+VERSION = 5
 """Version of the check. Increase it when the check finds more than before."""
 
 

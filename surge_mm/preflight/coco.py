@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import chain
 from typing import Any
 
@@ -36,24 +36,37 @@ def read_coco(path: str) -> Annotations:
         DatasetError: if the file is not JSON or not in COCO's format, or an entry lacks what MMDetection reads.
     """
     content = _load(path)
-    images, categories, annotations = (_columns(path, content, part) for part in _FIELDS)
+    images, categories, annotations = (
+        _columns(path, part, content[part], fields) for part, fields in _FIELDS.items()
+    )
     if not images['id']:
         raise DatasetError(f'{path} lists no image')
     box_images = _indices(annotations['image_id'], images['id'])
     box_labels = _indices(annotations['category_id'], categories['id'])
-    for i in np.flatnonzero((box_images < 0) | (box_labels < 0))[:1]:
+    listed = (box_images >= 0) & (box_labels >= 0)
+    if len(listed) and not listed.any():
         raise DatasetError(
-            f'{path}: annotation {annotations["id"][i]} refers to image {annotations["image_id"][i]} and category '
-            f'{annotations["category_id"][i]}, which are not both in the file'
+            f'{path}: no annotation refers to an image and a category of the file. The first refers to image '
+            f'{annotations["image_id"][0]} and category {annotations["category_id"][0]}'
         )
 
     entries = content['annotations']
+    ignore = np.array([bool(entry.get('ignore')) for entry in entries], dtype=bool)
+    read = [
+        {**entry, **_NO_BOX} if unread else entry
+        for entry, unread in zip(entries, ignore | (box_images < 0), strict=True)
+    ]
+    columns = _columns(path, 'annotations', read, _BOX_FIELDS)
     sizes = np.array([images['width'], images['height']], dtype=np.float64).T
-    boxes = np.array(annotations['bbox'], dtype=np.float64).reshape(-1, 4)
+    box_images, box_labels = box_images[listed], box_labels[listed]
+    boxes = np.array(columns['bbox'], dtype=np.float64).reshape(-1, 4)[listed]
     low, lengths = np.hsplit(boxes, 2)
-    area = np.array(annotations['area'], dtype=np.float64)
+    area = np.array(columns['area'], dtype=np.float64)[listed]
     inside = np.minimum(low + lengths, sizes[box_images]) > np.maximum(low, 0)
-    ignored = np.array([bool(entry.get('ignore')) for entry in entries], dtype=bool)
+    left_out = (lengths < 1).any(1) | (area <= 0) | ~inside.all(1)
+    without_box = [i for i in np.flatnonzero(listed & ignore) if not _has_box(entries[i])]
+    entries = [entries[i] for i in np.flatnonzero(listed)]
+    crowds = np.array([bool(entry.get('iscrowd')) for entry in entries], dtype=bool)
     return Annotations(
         path,
         categories['name'],
@@ -62,9 +75,12 @@ def read_coco(path: str) -> Annotations:
         np.hstack([low, low + lengths]),
         box_images,
         box_labels,
-        left_out=ignored | (lengths < 1).any(1) | (area <= 0) | ~inside.all(1),
+        left_out=left_out,
+        ignored=crowds & ~left_out,
         without_mask=np.array([not entry.get('segmentation') for entry in entries], dtype=bool),
+        orphans=int((~listed).sum()),
         without_iscrowd=sum(not isinstance(entry.get('iscrowd'), int) for entry in entries),
+        without_box=len(without_box),
         run_lengths={
             i: entry['segmentation']
             for i, entry in enumerate(entries)
@@ -165,15 +181,16 @@ _FIELDS = {
         'id': _are_ids,
         'image_id': _are_ids,
         'category_id': _are_ids,
-        'bbox': _are_boxes,
-        'area': _are_numbers,
     },
 }
+_BOX_FIELDS = {'bbox': _are_boxes, 'area': _are_numbers}
+_NO_BOX = {'bbox': [0, 0, 0, 0], 'area': 0}  # in place of those that MMDetection does not read
 
 
-def _columns(path: str, content: dict[str, list], part: str) -> dict[str, list]:
+def _columns(
+    path: str, part: str, entries: list, fields: Mapping[str, Callable[[list], bool]]
+) -> dict[str, list]:
     """Return the values of each field, in the order of the entries."""
-    entries, fields = content[part], _FIELDS[part]
     for key, test in fields.items():
         if not _fit(entries, key, test):
             bad = next((i for i, entry in enumerate(entries) if not _fit([entry], key, test)), None)
@@ -196,6 +213,10 @@ def _fit(entries: list, key: str, test: Callable[[list], bool]) -> bool:
         return test([entry[key] for entry in entries])
     except (KeyError, TypeError, IndexError, OverflowError):
         return False
+
+
+def _has_box(entry: dict[str, Any]) -> bool:
+    return all(_fit([entry], key, test) for key, test in _BOX_FIELDS.items())
 
 
 def _indices(keys: list[Any], ids: list[Any]) -> np.ndarray:

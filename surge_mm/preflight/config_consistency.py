@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mmengine.config import Config
@@ -11,6 +12,9 @@ from mmengine.config import Config
 from surge_mm.preflight.annotations import Annotations, some
 from surge_mm.utils.class_names import class_name
 from surge_mm.utils.errors import DatasetError
+
+IGNORED = 'iscrowd, difficult, or below bbox_min_size of filter_cfg'
+"""Why MMDetection does not train on a box that it reads."""
 
 
 def must_exist(key: str, path: str, root_key: str) -> None:
@@ -34,26 +38,38 @@ def must_exist(key: str, path: str, root_key: str) -> None:
     )
 
 
-def match_classes(key: str, classes: Any, content: Annotations, training: bool) -> list[str]:
-    """Compare the class list of a dataset with its annotations.
+def check_class_list(key: str, classes: Any) -> None:
+    """Check the class list of a dataset by itself.
 
     Args:
         key (str): config key of the dataset.
         classes (Any): ``metainfo['classes']`` of the dataset.
-        content (Annotations): content of its annotation file.
-        training (bool): whether the dataset is trained on.
-
-    Returns:
-        list[str]: a line with counts, and warnings.
 
     Raises:
-        DatasetError: if they have no name in common.
+        DatasetError: if it is not a list of names, or has a name twice.
     """
     if not classes or isinstance(classes, str):
         raise DatasetError(
             f"{key}.metainfo.classes={classes!r} must be a list of names: classes=('name', ...)"
         )
-    counts = content.counts
+    for name, count in Counter(classes).most_common(1):
+        if count > 1:
+            raise DatasetError(
+                f'{key}.metainfo.classes has {name!r} {count} times: each name needs one label, so name it once'
+            )
+
+
+def match_classes(key: str, classes: Sequence[str], content: Annotations) -> None:
+    """Check that the class list of a dataset and its annotations have a name in common.
+
+    Args:
+        key (str): config key of the dataset.
+        classes (Sequence[str]): ``metainfo['classes']`` of the dataset.
+        content (Annotations): content of its annotation file.
+
+    Raises:
+        DatasetError: if they have no name in common.
+    """
     if content.names and not set(content.names) & set(classes):
         raise DatasetError(
             f'{key}.metainfo.classes matches no annotation of {content.source}\n'
@@ -61,17 +77,43 @@ def match_classes(key: str, classes: Any, content: Annotations, training: bool) 
             f'  the annotations have: {some(content.names)}\n'
             f'  set metainfo=dict(classes=(...)) in the dataset to the names of the annotations'
         )
+
+
+def count_boxes(
+    key: str, classes: Sequence[str], content: Annotations, total: int, training: bool
+) -> list[str]:
+    """Count the images and boxes that a dataset uses.
+
+    Args:
+        key (str): config key of the dataset.
+        classes (Sequence[str]): ``metainfo['classes']`` of the dataset.
+        content (Annotations): content of the images that it uses.
+        total (int): number of images in its annotation file.
+        training (bool): whether the dataset is trained on.
+
+    Returns:
+        list[str]: a line with counts, and warnings.
+    """
+    counts = content.counts
     missing = [name for name in classes if name not in counts]
     boxes = sum(counts.get(name, 0) for name in classes)
+    ignored = sum(content.ignored_counts.get(name, 0) for name in classes)
+    used = len(content.image_files)
+    part = f'{used:,} of ' if used < total else ''
     lines = [
-        f'{key}: {len(content.image_files):,} images, {boxes:,} boxes of '
-        f'{len(classes) - len(missing)} classes'
+        f'{key}: {part}{total:,} images, {boxes:,} boxes of {len(classes) - len(missing)} classes'
+        + (f'; {ignored:,} boxes are ignored ({IGNORED})' if ignored else '')
     ]
     if training and not boxes:
         lines.append(f'warning: {key}.ann_file has no annotation to train on: {content.source}')
     elif missing and counts:
         lines.append(
             f'warning: {key}: {len(missing)} of {len(classes)} classes have no box: {some(missing)}'
+        )
+    if content.orphans:
+        lines.append(
+            f'warning: {key}: {content.orphans:,} annotations of images or categories that {content.source} does not '
+            'list are left out'
         )
     others = [f'{name} ({n:,})' for name, n in counts.items() if name not in classes]
     if others:
@@ -98,8 +140,40 @@ def match_class_order(key: str, classes: Sequence[str], content: Annotations) ->
         return []
     return [
         f'warning: {key}: MMDetection numbers the classes in the order of {content.source} ({some(order)}), '
-        f'not in that of metainfo.classes ({some(classes)}); train and val must have the same order'
+        f'not in that of metainfo.classes ({some(classes)})'
     ]
+
+
+def match_labels(labels: Mapping[str, Sequence[str]], cfg: Config) -> None:
+    """Check that a class has the same label in all datasets of a config.
+
+    Detectors without a head of ``num_classes``, such as an RPN, and those with a language model are left out.
+
+    Args:
+        labels (Mapping[str, Sequence[str]]): names of the classes in the order of their labels, by config key of the
+            dataset.
+        cfg (Config): config of the run.
+
+    Raises:
+        DatasetError: if a class has two labels.
+    """
+    model = cfg.get('model')
+    if isinstance(model, dict) and (
+        model.get('language_model') or not any(head_classes('model', model))
+    ):
+        return
+    first: dict[str, tuple[str, int]] = {}
+    for key, names in labels.items():
+        for label, name in enumerate(names):
+            other, expected = first.setdefault(name, (key, label))
+            if label != expected:
+                raise DatasetError(
+                    f'class {name!r} has label {expected} in {other}, but label {label} in {key}\n'
+                    f'  the classes of {other}: {some(labels[other])}\n'
+                    f'  the classes of {key}: {some(names)}\n'
+                    '  list the same classes in the same order. CocoDataset takes the order of the categories in '
+                    'ann_file, and leaves out those that ann_file lacks; XMLDataset takes that of metainfo.classes'
+                )
 
 
 def match_heads(key: str, classes: Sequence[str] | None, cfg: Config) -> None:
@@ -175,6 +249,11 @@ def check_evaluator(
         raise DatasetError(
             f'{ann_key}: {truth.without_iscrowd:,} annotations of {path} have no "iscrowd" of 0 or 1, '
             'which the COCO evaluation reads: add "iscrowd": 0'
+        )
+    if truth.without_box:
+        raise DatasetError(
+            f'{ann_key}: {truth.without_box:,} annotations of {path} with "ignore" have no "bbox" or no "area", '
+            'which the COCO evaluation reads: add them, or remove these annotations'
         )
     for content in contents:
         lacking = content.image_files.keys() - truth.image_files.keys()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,18 +18,23 @@ import numpy as np
 from mmengine.config import Config, ConfigDict
 
 from surge_mm.preflight.annotations import Annotations, some
+from surge_mm.preflight.box_consistency import check_boxes
 from surge_mm.preflight.cache import cache_file, fingerprint, load_result, save_result
-from surge_mm.preflight.coco import fills_its_size, read_coco
+from surge_mm.preflight.coco import read_coco
 from surge_mm.preflight.config_consistency import (
+    IGNORED,
     annotation_file,
+    check_class_list,
     check_evaluator,
+    count_boxes,
     match_class_order,
     match_classes,
     match_heads,
+    match_labels,
     must_exist,
 )
 from surge_mm.preflight.leaves import build_lazily, find_leaves
-from surge_mm.preflight.pipelines import advise_filter, step_of
+from surge_mm.preflight.selection import select_images
 from surge_mm.preflight.text_consistency import (
     check_texts,
     count_rows,
@@ -98,6 +102,7 @@ class Inspection:
         self.datasets: list[tuple[str, ConfigDict]] = []
         self.files: dict[str, list[int] | None] = {}
         self._texts: dict[str, Any] = {}
+        self._labels: dict[str, Sequence[str]] = {}
         self._boxes: dict[str, int] = {}
         self._read_coco = cache(read_coco)
         for split in splits:
@@ -115,8 +120,10 @@ class Inspection:
                 and not any(self._boxes.get(key, 1) for key, _ in leaves)
             ):
                 files = ', '.join(content.source for content in contents)
+                ignored = sum(int(content.ignored.sum()) for content in contents)
                 self.problems.append(
                     f'train_dataloader.dataset has no annotation to train on: {files}'
+                    + (f'. MMDetection ignores {ignored:,} boxes ({IGNORED})' if ignored else '')
                 )
             evaluators = self.cfg.get(f'{split}_evaluator') or []
             single = isinstance(evaluators, dict)
@@ -131,6 +138,10 @@ class Inspection:
                             match_evaluator(key, evaluator, dataset.metainfo['task'])
                 except DatasetError as error:
                     self.problems.append(str(error))
+        try:
+            match_labels(self._labels, cfg)
+        except DatasetError as error:
+            self.problems.append(str(error))
 
     def _use(self, path: str) -> None:
         if path not in self.files:
@@ -175,18 +186,22 @@ class Inspection:
                 f'{key}.ann_file={dataset.ann_file!r} must be the path of an annotation file: set it with '
                 f'--cfg-options {key}.ann_file=PATH'
             )
+        check_class_list(key, classes)
         read = self._coco if reader == {'CocoDataset'} else self._voc
         folder, content = read(key, dataset)
-        lines += match_classes(key, classes, content, training)
+        match_classes(key, classes, content)
+        total = len(content.image_files)
+        content = select_images(key, dataset, content)
+        lines += count_boxes(key, classes, content, total, training)
         self._boxes[key] = sum(content.counts.get(name, 0) for name in classes)
+        self._labels[key] = classes
         if reader == {'CocoDataset'}:
+            self._labels[key] = [name for name in content.names if name in classes]
             lines += match_class_order(key, classes, content)
-        if dataset._indices is not None:
-            lines.append(f'{key}: the counts are those of the file, of which indices takes a part')
         contents.append(content)
         self.datasets.append((key, config))
         self._check_image_files(key, folder, content)
-        lines += _check_boxes(key, config, content, classes)
+        lines += check_boxes(key, config, content, classes)
 
     def _check_texts(self, key: str, dataset: Any) -> None:
         check_texts(key, dataset)
@@ -217,7 +232,13 @@ class Inspection:
         annotation_folder = os.path.join(folder, dataset.ann_subdir)
         for file in Path(annotation_folder).glob('*.xml'):
             self._use(str(file))
-        return folder, read_voc(dataset.ann_file, annotation_folder, dataset.img_subdir)
+        content = read_voc(
+            dataset.ann_file, annotation_folder, dataset.img_subdir, dataset.metainfo['classes']
+        )
+        if dataset.bbox_min_size is not None:
+            low, high = np.hsplit(content.boxes, 2)
+            content.ignored |= (high - low < dataset.bbox_min_size).any(1)
+        return folder, content
 
     def _check_image_files(self, key: str, folder: str, content: Annotations) -> None:
         paths = [os.path.join(folder, name) for name in content.image_files.values()]
@@ -243,50 +264,3 @@ def _files_of(folder: str) -> set[str]:
             return {entry.name for entry in entries if entry.is_file()}
     except (OSError, ValueError):  # each file is checked for itself
         return set()
-
-
-def _check_boxes(
-    key: str, config: ConfigDict, content: Annotations, classes: Sequence[str]
-) -> list[str]:
-    """Check the masks that a pipeline loads, and return warnings about boxes. MMDetection leaves other classes out."""
-    of_others = np.array([name not in classes for name in content.names], dtype=bool)[
-        content.box_labels
-    ]
-    left_out = content.left_out & ~of_others
-    content = replace(content, left_out=content.left_out | of_others)
-    other_size = content.select([])
-    load = step_of(config, 'LoadAnnotations')
-    if load.get('with_mask'):
-        masks = content.run_lengths if load.get('poly2mask', True) else {}
-        without_mask = content.without_mask & ~content.left_out
-        unfilled = content.select(i for i, mask in masks.items() if not fills_its_size(mask))
-        for chosen, text in (
-            (without_mask, 'have no "segmentation"'),
-            (unfilled, 'have run lengths that do not fill the "size" of their mask'),
-        ):
-            if chosen.any():
-                raise DatasetError(
-                    f'{key}.pipeline loads masks, but {chosen.sum():,} boxes of {content.source} {text}: '
-                    f'{content.describe(chosen)}'
-                )
-        sizes = content.sizes[content.box_images]
-        other_size = content.select(
-            i for i, mask in masks.items() if mask['size'] != sizes[i, ::-1].tolist()
-        )
-    warnings = [
-        (
-            other_size,
-            'have masks of another "size" than their image is annotated with. MMDetection fails on them unless the '
-            'image file has the size of the mask',
-        ),
-        (left_out, 'of zero size or outside of the image are left out by MMDetection'),
-        (
-            content.degenerate,
-            f'have less than a pixel inside their image{advise_filter(key, config)}',
-        ),
-    ]
-    return [
-        f'warning: {key}: {chosen.sum():,} boxes {text}: {content.describe(chosen)}'
-        for chosen, text in warnings
-        if chosen.any()
-    ]

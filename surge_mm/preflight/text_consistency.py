@@ -10,6 +10,7 @@ from mmengine.config import Config
 
 from surge_mm.datasets.language.holdout import PARTS
 from surge_mm.datasets.language.wordpiece import load_vocabulary
+from surge_mm.preflight.selection import select
 from surge_mm.utils.class_names import class_name
 from surge_mm.utils.errors import DatasetError, UsageError
 from surge_mm.utils.packages import require_packages
@@ -122,15 +123,10 @@ def count_rows(key: str, dataset: Any) -> str:
     Raises:
         DatasetError: if a row is wrong, or ``indices`` selects none or one that does not exist.
     """
-    dataset.data_list = rows = dataset.read()
+    rows = dataset.read()
     total = f'{len(rows):,} rows'
+    rows = select(key, dataset, rows, total)
     if dataset._indices is not None:
-        try:
-            rows = dataset._get_unserialized_subset(dataset._indices)
-        except (IndexError, TypeError) as error:
-            raise DatasetError(f'{key}.indices: {error}. There are {total}') from error
-        if not rows:
-            raise DatasetError(f'{key}.indices={dataset._indices!r} selects none of {total}')
         total = f'{len(rows):,} of {total}'
     labels = [row.label for row in rows]
     classes = dataset.task.classes

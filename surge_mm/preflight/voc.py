@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
@@ -17,13 +19,18 @@ from surge_mm.utils.files import check_each, file_defect
 CORNERS = ('xmin', 'ymin', 'xmax', 'ymax')
 
 
-def read_voc(split_file: str, annotation_folder: str, image_subfolder: str) -> Annotations:
+def read_voc(
+    split_file: str, annotation_folder: str, image_subfolder: str, classes: Sequence[str]
+) -> Annotations:
     """Read the XML files of a VOC split.
+
+    Of objects with other names than ``classes``, the box is NaN. MMDetection does not read it.
 
     Args:
         split_file (str): text file with one image name a line.
         annotation_folder (str): folder of the XML files.
         image_subfolder (str): folder of the images, the beginning of ``image_files``.
+        classes (Sequence[str]): ``metainfo['classes']`` of the dataset.
 
     Returns:
         Annotations: the content.
@@ -41,7 +48,7 @@ def read_voc(split_file: str, annotation_folder: str, image_subfolder: str) -> A
     if not listed:
         raise DatasetError(f'{split_file} lists no image')
     paths = [os.path.join(annotation_folder, f'{name}.xml') for name in listed]
-    results = check_each(_read_xml, paths, 'annotations')
+    results = check_each(partial(_read_xml, classes=classes), paths, 'annotations')
     defects = [f'{path} {result}' for path, result in results if isinstance(result, str)]
     if defects:
         raise DatasetError(
@@ -49,10 +56,11 @@ def read_voc(split_file: str, annotation_folder: str, image_subfolder: str) -> A
             + some(defects, '\n  ')
         )
     found = [result for _, result in results if not isinstance(result, str)]
-    boxes, labels, owners = [], [], []
+    boxes, labels, owners, difficult = [], [], [], []
     names: dict[str, int] = {}
     for number, (_, objects) in enumerate(found):
-        for name, *box in objects:
+        for name, is_difficult, *box in objects:
+            difficult.append(is_difficult)
             boxes.append(box)
             labels.append(names.setdefault(name, len(names)))
             owners.append(number)
@@ -65,12 +73,13 @@ def read_voc(split_file: str, annotation_folder: str, image_subfolder: str) -> A
         np.array(owners, dtype=np.int64),
         np.array(labels, dtype=np.int64),
         left_out=np.zeros(len(boxes), dtype=bool),
+        ignored=np.array(difficult, dtype=bool),
         without_mask=np.ones(len(boxes), dtype=bool),
     )
 
 
-def _read_xml(path: str) -> tuple[tuple[float, float], list[tuple]] | str:
-    """Return the size of the image and name and box of its objects, or what is wrong with the file."""
+def _read_xml(path: str, classes: Sequence[str]) -> tuple[tuple[float, float], list[tuple]] | str:
+    """Return the size of the image and name, difficulty and box of its objects, or what is wrong with the file."""
     if defect := file_defect(path):
         return defect
     objects = []
@@ -84,11 +93,13 @@ def _read_xml(path: str) -> tuple[tuple[float, float], list[tuple]] | str:
             shape = int(size.findtext('width', '')), int(size.findtext('height', ''))
         for number, item in enumerate(root.findall('object')):
             where = f'object {number}: '
-            int(item.findtext('difficult', '0'))
-            box = [int(float(item.findtext(f'bndbox/{key}', ''))) - 1 for key in CORNERS]
             if not (name := item.findtext('name')):
                 raise ValueError('no name')
-            objects.append((name, *box))
+            difficult, box = False, [float('nan')] * len(CORNERS)
+            if name in classes:
+                difficult = bool(int(item.findtext('difficult', '0')))
+                box = [int(float(item.findtext(f'bndbox/{key}', ''))) - 1 for key in CORNERS]
+            objects.append((name, difficult, *box))
     except (OSError, ET.ParseError, ValueError, LookupError, OverflowError) as error:
         return f'is malformed ({where}{error})'
     return shape, objects

@@ -22,12 +22,34 @@ def test_another_order_of_classes_than_the_coco_files_is_a_warning(folder):
     assert not any('numbers the classes' in line for line in check_datasets(config(coco('train'))))
 
 
+def total_boxes(folder):
+    return len(json.loads((folder / 'annotations/train.json').read_text())['annotations'])
+
+
+def test_crowds_are_not_trained_on(folder):
+    def mark(content):
+        for annotation in content['annotations'][:count]:
+            annotation['iscrowd'] = 1
+
+    count = 2
+    total = total_boxes(folder)
+    edit_json(folder / 'annotations/train.json', mark)
+    line = check_datasets(config(coco('train')))[0]
+    assert f'6 images, {total - 2} boxes of ' in line and '; 2 boxes are ignored (iscrowd' in line
+    count = total
+    edit_json(folder / 'annotations/train.json', mark)
+    message = message_of(config(coco('train')))
+    assert message.startswith('train_dataloader.dataset has no annotation to train on: set/')
+    assert f'MMDetection ignores {total} boxes' in message
+
+
 def damage_bbox(content):
     content['annotations'][0]['bbox'] = [1, 2, 3]
 
 
-def damage_reference(content):
-    content['annotations'][0]['image_id'] = 999
+def damage_references(content):
+    for annotation in content['annotations']:
+        annotation['image_id'] = 999
 
 
 @pytest.mark.parametrize(
@@ -45,7 +67,7 @@ def damage_reference(content):
         (lambda c: c['annotations'][1].update(id=1), '2 annotations have the same id: 1'),
         (lambda c: c['categories'][1].update(name='0'), "2 categories have the same name: '0'"),
         (damage_bbox, 'annotations[0] needs "bbox", [x, y, width, height] of finite numbers'),
-        (damage_reference, 'annotation 1 refers to image 999'),
+        (damage_references, 'no annotation refers to an image and a category of the file'),
         (lambda c: c['annotations'].clear(), 'has no annotation to train on'),
     ],
 )
@@ -53,6 +75,32 @@ def test_a_malformed_coco_file_is_named_with_what_it_lacks(folder, change, words
     edit_json(folder / 'annotations/train.json', change)
     message = message_of(config(coco('train')))
     assert 'set/annotations/train.json' in message and words in message
+
+
+@pytest.mark.parametrize('change', [{'image_id': 999}, {'category_id': 999}])
+def test_annotations_of_unlisted_images_or_categories_are_counted_and_left_out(folder, change):
+    total = total_boxes(folder)
+    edit_json(folder / 'annotations/train.json', lambda c: c['annotations'][0].update(change))
+    lines = check_datasets(config(coco('train')))
+    assert f'6 images, {total - 1} boxes of ' in lines[0]
+    assert any(
+        '1 annotations of images or categories that set/annotations/train.json does not' in line
+        for line in lines
+    )
+
+
+@pytest.mark.parametrize('change', [{'ignore': 1}, {'image_id': 999}])
+@pytest.mark.parametrize('box', [{'bbox': []}, {'area': None}])
+def test_boxes_that_mmdetection_does_not_read_may_be_malformed(folder, change, box):
+    total = total_boxes(folder)
+    edit_json(folder / 'annotations/train.json', lambda c: c['annotations'][0].update(change | box))
+    assert f'6 images, {total - 1} boxes of ' in check_datasets(config(coco('train')))[0]
+
+
+def test_boxes_of_unlisted_categories_are_read_by_mmdetection(folder):
+    change = {'category_id': 999, 'bbox': []}
+    edit_json(folder / 'annotations/train.json', lambda c: c['annotations'][0].update(change))
+    assert 'annotations[0] needs "bbox"' in message_of(config(coco('train')))
 
 
 def test_a_cut_off_json_is_named(folder):

@@ -26,15 +26,6 @@ def test_good_data_gives_a_line_of_counts_per_dataset(folder, layout):
     )
 
 
-@pytest.mark.parametrize('layout', [coco, voc])
-def test_counts_of_a_file_of_which_a_part_is_used_are_marked(folder, layout):
-    lines = check_datasets(config(layout('train', indices=2), layout('val')))
-    note = (
-        'train_dataloader.dataset: the counts are those of the file, of which indices takes a part'
-    )
-    assert note in lines and not any('val_dataloader' in one and 'part' in one for one in lines)
-
-
 def test_a_config_without_dataloaders_has_nothing_to_check():
     assert check_datasets(Config({'default_scope': 'mmdet', 'train_dataloader': None})) == []
 

@@ -1,5 +1,9 @@
+import json
+
 import pytest
 from helpers.digits_configs import config, message_of, voc
+
+from surge_mm.preflight.datasets import check_datasets
 
 
 def test_malformed_xml_files_are_named_with_their_number(folder):
@@ -16,6 +20,44 @@ def test_malformed_xml_files_are_named_with_their_number(folder):
     assert '000002.xml is missing' in message
     assert '000003.xml is malformed (object 0: ' in message
     assert '000004.xml is malformed (object 0: no name)' in message
+
+
+def total_boxes(folder):
+    return len(json.loads((folder / 'annotations/train.json').read_text())['annotations'])
+
+
+def test_difficult_objects_are_not_trained_on(folder):
+    def mark(xml):
+        xml.write_text(xml.read_text().replace('difficult>0<', 'difficult>1<'))
+
+    xmls = sorted((folder / 'VOC2007/Annotations').iterdir())
+    marked = xmls[0].read_text().count('<object>')
+    mark(xmls[0])
+    line = check_datasets(config(voc('train')))[0]
+    assert f'6 images, {total_boxes(folder) - marked} boxes of ' in line
+    assert f'; {marked} boxes are ignored (iscrowd, difficult' in line
+    for xml in xmls:
+        mark(xml)
+    assert f'MMDetection ignores {total_boxes(folder)} boxes' in message_of(config(voc('train')))
+
+
+def test_boxes_below_bbox_min_size_are_not_trained_on(folder):
+    def with_size(size):
+        return config(voc('train', filter_cfg={'bbox_min_size': size}))
+
+    assert 'ignored' not in check_datasets(with_size(1))[0]
+    assert f'MMDetection ignores {total_boxes(folder)} boxes' in message_of(with_size(1000))
+
+
+def test_boxes_of_names_outside_the_class_list_may_be_malformed(folder):
+    xml = folder / 'VOC2007/Annotations/000001.xml'
+    bad = '<object><name>cat</name><difficult/><bndbox><xmin>x</xmin></bndbox></object>'
+    xml.write_text(xml.read_text().replace('</annotation>', f'{bad}</annotation>'))
+    lines = check_datasets(config(voc('train')))
+    assert f'6 images, {total_boxes(folder)} boxes of ' in lines[0]
+    assert any('1 boxes of names outside the class list are left out: cat (1)' in x for x in lines)
+    message = message_of(config(voc('train', metainfo={'classes': ('0', 'cat')})))
+    assert '000001.xml is malformed (object ' in message
 
 
 def test_an_empty_voc_split_is_refused(folder):

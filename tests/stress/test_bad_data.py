@@ -6,12 +6,12 @@ trained on. Asserted case by case:
 
 - **Refused** before the first step, in sentences that name the file: images that are missing, truncated, no image, or
   that the decoder of training does not decode; links are followed, and pipes and devices are not opened; annotations
-  that are no JSON or XML, lack a key, or have null, text, NaN or infinity in place of a number; COCO's duplicate ids
-  and references to nothing; an empty set; missing masks and run lengths that do not fill their size, if the pipeline
-  loads masks.
+  that are no JSON or XML, lack a key, or have null, text, NaN or infinity in place of a number; COCO's duplicate ids,
+  ids of two kinds, and annotations that all refer to nothing; an empty set; missing masks and run lengths that do not
+  fill their size, if the pipeline loads masks.
 - **Counted**, named in the log and trained through: boxes of zero or negative size, boxes outside of their image, VOC's
-  names outside the class list, images of another size than annotated. Where MMDetection would train on boxes
-  without area, the message has the step to add to the pipeline, and the test adds it.
+  names outside the class list, COCO's references to nothing, images of another size than annotated. Where MMDetection
+  would train on boxes without area, the message has the step to add to the pipeline, and the test adds it.
 - **Trained through** without a message: boxes that are partly inside (clipped), unicode, spaces and signs in names,
   links and paths out of the folder, gray, CMYK, 16-bit and transparent images, XML of other encodings.
 

@@ -97,7 +97,7 @@ def duplicate(made: Made, rng: random.Random) -> tuple[str, str]:
 
 
 def unknown_category(made: Made, rng: random.Random) -> tuple[str, str]:
-    """VOC's names outside the class list are left out and counted; COCO's dangling ids are refused."""
+    """Names outside the class list and references to nothing are counted; ids of two kinds are refused."""
     name = rng.choice(
         ['cat', 'Katze ä', '猫', '😀', 'ten ', '-1', 'NaN', 'x' * 300, '<b>&amp;</b>']
     )
@@ -107,12 +107,13 @@ def unknown_category(made: Made, rng: random.Random) -> tuple[str, str]:
         )
         return COUNTED, name
     if rng.random() < 0.5:
+        value = rng.choice([-1, 0, 999, 1.5, '1', 'cat'])
         made.edit_json(
             lambda content: rng.choice(content['annotations']).update(
-                {rng.choice(['category_id', 'image_id']): rng.choice([-1, 0, 999, 1.5, '1', 'cat'])}
+                {rng.choice(['category_id', 'image_id']): value}
             )
         )
-        return REFUSED, made.json.name
+        return REFUSED if isinstance(value, str) else COUNTED, made.json.name
 
     def add(content: dict) -> None:
         content['categories'].append({'id': 99, 'name': name})
