@@ -102,6 +102,7 @@ def _flipped(dataset: ConfigDict) -> list[Any]:
         pack = steps[-1]
         if 'meta_keys' in pack:
             pack['meta_keys'] = (*pack['meta_keys'], 'flip', 'flip_direction')
-        flips = [{'type': 'RandomFlip', 'prob': prob} for prob in (1.0, 0.0)]
+        # the merged sample has the ground truth of the first view
+        flips = [{'type': 'RandomFlip', 'prob': prob} for prob in (0.0, 1.0)]
         steps[-1] = ConfigDict(type='TestTimeAug', transforms=[flips, [pack]])
     return steps

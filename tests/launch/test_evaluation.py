@@ -1,0 +1,55 @@
+"""Options of an evaluation, on configs."""
+
+import copy
+
+import numpy as np
+from mmengine.config import Config
+from mmengine.registry import TRANSFORMS, DefaultScope
+
+from surge_mm.launch.evaluation import augment_test
+
+BOX = [3.0, 5.0, 20.0, 9.0]
+
+
+def leaf(size, **settings):
+    """Return a data set whose boxes are read behind the resizing, in pixels of the image as it was."""
+    pipeline = [
+        {'type': 'Resize', 'scale': size},
+        {'type': 'LoadAnnotations', 'with_bbox': True},
+        {'type': 'PackDetInputs', 'meta_keys': ('img_id', 'img_shape', 'ori_shape')},
+    ]
+    return {'type': 'CocoDataset', 'pipeline': pipeline, **settings}
+
+
+def config(dataset):
+    return Config(
+        {
+            'default_scope': 'mmdet',
+            'model': {'type': 'FCOS'},
+            'test_dataloader': {'dataset': dataset},
+        }
+    )
+
+
+def views(pipeline):
+    """Return the data samples of one image, from the image as it is read."""
+    image = {
+        'img': np.zeros((40, 60, 3), np.uint8),
+        'img_id': 0,
+        'img_shape': (40, 60),
+        'ori_shape': (40, 60),
+        'instances': [{'bbox': BOX, 'bbox_label': 0, 'ignore_flag': 0}],
+    }
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        for step in copy.deepcopy(pipeline):
+            image = TRANSFORMS.build(step)(image)
+    return image['data_samples']
+
+
+def test_the_ground_truth_of_a_merged_sample_is_that_of_the_image_as_it_is():
+    """DetTTAModel gives its boxes to the sample of the first view, whose ground truth VOCMetric reads."""
+    cfg = config(leaf((120, 80)))
+    augment_test(cfg)
+    first, second = views(cfg.test_dataloader.dataset.pipeline)
+    assert not first.flip and second.flip
+    assert first.gt_instances.bboxes.tensor.tolist() == [BOX]
