@@ -79,20 +79,20 @@ def augment_test(cfg: Config) -> None:
     """
     model = cfg.get('tta_model') or TTA_MODELS.get(cfg.default_scope)
     leaves = [leaf for _, leaf in find_leaves('dataset', cfg.test_dataloader.dataset)]
-    steps = cfg.get('tta_pipeline') or (_flipped(leaves[0]) if model else None)
+    steps = [cfg.get('tta_pipeline') or _flipped(leaf) for leaf in leaves]
     hook = (cfg.get('default_hooks') or {}).get('visualization') or {}
     if cfg.default_scope == 'mmpretrain' and hook.get('enable'):
         raise LaunchError(
             '--tta: the hook of MMPretrain cannot draw augmented images; leave out --show-dir'
         )
-    if not model or not steps:
+    if not model or not all(steps):
         raise LaunchError(
             '--tta needs tta_model and tta_pipeline in the config: neither has a default for '
             f'default_scope={cfg.default_scope!r} and this test set'
         )
     cfg.model = ConfigDict({**model, 'module': cfg.model})
-    for leaf in leaves:
-        leaf.pipeline = steps
+    for leaf, own in zip(leaves, steps, strict=True):
+        leaf.pipeline = own
 
 
 def _flipped(dataset: ConfigDict) -> list[Any]:

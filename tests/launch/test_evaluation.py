@@ -3,10 +3,12 @@
 import copy
 
 import numpy as np
+import pytest
 from mmengine.config import Config
 from mmengine.registry import TRANSFORMS, DefaultScope
 
 from surge_mm.launch.evaluation import augment_test
+from surge_mm.utils.errors import LaunchError
 
 BOX = [3.0, 5.0, 20.0, 9.0]
 
@@ -53,3 +55,19 @@ def test_the_ground_truth_of_a_merged_sample_is_that_of_the_image_as_it_is():
     first, second = views(cfg.test_dataloader.dataset.pipeline)
     assert not first.flip and second.flip
     assert first.gt_instances.bboxes.tensor.tolist() == [BOX]
+
+
+def test_each_data_set_keeps_its_own_pipeline():
+    cfg = config({'type': 'ConcatDataset', 'datasets': [leaf((64, 32)), leaf((30, 30))]})
+    augment_test(cfg)
+    sets = cfg.test_dataloader.dataset.datasets
+    assert [views(one.pipeline)[0].img_shape for one in sets] == [(32, 64), (30, 30)]
+
+
+def test_the_pipeline_of_the_config_is_that_of_all_data_sets():
+    cfg = config({'type': 'ConcatDataset', 'datasets': [leaf((64, 32)), {'type': 'CocoDataset'}]})
+    with pytest.raises(LaunchError, match='--tta needs tta_model and tta_pipeline'):
+        augment_test(cfg)
+    cfg.tta_pipeline = [{'type': 'LoadImageFromFile'}]
+    augment_test(cfg)
+    assert all(one.pipeline == cfg.tta_pipeline for one in cfg.test_dataloader.dataset.datasets)
