@@ -10,6 +10,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.evaluator import DumpResults
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+from torch import nn
 
 from surge_mm.preflight.leaves import find_leaves
 from surge_mm.utils.errors import LaunchError
@@ -93,6 +94,23 @@ def augment_test(cfg: Config) -> None:
     cfg.model = ConfigDict({**model, 'module': cfg.model})
     for leaf, own in zip(leaves, steps, strict=True):
         leaf.pipeline = own
+
+
+def check_merged(model: nn.Module) -> None:
+    """Check that MMDetection's merging of augmented predictions, which is that of boxes, suits the model.
+
+    Args:
+        model (nn.Module): the model of the runner, with or without test-time augmentation.
+
+    Raises:
+        LaunchError: if it is a ``DetTTAModel`` of a detector with masks.
+    """
+    for module in model.modules():
+        if type(module).__name__ == 'DetTTAModel' and getattr(module.module, 'with_mask', False):
+            raise LaunchError(
+                f'--tta: DetTTAModel of MMDetection merges boxes, but {type(module.module).__name__} also predicts '
+                'masks. Leave out --tta, or add a tta_model to the config that merges masks'
+            )
 
 
 def _flipped(dataset: ConfigDict) -> list[Any]:

@@ -4,10 +4,12 @@ import copy
 
 import numpy as np
 import pytest
+from mmdet.models.test_time_augs import DetTTAModel
 from mmengine.config import Config
 from mmengine.registry import TRANSFORMS, DefaultScope
+from torch import nn
 
-from surge_mm.launch.evaluation import augment_test
+from surge_mm.launch.evaluation import augment_test, check_merged
 from surge_mm.utils.errors import LaunchError
 
 BOX = [3.0, 5.0, 20.0, 9.0]
@@ -71,3 +73,16 @@ def test_the_pipeline_of_the_config_is_that_of_all_data_sets():
     cfg.tta_pipeline = [{'type': 'LoadImageFromFile'}]
     augment_test(cfg)
     assert all(one.pipeline == cfg.tta_pipeline for one in cfg.test_dataloader.dataset.datasets)
+
+
+class Masks(nn.Module):
+    with_mask = True
+
+    def test_step(self, data):
+        raise NotImplementedError
+
+
+def test_a_detector_with_masks_is_refused_by_the_merging_of_boxes():
+    check_merged(Masks())
+    with pytest.raises(LaunchError, match='merges boxes, but Masks also predicts masks'):
+        check_merged(DetTTAModel(module=Masks()))
