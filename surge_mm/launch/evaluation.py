@@ -33,12 +33,20 @@ def dump_predictions(runner: Runner, path: str) -> None:
     Args:
         runner (Runner): the runner, before its test.
         path (str): the file.
+
+    Raises:
+        LaunchError: if the evaluator takes one metric for each data set alone.
     """
     metric = DumpResults
     if runner.cfg.default_scope == 'mmdet':
-        from mmdet.evaluation import DumpDetResults
+        from mmdet.evaluation import DumpDetResults, MultiDatasetsEvaluator
 
         metric = DumpDetResults  # encodes masks
+        if isinstance(runner.test_evaluator, MultiDatasetsEvaluator):
+            raise LaunchError(
+                f'--out {path!r}: MultiDatasetsEvaluator has one metric for each data set, and none for all '
+                'predictions. Leave out --out, or test each data set alone'
+            )
     runner.test_evaluator.metrics.append(metric(out_file_path=path))
 
 

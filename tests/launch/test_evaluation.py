@@ -1,15 +1,18 @@
 """Options of an evaluation, on configs."""
 
 import copy
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from mmdet.evaluation import DumpDetResults, MultiDatasetsEvaluator
 from mmdet.models.test_time_augs import DetTTAModel
 from mmengine.config import Config
+from mmengine.evaluator import Evaluator
 from mmengine.registry import TRANSFORMS, DefaultScope
 from torch import nn
 
-from surge_mm.launch.evaluation import augment_test, check_merged
+from surge_mm.launch.evaluation import augment_test, check_merged, dump_predictions
 from surge_mm.utils.errors import LaunchError
 
 BOX = [3.0, 5.0, 20.0, 9.0]
@@ -86,3 +89,14 @@ def test_a_detector_with_masks_is_refused_by_the_merging_of_boxes():
     check_merged(Masks())
     with pytest.raises(LaunchError, match='merges boxes, but Masks also predicts masks'):
         check_merged(DetTTAModel(module=Masks()))
+
+
+def test_an_evaluator_of_several_data_sets_writes_no_predictions():
+    def run(evaluator):
+        return SimpleNamespace(cfg=Config({'default_scope': 'mmdet'}), test_evaluator=evaluator)
+
+    plain, several = Evaluator([]), MultiDatasetsEvaluator([], ['a', 'b'])
+    dump_predictions(run(plain), 'found.pkl')
+    assert isinstance(plain.metrics[0], DumpDetResults)
+    with pytest.raises(LaunchError, match="--out 'found.pkl': MultiDatasetsEvaluator has one"):
+        dump_predictions(run(several), 'found.pkl')
