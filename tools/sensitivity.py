@@ -16,7 +16,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.model import revert_sync_batchnorm
-from mmengine.runner import Runner
+from mmengine.runner import Runner, set_random_seed
 from rich.progress import track
 from rich.table import Table
 from torch.utils.data import DataLoader
@@ -160,13 +160,14 @@ def choose_metric(asked: str | None, metrics: Collection[str]) -> str:
 
 
 def first_batches(model: Any, cfg: Config, images: int) -> list[dict[str, Any]]:
-    """Return the first training batches, preprocessed.
+    """Return the first training batches, preprocessed, the same at each call.
 
     Args:
         model (BaseModel): The model.
         cfg (Config): Its config.
         images (int): Number of images that the batches have at least, if there are as many.
     """
+    set_random_seed(0)
     loader: DataLoader = Runner.build_dataloader(cfg.train_dataloader, seed=0)
     batches: list[dict[str, Any]] = []
     for batch in loader:

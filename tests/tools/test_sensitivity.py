@@ -1,0 +1,45 @@
+"""Parts of tools/sensitivity.py; tests/tools/test_binarize.py runs the tool."""
+
+import runpy
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from helpers.tools import TOOLS
+from mmengine.config import Config
+from mmengine.registry import DATASETS
+from torch.utils.data import Dataset
+
+TOOL = runpy.run_path(str(TOOLS / 'sensitivity.py'))
+
+
+@DATASETS.register_module()
+class RandomTexts(Dataset):
+    """Texts whose tokens are drawn anew from NumPy's generator and PyTorch's, as augmented images are."""
+
+    def __len__(self):
+        return 12
+
+    def __getitem__(self, index):
+        ids = torch.rand(3) + np.random.rand()
+        return {'inputs': {'ids': ids, 'mask': torch.ones(3)}, 'data_samples': index}
+
+
+MODEL = SimpleNamespace(data_preprocessor=lambda batch, training: batch)
+CFG = Config(
+    {
+        'train_dataloader': {
+            'dataset': {'type': 'mmengine.RandomTexts'},
+            'sampler': {'type': 'DefaultSampler', 'shuffle': True},
+            'batch_size': 4,
+            'num_workers': 0,
+            'collate_fn': {'type': 'default_collate'},
+        }
+    }
+)
+
+
+def test_the_batches_are_the_same_at_each_call():
+    one, other = (TOOL['first_batches'](MODEL, CFG, 4)[0] for _ in range(2))
+    assert torch.equal(one['inputs']['ids'], other['inputs']['ids'])
+    assert torch.equal(one['data_samples'], other['data_samples'])
