@@ -133,7 +133,7 @@ def measure(
             }
         )
     return {
-        'images': sum(len(batch['inputs']) for batch in batches),
+        'images': number_of_samples(batches),
         'metric': metric,
         'trained': metrics[metric],
         'calibrated': {key: runs[0][key] for key in ('metric', 'loss')},
@@ -172,9 +172,13 @@ def first_batches(model: Any, cfg: Config, images: int) -> list[dict[str, Any]]:
     batches: list[dict[str, Any]] = []
     for batch in loader:
         batches.append(model.data_preprocessor(batch, True))
-        if sum(len(batch['inputs']) for batch in batches) >= images:
+        if number_of_samples(batches) >= images:
             break
     return batches
+
+
+def number_of_samples(batches: list[dict[str, Any]]) -> int:
+    return sum(len(batch['data_samples']) for batch in batches)
 
 
 def write(report: dict[str, Any], folder: Path) -> None:

@@ -43,3 +43,9 @@ def test_the_batches_are_the_same_at_each_call():
     one, other = (TOOL['first_batches'](MODEL, CFG, 4)[0] for _ in range(2))
     assert torch.equal(one['inputs']['ids'], other['inputs']['ids'])
     assert torch.equal(one['data_samples'], other['data_samples'])
+
+
+def test_batches_of_texts_are_counted_by_their_samples():
+    for least, batches in ((4, 1), (5, 2), (100, 3)):
+        found = TOOL['first_batches'](MODEL, CFG, least)
+        assert len(found) == batches and TOOL['number_of_samples'](found) == 4 * batches
