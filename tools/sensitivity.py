@@ -22,6 +22,7 @@ from rich.table import Table
 from torch.utils.data import DataLoader
 
 import surge_mm  # noqa: F401  prepares the stack before the hosts are imported
+from surge_mm.analysis.ablation import ERRORS
 from surge_mm.analysis.plots import METRICS, plot_costs
 from surge_mm.analysis.sensitivity import (
     Names,
@@ -119,6 +120,7 @@ def measure(
     metrics = validation.evaluate(model)
     metric = choose_metric(metric, metrics)
     batches = first_batches(model, cfg, images)
+    sign = -1 if metric in ERRORS else 1
     runs: list[dict[str, Any]] = []
     for name, layers in track({'': [], **blocks}.items(), 'layers'):
         alone = binarize_alone(model, layers, batches)
@@ -127,7 +129,7 @@ def measure(
             {
                 'name': name,
                 'layers': list(chain.from_iterable(layers)),
-                'cost': runs[0]['metric'] - value if runs else 0.0,
+                'cost': sign * (runs[0]['metric'] - value) if runs else 0.0,
                 'metric': value,
                 'loss': training_loss(alone, batches),
             }

@@ -4,10 +4,12 @@ import runpy
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 import torch
 from helpers.tools import TOOLS
 from mmengine.config import Config
 from mmengine.registry import DATASETS
+from torch import nn
 from torch.utils.data import Dataset
 
 TOOL = runpy.run_path(str(TOOLS / 'sensitivity.py'))
@@ -49,3 +51,34 @@ def test_batches_of_texts_are_counted_by_their_samples():
     for least, batches in ((4, 1), (5, 2), (100, 3)):
         found = TOOL['first_batches'](MODEL, CFG, least)
         assert len(found) == batches and TOOL['number_of_samples'](found) == 4 * batches
+
+
+@pytest.mark.parametrize('metric, order', [('glue/accuracy', 'ab'), ('glue/nll', 'ba')])
+def test_a_cost_is_what_the_model_becomes_worse(monkeypatch, metric, order):
+    values = {'': 0.5, 'a': 0.3, 'b': 0.6}  # as calibrated, and of the blocks
+
+    class Values:
+        def __init__(self, cfg):
+            pass
+
+        def names_of_metrics(self, model):
+            return []
+
+        def evaluate(self, model):
+            return {metric: getattr(model, 'value', 0.9)}
+
+    def alone(model, layers, batches):
+        return SimpleNamespace(value=values[''.join(layers)])
+
+    fakes = {
+        'ValidationSet': Values,
+        'binarize_alone': alone,
+        'first_batches': lambda *_: [],
+        'training_loss': lambda *_: 0.0,
+    }
+    for name, fake in fakes.items():
+        monkeypatch.setitem(TOOL['measure'].__globals__, name, fake)
+    report = TOOL['measure'](CFG, nn.Linear(1, 1), {'a': ['a'], 'b': ['b']}, 4, metric)
+    assert ''.join(row['name'] for row in report['costs']) == order
+    worse = pytest.approx([0.2, -0.1] if order == 'ab' else [0.1, -0.2])
+    assert [row['cost'] for row in report['costs']] == worse
