@@ -154,10 +154,11 @@ def choose_metric(asked: str | None, metrics: Collection[str]) -> str:
         LaunchError: if the validation set has no such metric.
     """
     found = [name for name in ([asked] if asked else METRICS) if name in metrics]
+    given = f'the evaluators of the config give {", ".join(metrics)}'
+    if not found and asked:
+        raise LaunchError(f'--metric {asked!r}: {given}. Choose one of them')
     if not found:
-        raise LaunchError(
-            f'--metric {asked!r}: the evaluators of the config give {", ".join(metrics)}. Choose one of them'
-        )
+        raise LaunchError(f'{given}, of which none is the default: add --metric with one of them')
     return found[0]
 
 

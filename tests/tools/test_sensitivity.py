@@ -12,6 +12,8 @@ from mmengine.registry import DATASETS
 from torch import nn
 from torch.utils.data import Dataset
 
+from surge_mm.utils.errors import LaunchError
+
 TOOL = runpy.run_path(str(TOOLS / 'sensitivity.py'))
 
 
@@ -82,3 +84,15 @@ def test_a_cost_is_what_the_model_becomes_worse(monkeypatch, metric, order):
     assert ''.join(row['name'] for row in report['costs']) == order
     worse = pytest.approx([0.2, -0.1] if order == 'ab' else [0.1, -0.2])
     assert [row['cost'] for row in report['costs']] == worse
+
+
+def test_a_metric_that_is_not_known_must_be_chosen():
+    choose = TOOL['choose_metric']
+    assert choose(None, ['loss', 'glue/accuracy']) == 'glue/accuracy'
+    assert choose('line/error', ['line/error']) == 'line/error'
+    with pytest.raises(
+        LaunchError, match='the config give line/error, loss, .*: add --metric with one'
+    ):
+        choose(None, ['line/error', 'loss'])
+    with pytest.raises(LaunchError, match="--metric 'top1': .* give line/error. Choose one"):
+        choose('top1', ['line/error'])
