@@ -50,7 +50,7 @@ SETTERS = (
 def main() -> None:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='path of the config of the training')
-    parser.add_argument('checkpoint', nargs='*', help='paths of its checkpoints, in their order')
+    parser.add_argument('checkpoint', nargs='*', help='paths of its checkpoints')
     add_report_folder(parser)
     parser.add_argument(
         '--probe',
@@ -76,6 +76,9 @@ def main() -> None:
     cfg = load_config(args)
     if args.checkpoint:
         reports += measure(cfg, args.config, args.checkpoint, args.probe)
+    reports.sort(
+        key=lambda report: report['iter']
+    )  # epoch_10.pth comes before epoch_2.pth in a shell
     write({'config': args.config, 'probe': args.probe, 'reports': reports}, Path(args.work_dir))
 
 
