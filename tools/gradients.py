@@ -76,9 +76,8 @@ def main() -> None:
     cfg = load_config(args)
     if args.checkpoint:
         reports += measure(cfg, args.config, args.checkpoint, args.probe)
-    reports.sort(
-        key=lambda report: report['iter']
-    )  # epoch_10.pth comes before epoch_2.pth in a shell
+    # a shell puts epoch_10.pth before epoch_2.pth
+    reports.sort(key=lambda report: report['iter'])
     write({'config': args.config, 'probe': args.probe, 'reports': reports}, Path(args.work_dir))
 
 
