@@ -11,6 +11,7 @@ import torch
 from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
+from mmengine.registry import EVALUATOR
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
@@ -38,7 +39,7 @@ class ValidationSet:
         except UsageError as error:
             raise LaunchError(f'the {split} set is not there ({error!s:.200})') from error
         self._loader: DataLoader = Runner.build_dataloader(cfg[keys[0]], seed=0)
-        self._evaluator, self._trial = (Evaluator(cfg[keys[1]]) for _ in range(2))
+        self._evaluator, self._trial = (_build_evaluator(cfg[keys[1]]) for _ in range(2))
         for evaluator in (self._evaluator, self._trial):
             evaluator.dataset_meta = getattr(self._loader.dataset, 'metainfo', None)
 
@@ -60,11 +61,16 @@ class ValidationSet:
     def names_of_metrics(self, model: Any) -> list[str]:
         """Return the names of the metrics, from an evaluation of the first batch.
 
-        The list is empty if a metric does not give any for this batch, for instance without a detection.
+        The list is empty if a metric does not give any for this batch, for instance without a detection, or if the
+        evaluator is one of several data sets.
 
         Args:
             model (BaseModel): A model of MMEngine. It is left in evaluation mode.
         """
+        if (
+            type(self._trial) is not Evaluator
+        ):  # it may need all images, and name the metrics otherwise
+            return []
         model.eval()
         with _quiet('CRITICAL'), contextlib.suppress(Exception):  # a metric may need all images
             batch = next(iter(self._loader))
@@ -73,6 +79,13 @@ class ValidationSet:
             if all(found):
                 return [name for metrics in found for name in metrics]
         return []
+
+
+def _build_evaluator(config: Any) -> Evaluator:
+    """Build an evaluator as MMEngine's Runner does: from a config of its own with ``metrics``, or from metrics alone."""
+    if isinstance(config, dict) and 'metrics' in config:
+        return EVALUATOR.build({'type': 'Evaluator', **config})
+    return Evaluator(config)
 
 
 @contextlib.contextmanager
