@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,9 +21,14 @@ from torch.utils.data import DataLoader
 from surge_mm.preflight.datasets import check_datasets
 from surge_mm.utils.errors import LaunchError, UsageError
 
+OUTPUTS = {'outfile', 'outfile_prefix', 'out_file_path', 'output_dir', 'save_dir'}
+"""Arguments of metrics for files that they write."""
+
 
 class ValidationSet:
     """Validation set of a config, with its metrics. The default scope must be that of ``cfg``.
+
+    Files that the metrics write go to a temporary folder, since those of the config are of its own model.
 
     Args:
         cfg (Config): Config of the models.
@@ -39,7 +47,10 @@ class ValidationSet:
         except UsageError as error:
             raise LaunchError(f'the {split} set is not there ({error!s:.200})') from error
         self._loader: DataLoader = Runner.build_dataloader(cfg[keys[0]], seed=0)
-        self._evaluator, self._trial = (_build_evaluator(cfg[keys[1]]) for _ in range(2))
+        self._folder = tempfile.TemporaryDirectory()
+        config = copy.deepcopy(cfg[keys[1]])
+        _redirect(config, Path(self._folder.name))
+        self._evaluator, self._trial = (_build_evaluator(config) for _ in range(2))
         for evaluator in (self._evaluator, self._trial):
             evaluator.dataset_meta = getattr(self._loader.dataset, 'metainfo', None)
 
@@ -82,10 +93,23 @@ class ValidationSet:
 
 
 def _build_evaluator(config: Any) -> Evaluator:
-    """Build an evaluator as MMEngine's Runner does: from a config of its own with ``metrics``, or from metrics alone."""
+    """Build an evaluator as MMEngine's Runner does: from its own config with ``metrics``, or from metrics alone."""
     if isinstance(config, dict) and 'metrics' in config:
         return EVALUATOR.build({'type': 'Evaluator', **config})
     return Evaluator(config)
+
+
+def _redirect(config: Any, folder: Path) -> None:
+    """Let the metrics in the config of an evaluator write their files into another folder; changed in place."""
+    if isinstance(config, (list, tuple)):
+        for item in config:
+            _redirect(item, folder)
+    elif 'metrics' in config:
+        _redirect(config['metrics'], folder)
+    else:
+        for key in OUTPUTS & config.keys():
+            if config[key]:
+                config[key] = str(folder / Path(config[key]).name)
 
 
 @contextlib.contextmanager

@@ -1,9 +1,12 @@
 """Several models are evaluated on the validation set of a config."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from helpers.bad_runs import WHOLE, Line, MeanError, Points
 from mmengine.config import Config
+from mmengine.registry import METRICS
 from torch.utils.data import ConcatDataset
 
 from surge_mm.launch.validation_set import ValidationSet
@@ -72,3 +75,31 @@ def test_an_evaluator_of_two_data_sets_gives_the_metrics_of_each():
         'a/line/error': pytest.approx((0 + 1 + 4 + 9) / 4),
         'b/line/error': pytest.approx((0 + 1 + 4) / 3),
     }
+
+
+@METRICS.register_module()
+class WritingError(MeanError):
+    def __init__(self, outfile, outfile_prefix=None, **settings):
+        super().__init__(**settings)
+        self.paths = [Path(outfile), Path(f'{outfile_prefix}.json')]
+
+    def compute_metrics(self, results):
+        for path in self.paths:
+            path.write_text(str(results))
+        return super().compute_metrics(results)
+
+
+@pytest.mark.parametrize('form', [lambda m: m, lambda m: [m], lambda m: {'metrics': m}])
+def test_files_of_the_metrics_are_not_overwritten(tmp_path, form):
+    metric = {
+        'type': 'mmengine.WritingError',
+        'outfile': str(tmp_path / 'mine.json'),
+        'outfile_prefix': str(tmp_path / 'results'),
+    }
+    for name in ('mine.json', 'results.json'):
+        (tmp_path / name).write_text('of another model')
+    cfg = Config({**WHOLE, 'val_evaluator': form(metric)})
+    validation = ValidationSet(cfg)
+    assert validation.names_of_metrics(Line()) == list(validation.evaluate(Line())) == ['error']
+    for name in ('mine.json', 'results.json'):
+        assert (tmp_path / name).read_text() == 'of another model'
