@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from compare_detectors import common_seeds, is_newer
+from compare_detectors import common_seeds, config_of, is_newer
 from rich.console import Console
 from rich.table import Table
 
@@ -59,20 +59,21 @@ def predictions(folder: Path, split: str) -> list[list]:
         split (str): Split of the task.
 
     Raises:
-        LaunchError: if the folder has no checkpoint, or not one config.
+        LaunchError: if the folder has no checkpoint, or not one config, or the evaluation fails.
     """
-    configs, checkpoint = list(folder.glob('*.py')), newest_checkpoint(folder)
+    config, checkpoint = config_of(folder), newest_checkpoint(folder)
     out = folder / 'test' / f'{split}.json'
-    if len(configs) != 1:
-        raise LaunchError(f'{str(folder)!r} must have one config, got {[c.name for c in configs]}')
     if checkpoint is None:
         raise LaunchError(f'{str(folder)!r} has no checkpoint: is its run finished?')
     if not (out.exists() and is_newer(out, checkpoint)):
         out.parent.mkdir(exist_ok=True)
-        command = [sys.executable, TEST, configs[0], checkpoint, '--work-dir', out.parent]
+        command = [sys.executable, TEST, config, checkpoint, '--work-dir', out.parent]
         command += ['--cfg-options', f'test_dataloader.dataset.split={split}']
         command += [f'test_evaluator.outfile={out.resolve()}']
-        subprocess.run(command, check=True)
+        try:
+            subprocess.run(command, check=True)
+        except subprocess.CalledProcessError:
+            raise LaunchError(f'{str(folder)!r}: tools/test.py failed, see above') from None
     return json.loads(out.read_text())
 
 
