@@ -78,6 +78,16 @@ def test_a_run_that_cannot_be_evaluated_is_named(tmp_path, monkeypatch, capfd):
         compare(monkeypatch, tmp_path)
 
 
+def test_runs_of_other_rows_are_not_compared(tmp_path, monkeypatch):
+    make_runs(tmp_path)
+    place = tmp_path / 'surge/seed_1/test/holdout.json'
+    rows = json.loads(place.read_text())
+    for others in (rows[1:] + rows[:1], rows[:-2]):
+        place.write_text(json.dumps(others))
+        with pytest.raises(LaunchError, match="surge/seed_1' has predictions of other rows than '"):
+            compare(monkeypatch, tmp_path)
+
+
 def test_a_bag_of_words_learns_words_and_is_chosen_on_the_holdout(tmp_path, monkeypatch, capsys):
     write_sst2(tmp_path, 64)
     write_sst2(tmp_path, 20, 'dev')
