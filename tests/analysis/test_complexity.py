@@ -167,6 +167,11 @@ def test_a_deformable_convolution_and_the_layer_of_its_offsets_are_counted_once_
     assert not conv._forward_hooks
 
 
+def test_the_image_has_the_channels_of_the_first_convolution():
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv2d(4, 6, 1))
+    assert [x.flops for x in model_complexity(model, 6, 7).layers] == [20 * 4 * 9, 20 * 4 * 6]
+
+
 def test_training_modes_are_restored_and_an_image_that_does_not_fit_is_an_error():
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3))
     model[1].eval()
