@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from compare_detectors import common_seeds, is_newer
+from compare_detectors import common_seeds, config_of, is_newer
 from rich.console import Console
 from rich.table import Table
 
@@ -40,10 +40,13 @@ def main() -> None:
     check_least(args, 100, 'resamples')
     folders = [Path(variant) for variant in args.variants]
     seeds = common_seeds(folders)
-    values = {
-        folder.name: rows_of([predictions(folder / seed, args.split) for seed in seeds])
+    runs = {
+        folder / seed: predictions(folder / seed, args.split)
         for folder in folders
+        for seed in seeds
     }
+    check_labels(runs)
+    values = {folder.name: rows_of([runs[folder / seed] for seed in seeds]) for folder in folders}
     report = {'split': args.split, 'seeds': seeds, **compare(values, args.resamples)}
     out = folders[0].parent / f'comparison_{args.split}.json'
     out.write_text(json.dumps(report, indent=1) + '\n')
@@ -59,21 +62,42 @@ def predictions(folder: Path, split: str) -> list[list]:
         split (str): Split of the task.
 
     Raises:
-        LaunchError: if the folder has no checkpoint, or not one config.
+        LaunchError: if the folder has no checkpoint, or not one config, or the evaluation fails.
     """
-    configs, checkpoint = list(folder.glob('*.py')), newest_checkpoint(folder)
+    config, checkpoint = config_of(folder), newest_checkpoint(folder)
     out = folder / 'test' / f'{split}.json'
-    if len(configs) != 1:
-        raise LaunchError(f'{str(folder)!r} must have one config, got {[c.name for c in configs]}')
     if checkpoint is None:
         raise LaunchError(f'{str(folder)!r} has no checkpoint: is its run finished?')
     if not (out.exists() and is_newer(out, checkpoint)):
         out.parent.mkdir(exist_ok=True)
-        command = [sys.executable, TEST, configs[0], checkpoint, '--work-dir', out.parent]
+        command = [sys.executable, TEST, config, checkpoint, '--work-dir', out.parent]
         command += ['--cfg-options', f'test_dataloader.dataset.split={split}']
         command += [f'test_evaluator.outfile={out.resolve()}']
-        subprocess.run(command, check=True)
+        try:
+            subprocess.run(command, check=True)
+        except subprocess.CalledProcessError:
+            raise LaunchError(f'{str(folder)!r}: tools/test.py failed, see above') from None
     return json.loads(out.read_text())
+
+
+def check_labels(runs: dict[Path, list[list]]) -> None:
+    """Check that the rows of all runs have the same labels, as rows of one split have.
+
+    Args:
+        runs (dict[Path, list[list]]): Label and scores of each row, by the folder of the run.
+
+    Raises:
+        LaunchError: if a run has other labels than the first one.
+    """
+    labels = {folder: [label for label, _ in rows] for folder, rows in runs.items()}
+    first = next(iter(labels))
+    for folder, found in labels.items():
+        if found != labels[first]:
+            raise LaunchError(
+                f'{str(folder)!r} has predictions of other rows than {str(first)!r}: {len(found)} and '
+                f'{len(labels[first])} rows, with other labels. Compare runs of one task; if its data have changed, '
+                'remove the folder test of each run'
+            )
 
 
 def rows_of(runs: list[list[list]]) -> dict[str, np.ndarray]:

@@ -22,6 +22,7 @@ from rich.table import Table
 from scipy.stats import spearmanr
 
 import surge_mm  # noqa: F401  must be imported before the hosts
+from surge_mm.analysis.ablation import ERRORS
 from surge_mm.composition.binary_config import STE, binary_config, config_text
 from surge_mm.launch.cli import Parser, run, setting
 from surge_mm.utils.errors import LaunchError
@@ -100,7 +101,8 @@ def compare(report: dict, configs: dict[str, Path], work_dir: Path) -> None:
         rows.append({**row, 'retrained': retrained})
         table.add_row(row['name'], f'{row["cost"]:.4f}', f'{row["loss"]:.4f}', f'{retrained:.4f}')
     Console(width=120).print(table)
-    after = [-row['retrained'] for row in rows]
+    sign = 1 if metric in ERRORS else -1
+    after = [sign * row['retrained'] for row in rows]
     spearman = {
         key: float(spearmanr([row[key] for row in rows], after).statistic)
         for key in ('cost', 'loss')

@@ -50,7 +50,7 @@ SETTERS = (
 def main() -> None:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='path of the config of the training')
-    parser.add_argument('checkpoint', nargs='*', help='paths of its checkpoints, in their order')
+    parser.add_argument('checkpoint', nargs='*', help='paths of its checkpoints')
     add_report_folder(parser)
     parser.add_argument(
         '--probe',
@@ -76,6 +76,8 @@ def main() -> None:
     cfg = load_config(args)
     if args.checkpoint:
         reports += measure(cfg, args.config, args.checkpoint, args.probe)
+    # a shell puts epoch_10.pth before epoch_2.pth
+    reports.sort(key=lambda report: report['iter'])
     write({'config': args.config, 'probe': args.probe, 'reports': reports}, Path(args.work_dir))
 
 

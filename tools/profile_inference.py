@@ -72,6 +72,7 @@ from surge_mm.models import to_float
 from surge_mm.models.binarization.layer_candidates import base_class_names
 from surge_mm.utils.atomic_write import write_json
 from surge_mm.utils.errors import LaunchError, describe_error
+from surge_mm.utils.modules import takes_texts
 
 
 def main() -> None:
@@ -154,19 +155,32 @@ def check(args: argparse.Namespace) -> None:
 def load_model(args: argparse.Namespace) -> tuple[nn.Module, set[str]]:
     """Return the model, and the names of the binary layers that it had before it was made real."""
     if args.config.endswith(SUFFIX):
-        return load_packed(args.config, allow=args.allow), set()
+        model = load_packed(args.config, allow=args.allow)
+        check_images(model)
+        return model, set()
     cfg = load_config(args)
     model = build_model(cfg)
+    check_images(model)
     if args.checkpoint:
         load_checked(model, args.checkpoint)
     binary = {name for name, module in model.named_modules() if isinstance(module, BinaryLayer)}
     if binary and not args.float:
-        noise = [random_input(model, image_size(cfg)) for _ in range(4)]
-        model = pack(model, args.real, noise if args.real == 'int8' else None)
+        noise = None
+        if args.real == 'int8':
+            noise = [random_input(model, args.shape or image_size(cfg)) for _ in range(4)]
+        model = pack(model, args.real, noise)
     elif args.float:
         model = to_channels_last(to_float(model))
     model.cfg, model.dataset_meta = cfg, dataset_meta(cfg)
     return model.eval(), binary if args.float else set()
+
+
+def check_images(model: nn.Module) -> None:
+    if takes_texts(model):
+        raise LaunchError(
+            f'{type(model).__name__} takes texts, and the time is that of an image. Use tools/benchmark_inference.py, '
+            'which also runs texts'
+        )
 
 
 def load_image(args: argparse.Namespace, model: nn.Module) -> np.ndarray:

@@ -16,12 +16,13 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.model import revert_sync_batchnorm
-from mmengine.runner import Runner
+from mmengine.runner import Runner, set_random_seed
 from rich.progress import track
 from rich.table import Table
 from torch.utils.data import DataLoader
 
 import surge_mm  # noqa: F401  prepares the stack before the hosts are imported
+from surge_mm.analysis.ablation import ERRORS
 from surge_mm.analysis.plots import METRICS, plot_costs
 from surge_mm.analysis.sensitivity import (
     Names,
@@ -119,6 +120,7 @@ def measure(
     metrics = validation.evaluate(model)
     metric = choose_metric(metric, metrics)
     batches = first_batches(model, cfg, images)
+    sign = -1 if metric in ERRORS else 1
     runs: list[dict[str, Any]] = []
     for name, layers in track({'': [], **blocks}.items(), 'layers'):
         alone = binarize_alone(model, layers, batches)
@@ -127,13 +129,13 @@ def measure(
             {
                 'name': name,
                 'layers': list(chain.from_iterable(layers)),
-                'cost': runs[0]['metric'] - value if runs else 0.0,
+                'cost': sign * (runs[0]['metric'] - value) if runs else 0.0,
                 'metric': value,
                 'loss': training_loss(alone, batches),
             }
         )
     return {
-        'images': sum(len(batch['inputs']) for batch in batches),
+        'images': number_of_samples(batches),
         'metric': metric,
         'trained': metrics[metric],
         'calibrated': {key: runs[0][key] for key in ('metric', 'loss')},
@@ -152,28 +154,34 @@ def choose_metric(asked: str | None, metrics: Collection[str]) -> str:
         LaunchError: if the validation set has no such metric.
     """
     found = [name for name in ([asked] if asked else METRICS) if name in metrics]
+    given = f'the evaluators of the config give {", ".join(metrics)}'
+    if not found and asked:
+        raise LaunchError(f'--metric {asked!r}: {given}. Choose one of them')
     if not found:
-        raise LaunchError(
-            f'--metric {asked!r}: the evaluators of the config give {", ".join(metrics)}. Choose one of them'
-        )
+        raise LaunchError(f'{given}, of which none is the default: add --metric with one of them')
     return found[0]
 
 
 def first_batches(model: Any, cfg: Config, images: int) -> list[dict[str, Any]]:
-    """Return the first training batches, preprocessed.
+    """Return the first training batches, preprocessed, the same at each call.
 
     Args:
         model (BaseModel): The model.
         cfg (Config): Its config.
         images (int): Number of images that the batches have at least, if there are as many.
     """
+    set_random_seed(0)
     loader: DataLoader = Runner.build_dataloader(cfg.train_dataloader, seed=0)
     batches: list[dict[str, Any]] = []
     for batch in loader:
         batches.append(model.data_preprocessor(batch, True))
-        if sum(len(batch['inputs']) for batch in batches) >= images:
+        if number_of_samples(batches) >= images:
             break
     return batches
+
+
+def number_of_samples(batches: list[dict[str, Any]]) -> int:
+    return sum(len(batch['data_samples']) for batch in batches)
 
 
 def write(report: dict[str, Any], folder: Path) -> None:

@@ -19,7 +19,13 @@ from surge_mm.deploy.packed_file.save_load import SUFFIX
 from surge_mm.launch.cli import Parser, add_common_arguments, run
 from surge_mm.launch.config import load_config
 from surge_mm.launch.distributed import prepare_ranks
-from surge_mm.launch.evaluation import PICKLES, augment_test, dump_predictions, show_in
+from surge_mm.launch.evaluation import (
+    PICKLES,
+    augment_test,
+    check_merged,
+    dump_predictions,
+    show_in,
+)
 from surge_mm.launch.resume import check_checkpoint
 from surge_mm.launch.runner import begin, build_runner, check_data
 from surge_mm.utils.errors import LaunchError, UsageError
@@ -64,6 +70,7 @@ def main() -> None:
         augment_test(cfg)
     prepare_ranks(cfg)
     runner = build_runner(cfg)
+    check_merged(runner.model)
     if not packed:
         read_checked(runner.model, args.checkpoint)
     with begin(runner, lines):

@@ -16,6 +16,8 @@ from surge_mm.utils.errors import LaunchError, UsageError
 
 COCO = 'coco/'
 """Prefix of the metrics of MMDetection's ``CocoMetric``."""
+ERRORS = ('glue/nll', 'glue/mse')
+"""Metrics of which a lower value is better."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,7 @@ def summarize(runs: dict[str, dict[int, Run]], metric: str, baseline: str) -> li
 
 def in_percent(metric: str) -> bool:
     """Return whether a metric is a percentage."""
-    return metric.startswith(('accuracy', 'glue')) and metric not in ('glue/nll', 'glue/mse')
+    return metric.startswith(('accuracy', 'glue')) and metric not in ERRORS
 
 
 def plot(runs: dict[str, dict[int, Run]], metric: str, out: Path) -> Path:

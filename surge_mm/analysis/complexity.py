@@ -10,6 +10,8 @@ Source: Liu et al., Bi-Real Net, arXiv 1808.00278, section 5.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 from unittest.mock import patch
@@ -22,6 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from surge_mm.analysis.forward import input_name, network_forward, random_input
 from surge_mm.layers import BinaryEmbedding, BinaryLayer
+from surge_mm.models.binarization.layer_candidates import base_class_names
 from surge_mm.models.binarization.layer_reports import layer_reports
 from surge_mm.models.binarization.shortcuts import layers_with_shortcuts
 from surge_mm.models.binarization.weight_use import WeightUse
@@ -33,6 +36,8 @@ WITH_WEIGHT = (BinaryLayer, BinaryEmbedding)
 """Modules whose weight may be binary."""
 ACTIVATION_PRODUCTS = (torch.ops.aten.bmm, torch.ops.aten.baddbmm)
 """Matrix products of two activations, as in attention. Of the layers, only linear ones may be computed by them."""
+DEFORMABLE = {'DeformConv2d', 'ModulatedDeformConv2d'}
+"""Base classes of deformable convolutions in MMCV and torchvision, whose operators PyTorch's counter does not have."""
 
 
 @dataclass(frozen=True)
@@ -170,8 +175,9 @@ def model_size(model: nn.Module) -> ModelSize:
 def model_complexity(model: nn.Module, *size: int) -> ModelComplexity:
     """Run a model once on an image of noise, or on a text of random tokens, and count its operations.
 
-    PyTorch's own counter counts the multiply-adds. A two-stage detector is counted with the proposals that its RPN
-    predicts for noise; a trained RPN may predict fewer.
+    PyTorch's own counter counts the multiply-adds. A deformable convolution has those of the plain one with the same
+    output; the layer that predicts its offsets is counted apart. A two-stage detector is counted with the proposals
+    that its RPN predicts for noise; a trained RPN may predict fewer.
 
     Args:
         model (nn.Module): a detector of MMDetection, a classifier of MMPretrain, a :class:`surge_mm.TextClassifier`, or
@@ -196,6 +202,12 @@ def model_complexity(model: nn.Module, *size: int) -> ModelComplexity:
         if p.is_floating_point() and not (p.requires_grad or p.is_inference())
     ]
     fast = torch.backends.mha.get_fastpath_enabled()
+    deformable: Counter[nn.Module] = Counter()
+
+    def count(layer: nn.Module, _: Any, output: Tensor) -> None:
+        deformable[layer] += output.numel() * _weight_matrix(layer)[0].numel()
+
+    hooks = [m.register_forward_hook(count) for m in modes if DEFORMABLE & base_class_names(m)]
     model.eval()
     for parameter in frozen:
         parameter.requires_grad_(True)
@@ -221,6 +233,8 @@ def model_complexity(model: nn.Module, *size: int) -> ModelComplexity:
         ) from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
+        for hook in hooks:
+            hook.remove()
         for module, training in modes.items():
             module.training = training
         for parameter in frozen:
@@ -234,12 +248,14 @@ def model_complexity(model: nn.Module, *size: int) -> ModelComplexity:
     rules = {report.name: report.rule for report in layer_reports(model)}
     shortcuts = layers_with_shortcuts(model)
     layers = []
-    for names, layer in _weighted_layers(model):
+    weighted = _weighted_layers(model)
+    own_counts, own_bits = _without_inner(weighted, counts)
+    for names, layer in weighted:
         # PyTorch may compute a linear layer as a batch of products, if its input is not contiguous
         apart = () if isinstance(layer, nn.Linear) else ACTIVATION_PRODUCTS
-        by_operator = [item for name in names for item in counts.get(name, {}).items()]
         # the counter counts a multiply-add as two
-        operations = sum(n for operator, n in by_operator if operator not in apart) // 2
+        operations = sum(n for op, n in own_counts[layer].items() if op not in apart) // 2
+        operations += deformable[layer]
         binary = _has_binary_weights(layer)
         layers.append(
             LayerComplexity(
@@ -249,13 +265,14 @@ def model_complexity(model: nn.Module, *size: int) -> ModelComplexity:
                 binary=binary,
                 rule=rules.get(names[0], ''),
                 shortcut=layer in shortcuts,
-                bits=model_size(layer).total,
+                bits=own_bits[layer],
                 flops=0 if binary else operations,
                 bops=operations if binary else 0,
             )
         )
     counted = sum(layer.flops + layer.bops for layer in layers)
-    return ModelComplexity(layers, model_size(model), counter.get_total_flops() // 2 - counted)
+    whole = counter.get_total_flops() // 2 + deformable.total()
+    return ModelComplexity(layers, model_size(model), whole - counted)
 
 
 def _has_binary_weights(layer: nn.Module) -> bool:
@@ -272,6 +289,23 @@ def _weighted_layers(model: nn.Module) -> list[tuple[list[str], nn.Module]]:
         if id(module) not in inside_attention and _weight_matrix(module).ndim >= 2:
             found.setdefault(id(module), ([], module))[0].append(name)
     return list(found.values())
+
+
+def _without_inner(
+    weighted: list[tuple[list[str], nn.Module]], counts: Mapping[str, Mapping[Any, int]]
+) -> tuple[dict[nn.Module, Counter[Any]], dict[nn.Module, int]]:
+    """Return the counts by operator and the bits of each layer, without those of the weighted layers inside it."""
+    own_counts: dict[nn.Module, Counter[Any]] = {}
+    own_bits: dict[nn.Module, int] = {}
+    for names, layer in reversed(weighted):  # the inner ones first
+        inner = [module for module in layer.modules() if module in own_bits]
+        own_counts[layer] = Counter()
+        for name in names:
+            own_counts[layer].update(counts.get(name, {}))
+        for module in inner:
+            own_counts[layer].subtract(own_counts[module])
+        own_bits[layer] = model_size(layer).total - sum(own_bits[module] for module in inner)
+    return own_counts, own_bits
 
 
 def _weight_matrix(module: nn.Module) -> Tensor:

@@ -20,11 +20,14 @@ def random_input(model: nn.Module, size: Sequence[int]) -> Any:
         size (Sequence[int]): height and width of the image in pixels; or the number of tokens of the text alone.
 
     Returns:
-        Tensor | dict[str, Tensor]: the image, (1, 3, H, W); or the inputs of :class:`surge_mm.SurgeBert`, each (1, L).
+        Tensor | dict[str, Tensor]: the image, (1, C, H, W), with the channels of the first convolution, or 3 without
+        one; or the inputs of :class:`surge_mm.SurgeBert`, each (1, L).
     """
     weight = next(model.parameters())
     if len(size) == 2:
-        return torch.randn(1, 3, *size, device=weight.device, dtype=weight.dtype)
+        convolutions = (m for m in model.modules() if isinstance(m, nn.Conv2d))
+        channels = next((conv.in_channels for conv in convolutions), 3)
+        return torch.randn(1, channels, *size, device=weight.device, dtype=weight.dtype)
     encoder: Any = model.bert
     ids = torch.randint(vocabulary_size(encoder), (1, *size), device=weight.device)
     return {
@@ -51,7 +54,7 @@ def network_forward(model: nn.Module, image: Any) -> Callable[[], Any]:
     Args:
         model (nn.Module): a detector of MMDetection, a classifier of MMPretrain, a :class:`surge_mm.TextClassifier`, or
             any module that takes images.
-        image (Tensor | dict[str, Tensor]): the image, shape (1, 3, H, W), or the text, as :func:`random_input` returns
+        image (Tensor | dict[str, Tensor]): the image, shape (1, C, H, W), or the text, as :func:`random_input` returns
             it.
 
     Returns:

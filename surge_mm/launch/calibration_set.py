@@ -7,7 +7,7 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.registry import DATASETS, FUNCTIONS
-from torch.utils.data import DataLoader
+from torch.utils.data import ConcatDataset, DataLoader
 
 from surge_mm.datasets.evaluation_set import evaluation_pipeline
 from surge_mm.preflight.leaves import find_leaves
@@ -56,17 +56,20 @@ class CalibrationSet:
 
 
 def _first_set(cfg: Config) -> tuple[str, Any, Any]:
-    """Return the first data set that can be built: the key of its loader, the loader's config, and the set."""
+    """Return the key and the config of the first loader whose data sets can be built, and these sets in one."""
     reasons = []
     for key in LOADERS:
         loader = cfg.get(key)
         if not loader:
             continue
-        leaf = dict(next(find_leaves('dataset', loader.dataset))[1])
-        if 'pipeline' in leaf:
-            leaf['pipeline'] = evaluation_pipeline(cfg)
+        leaves = [dict(leaf) for _, leaf in find_leaves('dataset', loader.dataset)]
+        for leaf in leaves:
+            if 'pipeline' in leaf:
+                leaf['pipeline'] = evaluation_pipeline(cfg)
         try:
-            dataset = DATASETS.build(leaf)
+            datasets = [DATASETS.build(leaf) for leaf in leaves]
+            # one alone may read whole batches, which a ConcatDataset does not
+            dataset = datasets[0] if len(datasets) == 1 else ConcatDataset(datasets)
         except Exception as error:  # files are missing, or a class refuses its arguments
             reasons.append(f'{key}: {explain(error)}')
             continue

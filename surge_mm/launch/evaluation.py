@@ -10,6 +10,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.evaluator import DumpResults
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+from torch import nn
 
 from surge_mm.preflight.leaves import find_leaves
 from surge_mm.utils.errors import LaunchError
@@ -32,12 +33,20 @@ def dump_predictions(runner: Runner, path: str) -> None:
     Args:
         runner (Runner): the runner, before its test.
         path (str): the file.
+
+    Raises:
+        LaunchError: if the evaluator takes one metric for each data set alone.
     """
     metric = DumpResults
     if runner.cfg.default_scope == 'mmdet':
-        from mmdet.evaluation import DumpDetResults
+        from mmdet.evaluation import DumpDetResults, MultiDatasetsEvaluator
 
         metric = DumpDetResults  # encodes masks
+        if isinstance(runner.test_evaluator, MultiDatasetsEvaluator):
+            raise LaunchError(
+                f'--out {path!r}: MultiDatasetsEvaluator has one metric for each data set, and none for all '
+                'predictions. Leave out --out, or test each data set alone'
+            )
     runner.test_evaluator.metrics.append(metric(out_file_path=path))
 
 
@@ -79,20 +88,37 @@ def augment_test(cfg: Config) -> None:
     """
     model = cfg.get('tta_model') or TTA_MODELS.get(cfg.default_scope)
     leaves = [leaf for _, leaf in find_leaves('dataset', cfg.test_dataloader.dataset)]
-    steps = cfg.get('tta_pipeline') or (_flipped(leaves[0]) if model else None)
+    steps = [cfg.get('tta_pipeline') or _flipped(leaf) for leaf in leaves]
     hook = (cfg.get('default_hooks') or {}).get('visualization') or {}
     if cfg.default_scope == 'mmpretrain' and hook.get('enable'):
         raise LaunchError(
             '--tta: the hook of MMPretrain cannot draw augmented images; leave out --show-dir'
         )
-    if not model or not steps:
+    if not model or not all(steps):
         raise LaunchError(
             '--tta needs tta_model and tta_pipeline in the config: neither has a default for '
             f'default_scope={cfg.default_scope!r} and this test set'
         )
     cfg.model = ConfigDict({**model, 'module': cfg.model})
-    for leaf in leaves:
-        leaf.pipeline = steps
+    for leaf, own in zip(leaves, steps, strict=True):
+        leaf.pipeline = own
+
+
+def check_merged(model: nn.Module) -> None:
+    """Check that MMDetection's merging of augmented predictions, which is that of boxes, suits the model.
+
+    Args:
+        model (nn.Module): the model of the runner, with or without test-time augmentation.
+
+    Raises:
+        LaunchError: if it is a ``DetTTAModel`` of a detector with masks.
+    """
+    for module in model.modules():
+        if type(module).__name__ == 'DetTTAModel' and getattr(module.module, 'with_mask', False):
+            raise LaunchError(
+                f'--tta: DetTTAModel of MMDetection merges boxes, but {type(module.module).__name__} also predicts '
+                'masks. Leave out --tta, or add a tta_model to the config that merges masks'
+            )
 
 
 def _flipped(dataset: ConfigDict) -> list[Any]:
@@ -102,6 +128,7 @@ def _flipped(dataset: ConfigDict) -> list[Any]:
         pack = steps[-1]
         if 'meta_keys' in pack:
             pack['meta_keys'] = (*pack['meta_keys'], 'flip', 'flip_direction')
-        flips = [{'type': 'RandomFlip', 'prob': prob} for prob in (1.0, 0.0)]
+        # the merged sample has the ground truth of the first view
+        flips = [{'type': 'RandomFlip', 'prob': prob} for prob in (0.0, 1.0)]
         steps[-1] = ConfigDict(type='TestTimeAug', transforms=[flips, [pack]])
     return steps

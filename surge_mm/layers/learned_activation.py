@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -132,6 +134,31 @@ def leave_out_padding(model: nn.Module, mask: Tensor) -> None:
         learns = getattr(module, 'activation_scale', None) is not None
         if learns and isinstance(module, LearnedActivation) and not module._scale_is_checked:
             module.start_mask = mask
+
+
+@contextmanager
+def keep_starts(model: nn.Module) -> Iterator[None]:
+    """Restore the scales that start within the block, so that they start at the next training batch again.
+
+    Args:
+        model (nn.Module): Model with learned scales, or without.
+    """
+    layers = [m for m in model.modules() if isinstance(m, LearnedActivation)]
+    tensors = [
+        (tensor, tensor.clone())
+        for layer in layers
+        for tensor in (layer.activation_scale, layer.activation_scale_bits)
+        if tensor is not None
+    ]
+    flags = [(layer._scale_is_checked, layer.start_mask) for layer in layers]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for tensor, before in tensors:
+                tensor.copy_(before)
+        for layer, (checked, mask) in zip(layers, flags, strict=True):
+            layer._scale_is_checked, layer.start_mask = checked, mask
 
 
 def _tokens(x: Tensor, mask: Tensor | None) -> Tensor:

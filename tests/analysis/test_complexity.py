@@ -151,6 +151,27 @@ def test_multi_head_attention_is_one_layer_and_its_products_of_activations_are_a
     assert complexity.other == 2 * 8 * 8 * 16
 
 
+@pytest.mark.parametrize('kind', ['DCN', 'DCNv2'])
+def test_a_deformable_convolution_and_the_layer_of_its_offsets_are_counted_once_each(kind):
+    conv = MODELS.build({'type': kind, 'in_channels': 3, 'out_channels': 8, 'kernel_size': 3})
+    complexity = model_complexity(nn.Sequential(conv, nn.Conv2d(8, 2, 1)), 6, 7)
+    pixels, offsets = 4 * 5, 9 * (2 if kind == 'DCN' else 3)
+    bias = 0 if kind == 'DCN' else 8
+    assert [(layer.name, layer.flops, layer.bits) for layer in complexity.layers] == [
+        ('0', pixels * 8 * 3 * 9, 32 * (8 * 3 * 9 + bias)),
+        ('0.conv_offset', pixels * offsets * 3 * 9, 32 * offsets * (3 * 9 + 1)),
+        ('1', pixels * 8 * 2, 32 * (8 * 2 + 2)),
+    ]
+    assert complexity.size.total == sum(layer.bits for layer in complexity.layers)
+    assert complexity.other == 0
+    assert not conv._forward_hooks
+
+
+def test_the_image_has_the_channels_of_the_first_convolution():
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv2d(4, 6, 1))
+    assert [x.flops for x in model_complexity(model, 6, 7).layers] == [20 * 4 * 9, 20 * 4 * 6]
+
+
 def test_training_modes_are_restored_and_an_image_that_does_not_fit_is_an_error():
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3))
     model[1].eval()

@@ -68,6 +68,26 @@ def test_runs_that_cannot_be_compared_are_named(tmp_path, monkeypatch):
         compare_text.rows_of([[[1.0, [2.5]]]])
 
 
+def test_a_run_that_cannot_be_evaluated_is_named(tmp_path, monkeypatch, capfd):
+    make_runs(tmp_path)
+    (tmp_path / 'ste/seed_0/test/holdout.json').unlink()
+    with pytest.raises(LaunchError, match="ste/seed_0': tools/test.py failed, see above"):
+        compare(monkeypatch, tmp_path)
+    (tmp_path / 'ste/seed_0/other.py').write_text('')
+    with pytest.raises(LaunchError, match="seed_0' must have one config, got"):
+        compare(monkeypatch, tmp_path)
+
+
+def test_runs_of_other_rows_are_not_compared(tmp_path, monkeypatch):
+    make_runs(tmp_path)
+    place = tmp_path / 'surge/seed_1/test/holdout.json'
+    rows = json.loads(place.read_text())
+    for others in (rows[1:] + rows[:1], rows[:-2]):
+        place.write_text(json.dumps(others))
+        with pytest.raises(LaunchError, match="surge/seed_1' has predictions of other rows than '"):
+            compare(monkeypatch, tmp_path)
+
+
 def test_a_bag_of_words_learns_words_and_is_chosen_on_the_holdout(tmp_path, monkeypatch, capsys):
     write_sst2(tmp_path, 64)
     write_sst2(tmp_path, 20, 'dev')

@@ -1,6 +1,7 @@
 """The report of the gradients, in a training, against values written out in float64."""
 
 import json
+from copy import deepcopy
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from mmengine.model import BaseModel
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from surge_mm import GradientReportHook
+from surge_mm import GradientReportHook, SurgeLinear
 from surge_mm.analysis.gradients.report import measure_gradients
 
 HOOK = 'surge_mm.GradientReportHook'
@@ -72,11 +73,12 @@ def test_an_input_without_a_gradient_has_no_norm_and_no_growth(tmp_path):
     assert_equal(content(tmp_path)['reports'][0]['calls'], wanted)
 
 
-def test_training_with_the_hook_is_that_without_it_to_the_bit(tmp_path):
-    """With dropout, batch norms, schedules, all random generators, and a logger that observes."""
+@pytest.mark.parametrize('head', ['EDE', 'ElasticSign'])
+def test_training_with_the_hook_is_that_without_it_to_the_bit(tmp_path, head):
+    """With dropout, batch norms, schedules, learned scales, all random generators, and a logger that observes."""
     hooks = {'with': [{'type': HOOK, 'interval': 2, 'probe': 0.1}], 'without': []}
     for name, more in hooks.items():
-        tiny_runner(tmp_path / name, length=1, hooks=more).train()
+        tiny_runner(tmp_path / name, length=1, head=head, hooks=more).train()
     assert len(content(tmp_path / 'with')['reports']) == 3
     files = [state(tmp_path / name / 'epoch_1.pth') for name in hooks]
     assert differences(*files) == []
@@ -97,6 +99,26 @@ def test_gradients_and_buffers_stay_as_they_are():
     assert (net.stem.weight.grad == 1).all() and net.head.weight.grad is None
     assert all(torch.equal(buffer, before[name]) for name, buffer in net.named_buffers())
     assert not net.head.observe and net.head.scale.eta == 0.3
+
+
+def elastic_net():
+    net = GradientNet()
+    settings = {'activation': {'type': 'ElasticSign'}, 'compensator': {'eta': 0.3}}
+    net.first, net.head = SurgeLinear(4, 4, **settings), SurgeLinear(4, 3, **settings)
+    return net.double()
+
+
+def test_a_scale_that_has_not_started_is_started_by_the_next_step_and_not_by_the_report():
+    net, (images, labels) = elastic_net(), batch()
+    started, wanted = deepcopy(net), deepcopy(net)
+    started(images, labels)
+    rows = [measure_gradients(model, [images, labels], probe=0.1) for model in (net, started)]
+    assert rows[0] == rows[1]  # its halves and its probe have the scales of the whole batch
+    for model in (net, wanted):
+        model(2 * images, labels)
+    assert differences(net.state_dict(), wanted.state_dict()) == []
+    assert net.first.activation_scale_bits == 1
+    assert net.first.activation_scale != started.first.activation_scale
 
 
 def test_checkpointed_layers_are_reported_once():

@@ -80,6 +80,20 @@ def test_reports_of_the_hook_are_drawn_before_those_of_checkpoints(folder):
     assert pictures[0] == pictures[1]
 
 
+def test_reports_are_in_the_order_of_their_iterations(folder):
+    for i in (1, 2, 10):
+        checkpoint(folder / f'epoch_{i}.pth', 0.1 * i, i)
+    words = ('mine.py', 'epoch_10.pth', 'epoch_1.pth', '--work-dir')
+    first = run_tool('gradients', *words, 'one', folder=folder)
+    words = ('mine.py', 'epoch_2.pth', '--reports', 'one/gradients.json', '--work-dir')
+    joined = run_tool('gradients', *words, 'two', folder=folder)
+    for done, name, iterations in ((first, 'one', [1, 10]), (joined, 'two', [1, 2, 10])):
+        assert done.returncode == 0, done.stderr[-3000:]
+        reports = json.loads((folder / name / 'gradients.json').read_text())['reports']
+        assert [report['iter'] for report in reports] == iterations
+        assert 'iteration 10' in done.stdout
+
+
 @pytest.mark.parametrize(
     'words, message',
     [

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 from helpers.packed_files import classifier_config, detector_config, packed_file
+from helpers.packed_text_files import text_config, text_file
 from helpers.tools import run_tool
 
 QUICK = ['--rounds', '3', '--warmup', '1', '--json', 'figures.json', '--overwrite']
@@ -74,6 +75,27 @@ def test_a_classifier_runs_by_its_host(profile, tmp_path):
     packed_file(classifier_config(), tmp_path / 'model.safetensors')
     parts, figures, _ = profile('model.safetensors', '--shape', '32', '32')
     assert present(parts) >= NETWORK and 'inference_detector' not in figures
+
+
+def test_an_image_without_a_size_in_the_config_is_that_of_shape(profile, tmp_path):
+    cfg = detector_config()
+    (resize,) = (s for s in cfg.test_dataloader.dataset.pipeline if s.type == 'Resize')
+    resize.scale_factor = 0.5
+    del resize['scale']
+    cfg.dump(tmp_path / 'cfg.py')
+    for real in ('float32', 'int8'):
+        _, _, output = profile('cfg.py', '--shape', '64', '96', '--real', real)
+        assert 'one image of 64 x 96' in output
+    done = run_tool('profile_inference', 'cfg.py', *QUICK, folder=tmp_path)
+    assert done.returncode == 1 and 'add --shape HEIGHT WIDTH' in done.stderr
+
+
+def test_a_classifier_of_texts_is_refused(tmp_path):
+    text_config(tmp_path).dump(tmp_path / 'cfg.py')
+    text_file(tmp_path)
+    for name in ('cfg.py', 'text.safetensors'):
+        done = run_tool('profile_inference', name, '--shape', '8', '8', folder=tmp_path)
+        assert done.returncode == 1 and 'TextClassifier takes texts' in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,8 @@ from surge_mm.utils.errors import UsageError
 def losses_of_step(model: nn.Module, data_batch: Any) -> Iterator[list[Tensor]]:
     """Run the forward pass of a training step, and yield its losses for the block.
 
-    Nothing is compiled. Buffers and random generators are restored at the end of the block.
+    Nothing is compiled. Buffers and random generators are restored at the end of the block. Scales that the step starts
+    stay, for further steps: :func:`.layers.learned_activation.keep_starts` restores them.
 
     Args:
         model (nn.Module): Model without wrapper.
@@ -78,8 +79,12 @@ def _hides(name: str, layer: BinaryLayer, hidden: list[str]) -> Any:
 
 @contextmanager
 def _no_trace(model: nn.Module) -> Iterator[None]:
-    """Restore the buffers of a model and the random generators afterwards."""
-    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    """Restore the buffers of a model, but those of started scales, and the random generators afterwards."""
+    buffers = [
+        (buffer, buffer.clone())
+        for name, buffer in model.named_buffers()
+        if not name.endswith('activation_scale_bits')
+    ]
     states = random.getstate(), np.random.get_state()
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     try:

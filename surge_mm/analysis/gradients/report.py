@@ -34,6 +34,7 @@ from torch import Tensor, nn
 
 from surge_mm.analysis.gradients.losses import losses_of_step
 from surge_mm.layers import BinaryLayer, compensated_layers
+from surge_mm.layers.learned_activation import keep_starts
 from surge_mm.ops import DualPathSpec, FixedScale, Statistics
 from surge_mm.ops.gradient_scale import norm
 from surge_mm.utils.errors import UsageError
@@ -87,26 +88,29 @@ def measure_gradients(model: nn.Module, data_batch: Any, probe: float | None = N
             'model.train() first'
         )
     layers = {n: m for n, m in model.named_modules() if isinstance(m, BinaryLayer)}
-    calls = _observe(model, layers, data_batch, probe is not None)
-    if not calls:
-        raise UsageError(
-            'gradient report: no gradient reaches a binary layer. Unfreeze one, or a layer below it'
-        )
-    noise = _noise(model, layers, data_batch)
-    norms = [c.grad_norm for c in calls if c.layer is calls[-1].layer and c.grad_norm is not None]
-    last = torch.stack(norms).norm() if norms else None
-    rows = []
-    for call in calls:
-        row = call.row()
-        if call.grad_norm is not None and last is not None:
-            row['growth'] = _number(call.grad_norm / last)
-        row['noise'] = noise.get(call.name)
-        if probe is not None:
-            row['probe'] = {
-                name: _probe(model, data_batch, call, direction, probe)
-                for name, direction in call.directions.items()
-            }
-        rows.append(row)
+    with keep_starts(model):  # all runs have the scales that start in the first one
+        calls = _observe(model, layers, data_batch, probe is not None)
+        if not calls:
+            raise UsageError(
+                'gradient report: no gradient reaches a binary layer. Unfreeze one, or a layer below it'
+            )
+        noise = _noise(model, layers, data_batch)
+        norms = [
+            c.grad_norm for c in calls if c.layer is calls[-1].layer and c.grad_norm is not None
+        ]
+        last = torch.stack(norms).norm() if norms else None
+        rows = []
+        for call in calls:
+            row = call.row()
+            if call.grad_norm is not None and last is not None:
+                row['growth'] = _number(call.grad_norm / last)
+            row['noise'] = noise.get(call.name)
+            if probe is not None:
+                row['probe'] = {
+                    name: _probe(model, data_batch, call, direction, probe)
+                    for name, direction in call.directions.items()
+                }
+            rows.append(row)
     return rows
 
 

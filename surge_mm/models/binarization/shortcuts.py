@@ -175,7 +175,7 @@ def remove_shortcuts(model: nn.Module, layers: Collection[nn.Module]) -> None:
             names = {name for name, child in module.named_children() if child in layers}
             module.shortcuts = {k: v for k, v in module.shortcuts.items() if k not in names}
             if not module.shortcuts:
-                module.__class__ = nn.Sequential
+                module.__class__ = nn.Sequential  # type: ignore[assignment]
                 del module.shortcuts
 
 
