@@ -25,8 +25,9 @@ def random_input(model: nn.Module, size: Sequence[int]) -> Any:
     """
     weight = next(model.parameters())
     if len(size) == 2:
-        convolutions = (m for m in model.modules() if isinstance(m, nn.Conv2d))
-        channels = next((conv.in_channels for conv in convolutions), 3)
+        # packed and int8 convolutions are no nn.Conv2d
+        convolutions = (m for m in model.modules() if hasattr(m, 'kernel_size'))
+        channels: Any = next((m.in_channels for m in convolutions if hasattr(m, 'in_channels')), 3)
         return torch.randn(1, channels, *size, device=weight.device, dtype=weight.dtype)
     encoder: Any = model.bert
     ids = torch.randint(vocabulary_size(encoder), (1, *size), device=weight.device)

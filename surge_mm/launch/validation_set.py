@@ -78,9 +78,7 @@ class ValidationSet:
         Args:
             model (BaseModel): A model of MMEngine. It is left in evaluation mode.
         """
-        if (
-            type(self._trial) is not Evaluator
-        ):  # it may need all images, and name the metrics otherwise
+        if type(self._trial) is not Evaluator:  # another may need all images
             return []
         model.eval()
         with _quiet('CRITICAL'), contextlib.suppress(Exception):  # a metric may need all images

@@ -46,11 +46,11 @@ def check_input(
         raise UsageError(
             f'the input has {len(input_shape)} axes, and must have 4: (N, {expected}, height, width)'
         )
-    channels, *size = input_shape[1:]
-    if channels != expected or min(convolution.output_size(*size, kernel_size)) < 1:
+    _, channels, height, width = input_shape
+    if channels != expected or min(convolution.output_size(height, width, kernel_size)) < 1:
         raise UsageError(
-            f'the input of channels, height and width {(channels, *size)} must have {expected} channels and at least '
-            f'the size of the kernel {kernel_size}'
+            f'the input of channels, height and width {(channels, height, width)} must have {expected} channels and at '
+            f'least the size of the kernel {kernel_size}'
         )
 
 
