@@ -45,6 +45,11 @@ def config(train: dict, val: dict | None = None, **rest) -> Config:
     return Config(content)
 
 
+def total_boxes(folder: Path) -> int:
+    """Return the number of boxes of the train split."""
+    return len(json.loads((folder / 'annotations/train.json').read_text())['annotations'])
+
+
 def message_of(cfg: Config, **kwargs) -> str:
     with pytest.raises(DatasetError) as error:
         check_datasets(cfg, **kwargs)

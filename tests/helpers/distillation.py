@@ -41,6 +41,9 @@ HEADS = {
 BASES = {'retina': 'RetinaNet', 'fcos': 'FCOS', 'gfl': 'GFL', 'yolox': 'YOLOX'}
 
 
+TERMS = ['loss_distill_feat', 'loss_distill_cls', 'loss_distill_bbox']
+
+
 def detector(head='retina', num_classes=3, channels=16, **model):
     """Return the config of a narrow single-stage detector of MMDetection."""
     train = {'assigner': ASSIGNER, 'allowed_border': -1, 'pos_weight': -1}

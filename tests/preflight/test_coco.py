@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 import pytest
-from helpers.digits_configs import LOAD, PACK, coco, config, edit_json, message_of
+from helpers.digits_configs import LOAD, PACK, coco, config, edit_json, message_of, total_boxes
 from mmengine.config import Config
 from pycocotools import mask
 
@@ -20,10 +20,6 @@ def test_another_order_of_classes_than_the_coco_files_is_a_warning(folder):
         'numbers the classes in the order of set/annotations/train.json' in line for line in lines
     )
     assert not any('numbers the classes' in line for line in check_datasets(config(coco('train'))))
-
-
-def total_boxes(folder):
-    return len(json.loads((folder / 'annotations/train.json').read_text())['annotations'])
 
 
 def test_crowds_are_not_trained_on(folder):

@@ -1,3 +1,5 @@
+"""Counts are of the images that filter_cfg and indices leave, as MMDetection leaves them."""
+
 import json
 
 import pytest

@@ -1,7 +1,5 @@
-import json
-
 import pytest
-from helpers.digits_configs import config, message_of, voc
+from helpers.digits_configs import config, message_of, total_boxes, voc
 
 from surge_mm.preflight.datasets import check_datasets
 
@@ -20,10 +18,6 @@ def test_malformed_xml_files_are_named_with_their_number(folder):
     assert '000002.xml is missing' in message
     assert '000003.xml is malformed (object 0: ' in message
     assert '000004.xml is malformed (object 0: no name)' in message
-
-
-def total_boxes(folder):
-    return len(json.loads((folder / 'annotations/train.json').read_text())['annotations'])
 
 
 def test_difficult_objects_are_not_trained_on(folder):

@@ -271,11 +271,9 @@ def _region_stages(model: Any) -> list[tuple[Any, Any]]:
         if isinstance(parts[1], nn.ModuleList)
         else [(parts[0], parts[1])]
     )
-    usual = all(
+    usual = all(  # SABLHead and others skip the constructor of BBoxHead, which sets with_cls
         isinstance(head, BBoxHead)
-        and getattr(
-            head, 'with_cls', False
-        )  # heads such as SABLHead skip the constructor of BBoxHead
+        and getattr(head, 'with_cls', False)
         and not head.custom_cls_channels
         for _, head in stages
     )

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.distillation import (
+    TERMS,
     detector,
     distilled,
     losses_of,
@@ -25,10 +26,8 @@ from mmengine.runner.checkpoint import get_state_dict
 from surge_mm.analysis.complexity import model_complexity
 from surge_mm.deploy import pack
 from surge_mm.layers import BinaryLayer
-from surge_mm.models.detectors.head_pairs import find_pairs
 from surge_mm.utils.errors import UsageError
 
-TERMS = ['loss_distill_feat', 'loss_distill_cls', 'loss_distill_bbox']
 NOWHERE = {'config': 'nowhere.py', 'checkpoint': 'nowhere.pth'}
 
 
@@ -242,66 +241,6 @@ def test_a_student_starts_from_its_teacher_if_asked(init, tmp_path):
                 assert torch.equal(layer.aux_weight, layer.weight)
 
 
-def test_autocast_changes_the_losses_little(retina):
-    model = student(*retina).eval()
-    expected = distilled(losses_of(model))
-    with torch.autocast('cpu', torch.bfloat16):
-        losses = losses_of(model)
-    found = distilled(losses)
-    assert all(losses[name].dtype == torch.float32 for name in TERMS)
-    assert found == pytest.approx(expected, rel=0.15) and found != expected
-
-
-@pytest.mark.parametrize(
-    'head, expected, left_out',
-    [
-        ('gfl', TERMS[:2], 'loss_distill_bbox: the boxes of GFLHead are no deltas'),
-        (
-            'yolox',
-            TERMS[:1],
-            'loss_distill_cls, loss_distill_bbox: the outputs of YOLOXHead have a form of their own',
-        ),
-    ],
-)
-def test_what_a_head_of_another_form_leaves_out_is_logged(head, expected, left_out, tmp_path):
-    cfg = detector(head)
-    model = student(cfg, save_teacher(tmp_path, cfg))
-    with mock.patch('surge_mm.models.detectors.distilled_detector.log') as log:
-        assert list(distilled(losses_of(model))) == expected
-        losses_of(model)
-    log.assert_called_once_with(f'distillation without {left_out}')
-
-
-def test_boxes_of_regions_that_are_no_deltas_are_left_out_and_logged(tmp_path):
-    cfg = config('faster-rcnn-1bit_r18_fpn', tmp_path, tmp_path).model
-    cfg.roi_head.bbox_head.with_reg = False
-    model = student(cfg, save_teacher(tmp_path, cfg))
-    pairs, left_out = find_pairs(model, model.teacher)
-    assert [pair.with_boxes for pair in pairs] == [True, False]
-    assert left_out == ['loss_distill_bbox: the boxes of Shared2FCBBoxHead are no deltas']
-
-
-def test_heads_of_regions_with_a_form_of_their_own_are_left_out_and_logged(tmp_path):
-    cfg = config('faster-rcnn-1bit_r18_fpn', tmp_path, tmp_path).model
-    channels = cfg.neck.out_channels
-    cfg.roi_head.bbox_head = {
-        'type': 'mmdet.SABLHead',
-        'num_classes': 3,
-        'cls_in_channels': channels,
-        'reg_in_channels': channels,
-        'cls_out_channels': 16,
-        'reg_offset_out_channels': 16,
-        'reg_cls_out_channels': 16,
-    }
-    cfg.roi_head.bbox_head = ConfigDict(cfg.roi_head.bbox_head)
-    model = student(cfg, save_teacher(tmp_path, cfg))
-    pairs, left_out = find_pairs(model, model.teacher)
-    assert [pair.name for pair in pairs] == ['loss_distill_rpn_{}']
-    assert left_out == [
-        'loss_distill_cls, loss_distill_bbox: StandardRoIHead have a form of their own'
-    ]
-
-
 def test_a_student_with_a_deeper_backbone_of_ours_starts_from_what_its_teacher_has(tmp_path):
     cfg = detector()
     cfg.backbone = ConfigDict(
@@ -322,6 +261,16 @@ def test_a_student_with_a_deeper_backbone_of_ours_starts_from_what_its_teacher_h
             assert torch.equal(layer.aux_weight, layer.weight)
 
 
+def test_autocast_changes_the_losses_little(retina):
+    model = student(*retina).eval()
+    expected = distilled(losses_of(model))
+    with torch.autocast('cpu', torch.bfloat16):
+        losses = losses_of(model)
+    found = distilled(losses)
+    assert all(losses[name].dtype == torch.float32 for name in TERMS)
+    assert found == pytest.approx(expected, rel=0.15) and found != expected
+
+
 def test_a_step_without_regions_of_interest_has_finite_losses(tmp_path):
     cfg = config('faster-rcnn-1bit_r18_fpn', tmp_path, tmp_path).model
     model = student(cfg, save_teacher(tmp_path, cfg)).train()
@@ -332,13 +281,6 @@ def test_a_step_without_regions_of_interest_has_finite_losses(tmp_path):
     losses, _ = model.parse_losses(model.loss(data['inputs'], data['data_samples']))
     losses.backward()
     assert losses.isfinite()
-
-
-def test_the_head_of_an_ssd_of_mmdetection_has_a_teacher(tmp_path):
-    cfg = config('ssd300-1bit_vgg16', tmp_path, tmp_path).model
-    cfg.bbox_head.type = 'mmdet.SSDHead'
-    model = student(cfg, save_teacher(tmp_path, cfg))
-    assert list(distilled(losses_of(model))) == TERMS
 
 
 BAD_SETTINGS = [
