@@ -25,6 +25,8 @@ TTA_MODELS: dict[str, dict[str, Any]] = {
     'mmpretrain': {'type': 'AverageClsScoreTTA'},
 }
 """Models for test-time augmentation where the config has none, as in the tools of the hosts."""
+MASK_HEADS = {'mask_head', 'panoptic_head'}
+"""What MMDetection calls the parts of its detectors that predict masks, wherever they are in a detector."""
 
 
 def dump_predictions(runner: Runner, path: str) -> None:
@@ -114,7 +116,10 @@ def check_merged(model: nn.Module) -> None:
         LaunchError: if it is a ``DetTTAModel`` of a detector with masks.
     """
     for module in model.modules():
-        if type(module).__name__ == 'DetTTAModel' and getattr(module.module, 'with_mask', False):
+        if type(module).__name__ != 'DetTTAModel':
+            continue
+        parts = {name.rpartition('.')[2] for name, _ in module.module.named_modules()}
+        if parts & MASK_HEADS:
             raise LaunchError(
                 f'--tta: DetTTAModel of MMDetection merges boxes, but {type(module.module).__name__} also predicts '
                 'masks. Leave out --tta, or add a tta_model to the config that merges masks'

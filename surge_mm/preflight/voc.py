@@ -93,7 +93,8 @@ def _read_xml(path: str, classes: Sequence[str]) -> tuple[tuple[float, float], l
             shape = int(size.findtext('width', '')), int(size.findtext('height', ''))
         for number, item in enumerate(root.findall('object')):
             where = f'object {number}: '
-            if not (name := item.findtext('name')):
+            name = item.findtext('name')
+            if name is None:
                 raise ValueError('no name')
             difficult, box = False, [float('nan')] * len(CORNERS)
             if name in classes:

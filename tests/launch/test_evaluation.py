@@ -79,16 +79,31 @@ def test_the_pipeline_of_the_config_is_that_of_all_data_sets():
 
 
 class Masks(nn.Module):
-    with_mask = True
+    """A detector whose head for masks is where MMDetection has it."""
+
+    def __init__(self, path):
+        super().__init__()
+        *parents, name = path.split('.')
+        holder = self
+        for parent in parents:
+            holder.add_module(parent, nn.Module())
+            holder = holder.get_submodule(parent)
+        holder.add_module(name, nn.Conv2d(1, 1, 1))
 
     def test_step(self, data):
         return data
 
 
-def test_a_detector_with_masks_is_refused_by_the_merging_of_boxes():
-    check_merged(Masks())
+@pytest.mark.parametrize(
+    'path',
+    ['roi_head.mask_head', 'mask_head', 'bbox_head.mask_head', 'panoptic_head'],
+    ids=['Mask R-CNN', 'SOLO', 'RTMDet-Ins', 'MaskFormer'],
+)
+def test_a_detector_with_masks_is_refused_by_the_merging_of_boxes(path):
+    check_merged(Masks(path))
+    check_merged(DetTTAModel(module=Masks('bbox_head.cls_convs')))
     with pytest.raises(LaunchError, match='merges boxes, but Masks also predicts masks'):
-        check_merged(DetTTAModel(module=Masks()))
+        check_merged(DetTTAModel(module=Masks(path)))
 
 
 def test_an_evaluator_of_several_data_sets_writes_no_predictions():

@@ -45,11 +45,11 @@ def test_boxes_below_bbox_min_size_are_not_trained_on(folder):
 
 def test_boxes_of_names_outside_the_class_list_may_be_malformed(folder):
     xml = folder / 'VOC2007/Annotations/000001.xml'
-    bad = '<object><name>cat</name><difficult/><bndbox><xmin>x</xmin></bndbox></object>'
+    bad = '<object><name>cat</name><difficult/><bndbox><xmin>x</xmin></bndbox></object><object><name/></object>'
     xml.write_text(xml.read_text().replace('</annotation>', f'{bad}</annotation>'))
     lines = check_datasets(config(voc('train')))
     assert f'6 images, {total_boxes(folder)} boxes of ' in lines[0]
-    assert any('1 boxes of names outside the class list are left out: cat (1)' in x for x in lines)
+    assert any('2 boxes of names outside the class list are left out: cat (1)' in x for x in lines)
     message = message_of(config(voc('train', metainfo={'classes': ('0', 'cat')})))
     assert '000001.xml is malformed (object ' in message
 
