@@ -115,7 +115,9 @@ def count_boxes(
             f'warning: {key}: {content.orphans:,} annotations of images or categories that {content.source} does not '
             'list are left out'
         )
-    others = [f'{name or "an empty name"} ({n:,})' for name, n in counts.items() if name not in classes]
+    others = [
+        f'{name or "an empty name"} ({n:,})' for name, n in counts.items() if name not in classes
+    ]
     if others:
         lines.append(
             f'warning: {key}: {sum(counts.values()) - boxes:,} boxes of names outside the class list are left out: '

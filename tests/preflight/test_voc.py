@@ -49,7 +49,10 @@ def test_boxes_of_names_outside_the_class_list_may_be_malformed(folder):
     xml.write_text(xml.read_text().replace('</annotation>', f'{bad}</annotation>'))
     lines = check_datasets(config(voc('train')))
     assert f'6 images, {total_boxes(folder)} boxes of ' in lines[0]
-    assert any('2 boxes of names outside the class list are left out: cat (1), an empty name (1)' in x for x in lines)
+    assert any(
+        '2 boxes of names outside the class list are left out: cat (1), an empty name (1)' in x
+        for x in lines
+    )
     message = message_of(config(voc('train', metainfo={'classes': ('0', 'cat')})))
     assert '000001.xml is malformed (object ' in message
 

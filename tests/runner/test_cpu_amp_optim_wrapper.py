@@ -5,6 +5,7 @@ import copy
 import torch
 from helpers.tiny_run import BATCHES, Classifier, differences, state, stop_and_resume, tiny_runner
 from mmengine.optim import build_optim_wrapper
+from torch._dynamo.utils import counters
 
 WRAPPER = 'surge_mm.CPUAmpOptimWrapper'
 
@@ -58,3 +59,14 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path):
     assert not differences(whole, resumed)
     tiny_runner(tmp_path / 'float32', **settings).train()
     assert differences(whole, state(tmp_path / 'float32' / files[0].name))
+
+
+def test_a_compiled_run_ends_with_the_same_bits(tmp_path):
+    plain, compiled = (
+        tiny_runner(tmp_path / name, length=1, optim_wrapper=WRAPPER) for name in ('a', 'b')
+    )
+    plain.train()
+    compiled.cfg.compile = {'backend': 'aot_eager'}
+    compiled.train()
+    assert counters['stats']['unique_graphs'] > 0
+    assert not differences(*(state(tmp_path / name / 'epoch_1.pth') for name in ('a', 'b')))
