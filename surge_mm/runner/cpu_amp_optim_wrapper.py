@@ -10,6 +10,7 @@ from mmengine.optim import OptimWrapper
 from torch import nn
 
 from surge_mm.registry import OPTIM_WRAPPERS
+from surge_mm.utils.cpu_features import has_bfloat16_units
 from surge_mm.utils.logging import warn
 
 
@@ -19,10 +20,11 @@ class CPUAmpOptimWrapper(OptimWrapper):
 
     MMEngine's ``AmpOptimWrapper`` needs a GPU. bfloat16 has the range of float32, so the loss is not scaled, and the
     wrapper saves no state beyond that of the optimizer. The arguments are those of MMEngine's ``OptimWrapper``. For a
-    model on another device it has no effect, which is a warning.
+    model on another device it has no effect, and on a CPU without AMX and AVX512_BF16 it takes longer than float32.
+    Both are warnings here, as a config may move between machines; ``tools/train.py --amp`` is an error there.
     """
 
-    _warned = False
+    _warned = False  # as the device of the model is known at its first step
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
@@ -31,11 +33,20 @@ class CPUAmpOptimWrapper(OptimWrapper):
         Args:
             model (nn.Module): The model that is trained.
         """
-        device = next(model.parameters()).device
-        if device.type != 'cpu' and not self._warned:
+        if not self._warned:
             self._warned = True
+            self._check(next(model.parameters()).device)
+        with super().optim_context(model), torch.autocast('cpu', torch.bfloat16):
+            yield
+
+    @staticmethod
+    def _check(device: torch.device) -> None:
+        if device.type != 'cpu':
             warn(
                 f'CPUAmpOptimWrapper: the model is on {device}, where it trains in float32. Use AmpOptimWrapper there'
             )
-        with super().optim_context(model), torch.autocast('cpu', torch.bfloat16):
-            yield
+        elif not has_bfloat16_units():
+            warn(
+                'CPUAmpOptimWrapper: this CPU has neither AMX nor AVX512_BF16, so that training in bfloat16 takes '
+                "longer than in float32. Use optim_wrapper.type='OptimWrapper' unless the precision matters"
+            )

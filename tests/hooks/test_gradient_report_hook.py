@@ -193,8 +193,11 @@ def test_a_step_that_cannot_be_measured_is_an_error():
     frozen.requires_grad_(False)
     frozen.run = lambda layer, x: layer(x) * torch.ones(4, requires_grad=True)
     frozen.head = nn.Linear(4, 3).double()
-    with pytest.raises(ValueError, match='no gradient reaches a binary layer. Unfreeze one'):
-        measure_gradients(frozen, batch())
+    whole = GradientNet({'eta': 0.3})
+    whole.requires_grad_(False)
+    for net in (frozen, whole):
+        with pytest.raises(ValueError, match='no gradient reaches a binary layer. Unfreeze one'):
+            measure_gradients(net, batch())
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import copy
 
+import pytest
 import torch
 from helpers.tiny_run import BATCHES, Classifier, differences, state, stop_and_resume, tiny_runner
 from mmengine.optim import build_optim_wrapper
@@ -37,19 +38,26 @@ def test_a_step_is_that_of_autocast_to_bfloat16_without_loss_scaling():
         assert torch.equal(got, expected), name
 
 
-def test_a_model_on_another_device_is_warned_of_once(monkeypatch):
+@pytest.mark.parametrize(
+    'device, has_units, message',
+    [
+        ('cpu', True, None),
+        ('cpu', False, 'this CPU has neither AMX nor AVX512_BF16'),
+        ('meta', True, 'the model is on meta'),
+    ],
+)
+def test_where_it_brings_nothing_there_is_one_warning(monkeypatch, device, has_units, message):
     said = []
-    monkeypatch.setattr('surge_mm.runner.cpu_amp_optim_wrapper.warn', said.append)
-    for device, count in (('cpu', 0), ('meta', 1)):
-        model = Classifier('ApproxSign', 'ScaledSign').to(device)
-        wrapper = build_optim_wrapper(
-            model, {'type': WRAPPER, 'optimizer': {'type': 'SGD', 'lr': 0.1}}
-        )
-        for _ in range(2):
-            with wrapper.optim_context(model):
-                pass
-        assert len(said) == count
-    assert 'the model is on meta' in said[0]
+    module = 'surge_mm.runner.cpu_amp_optim_wrapper'
+    monkeypatch.setattr(f'{module}.warn', said.append)
+    monkeypatch.setattr(f'{module}.has_bfloat16_units', lambda: has_units)
+    model = Classifier('ApproxSign', 'ScaledSign').to(device)
+    wrapper = build_optim_wrapper(model, {'type': WRAPPER, 'optimizer': {'type': 'SGD', 'lr': 0.1}})
+    for _ in range(2):
+        with wrapper.optim_context(model):
+            pass
+    assert len(said) == (message is not None)
+    assert message is None or message in said[0]
 
 
 def test_a_resumed_run_ends_with_the_same_bits(tmp_path):

@@ -183,7 +183,9 @@ def _observe(
             for layer in before:
                 _restart(layer)
             parameters = [p for p in model.parameters() if p.requires_grad]
-            torch.autograd.grad(sum(losses), parameters, allow_unused=True)  # type: ignore[arg-type]
+            total: Any = sum(losses)
+            if parameters and total.requires_grad:
+                torch.autograd.grad(total, parameters, allow_unused=True)
     finally:
         for hook in hooks:
             hook.remove()
