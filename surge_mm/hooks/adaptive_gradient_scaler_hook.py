@@ -66,11 +66,10 @@ class AdaptiveGradientScalerHook(LayerHook):
             ``env_cfg.dist_cfg.timeout``. If False, each rank has its own lambda. Defaults to False.
         max_growth (float, optional): Upper bound, at least 1, of the factor by which the branches are expected to
             lengthen the gradient on its way through the model, ``exp(0.35 sum(eta))`` over the layers that the hook
-            sets (docs/method.md). During training the factor can be larger, up to 5.2 for 3.1 where it was measured. If
-            theirs is larger, eta of all of them is lowered by one factor, and the log tells.
-            Layers beside each other, as the towers of a head, count as if one followed the other. Not together with
-            ``preserve_norm``, of which the growth is another; layers that have it by ``custom_keys`` are left out.
-            Defaults to None.
+            sets (docs/method.md). If theirs is larger, eta of all of them is lowered by one factor, and the log
+            tells. During training the factor can be larger, up to 5.2 for 3.1 where it was measured. Layers beside each
+            other, as the towers of a head, count as if one followed the other. Not together with ``preserve_norm``, of
+            which the growth is another; layers that have it by ``custom_keys`` are left out. Defaults to None.
 
     Raises:
         ValueError: if an argument is out of range. At the start of training: if the model has no compensated layer, or

@@ -118,10 +118,10 @@ def check_merged(model: nn.Module) -> None:
     for module in model.modules():
         if type(module).__name__ != 'DetTTAModel':
             continue
-        parts = {name.rpartition('.')[2] for name, _ in module.module.named_modules()}
-        if parts & MASK_HEADS:
+        detector: Any = module.module
+        if MASK_HEADS & {name.rpartition('.')[2] for name, _ in detector.named_modules()}:
             raise LaunchError(
-                f'--tta: DetTTAModel of MMDetection merges boxes, but {type(module.module).__name__} also predicts '
+                f'--tta: DetTTAModel of MMDetection merges boxes, but {type(detector).__name__} also predicts '
                 'masks. Leave out --tta, or add a tta_model to the config that merges masks'
             )
 

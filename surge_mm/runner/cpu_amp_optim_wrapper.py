@@ -24,7 +24,7 @@ class CPUAmpOptimWrapper(OptimWrapper):
     Both are warnings here, as a config may move between machines; ``tools/train.py --amp`` is an error there.
     """
 
-    _warned = False  # as the device of the model is known at its first step
+    _checked = False
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
@@ -33,8 +33,8 @@ class CPUAmpOptimWrapper(OptimWrapper):
         Args:
             model (nn.Module): The model that is trained.
         """
-        if not self._warned:
-            self._warned = True
+        if not self._checked:
+            self._checked = True
             self._check(next(model.parameters()).device)
         with super().optim_context(model), torch.autocast('cpu', torch.bfloat16):
             yield
