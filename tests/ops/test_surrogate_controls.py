@@ -218,6 +218,7 @@ def test_vmap_computes_the_rms_of_each_sample():
     'cfg, message',
     [
         ({'gain': 0}, 'gain=0 must be a finite number above 0'),
+        ({'gain': 1e39}, 'gain=1e.39 must be a finite number above 0 in float32'),
         ({'gain': -1.0}, r'gain=-1\.0 must'),
         ({'gain': float('inf')}, 'gain=inf must'),
         ({'gain': 'big'}, "gain='big' must"),

@@ -22,7 +22,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -32,10 +32,13 @@ from surge_mm.ops.binarizers.scheduled import Scheduled
 from surge_mm.ops.gradient_scale import norm
 from surge_mm.ops.registered import Registered, check_shape
 from surge_mm.ops.signs import sign
-from surge_mm.utils.argument_checks import Finite, Fraction, checked, matches
+from surge_mm.utils.argument_checks import Fraction, Within, checked, matches
 from surge_mm.utils.suggestions import argument_names
 
 A = TypeVar('A', bound='ActivationBinarizer')
+PositiveFloat32 = Annotated[
+    float, Within(torch.finfo(torch.float32).tiny, torch.finfo(torch.float32).max)
+]
 
 
 class SignForm(NamedTuple):
@@ -143,8 +146,8 @@ class ActivationBinarizer(Registered):
             ValueError: if a value is out of range, or ``k`` is given without a window.
         """
         for name, value in (('gain', gain), ('k', k)):
-            if value is not None and not (matches(value, Finite) and value > 0):
-                raise ValueError(f'{name}={value!r} must be a finite number above 0')
+            if value is not None and not matches(value, PositiveFloat32):
+                raise ValueError(f'{name}={value!r} must be a finite number above 0 in float32')
         if floor is not None and not matches(floor, Fraction):
             raise ValueError(f'floor={floor!r} must be a number in 0 to 1')
         if window not in (None, 'rms'):

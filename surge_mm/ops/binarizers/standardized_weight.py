@@ -17,6 +17,8 @@ from surge_mm.utils.argument_checks import checked
 def standardize(w: Tensor, correction: int = 1, eps: float = 0) -> tuple[Tensor, Tensor]:
     """Return ``z = (w - mean) / std`` per filter, and ``std = sqrt(var + eps)``.
 
+    A filter whose weights are all equal has z = 0.
+
     Args:
         w (Tensor): Weight, ``(C_out, ...)``.
         correction (int): As for :func:`torch.var`. Defaults to 1.
@@ -26,13 +28,14 @@ def standardize(w: Tensor, correction: int = 1, eps: float = 0) -> tuple[Tensor,
     count = w[0].numel() - correction
     variance = centered.square().sum(dim=tuple(range(1, w.dim())), keepdim=True) / count
     std = (variance + eps).sqrt()
-    return centered / std, std
+    return centered / _divisor(std), std
 
 
 def standardize_backward(z: Tensor, std: Tensor, grad_z: Tensor, correction: int = 1) -> Tensor:
     """Return dL/dw of ``z = standardize(w)``.
 
-    ``dL/dw = (h - mean(h)) / std`` with ``h = dL/dz - z sum(z dL/dz) / (n - correction)``.
+    ``dL/dw = (h - mean(h)) / std`` with ``h = dL/dz - z sum(z dL/dz) / (n - correction)``. Where std is 0, the
+    divisor is 1.
 
     Args:
         z (Tensor): Standardized weight, ``(C_out, ...)``.
@@ -42,13 +45,18 @@ def standardize_backward(z: Tensor, std: Tensor, grad_z: Tensor, correction: int
     """
     along = (z * grad_z).sum(dim=tuple(range(1, z.dim())), keepdim=True)
     h = grad_z - z * along / (z[0].numel() - correction)
-    return (h - mean_per_filter(h)) / std
+    return (h - mean_per_filter(h)) / _divisor(std)
+
+
+def _divisor(std: Tensor) -> Tensor:
+    return torch.where(std > 0, std, 1)
 
 
 class Libra(ErrorDecay, WeightBinarizer):
     """Libra parameter binarization: ``Q_W = 2^s sign(z)`` with z = w standardized and ``s = round(log2 mean(|z|))``.
 
     Ties are rounded to the even number. Filters of two weights have ``z = +-1/sqrt(2)``, so that s is always 0 there.
+    A filter whose weights are all equal has Q_W = 0 and no gradient.
 
     ``dL/dz = 2^s k t (1 - tanh^2(t z)) dL/dQ_W`` with t as :class:`surge_mm.ops.EDE` has it, then through the
     standardization to w.

@@ -55,6 +55,21 @@ def test_recu_clamps_from_tau_0_85_to_0_99():
     assert binarizer.tau == pytest.approx(0.99)
 
 
+@pytest.mark.parametrize('name', sorted(WeightBinarizer.known))
+def test_a_filter_of_equal_weights_has_finite_values_and_gradients_and_leaves_the_others_as_they_are(
+    name,
+):
+    binarizer = built(name, progress=0.5)
+    w = torch.randn(4, 3, 3, 3, generator=torch.Generator().manual_seed(0))
+    others = binarizer(w)[1:]
+    w[0] = 0.25
+    q_w, gradient = binarizer(w), binarizer.gradient(w, torch.randn_like(w))
+    assert torch.isfinite(q_w).all() and torch.isfinite(gradient).all()
+    assert torch.equal(q_w[1:], others) or not binarizer.per_filter
+    if name in ('Libra', 'AdaBin'):
+        assert (q_w[0] == {'Libra': 0, 'AdaBin': 0.25}[name]).all()
+
+
 @pytest.mark.parametrize('name', ['Libra', 'ReCU', 'AdaBin'])
 def test_filters_of_one_weight_are_refused_where_their_deviation_is_needed(name):
     with pytest.raises(ValueError, match=rf'{name}.*\(8, 1, 1, 1\) have 1\. Take another'):
