@@ -26,6 +26,7 @@ from surge_mm.ops import AdaptiveScale, Statistics, set_sync_group
 from surge_mm.ops.gradient_scale import BUILT_IN
 from surge_mm.registry import HOOKS
 from surge_mm.utils.argument_checks import Count, NonNegative, Within, checked
+from surge_mm.utils.cpu_features import has_bfloat16_units
 from surge_mm.utils.errors import UsageError
 from surge_mm.utils.logging import log, warn
 from surge_mm.utils.suggestions import did_you_mean
@@ -138,6 +139,7 @@ class AdaptiveGradientScalerHook(LayerHook):
             set_sync_group(torch.distributed.new_group(timeout=_timeout_of_all_ranks()))
         self._named = named
         self._set_scales()
+        self._check_dtypes()
         loggers = [hook for hook in runner.hooks if isinstance(hook, LoggerHook)]
         self._interval = loggers[0].interval if loggers else 10
         self._steps = self._seen = 0.0
@@ -166,6 +168,19 @@ class AdaptiveGradientScalerHook(LayerHook):
             if layer.scale != scale:
                 log(f'AGS: the hook sets {scale} in {name} instead of {layer.scale}')
             layer.scale = scale
+
+    def _check_dtypes(self) -> None:
+        slow = [
+            name
+            for name, layer in self._named.items()
+            if layer.branch_dtype == torch.bfloat16 and layer.weight.device.type == 'cpu'
+        ]
+        if slow and not has_bfloat16_units():
+            warn(
+                f'AGS: the branch of {len(slow)} layers, such as {slow[0]}, is in bfloat16, and this CPU has neither '
+                "AMX nor AVX512_BF16, so that it takes longer than in float32. Omit dtype='bfloat16' of compensator "
+                'unless the precision matters'
+            )
 
     def _factor_of_eta(self, etas: list[float]) -> float:
         """Return the factor at most 1 by which ``max_growth`` lowers eta of all layers."""

@@ -199,6 +199,23 @@ def test_below_the_bound_of_the_growth_eta_is_the_one_that_was_given(tmp_path, m
     assert not said
 
 
+@pytest.mark.parametrize(
+    'has_units, dtype', [(True, 'bfloat16'), (False, 'bfloat16'), (False, None)]
+)
+def test_a_branch_in_bfloat16_is_a_warning_on_a_cpu_without_units(
+    has_units, dtype, tmp_path, monkeypatch
+):
+    said = []
+    module = 'surge_mm.hooks.adaptive_gradient_scaler_hook'
+    monkeypatch.setattr(f'{module}.warn', said.append)
+    monkeypatch.setattr(f'{module}.has_bfloat16_units', lambda: has_units)
+    model = Classifier(compensator={'eta': 0.1, 'dtype': dtype})
+    runner(tmp_path, AdaptiveGradientScalerHook(), model, epochs=1).train()
+    slow = dtype == 'bfloat16' and not has_units
+    assert len(said) == slow
+    assert not slow or 'the branch of 2 layers, such as stem, is in bfloat16' in said[0]
+
+
 def test_steps_that_are_not_finite_are_counted(tmp_path):
     model = Classifier(compensator={'eta': 0.1})
     run = runner(tmp_path, AdaptiveGradientScalerHook(eta=0.25), model, interval=1, epochs=1)
