@@ -5,8 +5,8 @@ python tools/gradients.py my_config.py work_dirs/my_config/epoch_*.pth --work-di
 
 For each call of a layer on the first batch of the training set: lambda, cos(g_b, g_a), ||W_a|| / ||W_b||, the share of
 clipped activations, the growth of the gradient, the noise between half-batches, and with --probe the true slope of the
-loss against the predicted one. The formulas are in surge_mm/analysis/gradients/report.py. Nothing is trained. The tool
-prints a table, and writes gradients.json and gradients.png.
+loss against the predicted one and the eta that the slopes ask for. The formulas are in surge_mm/analysis/gradients,
+report.py and probe.py. Nothing is trained. The tool prints a table, and writes gradients.json and gradients.png.
 """
 
 import argparse
@@ -27,7 +27,8 @@ from rich.table import Table
 
 import surge_mm
 from surge_mm.analysis.gradients.plots import plot_gradients, report_value
-from surge_mm.analysis.gradients.report import NO_BRANCH, check_probe, measure_gradients
+from surge_mm.analysis.gradients.probe import check_probe
+from surge_mm.analysis.gradients.report import NO_BRANCH, measure_gradients
 from surge_mm.analysis.tables import wide_console
 from surge_mm.checkpoint.checked import load_checked, read_checked
 from surge_mm.launch.cli import Parser, add_settings, run
@@ -39,6 +40,12 @@ from surge_mm.layers import compensated_layers
 from surge_mm.utils.atomic_write import write_json
 from surge_mm.utils.errors import LaunchError
 
+PROBED = {
+    'g_b': 'true /\npredicted\ng_b',
+    'g_a': 'true /\npredicted\ng_a',
+    'best_eta': 'best\neta',
+}
+"""Titles of the values of the probe."""
 SETTERS = (
     surge_mm.AdaptiveGradientScalerHook,
     surge_mm.BinarizerScheduleHook,
@@ -179,7 +186,9 @@ def write(report: dict[str, Any], folder: Path) -> None:
     shown = ('lambda', 'cos', 'weight_ratio', 'clipped', 'grad_norm', 'growth', 'noise')
     probed = [key for key in ('g_b', 'g_a') if any('probe' in row for row in last['calls'])]
     titles = [key.replace('_', '\n') for key in shown]
-    for column in (*titles, *(f'true /\npredicted\n{key}' for key in probed)):
+    if probed:
+        probed.append('best_eta')
+    for column in (*titles, *(PROBED[key] for key in probed)):
         table.add_column(column, justify='right')
     for row in last['calls']:
         values = [report_value(row, key) for key in (*shown, *probed)]

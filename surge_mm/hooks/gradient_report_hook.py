@@ -8,7 +8,8 @@ from typing import Any
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
-from surge_mm.analysis.gradients.report import NO_BRANCH, check_probe, measure_gradients
+from surge_mm.analysis.gradients.probe import check_probe
+from surge_mm.analysis.gradients.report import NO_BRANCH, measure_gradients
 from surge_mm.hooks.layer_hook import LayerHook
 from surge_mm.hooks.non_finite_guard_hook import NonFiniteGuardHook
 from surge_mm.hooks.safe_checkpoint_hook import RESUME
@@ -23,7 +24,7 @@ from surge_mm.utils.errors import UsageError
 class GradientReportHook(LayerHook):
     """Measure the gradients of each binary layer every few iterations, and write ``gradients.json``.
 
-    :mod:`surge_mm.analysis.gradients.report` has the formulas. The file is beside ``scalars.json``, in
+    :mod:`surge_mm.analysis.gradients.report` and ``.probe`` have the formulas. The file is beside ``scalars.json``, in
     ``<work_dir>/<time>/vis_data``, and is written again after each measurement. ``tools/gradients.py --reports`` draws
     it. A measurement runs steps of its own on the batch of the iteration, without autocast. It does not change the
     training: a run with the hook equals the run without it, to the bit. The exception is a model with state outside of

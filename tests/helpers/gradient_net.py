@@ -120,6 +120,14 @@ def expected(net, images, labels, lam_of, probe=None):
                     'true': float((ends[0] - ends[1]) / (2 * h)),
                     'predicted': float(direction.norm()),
                 }
+            r['best_eta'] = None
+            if 'g_a' in own:
+                plane = torch.stack([d.flatten() / d.norm() for d in (own['g_b'], own['g_a'])])
+                true = [r['probe'][name]['true'] for name in ('g_b', 'g_a')]
+                slopes = torch.tensor(true, dtype=plane.dtype)
+                # the shortest vector with these slopes is that of the plane
+                parts = torch.linalg.solve(plane @ plane.T, slopes)
+                r['best_eta'] = float(parts[1] / parts[0]) if parts[0] > 0 else None
     signs = [torch.where(x >= 0, 1.0, -1.0).to(x) for x in (z, u_0, u_1)]
     return rows, {'first': g_y.T @ signs[0], 'head': g.T @ signs[1] + g.T @ signs[2]}
 

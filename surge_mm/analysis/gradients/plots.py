@@ -22,6 +22,7 @@ REPORT: dict[str, str] = {
     'noise': 'noise of half-batches',
     'g_b': 'true / predicted slope along g_b',
     'g_a': 'true / predicted slope along g_a',
+    'best_eta': 'eta of the best direction',
 }
 """Titles of the panels of a gradient report, by key of a call or direction of its probe."""
 
@@ -66,6 +67,8 @@ def plot_gradients(reports: Sequence[Mapping[str, Any]], out: str | os.PathLike)
             ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
             ax.xaxis.set_major_formatter('{x:g}')
             ax.xaxis.set_minor_formatter(NullFormatter())
+        elif key == 'best_eta':
+            ax.set_xscale('symlog', linthresh=1)  # it has a pole
         ax.tick_params(axis='x', which='both', labelsize=7)
     axes[0].set_yticks(range(len(names)), names, fontsize=7)
     axes[0].invert_yaxis()

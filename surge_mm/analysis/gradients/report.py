@@ -9,14 +9,8 @@ call, L the loss of the batch, and g_b, g_a the gradients of :mod:`surge_mm.ops.
 - ``growth``: ``grad_norm`` over that of the last layer, the root of the sum of squares over the calls of that layer;
 - ``noise``: with g_1, g_2 the gradients of W_b from the two halves of the batch, ``2 ||g_1 - g_2|| / (||g_1|| +
   ||g_2||)``: 0 for equal gradients, 1.41 for uncorrelated ones of equal length, at most 2;
-- ``probe``, if asked for: along d = g_b and d = g_a, the finite difference of the loss where the layer alone has
-  another input, against the derivative that the path itself predicts::
-
-      true      = (L(x + h d/||d||) - L(x - h d/||d||)) / (2h),        h = step ||x||
-      predicted = <d, d/||d||> = ||d||
-
-  L is piecewise constant in the binarized x, so a derivative exists over steps alone that change many signs. Shortcuts
-  and other layers keep their x. All runs have the same random numbers.
+- ``probe`` and ``best_eta``, if asked for: the true slopes of the loss along g_b and g_a, and the eta that fits them
+  (:mod:`surge_mm.analysis.gradients.probe`).
 
 A value that does not exist is None: those of the branch in a layer without one, ``grad_norm`` of an input without a
 gradient, ``noise`` of a single image. The precision is that of the parameters, without autocast.
@@ -24,8 +18,6 @@ gradient, ``noise`` of a single image. The precision is that of the parameters, 
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from surge_mm.analysis.gradients.losses import losses_of_step
+from surge_mm.analysis.gradients.probe import best_eta, check_probe, finite, probe_call
 from surge_mm.layers import BinaryLayer, compensated_layers
 from surge_mm.layers.learned_activation import keep_starts
 from surge_mm.ops import DualPathSpec, FixedScale, Statistics
@@ -45,19 +38,6 @@ NO_BRANCH = (
     "conv_cfg=dict(type='surge_mm.SurgeConv2d')"
 )
 Row = dict[str, Any]
-
-
-def check_probe(probe: float | None) -> None:
-    """Check the step of the probe.
-
-    Raises:
-        UsageError: if ``probe`` is neither None nor a finite number above 0.
-    """
-    if probe is not None and not 0 < probe < math.inf:
-        raise UsageError(
-            f'probe={probe!r} must be a finite number above 0, the step relative to the norm of the input of a layer, '
-            'such as 0.1, or left out'
-        )
 
 
 def measure_gradients(model: nn.Module, data_batch: Any, probe: float | None = None) -> list[Row]:
@@ -103,13 +83,21 @@ def measure_gradients(model: nn.Module, data_batch: Any, probe: float | None = N
         for call in calls:
             row = call.row()
             if call.grad_norm is not None and last is not None:
-                row['growth'] = _number(call.grad_norm / last)
+                row['growth'] = finite(call.grad_norm / last)
             row['noise'] = noise.get(call.name)
             if probe is not None:
                 row['probe'] = {
-                    name: _probe(model, data_batch, call, direction, probe)
+                    name: probe_call(
+                        model,
+                        data_batch,
+                        call.layer,
+                        call.number,
+                        direction,
+                        probe * float(call.norm_x),
+                    )
                     for name, direction in call.directions.items()
                 }
+                row['best_eta'] = best_eta(row['probe'], call.directions)
             rows.append(row)
     return rows
 
@@ -142,11 +130,11 @@ class _Call:
         return {
             'layer': self.name,
             'call': self.number,
-            'lambda': _number(recorded.get('lam')),
-            'cos': _number(recorded.get('cos')),
-            'weight_ratio': _number(ratio),
-            'clipped': _number(recorded.get('clipped')),
-            'grad_norm': _number(self.grad_norm),
+            'lambda': finite(recorded.get('lam')),
+            'cos': finite(recorded.get('cos')),
+            'weight_ratio': finite(ratio),
+            'clipped': finite(recorded.get('clipped')),
+            'grad_norm': finite(self.grad_norm),
             'growth': None,
         }
 
@@ -243,7 +231,7 @@ def _noise(
             found = torch.autograd.grad(sum(losses), list(trained.values()), allow_unused=True)  # type: ignore[arg-type]
         gradients.append(found)
     return {
-        name: _number(2 * norm(g_1 - g_2) / (norm(g_1) + norm(g_2)))
+        name: finite(2 * norm(g_1 - g_2) / (norm(g_1) + norm(g_2)))
         for name, g_1, g_2 in zip(trained, *gradients, strict=True)
         if g_1 is not None and g_2 is not None
     }
@@ -265,35 +253,3 @@ def _halves(batch: Any) -> list[Any]:
     fields = isinstance(batch, (list, tuple))  # images, labels
     halves = [[cut(f, i) for f in batch] if fields else cut(batch, i) for i in (False, True)]
     return halves if min(sizes, default=0) > 1 else []
-
-
-def _probe(
-    model: nn.Module, data_batch: Any, call: _Call, direction: Tensor, step: float
-) -> dict[str, float | None] | None:
-    """Return the true and the predicted derivative of the loss along a direction at the input of a call."""
-    length, h = norm(direction), step * float(call.norm_x)
-    if not 0 < length < math.inf or not 0 < h < math.inf:
-        return None
-    offset = direction * (h / length)
-    after, before = (_loss(model, data_batch, call, o) for o in (offset, -offset))
-    return {'true': _number((after - before) / (2 * h)), 'predicted': _number(length)}
-
-
-def _loss(model: nn.Module, data_batch: Any, call: _Call, offset: Tensor) -> float:
-    """Return the loss where the input of one call is moved by ``offset``."""
-    numbers = itertools.count()
-
-    def move(_: nn.Module, inputs: Any) -> Any:
-        return (inputs[0] + offset, *inputs[1:]) if next(numbers) == call.number else None
-
-    hook = call.layer.register_forward_pre_hook(move)
-    try:
-        with losses_of_step(model, data_batch) as losses:
-            return sum(float(loss.detach()) for loss in losses)
-    finally:
-        hook.remove()
-
-
-def _number(value: Tensor | float | None) -> float | None:
-    """Return a finite number for JSON, None for any other value."""
-    return None if value is None or not math.isfinite(value) else float(value)
