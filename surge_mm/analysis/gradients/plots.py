@@ -67,8 +67,9 @@ def plot_gradients(reports: Sequence[Mapping[str, Any]], out: str | os.PathLike)
             ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
             ax.xaxis.set_major_formatter('{x:g}')
             ax.xaxis.set_minor_formatter(NullFormatter())
-        elif key == 'best_eta':
-            ax.set_xscale('symlog', linthresh=1)  # it has a pole
+        elif key == 'best_eta' and np.nanmax(np.abs(curves[key])) > 3:  # it has a pole
+            ax.set_xscale('symlog', linthresh=1)
+            ax.xaxis.set_major_formatter('{x:g}')
         ax.tick_params(axis='x', which='both', labelsize=7)
     axes[0].set_yticks(range(len(names)), names, fontsize=7)
     axes[0].invert_yaxis()
