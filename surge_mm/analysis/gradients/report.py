@@ -86,15 +86,9 @@ def measure_gradients(model: nn.Module, data_batch: Any, probe: float | None = N
                 row['growth'] = finite(call.grad_norm / last)
             row['noise'] = noise.get(call.name)
             if probe is not None:
+                h = probe * float(call.norm_x)
                 row['probe'] = {
-                    name: probe_call(
-                        model,
-                        data_batch,
-                        call.layer,
-                        call.number,
-                        direction,
-                        probe * float(call.norm_x),
-                    )
+                    name: probe_call(model, data_batch, call.layer, call.number, direction, h)
                     for name, direction in call.directions.items()
                 }
                 row['best_eta'] = best_eta(row['probe'], call.directions)
