@@ -41,12 +41,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from surge_mm.ops.binarizers.activation import SignForm
 from surge_mm.ops.binarizers.elastic import Elastic
+from surge_mm.ops.binarizers.weight import WeightBinarizer
 from surge_mm.ops.chunking import is_transforming
 from surge_mm.ops.dual_path_spec import DualPathSpec
 from surge_mm.ops.gradient_scale import add_scaled, lambda_of, norm, scaled
 from surge_mm.ops.once_differentiable import once_differentiable
 from surge_mm.ops.registered import check_shape
+from surge_mm.ops.sign_convolution import can_use_bytes, convolve_signs
 from surge_mm.ops.statistics import record_pass
 from surge_mm.ops.surrogate import multiply_by_derivative, shift_gradient, shifted_input
 
@@ -144,7 +147,11 @@ class DualPath(torch.autograd.Function):
         spec: DualPathSpec,
     ) -> Tensor:
         """Return ``gain Q_W(W_b) * Q_x(x + shift) + bias``; the arguments are those of the class."""
-        q_x = spec.activation.values(shifted_input(x, shift), alpha)
+        shifted = shifted_input(x, shift)
+        out = _forward_in_bytes(spec, shifted, w_b, gain, alpha)
+        if out is not None:
+            return out if bias is None else out.add_(spec.map.per_filter(bias))
+        q_x = spec.activation.values(shifted, alpha)
         q_w = spec.weight(w_b)
         check_shape(spec.weight, '__call__', q_w, w_b)
         q_w = q_w if gain is None else q_w * gain
@@ -212,6 +219,21 @@ class EagerDualPath(DualPath):
             'a binary layer has a surrogate gradient for the backward pass only: torch.func.jvp, jacfwd, hessian and '
             'torch.autograd.forward_ad are not supported. Use torch.func.grad, vjp or jacrev'
         )
+
+
+def _forward_in_bytes(
+    spec: DualPathSpec, x: Tensor, w_b: Tensor, gain: Tensor | None, alpha: Tensor | None
+) -> Tensor | None:
+    """Return ``gain Q_W(W_b) * Q_x(x)`` by :func:`.convolve_signs`; None where that cannot compute it."""
+    if not can_use_bytes(spec, x, w_b):
+        return None
+    two_valued = type(spec.weight).__call__ is WeightBinarizer.__call__
+    if not two_valued or spec.activation.sign_form(alpha) != SignForm():
+        return None
+    two = spec.weight.two_values(w_b.contiguous())  # as in evaluation: means depend on the order
+    if two is None or two.offset is not None or two.z.shape != w_b.shape:
+        return None
+    return convolve_signs(spec, x, two.with_gain(gain))
 
 
 def _surrogate_gradients(

@@ -10,6 +10,7 @@ from torch import Tensor
 from surge_mm.ops.binarizers.activation import ActivationBinarizer
 from surge_mm.ops.binarizers.weight import TwoValues, WeightBinarizer
 from surge_mm.ops.dual_path_spec import DualPathSpec
+from surge_mm.ops.sign_convolution import can_use_bytes, convolve_signs
 from surge_mm.ops.signs import is_exporting, sign
 from surge_mm.ops.surrogate import shifted_input
 
@@ -97,12 +98,16 @@ def infer(
         q_x, q_w = spec.activation.values(shifted_input(x, shift), alpha), spec.weight(w_b)
         return spec.map.forward(q_x, q_w if gain is None else q_w * gain, bias, spec.pad_value)
     two, shift, bias = layer
-    q_x, signs = sign(shifted_input(x, shift)), sign(two.z)
-    if not is_exporting():
-        signs = torch.empty_like(w_b).copy_(signs)  # in the memory format of the weights
-    out = spec.map.forward(q_x, signs, None, spec.pad_value).round_()
-    out *= spec.map.per_filter(two.alpha)
+    shifted = shifted_input(x, shift)
+    if can_use_bytes(spec, shifted, w_b):
+        out = convolve_signs(spec, shifted, two)
+    else:
+        signs = sign(two.z)
+        if not is_exporting():
+            signs = torch.empty_like(w_b).copy_(signs)  # in the memory format of the weights
+        out = spec.map.forward(sign(shifted), signs, None, spec.pad_value).round_()
+        out *= spec.map.per_filter(two.alpha)
     if two.offset is not None:
-        windows = spec.map.window_sums(q_x, two.z, spec.pad_value).round_()
+        windows = spec.map.window_sums(sign(shifted), two.z, spec.pad_value).round_()
         out += windows * spec.map.per_filter(two.offset)
     return out if bias is None else out.add_(spec.map.per_filter(bias))

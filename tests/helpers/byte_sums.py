@@ -1,12 +1,12 @@
-"""Sums of bytes by integer arithmetic, and a process that compares int8 layers with them on a lesser CPU."""
+"""Sums of bytes by integer arithmetic, and a process that compares convolutions of bytes with them on a lesser CPU."""
 
 import os
 
 import torch
 import torch.nn.functional as F
 
-from surge_mm.deploy.real_layers.exact_sums import onednn_is_exact, onednn_sums
 from surge_mm.ops import Convolution
+from surge_mm.ops.byte_convolution import byte_convolution, what_fails_in_onednn
 
 CASES = [
     # input channels, filters, kernel, stride, groups, height
@@ -45,7 +45,7 @@ def compare_with_onednn(case):
     for q, weight in extreme_bytes(case):
         q = q.contiguous(memory_format=torch.channels_last)
         convolution = Convolution(stride=(stride, stride), groups=groups)
-        found = onednn_sums(weight, convolution, tuple(q.shape))(q)
+        found = byte_convolution(weight, convolution, tuple(q.shape))(q)
         assert found.dtype == torch.float32
         assert torch.equal(found, integer_sums(q, weight, stride, groups).float()), case
 
@@ -59,7 +59,7 @@ def run_on_lesser_cpu(instructions, file):
     """
     os.environ['ONEDNN_MAX_CPU_ISA'] = instructions
     torch.set_num_threads(1)
-    assert onednn_is_exact()
+    assert not what_fails_in_onednn()
     for case in CASES:
         compare_with_onednn(case)
     # with weights of 8 bits the sums saturate: the restriction is in force
@@ -67,5 +67,5 @@ def run_on_lesser_cpu(instructions, file):
         memory_format=torch.channels_last
     )
     weight = torch.full((16, 64, 3, 3), 127, dtype=torch.int8)
-    sums = onednn_sums(weight, Convolution(), tuple(q.shape))(q)
+    sums = byte_convolution(weight, Convolution(), tuple(q.shape))(q)
     file.write_text(f'exact, and {sums.max():.0f} of {255 * 127 * 64 * 9} with 8 bits')

@@ -12,13 +12,9 @@ from surge_mm.deploy.cpu.geometry import check_input
 from surge_mm.deploy.cpu.job import QuantizationPass
 from surge_mm.deploy.cpu.passes import Finish, Pool, layout, start_pass
 from surge_mm.deploy.real_layers.byte_tiles import BYTES, ByteTiles, can_tile, has_amx
-from surge_mm.deploy.real_layers.exact_sums import (
-    Sums,
-    float64_sums,
-    onednn_is_exact,
-    onednn_sums,
-)
+from surge_mm.deploy.real_layers.exact_sums import float64_sums, onednn_is_exact
 from surge_mm.ops import Convolution
+from surge_mm.ops.byte_convolution import byte_convolution
 from surge_mm.utils.errors import UsageError
 
 MOST_SHAPES = 32
@@ -86,9 +82,9 @@ class Int8OnCpu:
         """
         return self._sums_of(tuple(q.shape[1:]))(q)
 
-    def _new_sums(self, shape: tuple[int, ...]) -> Sums:
+    def _new_sums(self, shape: tuple[int, ...]) -> Callable[[Tensor], Tensor]:
         if onednn_is_exact():  # its layout for one image is that for any number, such as of regions
-            return onednn_sums(self.weight, self.convolution, (1, *shape))
+            return byte_convolution(self.weight, self.convolution, (1, *shape))
         return float64_sums(self.weight, self.convolution)
 
 

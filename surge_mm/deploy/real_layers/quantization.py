@@ -11,8 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-BYTE, WEIGHT = 255, 63
-"""Largest byte of an input, and largest absolute value of a weight."""
+from surge_mm.ops.byte_convolution import BYTE, WEIGHT
+
 LARGEST_SUM = 2**31 - 1
 RATIOS = 40
 """Ranges that are tried, from the whole range of the values down to a fifth of it."""

@@ -15,6 +15,7 @@ from surge_mm.deploy.real_layers import byte_tiles, exact_sums, int8_on_cpu
 from surge_mm.deploy.real_layers.int8_conv import Int8Conv2d, unsupported_reason
 from surge_mm.deploy.real_layers.quantization import Range
 from surge_mm.ops import Convolution
+from surge_mm.ops.byte_convolution import byte_convolution
 from surge_mm.utils.errors import UsageError
 
 CONVS = {
@@ -190,10 +191,10 @@ def test_the_weight_is_laid_out_once_for_any_number_of_images(monkeypatch):
 
     def counted(*args):
         layouts.append(args)
-        return exact_sums.onednn_sums(*args)
+        return byte_convolution(*args)
 
     use_engine('passes and oneDNN', monkeypatch)
-    monkeypatch.setattr(int8_on_cpu, 'onednn_sums', counted)
+    monkeypatch.setattr(int8_on_cpu, 'byte_convolution', counted)
     layer = Int8Conv2d(CONVS['3x3'](), Range(-1.0, 1.0))
     for count in (1, 2, 5):
         x = torch.randn(count, 20, 9, 9)
