@@ -284,7 +284,11 @@ def _add_branch(
     """
     scale, g_b = spec.scale, binary.x
     assert scale is not None
-    g_a, _ = _branch_gradients(spec, g, saved.x, saved.w_a, (True, False))
+    dtype = spec.branch_dtype or g.dtype
+    g, w_a = g.to(dtype), saved.w_a.to(dtype)
+    like_x = saved.x if saved.x.dtype == dtype else torch.empty_like(saved.x, dtype=dtype)
+    g_a, _ = spec.map.backward(g, like_x, w_a, 0.0, (True, False))
+    assert g_a is not None
     norms = (norm(g_b, scale.sync), norm(g_a, scale.sync))
     lam = saved.warmup * lambda_of(scale, g_b, g_a, norms)
     finite = finite_w = torch.isfinite(lam).all() & torch.isfinite(norms[1])
@@ -293,7 +297,9 @@ def _add_branch(
         x, lam_w = saved.x, lam
         if lam.dim() > 0:
             x, lam_w = (lam * x).to(x.dtype), torch.ones_like(norms[1])
-        _, grad_w_a = _branch_gradients(spec, g, x, saved.w_a, (False, True))
+        _, grad_w_a = spec.map.backward(g, x.to(dtype), w_a, 0.0, (False, True))
+        assert grad_w_a is not None
+        grad_w_a = grad_w_a.to(saved.w_a.dtype)
         finite_w = finite & torch.isfinite(norm(grad_w_a))  # an infinite x may show in neither norm
         grad_w_a = scaled(torch.where(finite_w, lam_w, 0), grad_w_a)
     lam = torch.where(finite, lam, 0)
@@ -303,18 +309,6 @@ def _add_branch(
     if scale.preserve_norm:
         grad_x = _with_norm(norms[0], grad_x, (lam != 0).any(), scale.sync)
     return grad_x, grad_w_a
-
-
-def _branch_gradients(
-    spec: DualPathSpec, g: Tensor, x: Tensor, w_a: Tensor, mask: tuple[bool, bool]
-) -> tuple[Any, Any]:
-    """Return ``g_a`` and ``x correlated with g``, each where ``mask`` asks for it."""
-    dtype = spec.branch_dtype or g.dtype
-    g_a, grad_w_a = spec.map.backward(g.to(dtype), x.to(dtype), w_a.to(dtype), 0.0, mask)
-    return (
-        None if g_a is None else g_a.to(x.dtype),
-        None if grad_w_a is None else grad_w_a.to(w_a.dtype),
-    )
 
 
 def _with_norm(length: Tensor, x: Tensor, corrected: Tensor, sync: bool) -> Tensor:

@@ -205,7 +205,11 @@ def norm(x: Tensor, sync: bool = False) -> Tensor:
             One process is its only rank. Defaults to False.
     """
     wide = torch.promote_types(x.dtype, torch.float32)
-    local = torch.linalg.vector_norm(x, dtype=wide)
+    if x.dtype == wide or x.device.type != 'cpu' or is_transforming(x):
+        local = torch.linalg.vector_norm(x, dtype=wide)
+    else:  # vector_norm takes twice as long on a CPU where it widens
+        parts = [torch.linalg.vector_norm(part.to(wide)) for (part,) in in_chunks(x)]
+        local = torch.linalg.vector_norm(torch.stack(parts))
     if not sync:
         return local
     if is_transforming(x):
@@ -226,12 +230,12 @@ def add_scaled(g_b: Tensor, lam: Tensor, g_a: Tensor) -> Tensor:
         g_b (Tensor): Any shape.
         lam (Tensor): A tensor that broadcasts to the shape of ``g_a``. Where it is 0, 0 is added, whatever ``g_a`` is
             there: 0 times infinity is NaN. Elsewhere ``g_a`` must have no NaN.
-        g_a (Tensor): Of the shape of ``g_b``.
+        g_a (Tensor): Of the shape of ``g_b``; may have a narrower dtype.
     """
     if _is_out_of_place(lam, g_b):
-        return g_b + scaled(lam, g_a)
+        return g_b + scaled(lam, g_a.to(g_b.dtype))
     for b, a in in_chunks(g_b, g_a):
-        b.add_(_scale(a, lam))
+        b.add_(_scale(a.to(b.dtype), lam))
     return g_b
 
 
