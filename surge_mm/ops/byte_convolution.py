@@ -26,9 +26,10 @@ def byte_convolution(
     shape: tuple[int, ...],
     zero: int = 0,
     factor: Tensor | None = None,
-    dtype: torch.dtype = torch.float32,
 ) -> Callable[[Tensor], Tensor]:
     """Return the function ``q -> factor (weight * (q - zero))`` for bytes q of one shape, ``*`` a convolution.
+
+    Its result is float32; the exact sum is rounded to it, and then the product.
 
     oneDNN would reorder the weight at each call with another shape, which takes longer than the convolution.
 
@@ -38,7 +39,6 @@ def byte_convolution(
         shape (tuple[int, ...]): Shape of q, ``(N, C_in, H, W)``, with the padding.
         zero (int): The byte that stands for 0. Defaults to 0.
         factor (Tensor, optional): ``(C_out,)``, float32. Defaults to None: 1.
-        dtype (torch.dtype): dtype of the result, float32 or bfloat16, rounded once. Defaults to float32.
     """
     onednn = torch.ops.onednn
     zeros = torch.zeros(len(weight), dtype=torch.int32)
@@ -50,7 +50,7 @@ def byte_convolution(
     geometry = (stride, [0, 0], dilation, convolution.groups)
     prepacked = onednn.qconv_prepack(weight, factor, 1.0, zero, *geometry, list(shape))
     convolve = onednn.qconv2d_pointwise.default
-    numbers = (1.0, zero, prepacked, factor, zeros, None, *geometry, 1.0, 0, dtype)
+    numbers = (1.0, zero, prepacked, factor, zeros, None, *geometry, 1.0, 0, torch.float32)
     return lambda q: convolve(q, *numbers, 'none', [], None)[..., :columns]
 
 

@@ -21,21 +21,23 @@ LEAST_OUTPUTS, LEAST_PRODUCTS = 1 << 10, 1 << 27
 def can_use_bytes(spec: DualPathSpec, x: Tensor, w: Tensor) -> bool:
     """Return whether :func:`convolve_signs` can compute a layer of signs, and is faster than its usual convolution.
 
+    It is not faster than a convolution in bfloat16, as under autocast, where the CPU has units for that.
+
     Args:
         spec (DualPathSpec): The layer.
         x (Tensor): Input.
         w (Tensor): Weight, whose shape and dtype count.
     """
-    map, dtype = spec.map, spec.compute_dtype or x.dtype
+    map = spec.map
     if torch.compiler.is_compiling() or is_exporting() or is_transforming(x):
         return False
     if not isinstance(map, Convolution) or x.dim() != 4 or x.shape[1] != w.shape[1] * map.groups:
         return False
     if type(x) is not Tensor or x.device.type != 'cpu' or w.device != x.device:
         return False
-    if dtype not in (torch.float32, torch.bfloat16) or spec.pad_value not in (-1, 0, 1):
+    if {x.dtype, w.dtype, spec.compute_dtype or x.dtype} != {torch.float32}:
         return False
-    if spec.compute_dtype is None and x.dtype != w.dtype:
+    if spec.pad_value not in (-1, 0, 1):
         return False
     rows, columns = map.output_size(x.shape[2], x.shape[3], (w.shape[2], w.shape[3]))
     outputs = len(x) * rows * columns
@@ -50,7 +52,7 @@ def convolve_signs(spec: DualPathSpec, x: Tensor, weight: TwoValues) -> Tensor:
     not depend on threads or on the memory format. It has that of ``x``.
 
     Args:
-        spec (DualPathSpec): The layer: its convolution, padding value and dtype.
+        spec (DualPathSpec): The layer: its convolution and padding value.
         x (Tensor): Input, ``(N, C_in, H, W)``; only its sign bits matter.
         weight (TwoValues): z and alpha. Its offset is not used.
     """
@@ -60,7 +62,6 @@ def convolve_signs(spec: DualPathSpec, x: Tensor, weight: TwoValues) -> Tensor:
     q = F.pad(q, spec.map.padding, value=1 - spec.pad_value)
     q = q.contiguous(memory_format=torch.channels_last)
     signs = weight.z.signbit().view(torch.int8).mul_(2).sub_(1)
-    factor = weight.alpha.float().reshape(-1).expand(len(signs)).contiguous()
-    dtype = spec.compute_dtype or x.dtype
-    out = byte_convolution(signs, spec.map, tuple(q.shape), 1, factor, dtype)(q)
+    factor = weight.alpha.reshape(-1).expand(len(signs)).contiguous()
+    out = byte_convolution(signs, spec.map, tuple(q.shape), 1, factor)(q)
     return out.contiguous() if x.is_contiguous() else out

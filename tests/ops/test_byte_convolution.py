@@ -48,16 +48,14 @@ def test_sums_are_exact_on_a_cpu_without_vnni(instructions, tmp_path):
 
 
 @OF_X86
-@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16], ids=str)
-def test_sums_around_a_zero_are_multiplied_by_the_factor_and_rounded_once(dtype):
+def test_sums_around_a_zero_are_multiplied_by_the_factor():
     torch.manual_seed(0)
     q = torch.randint(0, 256, (2, 32, 9, 9), dtype=torch.uint8)
     weight, factor = torch.randint(-63, 64, (24, 32, 3, 3), dtype=torch.int8), torch.randn(24)
     shape = tuple(q.shape)
-    found = byte_convolution(weight, Convolution(), shape, 7, factor, dtype)(q)
+    found = byte_convolution(weight, Convolution(), shape, 7, factor)(q)
     sums = integer_sums(q.int() - 7, weight, 1, 1)
-    assert found.dtype == dtype
-    assert torch.equal(found, (sums.float() * factor[:, None, None]).to(dtype))
+    assert torch.equal(found, sums.float() * factor[:, None, None])
 
 
 @pytest.mark.parametrize(
