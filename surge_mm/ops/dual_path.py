@@ -26,7 +26,8 @@ scaled input, ``f_a(lam x; W_a)``, and ``dL/dW_a = (lam x) correlated with g``.
 
 Cost. Signs, clip mask and binary weights are recomputed in the backward pass: x is the only activation that is saved. A
 training step has five convolutions: three as in STE (the forward, and the gradients of x and W_b) and two of the branch
-(the gradients of x and W_a). A tied branch (W_a = W_b, not trained by dL/dW_a) adds only one.
+(the gradients of x and W_a). A tied branch (W_a = W_b, not trained by dL/dW_a) adds only one. Where Q_W and Q_x are
+signs, the forward is computed in bytes on CPUs that are faster in them (:mod:`surge_mm.ops.sign_convolution`).
 
 Non-finite values. A norm that is not finite makes lam 0. The terms of the branch are then replaced by 0,
 although 0 times infinity is NaN, and the event is counted; the same holds where only the gradient of W_a is not

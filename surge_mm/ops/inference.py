@@ -81,8 +81,8 @@ def infer(
     The sums are those of signs with signs: whole numbers, which float32 holds exactly in any order. They are rounded,
     since some algorithms of a convolution (Winograd, FFT) are not exact, and scaled afterwards. So the output does not
     depend on threads, memory format or backend, and a packed engine gives it to the bit. It equals that of
-    :class:`~surge_mm.ops.dual_path.DualPath`, whose sums are of scaled weights, up to rounding.
-    :class:`LayerInSigns` has the formula.
+    :class:`~surge_mm.ops.dual_path.DualPath` up to rounding, since the sums of that are of scaled weights; to the bit
+    where it computes in bytes. :class:`LayerInSigns` has the formula.
 
     Args:
         x (Tensor): Input, ``(N, C_in, H, W)`` or ``(..., C_in)``.
