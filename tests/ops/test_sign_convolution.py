@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 from surge_mm.layers import SurgeConv2d
 from surge_mm.ops import (
     Convolution,
+    DualPath,
     DualPathSpec,
     LinearMap,
     ScaledSign,
     STESign,
     TwoValues,
+    sign,
     sign_convolution,
 )
 from surge_mm.ops.byte_convolution import what_fails_in_onednn
@@ -138,3 +140,16 @@ def test_small_convolutions_are_left_to_the_usual_one(monkeypatch):
     w = torch.randn(64, 64, 3, 3)
     assert not can_use_bytes(spec_of(), torch.randn(1, 64, 14, 14), w)
     assert can_use_bytes(spec_of(), torch.randn(4, 64, 40, 40), w)
+
+
+@needs_bytes
+def test_a_rule_of_more_numbers_than_one_a_filter_keeps_the_usual_convolution():
+    class PerChannel(ScaledSign):
+        def two_values(self, w):
+            return TwoValues(w, w.abs().mean((0, 2, 3), keepdim=True))
+
+    torch.manual_seed(0)
+    map, x, w = Convolution(), torch.randn(1, 8, 6, 6), torch.randn(8, 8, 3, 3)
+    spec = DualPathSpec(map, STESign(), PerChannel())
+    found = DualPath.apply(x, w, *[None] * 7, spec)
+    torch.testing.assert_close(found, F.conv2d(sign(x), PerChannel()(w)))
