@@ -21,6 +21,9 @@ from surge_mm.analysis.timing import cpu_name, interleaved_times
 from surge_mm.launch.cli import Parser, check_least, run
 from surge_mm.layers import SurgeConv2d
 from surge_mm.ops import sign_convolution
+from surge_mm.ops.byte_convolution import what_fails_in_onednn
+from surge_mm.utils.cpu_features import has_byte_units
+from surge_mm.utils.errors import LaunchError
 
 LAYERS = [(32, 56), (64, 56), (128, 28), (256, 14), (512, 7), (512, 14)]
 
@@ -35,6 +38,9 @@ def main() -> None:
     args = parser.parse_args()
     for name in ('batch', 'threads', 'rounds'):
         check_least(args, 1, name)
+    if not has_byte_units() or what_fails_in_onednn():
+        reason = what_fails_in_onednn() or 'it has neither AMX nor VNNI'
+        raise LaunchError(f'binary layers are computed in float32 alone on this CPU: {reason}')
     torch.set_num_threads(args.threads)
     memory_format = torch.contiguous_format if args.contiguous else torch.channels_last
     table = Table(title=f'{cpu_name()}, {args.threads} threads, batch {args.batch}')
